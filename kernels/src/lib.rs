@@ -1,0 +1,22 @@
+//! The inner loops of limbeck: one complete table of functions per instruction set, and nothing else.
+//!
+//! Everything here runs on the calling thread, allocates nothing that outlives a call, and knows
+//! nothing of models. Whoever calls splits the work over threads (`limbeck::backend::cpu`).
+//!
+//! | to | touch |
+//! |---|---|
+//! | add a row kernel | its body in [`rows`], its field in [`rows::RowKernels`] |
+//! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
+//! | add an instruction set | one variant in [`isa`], one `Simd` in [`simd`], one row in [`table`] |
+//!
+//! Three promises hold on every row of the table:
+//! * **any size works**, 0 and 1 included; outputs beyond the size are never written;
+//! * **integers are exact** and equal on every row;
+//! * **float steps are equal bit for bit on every row** (bf16 GEMM excepted): they run over sixteen
+//!   virtual lanes in one fixed order with fused multiply-add.
+
+pub mod isa;
+pub mod table;
+
+pub use isa::{Isa, IsaError};
+pub use table::Kernels;

@@ -1,0 +1,59 @@
+//! The one list of kernel rows. Dispatch, tests, benches and `limbeck kernels` all walk it.
+
+use crate::isa::{Isa, IsaError};
+
+/// Every kernel of one instruction set. No field is optional: each row can be run, tested and timed whole.
+#[derive(Debug)]
+pub(crate) struct KernelTable {
+    pub(crate) isa: Isa,
+}
+
+/// Best first.
+static TABLES: &[KernelTable] = &[
+    #[cfg(target_arch = "x86_64")]
+    KernelTable { isa: Isa::Avx512 },
+    #[cfg(target_arch = "x86_64")]
+    KernelTable { isa: Isa::Avx2 },
+    KernelTable { isa: Isa::Scalar },
+];
+
+/// A row of kernels that this CPU can run. Holding one is the proof that its functions may be called:
+/// the only constructors below check the CPU first.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels(pub(crate) &'static KernelTable);
+
+impl Kernels {
+    /// Every row this CPU can run, best first.
+    pub fn available() -> impl Iterator<Item = Kernels> {
+        TABLES.iter().filter(|table| table.isa.is_available()).map(Kernels)
+    }
+
+    /// The row of `isa`.
+    ///
+    /// # Errors
+    /// [`IsaError::Unavailable`] if this CPU lacks it.
+    pub fn of(isa: Isa) -> Result<Kernels, IsaError> {
+        Self::available()
+            .find(|kernels| kernels.isa() == isa)
+            .ok_or(IsaError::Unavailable { isa, needs: isa.features() })
+    }
+
+    /// The best row, or the one that the environment variable `LIMBECK_ISA` names.
+    ///
+    /// # Errors
+    /// A name that is unknown or that this CPU lacks; never a quiet fallback.
+    pub fn select() -> Result<Kernels, IsaError> {
+        match std::env::var("LIMBECK_ISA") {
+            Err(_) => Ok(Self::available().next().expect("the scalar row is always available")),
+            Ok(name) => match Isa::ALL.into_iter().find(|isa| isa.name() == name) {
+                Some(isa) => Self::of(isa),
+                None => Err(IsaError::Unknown { name }),
+            },
+        }
+    }
+
+    /// The instruction set of this row.
+    pub fn isa(self) -> Isa {
+        self.0.isa
+    }
+}
