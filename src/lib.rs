@@ -7,7 +7,22 @@
 //!                 → infer | train · compress → stages → report → the binary, in tools/
 //! ```
 
+#[cfg(feature = "train")]
+pub mod autograd;
+#[cfg(feature = "train")]
+pub mod backend;
+#[cfg(feature = "train")]
+pub mod compress;
 pub mod error;
 pub mod models;
+pub mod nn;
+#[cfg(feature = "train")]
+pub mod ops;
+#[cfg(feature = "train")]
+pub mod params;
+#[cfg(feature = "train")]
+pub mod tensor;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,3 +1,7 @@
 //! The networks: what they are made of and how text flows through them.
 
+mod classifier;
 pub mod config;
+
+pub use classifier::{Classifier, Head, Rows, Taps};
+pub use config::ModelConfig;

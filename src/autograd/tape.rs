@@ -1,0 +1,189 @@
+//! The tape, and its implementation of [`Exec`].
+
+use super::Grads;
+use crate::Result;
+use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
+use crate::ops::noise::{Noise, Site};
+use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
+use crate::params::ParamStore;
+use crate::tensor::{Batch, Tensor};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A result's place on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VarId(u32);
+
+impl VarId {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A result of an operation.
+pub struct Var<B: Backend> {
+    id: VarId,
+    tensor: Tensor<B>,
+}
+
+impl<B: Backend> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var { id: self.id, tensor: self.tensor.clone() }
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// Its place on the tape.
+    pub fn id(&self) -> VarId {
+        self.id
+    }
+
+    /// Its value.
+    pub fn tensor(&self) -> &Tensor<B> {
+        &self.tensor
+    }
+}
+
+/// What every backward pass may look at.
+pub struct Backward<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    /// The parameters as they were in the forward pass.
+    pub params: &'a ParamStore<B>,
+    /// The texts.
+    pub batch: &'a Batch,
+}
+
+/// The backward pass of one operation. It owns what the forward pass saved, runs once, and *adds* the
+/// gradients of its inputs and parameters to `grads`.
+pub trait Node<B: Backend> {
+    /// `dy` is the gradient of the operation's result.
+    ///
+    /// # Errors
+    /// The device's.
+    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()>;
+}
+
+/// An operation's result, and its node if one was recorded.
+pub type Recorded<B> = (Tensor<B>, Option<Box<dyn Node<B>>>);
+
+/// Runs operations over one batch, and records them if there will be a backward pass.
+pub struct Tape<'a, B: Backend> {
+    backend: &'a B,
+    params: &'a ParamStore<B>,
+    batch: &'a Batch,
+    noise: Option<Noise>,
+    sites: u32,
+    vars: u32,
+    nodes: Option<Vec<(VarId, Box<dyn Node<B>>)>>,
+    retained: RefCell<Vec<VarId>>,
+}
+
+impl<'a, B: Backend> Tape<'a, B> {
+    /// A tape that records. Without `noise` there is no dropout.
+    pub fn recording(backend: &'a B, params: &'a ParamStore<B>, batch: &'a Batch, noise: Option<Noise>) -> Self {
+        Tape { nodes: Some(Vec::new()), noise, ..Tape::evaluating(backend, params, batch) }
+    }
+
+    /// A tape that keeps nothing: for evaluation, and for teachers.
+    pub fn evaluating(backend: &'a B, params: &'a ParamStore<B>, batch: &'a Batch) -> Self {
+        Tape { backend, params, batch, noise: None, sites: 0, vars: 0, nodes: None, retained: RefCell::default() }
+    }
+
+    /// Keeps the gradient of `var` through the backward pass, for [`Grads::var`].
+    pub fn retain(&self, var: &Var<B>) {
+        self.retained.borrow_mut().push(var.id);
+    }
+
+    /// Gradients of the loss whose derivative by `output` is `dy`.
+    ///
+    /// # Errors
+    /// The device's.
+    ///
+    /// # Panics
+    /// If the tape does not record.
+    pub fn backward(self, output: &Var<B>, dy: Tensor<B>) -> Result<Grads<B>> {
+        let at = Backward { backend: self.backend, params: self.params, batch: self.batch };
+        let mut grads = Grads::new(self.params.len(), self.vars as usize, &self.retained.borrow());
+        grads.put_var(self.backend, output.id, dy)?;
+        for (var, node) in self.nodes.expect("a tape that records").into_iter().rev() {
+            if let Some(dy) = grads.take_var(var) {
+                node.backward(&at, &dy, &mut grads)?;
+            }
+        }
+        Ok(grads)
+    }
+
+    fn push(&mut self, (tensor, node): Recorded<B>) -> Var<B> {
+        let id = VarId(self.vars);
+        self.vars += 1;
+        if let (Some(nodes), Some(node)) = (&mut self.nodes, node) {
+            nodes.push((id, node));
+        }
+        Var { id, tensor }
+    }
+
+    /// The key of the next place where dropout acts, if it does.
+    fn site(&mut self, rate: f32) -> Option<Site> {
+        self.sites += 1;
+        let noise = self.noise.as_ref().filter(|_| rate > 0.0)?;
+        Some(Site { noise: *noise, place: self.sites, rate })
+    }
+
+    fn at(&self) -> Backward<'a, B> {
+        Backward { backend: self.backend, params: self.params, batch: self.batch }
+    }
+
+    fn records(&self) -> bool {
+        self.nodes.is_some()
+    }
+}
+
+impl<B: Backend> Exec for Tape<'_, B> {
+    type Var = Var<B>;
+
+    fn embed(&mut self, tables: &Embeddings) -> Result<Var<B>> {
+        let sum = embedding::forward(&self.at(), tables, self.records())?;
+        let sum = self.push(sum);
+        let normed = norm::forward(&self.at(), &tables.norm, &sum, None, self.records())?;
+        let normed = self.push(normed);
+        self.dropout(&normed, tables.dropout)
+    }
+
+    fn linear(&mut self, layer: &Linear, x: &Var<B>) -> Result<Var<B>> {
+        let y = linear::forward(&self.at(), layer, x, self.records())?;
+        Ok(self.push(y))
+    }
+
+    fn attend(&mut self, attend: &Attend, query: &Var<B>, key: &Var<B>, value: &Var<B>) -> Result<Var<B>> {
+        let site = self.site(attend.dropout);
+        let context = attention::forward(&self.at(), attend, [query, key, value], site, self.records())?;
+        Ok(self.push(context))
+    }
+
+    fn add_norm(&mut self, norm: &LayerNorm, x: &Var<B>, residual: &Var<B>, dropout: f32) -> Result<Var<B>> {
+        let x = self.dropout(x, dropout)?;
+        let y = norm::forward(&self.at(), norm, &x, Some(residual), self.records())?;
+        Ok(self.push(y))
+    }
+
+    fn first_tokens(&mut self, x: &Var<B>) -> Result<Var<B>> {
+        let y = pool::first_tokens(&self.at(), x, self.records())?;
+        Ok(self.push(y))
+    }
+
+    fn mean_tokens(&mut self, x: &Var<B>) -> Result<Var<B>> {
+        let y = pool::mean_tokens(&self.at(), x, self.records())?;
+        Ok(self.push(y))
+    }
+
+    fn dropout(&mut self, x: &Var<B>, rate: f32) -> Result<Var<B>> {
+        match self.site(rate) {
+            None => Ok(x.clone()),
+            Some(site) => {
+                let y = noise::forward(&self.at(), x, site, self.records())?;
+                Ok(self.push(y))
+            }
+        }
+    }
+}

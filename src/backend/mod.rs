@@ -1,0 +1,51 @@
+//! Where tensors live and operations run. The CPU today; CUDA will be a second folder beside it.
+
+pub mod cpu;
+
+pub use cpu::Cpu;
+
+use crate::Result;
+
+/// Memory that holds `f32` values, and the few operations that no op of its own is worth.
+///
+/// What an operation does on a device stands in that operation's folder under [`crate::ops`].
+pub trait Device: Clone + 'static {
+    /// Storage of a tensor.
+    type Buffer: 'static;
+
+    /// Storage with unspecified content, to be overwritten.
+    ///
+    /// # Errors
+    /// No memory.
+    fn empty(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Storage of zeros.
+    ///
+    /// # Errors
+    /// No memory.
+    fn zeros(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Copies from the host.
+    ///
+    /// # Errors
+    /// No memory.
+    fn upload(&self, data: &[f32]) -> Result<Self::Buffer>;
+
+    /// Copies to the host.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
+
+    /// `y += x`, element by element.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+
+    /// The sum of squares, in an order that depends on the length alone.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn sum_squares(&self, x: &Self::Buffer) -> Result<f64>;
+}

@@ -1,0 +1,181 @@
+//! Which heads and feed-forward units matter, and which to delete under a budget.
+//!
+//! Scores are sums over texts and are streamed: memory does not grow with the texts that are looked at.
+
+use super::magnitude::Scope;
+use super::structure::Keep;
+use crate::Result;
+use crate::autograd::{Grads, Var};
+use crate::models::{Classifier, ModelConfig, Taps};
+use crate::nn::{Layer, ParamId};
+use crate::ops::Backend;
+use crate::ops::noise::mix;
+use crate::params::ParamStore;
+use crate::tensor::Batch;
+
+/// What makes a head or a unit important.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Importance {
+    /// `|∂loss/∂gate|`, summed over texts ([`crate::ops::gate`]).
+    Gradient,
+    /// The mean absolute attention of a head. A row of attention sums to one, so this is one over the text's
+    /// length for every head: it says nothing, and is here because a published pipeline uses it.
+    Attention,
+    /// The norm of the weights.
+    Norm,
+    /// A number drawn from the seed: the control.
+    Random,
+}
+
+/// Importance of each head and each unit, by layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// `[layers][heads]`.
+    pub heads: Vec<Vec<f64>>,
+    /// `[layers][intermediate]`.
+    pub units: Vec<Vec<f64>>,
+}
+
+impl Scores {
+    /// All zero.
+    pub fn zeros(config: &ModelConfig) -> Scores {
+        Scores {
+            heads: config.layers.iter().map(|layer| vec![0.0; layer.heads.len()]).collect(),
+            units: config.layers.iter().map(|layer| vec![0.0; layer.intermediate]).collect(),
+        }
+    }
+
+    /// Adds one batch's [`Importance::Gradient`] scores, from a step that was watched.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn add_gradients<B: Backend>(
+        &mut self,
+        backend: &B,
+        model: &Classifier,
+        batch: &Batch,
+        taps: &Taps<Var<B>>,
+        grads: &Grads<B>,
+    ) -> Result<()> {
+        for (i, taps) in taps.layers.iter().enumerate() {
+            let size = model.layers[i].attention.attend.head_size;
+            let groups = [(&taps.context, size, &mut self.heads[i]), (&taps.intermediate, 1, &mut self.units[i])];
+            for (var, width, scores) in groups {
+                if let Some(gradient) = grads.var(var.id()) {
+                    backend.gate_scores(batch, var.tensor(), gradient, width, scores)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Importance::Norm`]: for a head the norm of its rows of query, key and value and its columns of the
+    /// output; for a unit the norm of its row times that of its column.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn norms<B: Backend>(backend: &B, model: &Classifier, params: &ParamStore<B>) -> Result<Scores> {
+        let squares = |id: ParamId, by_row: bool| -> Result<Vec<f64>> {
+            let weight = params.value(id);
+            let (values, cols) = (weight.download(backend)?, weight.cols());
+            let mut sums = vec![0.0; if by_row { weight.rows() } else { cols }];
+            for (i, value) in values.iter().enumerate() {
+                sums[if by_row { i / cols } else { i % cols }] += f64::from(*value).powi(2);
+            }
+            Ok(sums)
+        };
+        let mut scores = Scores::zeros(&model.config);
+        for (i, layer) in model.layers.iter().enumerate() {
+            let Layer { attention, expand, contract, .. } = layer;
+            let mut by_column = squares(attention.output.weight, false)?;
+            for linear in [&attention.query, &attention.key, &attention.value] {
+                by_column.iter_mut().zip(squares(linear.weight, true)?).for_each(|(sum, part)| *sum += part);
+            }
+            let heads = by_column.chunks(attention.attend.head_size);
+            scores.heads[i] = heads.map(|head| head.iter().sum::<f64>().sqrt()).collect();
+            let (rows, columns) = (squares(expand.weight, true)?, squares(contract.weight, false)?);
+            scores.units[i] = rows.into_iter().zip(columns).map(|(row, column)| (row * column).sqrt()).collect();
+        }
+        Ok(scores)
+    }
+
+    /// [`Importance::Random`].
+    pub fn random(config: &ModelConfig, seed: u64) -> Scores {
+        let mut scores = Scores::zeros(config);
+        for (kind, layers) in [&mut scores.heads, &mut scores.units].into_iter().enumerate() {
+            for (i, score) in layers.iter_mut().flatten().enumerate() {
+                *score = mix(mix(seed ^ kind as u64) ^ i as u64) as f64;
+            }
+        }
+        scores
+    }
+
+    /// Rows of `[heads, units]` as one list, for a checkpoint.
+    pub fn flatten(&self) -> Vec<f64> {
+        self.heads.iter().chain(&self.units).flatten().copied().collect()
+    }
+
+    /// The reverse of [`Scores::flatten`].
+    ///
+    /// # Panics
+    /// If the list is not of this configuration.
+    pub fn unflatten(config: &ModelConfig, flat: &[f64]) -> Scores {
+        let mut scores = Scores::zeros(config);
+        let places = scores.heads.iter_mut().chain(&mut scores.units).flatten();
+        let filled = places.zip(flat).map(|(place, score)| *place = *score).count();
+        assert_eq!(filled, flat.len(), "scores of this configuration");
+        scores
+    }
+}
+
+/// The places that stay when `delete` of all candidates go, the least important first; of equal ones the
+/// earlier. With [`Scope::Each`] every layer loses the same fraction.
+pub fn select(scores: &[Vec<f64>], delete: usize, scope: Scope) -> Vec<Vec<usize>> {
+    let all: usize = scores.iter().map(Vec::len).sum();
+    let mut dropped: Vec<Vec<bool>> = scores.iter().map(|layer| vec![false; layer.len()]).collect();
+    let mut drop_lowest = |layers: std::ops::Range<usize>, count: usize| {
+        let places = layers.flat_map(|layer| (0..scores[layer].len()).map(move |place| (layer, place)));
+        let mut places: Vec<(usize, usize)> = places.collect();
+        places.sort_by(|a, b| scores[a.0][a.1].total_cmp(&scores[b.0][b.1]));
+        places.iter().take(count).for_each(|&(layer, place)| dropped[layer][place] = true);
+    };
+    match scope {
+        Scope::Global => drop_lowest(0..scores.len(), delete),
+        Scope::Each => {
+            let fraction = delete as f64 / all.max(1) as f64;
+            for layer in 0..scores.len() {
+                drop_lowest(layer..layer + 1, (fraction * scores[layer].len() as f64).round() as usize);
+            }
+        }
+    }
+    let kept = |layer: &Vec<bool>| (0..layer.len()).filter(|&place| !layer[place]).collect();
+    dropped.iter().map(kept).collect()
+}
+
+/// What stays so that `heads` and `units` of the *original* network's are gone, as fractions.
+pub fn budget(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units: (f64, Scope)) -> Keep {
+    let layers = config.layers.len();
+    let excess = |fraction: f64, original: usize, now: usize| {
+        let target = (fraction * (layers * original) as f64).round() as usize;
+        now.saturating_sub((layers * original).saturating_sub(target))
+    };
+    let heads_now = config.layers.iter().map(|layer| layer.heads.len()).sum();
+    let units_now = config.layers.iter().map(|layer| layer.intermediate).sum();
+    Keep {
+        heads: select(&scores.heads, excess(heads.0, config.original_heads, heads_now), heads.1),
+        units: select(&scores.units, excess(units.0, config.original_intermediate, units_now), units.1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_global_budget_takes_the_lowest_and_a_layer_budget_the_lowest_of_each() {
+        let scores = vec![vec![5.0, 1.0, 4.0, 2.0], vec![9.0, 8.0, 7.0, 6.0]];
+        assert_eq!(select(&scores, 4, Scope::Global), [vec![], vec![0, 1, 2, 3]]);
+        assert_eq!(select(&scores, 4, Scope::Each), [vec![0, 2], vec![0, 1]]);
+        assert_eq!(select(&scores, 0, Scope::Global), [vec![0, 1, 2, 3], vec![0, 1, 2, 3]]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Masks that drop the smallest weights.
+
+use crate::Result;
+use crate::models::Classifier;
+use crate::nn::ParamId;
+use crate::ops::linear::LinearOps;
+use crate::params::{Mask, ParamStore};
+
+/// Over what a fraction is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Over all candidates of the network together: parts that matter less lose more.
+    Global,
+    /// Over each layer, or each matrix, by itself.
+    Each,
+}
+
+/// The feed-forward matrices.
+pub fn feed_forward(model: &Classifier) -> Vec<ParamId> {
+    model.layers.iter().flat_map(|layer| [layer.expand.weight, layer.contract.weight]).collect()
+}
+
+/// The head's matrices.
+pub fn head(model: &Classifier) -> Vec<ParamId> {
+    model.head.dense.iter().map(|dense| dense.weight).chain([model.head.classifier.weight]).collect()
+}
+
+/// Masks the `fraction` of smallest magnitude of these parameters' elements (L1 pruning). What is zero already
+/// counts, and comes first.
+///
+/// # Errors
+/// The device's.
+pub fn mask<D: LinearOps>(
+    device: &D,
+    params: &mut ParamStore<D>,
+    ids: &[ParamId],
+    fraction: f64,
+    scope: Scope,
+) -> Result<()> {
+    let groups: Vec<&[ParamId]> = match scope {
+        Scope::Global => vec![ids],
+        Scope::Each => ids.chunks(1).collect(),
+    };
+    for group in groups {
+        let values = group.iter().map(|&id| params.value(id).download(device)).collect::<Result<Vec<_>>>()?;
+        let masks = smallest(&values, fraction);
+        for (&id, mask) in group.iter().zip(masks) {
+            params.set_mask(device, id, mask)?;
+        }
+    }
+    Ok(())
+}
+
+/// Masks that drop exactly `round(fraction · all)` elements, those of smallest magnitude; of equal ones the
+/// earlier.
+fn smallest(tensors: &[Vec<f32>], fraction: f64) -> Vec<Mask> {
+    let all: usize = tensors.iter().map(Vec::len).sum();
+    let drop = (fraction * all as f64).round() as usize;
+    let mut masks: Vec<Mask> = tensors.iter().map(|values| Mask(vec![1; values.len()])).collect();
+    if drop == 0 {
+        return masks;
+    }
+    let mut magnitudes: Vec<f32> = tensors.iter().flatten().map(|value| value.abs()).collect();
+    let (_, &mut threshold, _) = magnitudes.select_nth_unstable_by(drop - 1, f32::total_cmp);
+    let below = magnitudes.iter().filter(|magnitude| **magnitude < threshold).count();
+    let mut at_threshold = drop - below;
+    for (values, mask) in tensors.iter().zip(&mut masks) {
+        for (value, kept) in values.iter().zip(&mut mask.0) {
+            let magnitude = value.abs();
+            if magnitude < threshold {
+                *kept = 0;
+            } else if magnitude == threshold && at_threshold > 0 {
+                *kept = 0;
+                at_threshold -= 1;
+            }
+        }
+    }
+    masks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_exactly_the_asked_fraction_even_among_equals() {
+        let tensors = vec![vec![1.0, -2.0, 0.0, 3.0], vec![1.0, 1.0]];
+        let kept = |fraction| smallest(&tensors, fraction).iter().map(|mask| mask.0.clone()).collect::<Vec<_>>();
+        assert_eq!(kept(0.0), [vec![1, 1, 1, 1], vec![1, 1]]);
+        assert_eq!(kept(0.5), [vec![0, 1, 0, 1], vec![0, 1]]);
+        assert_eq!(kept(1.0), [vec![0, 0, 0, 0], vec![0, 0]]);
+    }
+}

@@ -1,0 +1,190 @@
+//! BERT and DistilBERT text classifiers: embeddings, layers, a pooled vector, a head.
+//!
+//! The two differ in names, in token types and in the head, not in topology, so one file holds both.
+
+use super::config::{Activation, Architecture, LayerConfig, ModelConfig, Pooling};
+use crate::nn::{Attend, Attention, Declare, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamSpec};
+use crate::Result;
+
+/// From a pooled vector to logits.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// DistilBERT's `pre_classifier` (ReLU) or BERT's `pooler.dense` (tanh).
+    pub dense: Option<Linear>,
+    /// To the logits.
+    pub classifier: Linear,
+    /// Rate of dropout before the classifier.
+    pub dropout: f32,
+}
+
+/// A text classifier; the values of its parameters live elsewhere.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// Sizes and names.
+    pub config: ModelConfig,
+    /// Ids to vectors.
+    pub embeddings: Embeddings,
+    /// Of any number.
+    pub layers: Vec<Layer>,
+    /// Vector to logits.
+    pub head: Head,
+}
+
+/// Which rows of the last layer are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Those that the logits need: one a text, unless the pooling is a mean.
+    Needed,
+    /// Every token's, for whoever looks at hidden states.
+    All,
+}
+
+/// Results inside the network.
+pub struct Taps<V> {
+    /// The embeddings' output: `[tokens, hidden]`.
+    pub embedded: V,
+    /// One entry a layer.
+    pub layers: Vec<LayerTaps<V>>,
+}
+
+/// The names of one family's tensors.
+struct Names {
+    embeddings: &'static str,
+    layer: &'static str,
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    output: &'static str,
+    attention_norm: &'static str,
+    expand: &'static str,
+    contract: &'static str,
+    output_norm: &'static str,
+}
+
+const DISTILBERT: Names = Names {
+    embeddings: "distilbert.embeddings",
+    layer: "distilbert.transformer.layer",
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    output: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    expand: "ffn.lin1",
+    contract: "ffn.lin2",
+    output_norm: "output_layer_norm",
+};
+
+const BERT: Names = Names {
+    embeddings: "bert.embeddings",
+    layer: "bert.encoder.layer",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    expand: "intermediate.dense",
+    contract: "output.dense",
+    output_norm: "output.LayerNorm",
+};
+
+impl Classifier {
+    /// Builds the network of `config` and declares its parameters, under Hugging Face's names.
+    pub fn new(config: &ModelConfig) -> (Classifier, Vec<ParamSpec>) {
+        let names = match config.architecture {
+            Architecture::DistilBert => &DISTILBERT,
+            Architecture::Bert => &BERT,
+        };
+        let mut declare = Declare::default();
+        let embeddings = Embeddings::new(
+            &mut declare,
+            names.embeddings,
+            [config.vocab, config.positions, config.token_types, config.hidden],
+            config.layer_norm_eps,
+            config.dropout.hidden,
+        );
+        let layers = (0..config.layers.len()).map(|i| layer(&mut declare, config, names, i)).collect();
+        let head = head(&mut declare, config);
+        (Classifier { config: config.clone(), embeddings, layers, head }, declare.specs)
+    }
+
+    /// Logits: `[texts, labels]`.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
+        self.forward_with_taps(e, Rows::Needed).map(|(logits, _)| logits)
+    }
+
+    /// Logits, and the results inside. A tap that nobody keeps costs nothing.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward_with_taps<E: Exec>(&self, e: &mut E, rows: Rows) -> Result<(E::Var, Taps<E::Var>)> {
+        let first_only = rows == Rows::Needed && self.config.pooling != Pooling::Mean;
+        let embedded = e.embed(&self.embeddings)?;
+        let mut taps: Taps<E::Var> = Taps { embedded: embedded.clone(), layers: Vec::new() };
+        let mut x = embedded;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let last = i + 1 == self.layers.len();
+            let result = layer.forward(e, &x, first_only && last)?;
+            x = result.hidden.clone();
+            taps.layers.push(result);
+        }
+        let pooled = match self.config.pooling {
+            Pooling::Mean => e.mean_tokens(&x)?,
+            _ if first_only && !self.layers.is_empty() => x,
+            _ => e.first_tokens(&x)?,
+        };
+        let dense = match &self.head.dense {
+            Some(dense) => e.linear(dense, &pooled)?,
+            None => pooled,
+        };
+        let dense = e.dropout(&dense, self.head.dropout)?;
+        Ok((e.linear(&self.head.classifier, &dense)?, taps))
+    }
+}
+
+fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usize) -> Layer {
+    let LayerConfig { heads, intermediate } = &config.layers[index];
+    let (hidden, width) = (config.hidden, heads.len() * config.head_size);
+    let name = |part: &str| format!("{}.{index}.{part}", names.layer);
+    let plain = Activation::Identity;
+    Layer {
+        attention: Attention {
+            query: Linear::new(declare, &name(names.query), hidden, width, plain),
+            key: Linear::new(declare, &name(names.key), hidden, width, plain),
+            value: Linear::new(declare, &name(names.value), hidden, width, plain),
+            output: Linear::new(declare, &name(names.output), width, hidden, plain),
+            attend: Attend {
+                heads: heads.len(),
+                head_size: config.head_size,
+                dropout: config.dropout.attention,
+            },
+        },
+        attention_norm: LayerNorm::new(declare, &name(names.attention_norm), hidden, config.layer_norm_eps),
+        expand: Linear::new(declare, &name(names.expand), hidden, *intermediate, config.activation),
+        contract: Linear::new(declare, &name(names.contract), *intermediate, hidden, plain),
+        output_norm: LayerNorm::new(declare, &name(names.output_norm), hidden, config.layer_norm_eps),
+        attention_output_dropout: match config.architecture {
+            Architecture::DistilBert => 0.0,
+            Architecture::Bert => config.dropout.hidden,
+        },
+        output_dropout: config.dropout.hidden,
+    }
+}
+
+fn head(declare: &mut Declare, config: &ModelConfig) -> Head {
+    let hidden = config.hidden;
+    let dense = match (config.architecture, config.pooling) {
+        (Architecture::DistilBert, _) => {
+            Some(Linear::new(declare, "pre_classifier", hidden, hidden, Activation::Relu))
+        }
+        (Architecture::Bert, Pooling::Pooler) => {
+            Some(Linear::new(declare, "bert.pooler.dense", hidden, hidden, Activation::Tanh))
+        }
+        (Architecture::Bert, _) => None,
+    };
+    let labels = config.labels.len();
+    let classifier = Linear::new(declare, "classifier", hidden, labels, Activation::Identity);
+    Head { dense, classifier, dropout: config.dropout.classifier }
+}

@@ -1,0 +1,82 @@
+//! The vocabulary every network's forward pass is written in.
+
+use super::{Embeddings, LayerNorm, Linear};
+use crate::Result;
+
+/// How attention splits a row into heads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attend {
+    /// Heads left.
+    pub heads: usize,
+    /// Columns of one head.
+    pub head_size: usize,
+    /// Rate of dropout on the probabilities.
+    pub dropout: f32,
+}
+
+/// Runs operations over one ragged batch, which the executor holds.
+///
+/// Three executors implement it: the tape that records for a backward pass, the same tape without records,
+/// and the inference session. A network written against it is therefore written once.
+///
+/// Activations have a row for each token, or, once [`Exec::first_tokens`] or a pooling has been taken, a row
+/// for each text. Dropout acts in training only.
+pub trait Exec {
+    /// A result; cheap to clone.
+    type Var: Clone;
+
+    /// `dropout(norm(words[id] + positions[place] + token_types[type]))`: `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// The device's, as for all that follow.
+    fn embed(&mut self, tables: &Embeddings) -> Result<Self::Var>;
+
+    /// `activation(x·Wᵀ + b)`: `[rows, inputs]` to `[rows, outputs]`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn linear(&mut self, layer: &Linear, x: &Self::Var) -> Result<Self::Var>;
+
+    /// `softmax(query·keyᵀ / sqrt(head_size))·value` within each text and head. `query` may have a row for
+    /// each token or for each text; `key` and `value` have a row for each token.
+    ///
+    /// # Errors
+    /// The device's.
+    fn attend(
+        &mut self,
+        attend: &Attend,
+        query: &Self::Var,
+        key: &Self::Var,
+        value: &Self::Var,
+    ) -> Result<Self::Var>;
+
+    /// `norm(residual + dropout(x))`, over each row.
+    ///
+    /// # Errors
+    /// The device's.
+    fn add_norm(
+        &mut self,
+        norm: &LayerNorm,
+        x: &Self::Var,
+        residual: &Self::Var,
+        dropout: f32,
+    ) -> Result<Self::Var>;
+
+    /// The row of each text's first token: `[tokens, n]` to `[texts, n]`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn first_tokens(&mut self, x: &Self::Var) -> Result<Self::Var>;
+
+    /// The mean over each text's tokens: `[tokens, n]` to `[texts, n]`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn mean_tokens(&mut self, x: &Self::Var) -> Result<Self::Var>;
+
+    /// Zeroes values with probability `rate` and scales the rest by `1 / (1 - rate)`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn dropout(&mut self, x: &Self::Var, rate: f32) -> Result<Self::Var>;
+}

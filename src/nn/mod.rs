@@ -1,0 +1,248 @@
+//! Layers are data: the ids of their parameters and their sizes. Sharing a layer is copying ids;
+//! deleting a head replaces four tensors and a number.
+//!
+//! A network declares its parameters to a [`Declare`]r, in the order in which they are stored and stepped;
+//! where the values live is another room's business ([`crate::params`] for training, [`crate::infer`] for
+//! prediction).
+
+mod exec;
+
+pub use exec::{Attend, Exec};
+
+use crate::models::config::Activation;
+
+/// A parameter, by its place in the order of declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub u32);
+
+impl ParamId {
+    /// The place, as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a parameter is for; optimizer, pruning and quantization treat the kinds differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A table that ids index: `[entries, hidden]`.
+    Embedding,
+    /// A matrix: `[outputs, inputs]`.
+    Weight,
+    /// Added to a layer's outputs.
+    Bias,
+    /// Gamma of a layer norm.
+    Gamma,
+    /// Beta of a layer norm.
+    Beta,
+}
+
+/// A parameter as a network declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// The name in a Hugging Face checkpoint.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Rows; 1 for a vector.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+}
+
+impl ParamSpec {
+    /// The dimensions in a checkpoint: vectors have one.
+    pub fn dims(&self) -> Vec<usize> {
+        match self.role {
+            Role::Embedding | Role::Weight => vec![self.rows, self.cols],
+            Role::Bias | Role::Gamma | Role::Beta => vec![self.cols],
+        }
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether there are no elements, as in a layer whose heads are all deleted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Collects a network's parameters while it is built.
+#[derive(Debug, Default)]
+pub struct Declare {
+    /// The parameters so far.
+    pub specs: Vec<ParamSpec>,
+}
+
+impl Declare {
+    fn param(&mut self, name: String, role: Role, rows: usize, cols: usize) -> ParamId {
+        let id = ParamId(self.specs.len() as u32);
+        self.specs.push(ParamSpec { name, role, rows, cols });
+        id
+    }
+}
+
+/// `y = activation(x·Wᵀ + b)`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[outputs, inputs]`.
+    pub weight: ParamId,
+    /// `[outputs]`.
+    pub bias: ParamId,
+    /// Columns of `x`.
+    pub inputs: usize,
+    /// Columns of `y`.
+    pub outputs: usize,
+    /// Applied to each output.
+    pub activation: Activation,
+}
+
+impl Linear {
+    /// Declares `{name}.weight` and `{name}.bias`.
+    pub fn new(
+        declare: &mut Declare,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        activation: Activation,
+    ) -> Linear {
+        Linear {
+            weight: declare.param(format!("{name}.weight"), Role::Weight, outputs, inputs),
+            bias: declare.param(format!("{name}.bias"), Role::Bias, 1, outputs),
+            inputs,
+            outputs,
+            activation,
+        }
+    }
+}
+
+/// `y = (x - mean) / sqrt(variance + eps) · gamma + beta`, over each row.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// `[hidden]`.
+    pub gamma: ParamId,
+    /// `[hidden]`.
+    pub beta: ParamId,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl LayerNorm {
+    /// Declares `{name}.weight` and `{name}.bias`.
+    pub fn new(declare: &mut Declare, name: &str, hidden: usize, eps: f32) -> LayerNorm {
+        LayerNorm {
+            gamma: declare.param(format!("{name}.weight"), Role::Gamma, 1, hidden),
+            beta: declare.param(format!("{name}.bias"), Role::Beta, 1, hidden),
+            eps,
+        }
+    }
+}
+
+/// Word, position and type tables, summed and normalized.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    /// `[vocab, hidden]`.
+    pub words: ParamId,
+    /// `[positions, hidden]`.
+    pub positions: ParamId,
+    /// `[token_types, hidden]`, where the architecture has them.
+    pub token_types: Option<ParamId>,
+    /// Over the sum.
+    pub norm: LayerNorm,
+    /// Width.
+    pub hidden: usize,
+    /// Rate of dropout after the norm.
+    pub dropout: f32,
+}
+
+impl Embeddings {
+    /// Declares `{name}.word_embeddings.weight` and its like.
+    pub fn new(
+        declare: &mut Declare,
+        name: &str,
+        [vocab, positions, token_types, hidden]: [usize; 4],
+        eps: f32,
+        dropout: f32,
+    ) -> Embeddings {
+        let mut table = |kind: &str, entries| {
+            declare.param(format!("{name}.{kind}_embeddings.weight"), Role::Embedding, entries, hidden)
+        };
+        Embeddings {
+            words: table("word", vocab),
+            positions: table("position", positions),
+            token_types: (token_types > 0).then(|| table("token_type", token_types)),
+            norm: LayerNorm::new(declare, &format!("{name}.LayerNorm"), hidden, eps),
+            hidden,
+            dropout,
+        }
+    }
+}
+
+/// Multi-head attention with however many heads are left.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// `[heads · head_size, hidden]`, as are `key` and `value`.
+    pub query: Linear,
+    /// See `query`.
+    pub key: Linear,
+    /// See `query`.
+    pub value: Linear,
+    /// `[hidden, heads · head_size]`.
+    pub output: Linear,
+    /// Heads left, and how they attend.
+    pub attend: Attend,
+}
+
+/// One encoder layer: attention and a feed-forward part, each added to its input and normalized (post-norm).
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Attention over the text.
+    pub attention: Attention,
+    /// Over attention's output plus its input.
+    pub attention_norm: LayerNorm,
+    /// `[intermediate, hidden]`, with the nonlinearity.
+    pub expand: Linear,
+    /// `[hidden, intermediate]`.
+    pub contract: Linear,
+    /// Over the feed-forward output plus its input.
+    pub output_norm: LayerNorm,
+    /// Rate of dropout on attention's output; DistilBERT has none there.
+    pub attention_output_dropout: f32,
+    /// Rate of dropout on the feed-forward output.
+    pub output_dropout: f32,
+}
+
+/// The results inside one layer that scores and distillation look at.
+pub struct LayerTaps<V> {
+    /// Attention's context, before the output projection: `[rows, heads · head_size]`.
+    pub context: V,
+    /// The feed-forward part after its nonlinearity: `[rows, intermediate]`.
+    pub intermediate: V,
+    /// The layer's output: `[rows, hidden]`.
+    pub hidden: V,
+}
+
+impl Layer {
+    /// Runs the layer over all tokens; with `first_only`, its output has one row a text, for the first
+    /// token. Keys and values are of all tokens either way, so the rows that are left are the same.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward<E: Exec>(&self, e: &mut E, x: &E::Var, first_only: bool) -> crate::Result<LayerTaps<E::Var>> {
+        let attention = &self.attention;
+        let key = e.linear(&attention.key, x)?;
+        let value = e.linear(&attention.value, x)?;
+        let x = if first_only { e.first_tokens(x)? } else { x.clone() };
+        let query = e.linear(&attention.query, &x)?;
+        let context = e.attend(&attention.attend, &query, &key, &value)?;
+        let attended = e.linear(&attention.output, &context)?;
+        let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
+        let intermediate = e.linear(&self.expand, &x)?;
+        let y = e.linear(&self.contract, &intermediate)?;
+        let hidden = e.add_norm(&self.output_norm, &y, &x, self.output_dropout)?;
+        Ok(LayerTaps { context, intermediate, hidden })
+    }
+}

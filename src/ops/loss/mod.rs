@@ -1,0 +1,123 @@
+//! Losses on logits, with their gradients: cross-entropy, and distillation from a teacher's logits.
+//!
+//! Logits are few (texts × classes), so losses are computed on the host, in f64.
+//!
+//! ```text
+//! cross-entropy   L = mean over texts of -log softmax(s)[label]              ds = (softmax(s) - onehot) / texts
+//! distillation    L = T² · mean over texts of KL(softmax(t/T) ‖ softmax(s/T))
+//!                                                            ds = T · (softmax(s/T) - softmax(t/T)) / texts
+//! ```
+//!
+//! (Hinton, Vinyals and Dean, arXiv:1503.02531; the mean over texts is PyTorch's `batchmean`, and T² keeps the
+//! gradient's size when T changes.) Mixed, `alpha·distillation + (1 - alpha)·cross-entropy`.
+
+/// How a student learns from a teacher.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distillation {
+    /// T, above 0.
+    pub temperature: f32,
+    /// Weight of the distillation loss; the rest is cross-entropy.
+    pub alpha: f32,
+}
+
+/// A loss and its gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    /// The sum that is minimized.
+    pub total: f64,
+    /// Mean cross-entropy.
+    pub cross_entropy: f64,
+    /// The distillation term, T² included, before alpha; 0 without a teacher.
+    pub distillation: f64,
+    /// By the logits: `[texts, classes]`.
+    pub gradient: Vec<f32>,
+}
+
+/// Mean cross-entropy of `logits` (`[texts, classes]`) against `labels` (`[texts]`).
+pub fn cross_entropy(logits: &[f32], labels: &[usize]) -> Loss {
+    mixed(logits, labels, None)
+}
+
+/// `alpha·T²·KL + (1 - alpha)·cross-entropy`, with the teacher's logits (`[texts, classes]`).
+pub fn distillation(logits: &[f32], labels: &[usize], teacher: &[f32], how: Distillation) -> Loss {
+    assert_eq!(logits.len(), teacher.len(), "a teacher's logit for each of the student's");
+    mixed(logits, labels, Some((teacher, how)))
+}
+
+fn mixed(logits: &[f32], labels: &[usize], teacher: Option<(&[f32], Distillation)>) -> Loss {
+    let texts = labels.len();
+    let classes = logits.len().checked_div(texts).unwrap_or(0);
+    let alpha = teacher.map_or(0.0, |(_, how)| f64::from(how.alpha));
+    let (mut cross_entropy, mut divergence) = (0.0, 0.0);
+    let mut gradient = Vec::with_capacity(logits.len());
+    for (text, (row, &label)) in logits.chunks(classes.max(1)).zip(labels).enumerate() {
+        let log_p = log_softmax(row, 1.0);
+        cross_entropy -= log_p[label];
+        let mut ds: Vec<f64> = log_p.iter().map(|log_p| (1.0 - alpha) * log_p.exp()).collect();
+        ds[label] -= 1.0 - alpha;
+        if let Some((teacher, how)) = teacher {
+            let t = f64::from(how.temperature);
+            let log_q = log_softmax(&teacher[text * classes..(text + 1) * classes], t);
+            for ((ds, log_p), log_q) in ds.iter_mut().zip(log_softmax(row, t)).zip(log_q) {
+                divergence += t * t * log_q.exp() * (log_q - log_p);
+                *ds += alpha * t * (log_p.exp() - log_q.exp());
+            }
+        }
+        gradient.extend(ds.into_iter().map(|ds| (ds / texts as f64) as f32));
+    }
+    let mean = |sum: f64| if texts == 0 { 0.0 } else { sum / texts as f64 };
+    let (cross_entropy, distillation) = (mean(cross_entropy), mean(divergence));
+    let total = alpha * distillation + (1.0 - alpha) * cross_entropy;
+    Loss { total, cross_entropy, distillation, gradient }
+}
+
+/// `log softmax(row / temperature)`.
+fn log_softmax(row: &[f32], temperature: f64) -> Vec<f64> {
+    let scaled: Vec<f64> = row.iter().map(|&s| f64::from(s) / temperature).collect();
+    let highest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scaled.iter().map(|s| (s - highest).exp()).sum();
+    let log_sum = highest + sum.ln();
+    scaled.into_iter().map(|s| s - log_sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 6] = [0.3, -1.2, 2.0, 0.1, 0.4, -0.7];
+    const TEACHER: [f32; 6] = [1.0, 0.5, -0.5, 3.0, -2.0, 0.25];
+    const LABELS: [usize; 2] = [2, 0];
+
+    fn check_gradient(loss: impl Fn(&[f32]) -> Loss) {
+        let gradient = loss(&LOGITS).gradient;
+        for i in 0..LOGITS.len() {
+            let at = |step: f32| {
+                let mut logits = LOGITS;
+                logits[i] += step;
+                (f64::from(logits[i]), loss(&logits).total)
+            };
+            let ((x1, y1), (x0, y0)) = (at(1.0 / 1024.0), at(-1.0 / 1024.0));
+            let numeric = (y1 - y0) / (x1 - x0);
+            assert!((numeric - f64::from(gradient[i])).abs() <= 1e-6, "{i}: {numeric} {}", gradient[i]);
+        }
+    }
+
+    #[test]
+    fn cross_entropy_gradient_matches_finite_differences() {
+        check_gradient(|logits| cross_entropy(logits, &LABELS));
+    }
+
+    #[test]
+    fn distillation_gradient_matches_finite_differences() {
+        let how = Distillation { temperature: 4.0, alpha: 0.7 };
+        check_gradient(|logits| distillation(logits, &LABELS, &TEACHER, how));
+    }
+
+    #[test]
+    fn a_student_that_equals_its_teacher_has_nothing_to_learn_from_it() {
+        let how = Distillation { temperature: 2.0, alpha: 1.0 };
+        let loss = distillation(&TEACHER, &LABELS, &TEACHER, how);
+        assert_eq!(loss.distillation, 0.0);
+        assert!(loss.gradient.iter().all(|ds| *ds == 0.0));
+    }
+}

@@ -1,0 +1,45 @@
+//! The operations, one folder each: its formula, the trait a device implements for it, the node that
+//! records it for the backward pass, and the CPU's implementation in `cpu.rs`.
+//!
+//! A forward pass hands what the backward pass needs to a node; the backward pass adds into gradients and
+//! never overwrites them.
+
+pub mod attention;
+pub mod embedding;
+pub mod gate;
+pub mod linear;
+pub mod loss;
+pub mod noise;
+pub mod norm;
+pub mod optimizer;
+pub mod pool;
+
+use crate::backend::Device;
+
+/// A device that can do everything a network needs.
+pub trait Backend:
+    Device
+    + linear::LinearOps
+    + norm::NormOps
+    + attention::AttentionOps
+    + embedding::EmbeddingOps
+    + noise::DropoutOps
+    + pool::PoolOps
+    + optimizer::AdamWOps
+    + gate::GateOps
+{
+}
+
+impl<D> Backend for D where
+    D: Device
+        + linear::LinearOps
+        + norm::NormOps
+        + attention::AttentionOps
+        + embedding::EmbeddingOps
+        + noise::DropoutOps
+        + pool::PoolOps
+        + optimizer::AdamWOps
+        + gate::GateOps
+    + gate::GateOps
+{
+}

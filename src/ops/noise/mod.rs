@@ -1,0 +1,80 @@
+//! Dropout: `y = x·kept / (1 - rate)`, and the same for the gradient.
+//!
+//! Which values are kept is a function of (seed, step, sample, place in the network, index within the
+//! sample): not of the batch a text is in, its place there, the thread or the process. The backward pass
+//! computes it again, so nothing is saved.
+
+mod cpu;
+
+use crate::Result;
+use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::backend::Device;
+use crate::ops::Backend;
+use crate::tensor::{Batch, Tensor};
+
+/// What all dropout of one training step has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimizer step.
+    pub step: u64,
+}
+
+/// One place in the network where dropout acts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Site {
+    /// The step's part of the key.
+    pub noise: Noise,
+    /// The place's part.
+    pub place: u32,
+    /// Probability with which a value is dropped.
+    pub rate: f32,
+}
+
+impl Site {
+    /// The key of one text at this place.
+    pub fn key(&self, sample: u64) -> u64 {
+        let parts = [self.noise.seed, self.noise.step, sample, u64::from(self.place)];
+        parts.into_iter().fold(0x6c69_6d62_6563_6b00, |key, part| mix(key ^ part))
+    }
+}
+
+/// A bijection on 64 bits that spreads every input bit over the output (Steele, Lea and Flood, "Fast
+/// Splittable Pseudorandom Number Generators", 2014: the finalizer of SplitMix64).
+pub fn mix(value: u64) -> u64 {
+    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Dropout on a device.
+pub trait DropoutOps: Device {
+    /// Drops values of `x`, whose rows are those of `batch`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &Site) -> Result<Tensor<Self>>;
+}
+
+struct Saved {
+    input: VarId,
+    site: Site,
+}
+
+/// Drops values at `site`.
+///
+/// # Errors
+/// The device's.
+pub fn forward<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, site: Site, record: bool) -> Result<Recorded<B>> {
+    let y = at.backend.dropout(at.batch, x.tensor(), &site)?;
+    Ok((y, record.then(|| Box::new(Saved { input: x.id(), site }) as Box<dyn Node<B>>)))
+}
+
+impl<B: Backend> Node<B> for Saved {
+    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+        let dx = at.backend.dropout(at.batch, dy, &self.site)?;
+        grads.put_var(at.backend, self.input, dx)
+    }
+}

@@ -1,0 +1,53 @@
+//! AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), as PyTorch computes it, with
+//! masks.
+//!
+//! With `g` the gradient scaled by the clipping factor and `t` the step, counted from 1:
+//!
+//! ```text
+//! m = β₁·m + (1-β₁)·g    v = β₂·v + (1-β₂)·g²
+//! w = w·(1 - lr·decay) - lr·(m/(1-β₁ᵗ)) / (sqrt(v/(1-β₂ᵗ)) + eps)
+//! ```
+//!
+//! A masked element's w, m and v are exactly zero after every step, whatever its gradient.
+
+mod cpu;
+
+use crate::Result;
+use crate::backend::Device;
+use crate::params::Mask;
+use crate::tensor::Tensor;
+
+/// The numbers of one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// lr.
+    pub learning_rate: f32,
+    /// β₁.
+    pub beta1: f32,
+    /// β₂.
+    pub beta2: f32,
+    /// eps.
+    pub eps: f32,
+    /// Decay of the weight, times the learning rate.
+    pub weight_decay: f32,
+    /// What gradients are multiplied by: below 1 when they are clipped.
+    pub gradient_scale: f32,
+    /// The step, counted from 1.
+    pub step: u64,
+}
+
+/// AdamW on a device.
+pub trait AdamWOps: Device {
+    /// One step of one parameter.
+    ///
+    /// # Errors
+    /// The device's.
+    fn adamw(
+        &self,
+        w: &mut Tensor<Self>,
+        moments: [&mut Tensor<Self>; 2],
+        g: &Tensor<Self>,
+        mask: Option<&Mask>,
+        step: &AdamWStep,
+    ) -> Result<()>;
+}

@@ -1,0 +1,194 @@
+//! The parameters of a network: names, values, and masks. Layers hold ids; everything else is here.
+
+use crate::backend::Device;
+use crate::nn::{ParamId, ParamSpec};
+use crate::ops::linear::{LinearOps, Orientation};
+use crate::tensor::{Shape, Tensor};
+use crate::{Error, Result};
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Which elements of a parameter are kept: one byte each, 1 or 0.
+///
+/// A masked element is exactly zero, as are its gradient and its moments, and stays so: the optimizer
+/// forces it and [`ParamStore::assert_masks`] checks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask(pub Vec<u8>);
+
+impl Mask {
+    /// Keeps what is not zero.
+    pub fn of_nonzero(values: &[f32]) -> Mask {
+        Mask(values.iter().map(|&value| u8::from(value != 0.0)).collect())
+    }
+
+    /// Elements kept.
+    pub fn kept(&self) -> usize {
+        self.0.iter().filter(|&&kept| kept != 0).count()
+    }
+}
+
+/// One parameter.
+pub struct Param<D: Device> {
+    /// Name, purpose and size.
+    pub spec: ParamSpec,
+    /// Elements that are not pruned, if any are.
+    pub mask: Option<Mask>,
+    value: Tensor<D>,
+}
+
+impl<D: Device> Param<D> {
+    /// The value: `[rows, cols]`.
+    pub fn value(&self) -> &Tensor<D> {
+        &self.value
+    }
+}
+
+/// A weight packed for multiplication, once for each [`Orientation`].
+type Packs<D> = [Option<Rc<<D as LinearOps>::Packed>>; 2];
+
+/// All parameters of one network, in the order of declaration.
+pub struct ParamStore<D: LinearOps> {
+    params: Vec<Param<D>>,
+    /// Valid until the weight changes; a stale one lends its memory to the next.
+    packs: RefCell<Vec<Packs<D>>>,
+    stale: RefCell<Vec<[bool; 2]>>,
+}
+
+impl<D: LinearOps> ParamStore<D> {
+    /// Parameters with these values, one vector of `spec.len()` elements for each spec.
+    ///
+    /// # Errors
+    /// The device's: no memory.
+    pub fn new(device: &D, specs: &[ParamSpec], mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<Self> {
+        let mut params = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let value = Tensor::upload(device, &values(spec)?, Shape::new(spec.rows, spec.cols))?;
+            params.push(Param { spec: spec.clone(), mask: None, value });
+        }
+        let packs = RefCell::new(specs.iter().map(|_| [None, None]).collect());
+        let stale = RefCell::new(vec![[true; 2]; specs.len()]);
+        Ok(ParamStore { params, packs, stale })
+    }
+
+    /// Parameters, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Param<D>)> {
+        self.params.iter().enumerate().map(|(i, param)| (ParamId(i as u32), param))
+    }
+
+    /// How many parameters (tensors) there are.
+    pub fn len(&self) -> usize {
+        self.params.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.params.is_empty()
+    }
+
+    /// One parameter.
+    pub fn get(&self, id: ParamId) -> &Param<D> {
+        &self.params[id.index()]
+    }
+
+    /// The value of a parameter.
+    pub fn value(&self, id: ParamId) -> &Tensor<D> {
+        &self.params[id.index()].value
+    }
+
+    /// The value of a parameter, to change; packed copies of it are stale from here on.
+    pub fn value_mut(&mut self, id: ParamId) -> (&mut Tensor<D>, Option<&Mask>) {
+        self.stale.get_mut()[id.index()] = [true; 2];
+        let param = &mut self.params[id.index()];
+        (&mut param.value, param.mask.as_ref())
+    }
+
+    /// Replaces a parameter's mask and zeroes what it drops.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn set_mask(&mut self, device: &D, id: ParamId, mask: Mask) -> Result<()> {
+        let shape = self.value(id).shape();
+        assert_eq!(mask.0.len(), shape.len(), "a mask has a byte for each element");
+        let mut values = self.value(id).download(device)?;
+        values.iter_mut().zip(&mask.0).filter(|(_, kept)| **kept == 0).for_each(|(value, _)| *value = 0.0);
+        *self.value_mut(id).0 = Tensor::upload(device, &values, shape)?;
+        self.params[id.index()].mask = Some(mask);
+        Ok(())
+    }
+
+    /// The weight packed for one kind of product, from the cache if the weight has not changed since.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn packed(&self, device: &D, id: ParamId, orientation: Orientation) -> Result<Rc<D::Packed>> {
+        let (i, o) = (id.index(), orientation as usize);
+        let mut packs = self.packs.borrow_mut();
+        let cached = packs[i][o].take();
+        let fresh = !self.stale.borrow()[i][o] && cached.as_ref().is_some_and(|pack| device.fits(pack));
+        let pack = match cached {
+            Some(pack) if fresh => pack,
+            stale => {
+                let recycle = stale.and_then(Rc::into_inner);
+                Rc::new(device.pack_weight(self.value(id), orientation, recycle)?)
+            }
+        };
+        packs[i][o] = Some(Rc::clone(&pack));
+        self.stale.borrow_mut()[i][o] = false;
+        Ok(pack)
+    }
+
+    /// Checks that every masked element is exactly zero.
+    ///
+    /// # Panics
+    /// If one is not: a mask that leaks is a bug, never a matter of input.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn assert_masks(&self, device: &D) -> Result<()> {
+        for param in self.params.iter().filter(|param| param.mask.is_some()) {
+            let mask = &param.mask.as_ref().expect("filtered above").0;
+            let values = param.value.download(device)?;
+            let leak = values.iter().zip(mask).position(|(value, kept)| *kept == 0 && *value != 0.0);
+            assert!(leak.is_none(), "{}: the masked element {leak:?} is not zero", param.spec.name);
+        }
+        Ok(())
+    }
+
+    /// The name of the first parameter that holds a value which is not finite.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn first_not_finite(&self, device: &D) -> Result<Option<&str>> {
+        for param in &self.params {
+            if !device.sum_squares(param.value.buffer())?.is_finite() {
+                return Ok(Some(&param.spec.name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Elements of all parameters, and how many of them are not zero.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn count(&self, device: &D) -> Result<(usize, usize)> {
+        let (mut all, mut nonzero) = (0, 0);
+        for param in &self.params {
+            let values = param.value.download(device)?;
+            all += values.len();
+            nonzero += values.iter().filter(|value| **value != 0.0).count();
+        }
+        Ok((all, nonzero))
+    }
+}
+
+/// Names a parameter whose loaded shape is not what the network declares.
+pub fn shape_error(path: &Path, spec: &ParamSpec, found: &[usize]) -> Error {
+    Error::tensor(
+        path,
+        &spec.name,
+        format!("the shape is {found:?}, config.json asks for {:?}", spec.dims()),
+        "the weights and the config.json are not of the same model",
+    )
+}

@@ -1,0 +1,141 @@
+//! One training step: forward, loss, backward, clipping, AdamW.
+
+use super::optimizer::AdamW;
+use crate::autograd::{Grads, Tape};
+use crate::models::{Classifier, Rows, Taps};
+use crate::ops::Backend;
+use crate::ops::loss::{self, Distillation, Loss};
+use crate::ops::noise::Noise;
+use crate::params::ParamStore;
+use crate::tensor::{Batch, Tensor};
+use crate::{Error, Result};
+
+/// A batch, and what is to be learned from it.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    /// The texts.
+    pub batch: Batch,
+    /// The class of each text.
+    pub labels: Vec<usize>,
+    /// The teacher's logits, `[texts, classes]`, and how to learn from them.
+    pub teacher: Option<(Vec<f32>, Distillation)>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The loss that was minimized.
+    pub loss: f64,
+    /// Its cross-entropy.
+    pub cross_entropy: f64,
+    /// Its distillation term, before alpha.
+    pub distillation: f64,
+    /// The gradients' global norm before clipping.
+    pub gradient_norm: f64,
+}
+
+/// What looks at the inside of a step: it is handed the results inside the network and the gradients.
+pub type Watch<'w, B> = dyn FnMut(&Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
+
+/// A network, its parameters and their optimizer.
+pub struct Learner<B: Backend> {
+    /// Where it all runs.
+    pub backend: B,
+    /// The network.
+    pub model: Classifier,
+    /// Its parameters.
+    pub params: ParamStore<B>,
+    /// Their moments.
+    pub optimizer: AdamW<B>,
+}
+
+impl<B: Backend> Learner<B> {
+    /// One step at `learning_rate`. With `watch`, the gradients of attention contexts and of feed-forward
+    /// units are kept for it.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the loss or a gradient is not finite, in which case the parameters are as before
+    /// the step; and the device's.
+    pub fn step(
+        &mut self,
+        lesson: &Lesson,
+        noise: Option<Noise>,
+        learning_rate: f32,
+        watch: Option<&mut Watch<'_, B>>,
+    ) -> Result<Step> {
+        let (loss, grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
+        let diverged = |parameter: &str| Error::Diverged {
+            step: self.optimizer.steps() + 1,
+            loss: loss.total as f32,
+            parameter: parameter.to_owned(),
+        };
+        if !loss.total.is_finite() {
+            let parameter = self.params.first_not_finite(&self.backend)?;
+            return Err(diverged(parameter.unwrap_or("the loss")));
+        }
+        let gradient_norm = self.optimizer.step(&self.backend, &mut self.params, &grads, learning_rate)?;
+        if !gradient_norm.is_finite() {
+            let first = grads.first_not_finite(&self.backend)?;
+            let name = first.map_or("the gradient's norm", |id| self.params.get(id).spec.name.as_str());
+            return Err(diverged(&format!("the gradient of {name}")));
+        }
+        let Loss { total, cross_entropy, distillation, .. } = loss;
+        Ok(Step { loss: total, cross_entropy, distillation, gradient_norm })
+    }
+
+    /// Logits of `batch`: `[texts, labels]`, without dropout and without a record.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        logits(&self.backend, &self.model, &self.params, batch)
+    }
+}
+
+/// Logits of `batch`: `[texts, labels]`, without dropout and without a record.
+///
+/// # Errors
+/// The device's.
+pub fn logits<B: Backend>(backend: &B, model: &Classifier, params: &ParamStore<B>, batch: &Batch) -> Result<Vec<f32>> {
+    let mut tape = Tape::evaluating(backend, params, batch);
+    model.forward(&mut tape)?.tensor().download(backend)
+}
+
+/// The loss of a lesson and its gradients.
+///
+/// # Errors
+/// The device's.
+pub fn gradients<B: Backend>(
+    backend: &B,
+    model: &Classifier,
+    params: &ParamStore<B>,
+    lesson: &Lesson,
+    noise: Option<Noise>,
+    watch: Option<&mut Watch<'_, B>>,
+) -> Result<(Loss, Grads<B>)> {
+    let Lesson { batch, labels, teacher } = lesson;
+    let mut tape = Tape::recording(backend, params, batch, noise);
+    let (output, taps) = model.forward_with_taps(&mut tape, Rows::Needed)?;
+    let values = output.tensor().download(backend)?;
+    let loss = match teacher {
+        None => loss::cross_entropy(&values, labels),
+        Some((teacher, how)) => loss::distillation(&values, labels, teacher, *how),
+    };
+    let dy = Tensor::upload(backend, &loss.gradient, output.tensor().shape())?;
+    let grads = match watch {
+        None => {
+            drop(taps);
+            tape.backward(&output, dy)?
+        }
+        Some(watch) => {
+            for layer in &taps.layers {
+                tape.retain(&layer.context);
+                tape.retain(&layer.intermediate);
+            }
+            let grads = tape.backward(&output, dy)?;
+            watch(batch, &taps, &grads)?;
+            grads
+        }
+    };
+    Ok((loss, grads))
+}
