@@ -1,7 +1,7 @@
 //! The inner loops of limbeck: one complete table of functions per instruction set, and nothing else.
 //!
-//! Everything here runs on the calling thread, allocates nothing that outlives a call, and knows
-//! nothing of models. Whoever calls splits the work over threads (`limbeck::backend::cpu`).
+//! Everything here runs on the calling thread, keeps no memory but one packed block per thread
+//! ([`gemm`]), and knows nothing of models. Whoever calls splits the work over threads (`limbeck::backend::cpu`).
 //!
 //! | to | touch |
 //! |---|---|
@@ -15,6 +15,7 @@
 //! * **float steps are equal bit for bit on every row** (bf16 GEMM excepted): they run over sixteen
 //!   virtual lanes in one fixed order with fused multiply-add.
 
+pub mod gemm;
 pub mod isa;
 pub mod table;
 

@@ -1,20 +1,22 @@
 //! The one list of kernel rows. Dispatch, tests, benches and `limbeck kernels` all walk it.
 
+use crate::gemm::{self, GemmKernels};
 use crate::isa::{Isa, IsaError};
 
 /// Every kernel of one instruction set. No field is optional: each row can be run, tested and timed whole.
 #[derive(Debug)]
 pub(crate) struct KernelTable {
     pub(crate) isa: Isa,
+    pub(crate) gemm: GemmKernels,
 }
 
 /// Best first.
 static TABLES: &[KernelTable] = &[
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx512 },
+    KernelTable { isa: Isa::Avx512, gemm: gemm::avx512::GEMM },
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx2 },
-    KernelTable { isa: Isa::Scalar },
+    KernelTable { isa: Isa::Avx2, gemm: gemm::avx2::GEMM },
+    KernelTable { isa: Isa::Scalar, gemm: gemm::scalar::GEMM },
 ];
 
 /// A row of kernels that this CPU can run. Holding one is the proof that its functions may be called:

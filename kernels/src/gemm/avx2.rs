@@ -1,0 +1,208 @@
+//! AVX2 and FMA, without VNNI: tiles of six rows by one panel, and int8 by widening to 16 bits.
+//!
+//! ```text
+//!              b: 2 loads a step
+//!              ymm         ymm
+//!  a: 6       ┌───────────┬───────────┐
+//!  broadcasts │ sum 0,0   │ sum 0,1   │   12 registers of sums, 2 of b, 1 of a: 15 of 16;
+//!  a step     │   ⋮       │   ⋮       │   12 steps of latency 4 keep two units busy,
+//!             │ sum 5,0   │ sum 5,1   │   and 8 loads feed 12 multiply-adds
+//!             └───────────┴───────────┘
+//! ```
+
+use super::pack::{pack_a, pack_b};
+use super::scalar::{Bf16, F32};
+use super::{FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, PanelsMut, int8, tiles};
+use crate::isa::avx2;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+pub(crate) const GEMM: GemmKernels = GemmKernels {
+    f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
+    bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
+    i8: strip_i8,
+    dequantize,
+};
+
+/// Rows of a float tile.
+const ROWS: usize = 6;
+
+/// Rows of an int8 tile: 12 registers of sums (four per row: see `tile_i8`), 1 of b, 3 of a.
+const ROWS_I8: usize = 3;
+
+/// One tile for every number of rows.
+macro_rules! by_rows {
+    ($tile:ident, $rows:expr, $($argument:expr),+) => {
+        match $rows {
+            1 => $tile::<1>($($argument),+),
+            2 => $tile::<2>($($argument),+),
+            3 => $tile::<3>($($argument),+),
+            4 => $tile::<4>($($argument),+),
+            5 => $tile::<5>($($argument),+),
+            _ => $tile::<6>($($argument),+),
+        }
+    };
+}
+
+/// Calls a tile on each panel and each group of rows.
+macro_rules! strip {
+    ($strip:ident, $tile:ident, $b:ty, $c:ty) => {
+        avx2! {
+            fn $strip(a: &[Line], b: [&[$b]; 2], c: &mut [$c], c_stride: usize) {
+                for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+                    tiles(a.len(), ROWS, |first, rows| {
+                        let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
+                        by_rows!($tile, rows, a, b, c, c_stride)
+                    });
+                }
+            }
+        }
+    };
+}
+
+strip!(strip_f32, tile_f32, [u32; PANEL], f32);
+strip!(strip_bf16, tile_bf16, [u32; PANEL], f32);
+
+avx2! {
+    fn tile_f32<const M: usize>(a: &[Line], b: &[[u32; PANEL]], c: &mut [f32], c_stride: usize) {
+        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+        assert!(b.len() <= KC);
+        let mut sums = load_sums::<M>(c, c_stride);
+        for (p, b) in b.iter().enumerate() {
+            let [b0, b1] = load_words(b);
+            let b = [_mm256_castsi256_ps(b0), _mm256_castsi256_ps(b1)];
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let a = _mm256_set1_ps(f32::from_bits(a[p]));
+                sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
+            }
+        }
+        store_sums(&sums, c, c_stride);
+    }
+
+    /// A bf16 is the upper half of an f32: both operands are widened, and the sums go on in f32.
+    fn tile_bf16<const M: usize>(a: &[Line], b: &[[u32; PANEL]], c: &mut [f32], c_stride: usize) {
+        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+        assert!(b.len() <= KC);
+        let mut sums = load_sums::<M>(c, c_stride);
+        for (p, b) in b.iter().enumerate() {
+            let b = load_words(b);
+            let (even, odd) = ([low(b[0]), low(b[1])], [high(b[0]), high(b[1])]);
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let a = _mm256_set1_epi32(a[p].cast_signed());
+                sums[0] = _mm256_fmadd_ps(low(a), even[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(low(a), even[1], sums[1]);
+                sums[0] = _mm256_fmadd_ps(high(a), odd[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(high(a), odd[1], sums[1]);
+            }
+        }
+        store_sums(&sums, c, c_stride);
+    }
+
+    /// The lower of the two bf16 in each word.
+    #[inline]
+    fn low(words: __m256i) -> __m256 {
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+    }
+
+    /// The upper of the two bf16 in each word.
+    #[inline]
+    fn high(words: __m256i) -> __m256 {
+        _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())))
+    }
+
+    #[inline]
+    fn load_words(from: &[u32; PANEL]) -> [__m256i; 2] {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[8..].as_ptr().cast())] }
+    }
+
+    #[inline]
+    fn load_sums<const M: usize>(c: &[f32], c_stride: usize) -> [[__m256; 2]; M] {
+        let mut sums = [[_mm256_setzero_ps(); 2]; M];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let c = &c[i * c_stride..][..PANEL];
+            // SAFETY: 64 bytes are borrowed.
+            *sums = unsafe { [_mm256_loadu_ps(c.as_ptr()), _mm256_loadu_ps(c[8..].as_ptr())] };
+        }
+        sums
+    }
+
+    #[inline]
+    fn store_sums<const M: usize>(sums: &[[__m256; 2]; M], c: &mut [f32], c_stride: usize) {
+        for (i, sums) in sums.iter().enumerate() {
+            let c = &mut c[i * c_stride..][..PANEL];
+            // SAFETY: 64 bytes are borrowed.
+            unsafe {
+                _mm256_storeu_ps(c.as_mut_ptr(), sums[0]);
+                _mm256_storeu_ps(c[8..].as_mut_ptr(), sums[1]);
+            }
+        }
+    }
+
+    fn strip_i8(a: &[Line], b: [&[[i8; 4 * PANEL]]; 2], c: &mut [i32], c_stride: usize) {
+        for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+            tiles(a.len(), ROWS_I8, |first, rows| {
+                let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
+                match rows {
+                    1 => tile_i8::<1>(a, b, c, c_stride),
+                    2 => tile_i8::<2>(a, b, c, c_stride),
+                    _ => tile_i8::<3>(a, b, c, c_stride),
+                }
+            });
+        }
+    }
+
+    /// `vpmaddubsw` saturates, so both operands are widened to 16 bits and multiplied by `vpmaddwd`, which
+    /// is exact. A register of sums holds four columns, each in two halves that are added at the end.
+    fn tile_i8<const M: usize>(a: &[Line], b: &[[i8; 4 * PANEL]], c: &mut [i32], c_stride: usize) {
+        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+        assert!(b.len() <= KC);
+        let mut sums = [[_mm256_setzero_si256(); 4]; M];
+        for (p, b) in b.iter().enumerate() {
+            let mut wide = [_mm256_setzero_si256(); M];
+            for (wide, a) in wide.iter_mut().zip(a) {
+                *wide = _mm256_cvtepu8_epi16(_mm_set1_epi32(a[p].cast_signed()));
+            }
+            for (quarter, b) in b.as_chunks::<16>().0.iter().enumerate() {
+                // SAFETY: 16 bytes are borrowed.
+                let b = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(b.as_ptr().cast()) });
+                for (sums, &a) in sums.iter_mut().zip(&wide) {
+                    sums[quarter] = _mm256_add_epi32(sums[quarter], _mm256_madd_epi16(a, b));
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (half, sums) in sums.as_chunks::<2>().0.iter().enumerate() {
+                // hadd gives columns 0 1 4 5 | 2 3 6 7.
+                let joined = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
+                let c = &mut c[i * c_stride + 8 * half..][..8];
+                // SAFETY: 32 bytes are borrowed.
+                unsafe {
+                    let before = _mm256_loadu_si256(c.as_ptr().cast());
+                    _mm256_storeu_si256(c.as_mut_ptr().cast(), _mm256_add_epi32(before, joined));
+                }
+            }
+        }
+    }
+
+    fn pack_a_f32(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
+        pack_a::<F32>(a, words, lines);
+    }
+
+    fn pack_b_f32(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+        pack_b::<F32>(b, into);
+    }
+
+    fn pack_a_bf16(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
+        pack_a::<Bf16>(a, words, lines);
+    }
+
+    fn pack_b_bf16(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+        pack_b::<Bf16>(b, into);
+    }
+
+    fn dequantize(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]) {
+        int8::dequantize(sums, a_scale, b_scale, bias, c);
+    }
+}

@@ -1,0 +1,199 @@
+//! AVX-512: tiles of twelve rows by two panels.
+//!
+//! ```text
+//!                b: 2 loads a step
+//!               zmm         zmm
+//!  a: 12       ┌───────────┬───────────┐
+//!  broadcasts  │ sum 0,0   │ sum 0,1   │   24 registers of sums, 2 of b, 1 of a: 27 of 32;
+//!  a step      │   ⋮       │   ⋮       │   24 steps of latency 4 keep two units busy,
+//!              │ sum 11,0  │ sum 11,1  │   and 14 loads feed 24 multiply-adds
+//!              └───────────┴───────────┘
+//! ```
+
+use super::pack::{pack_a, pack_b};
+use super::{FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, PanelsMut, int8, tiles};
+use crate::isa::avx512;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+pub(crate) const GEMM: GemmKernels = GemmKernels {
+    f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
+    bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
+    i8: strip_i8,
+    dequantize,
+};
+
+/// Rows of a tile.
+const ROWS: usize = 12;
+
+/// A product's tile and strip. They differ in the types, in how sixteen values are loaded and stored, and
+/// in the one instruction that multiplies.
+macro_rules! product {
+    ($strip:ident, $tile:ident, $step:ident, $b:ty, $load_b:ident, $c:ty, $zero:ident, $load:ident, $store:ident) => {
+        avx512! {
+            fn $strip(a: &[Line], b: [&[$b]; 2], c: &mut [$c], c_stride: usize) {
+                tiles(a.len(), ROWS, |first, rows| {
+                    let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
+                    if b[1].is_empty() {
+                        by_rows!($tile, rows, 1, a, [b[0]], c, c_stride)
+                    } else {
+                        by_rows!($tile, rows, 2, a, b, c, c_stride)
+                    }
+                });
+            }
+            fn $tile<const M: usize, const P: usize>(a: &[Line], b: [&[$b]; P], c: &mut [$c], c_stride: usize) {
+                let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+                let depth = b[0].len();
+                assert!(depth <= KC && b[P - 1].len() == depth);
+                let mut sums = [[$zero(); P]; M];
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = $load(c[i * c_stride + j * PANEL..].first_chunk().expect("a whole panel"));
+                    }
+                }
+                for p in 0..depth {
+                    let mut row = [_mm512_setzero_si512(); P];
+                    for (row, b) in row.iter_mut().zip(b) {
+                        *row = $load_b(&b[p]);
+                    }
+                    for (sums, a) in sums.iter_mut().zip(a) {
+                        let a = _mm512_set1_epi32(a[p].cast_signed());
+                        for (sum, &b) in sums.iter_mut().zip(&row) {
+                            *sum = $step(*sum, a, b);
+                        }
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    for (j, &sum) in sums.iter().enumerate() {
+                        $store(c[i * c_stride + j * PANEL..].first_chunk_mut().expect("a whole panel"), sum);
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// One tile for every number of rows.
+macro_rules! by_rows {
+    ($tile:ident, $rows:expr, $panels:literal, $($argument:expr),+) => {
+        match $rows {
+            1 => $tile::<1, $panels>($($argument),+),
+            2 => $tile::<2, $panels>($($argument),+),
+            3 => $tile::<3, $panels>($($argument),+),
+            4 => $tile::<4, $panels>($($argument),+),
+            5 => $tile::<5, $panels>($($argument),+),
+            6 => $tile::<6, $panels>($($argument),+),
+            7 => $tile::<7, $panels>($($argument),+),
+            8 => $tile::<8, $panels>($($argument),+),
+            9 => $tile::<9, $panels>($($argument),+),
+            10 => $tile::<10, $panels>($($argument),+),
+            11 => $tile::<11, $panels>($($argument),+),
+            _ => $tile::<12, $panels>($($argument),+),
+        }
+    };
+}
+
+product!(strip_f32, tile_f32, step_f32, [u32; PANEL], load_u32, f32, _mm512_setzero_ps, load_f32, store_f32);
+product!(
+    strip_bf16,
+    tile_bf16,
+    step_bf16,
+    [u32; PANEL],
+    load_u32,
+    f32,
+    _mm512_setzero_ps,
+    load_f32,
+    store_f32
+);
+product!(
+    strip_i8,
+    tile_i8,
+    step_i8,
+    [i8; 4 * PANEL],
+    load_i8,
+    i32,
+    _mm512_setzero_si512,
+    load_i32,
+    store_i32
+);
+
+avx512! {
+    #[inline]
+    fn step_f32(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+        _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
+    }
+
+    #[inline]
+    fn step_bf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+        _mm512_dpbf16_ps(sum, bf16(a), bf16(b))
+    }
+
+    #[inline]
+    fn step_i8(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(sum, a, b)
+    }
+
+    #[inline]
+    fn bf16(words: __m512i) -> __m512bh {
+        // SAFETY: both are 512 bits without invalid values.
+        unsafe { std::mem::transmute(words) }
+    }
+
+    #[inline]
+    fn load_u32(from: &[u32; PANEL]) -> __m512i {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline]
+    fn load_i8(from: &[i8; 4 * PANEL]) -> __m512i {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline]
+    fn load_i32(from: &[i32; PANEL]) -> __m512i {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline]
+    fn load_f32(from: &[f32; PANEL]) -> __m512 {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline]
+    fn store_f32(to: &mut [f32; PANEL], x: __m512) {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+    }
+
+    #[inline]
+    fn store_i32(to: &mut [i32; PANEL], x: __m512i) {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
+    }
+
+    fn pack_a_f32(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
+        pack_a::<F32>(a, words, lines);
+    }
+
+    fn pack_b_f32(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+        pack_b::<F32>(b, into);
+    }
+
+    fn pack_a_bf16(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
+        pack_a::<Bf16>(a, words, lines);
+    }
+
+    fn pack_b_bf16(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+        pack_b::<Bf16>(b, into);
+    }
+
+    fn dequantize(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]) {
+        int8::dequantize(sums, a_scale, b_scale, bias, c);
+    }
+}
+
+use super::scalar::{Bf16, F32};

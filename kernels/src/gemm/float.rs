@@ -1,0 +1,131 @@
+//! The float products: what is checked, and the loops around the strips.
+
+use super::{BLOCK_LINES, FloatKernels, Line, Matrix, PANEL, PackedMatrix, PanelsMut, Precision};
+use super::{depth_blocks, with_block};
+use crate::Kernels;
+use std::ops::Range;
+
+/// What a product adds to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct End<'a> {
+    /// `[n]`, added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Add to what `c` holds, instead of overwriting it.
+    pub accumulate: bool,
+}
+
+impl Kernels {
+    /// Packs the columns of `b: [k, n]` that `into` stands for. Weights `[n, k]` of a linear layer are
+    /// `weights.transpose()` in the forward product, and as they are in that of the data gradient.
+    pub fn pack(self, b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+        assert_eq!(b.shape(), [into.k, into.n], "the matrix to pack has another shape than its panels");
+        // SAFETY: `self` exists only for a table whose instructions this CPU reports.
+        unsafe { (self.floats(into.precision).pack_b)(b, into) }
+    }
+
+    /// `c = a·b`, plus `end.bias` and what `c` held if so asked: `a: [m, k]`, `b: [k, n]`, and the rows
+    /// of `c: [m, n]` begin `c_stride` elements apart. If `b` is bf16, `a` is rounded to bf16 too.
+    ///
+    /// Every output starts from its bias (and former value) and adds its products in the order of k, by
+    /// fused multiply-add: in f32 the same bits on every row, and for every way to split m and n.
+    pub fn gemm(self, a: Matrix<'_>, b: &PackedMatrix, end: End<'_>, c: &mut [f32], c_stride: usize) {
+        let ([m, k], [b_k, n]) = (a.shape(), b.shape());
+        assert_eq!(k, b_k, "the columns of a and the rows of b differ");
+        assert!(end.bias.is_none_or(|bias| bias.len() == n), "the bias is not as long as a row of c");
+        if m == 0 || n == 0 {
+            return;
+        }
+        assert!(c_stride >= n && c.len() >= (m - 1) * c_stride + n, "c is smaller than {m}×{n}");
+        let kernels = self.floats(b.precision());
+        let blocks = depth_blocks(b.words()).count();
+        let rows = (BLOCK_LINES / blocks.max(1)).clamp(48, 512).min(m);
+        with_block(rows * blocks, |lines| {
+            for first in (0..m).step_by(rows) {
+                let last = (first + rows).min(m);
+                block(kernels, a.rows(first..last), b, end, &mut c[first * c_stride..], c_stride, lines);
+            }
+        });
+    }
+
+    fn floats(self, precision: Precision) -> &'static FloatKernels {
+        match precision {
+            Precision::F32 => &self.0.gemm.f32,
+            Precision::Bf16 => &self.0.gemm.bf16,
+        }
+    }
+}
+
+/// The product of as many rows of `a` as `lines` can hold.
+fn block(
+    kernels: &FloatKernels,
+    a: Matrix<'_>,
+    b: &PackedMatrix,
+    end: End<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+    lines: &mut [Line],
+) {
+    let [m, _] = a.shape();
+    let [_, n] = b.shape();
+    let lines = &mut lines[..m * depth_blocks(b.words()).count()];
+    for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact_mut(m)) {
+        // SAFETY: the table came from a `Kernels`, which exists only if this CPU has its instructions.
+        unsafe { (kernels.pack_a)(a, words, lines) }
+    }
+    let mut edge = Vec::new();
+    for first in (0..n).step_by(2 * PANEL) {
+        let columns = first..(first + 2 * PANEL).min(n);
+        let bias = end.bias.map(|bias| &bias[columns.clone()]);
+        for row in c.chunks_mut(c_stride).take(m) {
+            seed(&mut row[columns.clone()], bias, end.accumulate);
+        }
+        if columns.len() == 2 * PANEL {
+            pair(kernels, lines, m, b, first / PANEL, &mut c[first..], c_stride);
+        } else {
+            edge.resize(m * 2 * PANEL, 0.0);
+            copy(c, c_stride, columns.clone(), &mut edge, |c, edge| edge.copy_from_slice(c));
+            pair(kernels, lines, m, b, first / PANEL, &mut edge, 2 * PANEL);
+            copy(c, c_stride, columns, &mut edge, |c, edge| c.copy_from_slice(edge));
+        }
+    }
+}
+
+/// Adds the product of the `m` packed rows with panels `panel` and `panel + 1`, over all of k.
+fn pair(
+    kernels: &FloatKernels,
+    lines: &[Line],
+    m: usize,
+    b: &PackedMatrix,
+    panel: usize,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(m)) {
+        let panels = [b.panel(panel, words.clone()), b.panel(panel + 1, words)];
+        // SAFETY: the table came from a `Kernels`, which exists only if this CPU has its instructions.
+        unsafe { (kernels.strip)(lines, panels, c, c_stride) }
+    }
+}
+
+/// What the sums of one row start from.
+fn seed(c: &mut [f32], bias: Option<&[f32]>, accumulate: bool) {
+    match (bias, accumulate) {
+        (None, true) => {}
+        (None, false) => c.fill(0.0),
+        (Some(bias), false) => c.copy_from_slice(bias),
+        (Some(bias), true) => c.iter_mut().zip(bias).for_each(|(c, bias)| *c += bias),
+    }
+}
+
+/// Copies between the last, incomplete columns of `c` and full rows of two panels.
+fn copy(
+    c: &mut [f32],
+    stride: usize,
+    columns: Range<usize>,
+    edge: &mut [f32],
+    each: impl Fn(&mut [f32], &mut [f32]),
+) {
+    for (c, edge) in c.chunks_mut(stride).zip(edge.chunks_exact_mut(2 * PANEL)) {
+        each(&mut c[columns.clone()], &mut edge[..columns.len()]);
+    }
+}

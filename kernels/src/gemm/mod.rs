@@ -1,0 +1,116 @@
+//! Matrix products: `c = a·b` in f32, in bf16 and in int8, every size, on every row of the table.
+//!
+//! The right operand `b` is packed before: into *panels* of sixteen columns, whose rows are 64 bytes of
+//! sixteen *words*. A word holds what one lane multiplies in one step: one f32, two bf16 or four int8,
+//! neighbours along k. So the three products have one shape, and differ in the step alone:
+//!
+//! ```text
+//!            panel 0   panel 1
+//!   word 0  [16 words][16 words]      one tile (AVX-512) = 12 rows × 2 panels = 24 registers of sums;
+//!   word 1  [16 words][16 words]      each word of b is loaded once per tile, each word of a is
+//!     ⋮      b, in L1 across rows      broadcast, and 24 multiply-adds follow 14 loads
+//! a row ─►  [ c     ] [ c     ]
+//! ```
+//!
+//! Loops, outside in: blocks of rows of `a`, copied once into words ([`KC`] to a line, so that any tile
+//! addresses its rows by constants and no two of them fight for one cache set) and kept in L2; pairs of
+//! panels; blocks of [`KC`] words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
+//! seeded with the bias (or kept, to accumulate) and every tile adds to it. A sum that waits in `c`
+//! between two blocks is the same f32 as one that waits in a register: the result does not depend on
+//! the blocking, which is why f32 products are equal bit for bit on every row.
+
+mod float;
+mod int8;
+mod pack;
+mod packed;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod scalar;
+
+pub use float::End;
+pub use int8::{PackedI8, pack_i8, packed_i8_len, packed_i8_sums};
+pub use packed::{Matrix, PackedMatrix, PanelsMut, Precision};
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Columns of a panel: the words of 64 bytes.
+pub(crate) const PANEL: usize = 16;
+
+/// Words of k in one block: 128 of them for two panels are 16 KiB, half of the smallest L1 we meet.
+pub(crate) const KC: usize = 128;
+
+/// Memory for a packed block of `a`: less than half of the smallest L2 we meet, in lines of [`KC`] words.
+const BLOCK_LINES: usize = 400 * 1024 / (4 * KC);
+
+/// One row of `a` in one block of k.
+pub(crate) type Line = [u32; KC];
+
+/// `c[i][j] += Σ_p a[i][p]·b[p][j]` for one or two neighbouring panels of `b` (the second is empty, or
+/// as deep as the first), of which `c` holds every column.
+pub(crate) type Strip<B, C> = unsafe fn(a: &[Line], b: [&[B]; 2], c: &mut [C], c_stride: usize);
+
+/// How one precision of floats is packed and multiplied.
+#[derive(Debug)]
+pub(crate) struct FloatKernels {
+    /// Fills one line per row of `a` from the words in the range.
+    pub(crate) pack_a: unsafe fn(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]),
+    /// Fills panels from the columns of `b` that they stand for.
+    pub(crate) pack_b: unsafe fn(b: Matrix<'_>, into: &mut PanelsMut<'_>),
+    /// Multiplies.
+    pub(crate) strip: Strip<[u32; PANEL], f32>,
+}
+
+/// The matrix products of one instruction set.
+#[derive(Debug)]
+pub(crate) struct GemmKernels {
+    pub(crate) f32: FloatKernels,
+    pub(crate) bf16: FloatKernels,
+    /// `a` biased by 128, `b` signed: see [`int8`].
+    pub(crate) i8: Strip<[i8; 4 * PANEL], i32>,
+    /// `c = fma(sum, a_scale·b_scale, bias)` for one row of sums.
+    pub(crate) dequantize:
+        unsafe fn(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]),
+}
+
+/// A line of cache, so that blocks start on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Aligned(Line);
+
+thread_local! {
+    /// The packed block of `a`, kept from call to call: fresh memory would cost page faults in each.
+    static BLOCK: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends `lines` lines of this thread's scratch memory, whatever they hold.
+fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
+    BLOCK.with_borrow_mut(|block| {
+        if block.len() < lines {
+            block.resize(lines, Aligned([0; KC]));
+        }
+        // SAFETY: `Aligned` is exactly one `Line` (512 bytes, a multiple of its alignment).
+        body(unsafe { std::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), lines) })
+    })
+}
+
+/// Blocks of at most [`KC`] that cut `0..words` into equal parts.
+fn depth_blocks(words: usize) -> impl Iterator<Item = Range<usize>> {
+    let blocks = words.div_ceil(KC);
+    (0..blocks).map(move |index| index * words / blocks..(index + 1) * words / blocks)
+}
+
+/// Cuts `rows` rows into equal tiles of at most `tile`, calling `each` with the first row and their number.
+#[inline(always)]
+pub(crate) fn tiles(rows: usize, tile: usize, mut each: impl FnMut(usize, usize)) {
+    let mut first = 0;
+    while first < rows {
+        let left = rows - first;
+        let size = left.div_ceil(left.div_ceil(tile));
+        each(first, size);
+        first += size;
+    }
+}

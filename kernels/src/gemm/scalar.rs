@@ -1,0 +1,117 @@
+//! The portable row: tiles of four rows by one panel, in plain Rust.
+
+use super::pack::{Packing, Words, bf16_pair, pack_a, pack_b};
+use super::{FloatKernels, GemmKernels, Line, PANEL, int8, tiles};
+
+pub(crate) const GEMM: GemmKernels = GemmKernels {
+    f32: FloatKernels { pack_a: pack_a::<F32>, pack_b: pack_b::<F32>, strip: strip_f32 },
+    bf16: FloatKernels { pack_a: pack_a::<Bf16>, pack_b: pack_b::<Bf16>, strip: strip_bf16 },
+    i8: strip_i8,
+    dequantize: int8::dequantize,
+};
+
+/// Rows of a tile.
+const ROWS: usize = 4;
+
+pub(super) struct F32;
+
+impl Packing for F32 {
+    const FLOATS: usize = 1;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        std::array::from_fn(|i| from[i].to_bits())
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], _: &[f32; PANEL]) -> Words {
+        low.map(f32::to_bits)
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        transpose(block);
+    }
+}
+
+pub(super) struct Bf16;
+
+impl Packing for Bf16 {
+    const FLOATS: usize = 2;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        std::array::from_fn(|i| bf16_pair(from[2 * i], from[2 * i + 1]))
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        std::array::from_fn(|i| bf16_pair(low[i], high[i]))
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        transpose(block);
+    }
+}
+
+#[inline(always)]
+fn transpose(block: &mut [Words; PANEL]) {
+    for i in 0..PANEL {
+        for j in 0..i {
+            (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
+        }
+    }
+}
+
+/// Both halves of a word as floats: exact, a bf16 is the upper half of an f32.
+fn halves(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}
+
+fn strip_f32(a: &[Line], b: [&[Words]; 2], c: &mut [f32], c_stride: usize) {
+    strip(a, b, c, c_stride, |sum, a, b| f32::from_bits(a).mul_add(f32::from_bits(*b), sum));
+}
+
+fn strip_bf16(a: &[Line], b: [&[Words]; 2], c: &mut [f32], c_stride: usize) {
+    strip(a, b, c, c_stride, |sum, a, b| {
+        let ([a0, a1], [b0, b1]) = (halves(a), halves(*b));
+        a1.mul_add(b1, a0.mul_add(b0, sum))
+    });
+}
+
+fn strip_i8(a: &[Line], b: [&[[i8; 4 * PANEL]]; 2], c: &mut [i32], c_stride: usize) {
+    let b = b.map(|panel| panel.as_flattened().as_chunks::<4>().0.as_chunks::<PANEL>().0);
+    strip(a, b, c, c_stride, |sum, a, b: &[i8; 4]| {
+        let products = a.to_le_bytes().into_iter().zip(b).map(|(a, &b)| i32::from(a) * i32::from(b));
+        products.fold(sum, |sum, product| sum + product)
+    });
+}
+
+/// Adds one block of products, word by word in the order of k.
+#[inline(always)]
+fn strip<B, C: Copy + Default>(
+    a: &[Line],
+    b: [&[[B; PANEL]]; 2],
+    c: &mut [C],
+    c_stride: usize,
+    step: impl Fn(C, u32, &B) -> C,
+) {
+    for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+        tiles(a.len(), ROWS, |first, rows| {
+            let a = &a[first..first + rows];
+            let mut sums = [[C::default(); PANEL]; ROWS];
+            for (i, sums) in sums[..rows].iter_mut().enumerate() {
+                sums.copy_from_slice(&c[(first + i) * c_stride + panel * PANEL..][..PANEL]);
+            }
+            for (p, b) in b.iter().enumerate() {
+                for (a, sums) in a.iter().zip(&mut sums) {
+                    sums.iter_mut().zip(b).for_each(|(sum, b)| *sum = step(*sum, a[p], b));
+                }
+            }
+            for (i, sums) in sums[..rows].iter().enumerate() {
+                c[(first + i) * c_stride + panel * PANEL..][..PANEL].copy_from_slice(sums);
+            }
+        });
+    }
+}
