@@ -11,6 +11,7 @@
 pub mod autograd;
 #[cfg(feature = "train")]
 pub mod backend;
+mod batch;
 #[cfg(feature = "train")]
 pub mod compress;
 pub mod error;
@@ -25,4 +26,5 @@ pub mod tensor;
 #[cfg(feature = "train")]
 pub mod train;
 
+pub use batch::Batch;
 pub use error::{Error, Result};

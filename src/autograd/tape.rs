@@ -6,7 +6,8 @@ use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
 use crate::ops::noise::{Noise, Site};
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -11,7 +11,7 @@ use crate::nn::{Layer, ParamId};
 use crate::ops::Backend;
 use crate::ops::noise::mix;
 use crate::params::ParamStore;
-use crate::tensor::Batch;
+use crate::Batch;
 
 /// What makes a head or a unit important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 
 use crate::Result;
 use crate::backend::{Cpu, Device};
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 use rayon::prelude::*;
 
 /// Gate derivatives on a device.

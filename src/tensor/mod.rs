@@ -2,11 +2,10 @@
 //!
 //! Everything in this engine is a matrix: activations are `[tokens, hidden]`, weights `[outputs, inputs]`,
 //! a vector is one row. Attention, which other engines write with four dimensions, walks the texts of a
-//! [`Batch`] instead.
+//! [`Batch`](crate::Batch) instead.
 
-mod batch;
 
-pub use batch::Batch;
+
 
 use crate::backend::Device;
 use std::fmt;

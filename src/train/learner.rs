@@ -7,7 +7,8 @@ use crate::ops::Backend;
 use crate::ops::loss::{self, Distillation, Loss};
 use crate::ops::noise::Noise;
 use crate::params::ParamStore;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// A batch, and what is to be learned from it.

@@ -11,7 +11,8 @@ pub use buffer::Buffer;
 use super::Device;
 use crate::Result;
 use buffer::Pool;
-use limbeck_kernels::{Kernels, Precision};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::Precision;
 use rayon::prelude::*;
 use std::rc::Rc;
 

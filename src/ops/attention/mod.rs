@@ -20,7 +20,8 @@ use crate::backend::Device;
 use crate::nn::Attend;
 use crate::ops::Backend;
 use crate::ops::noise::Site;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 
 /// Attention on a device.
 pub trait AttentionOps: Device {

@@ -10,7 +10,8 @@ use crate::autograd::{Backward, Grads, Node, Recorded};
 use crate::backend::Device;
 use crate::nn::{Embeddings, ParamId};
 use crate::ops::Backend;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 
 /// One table, and which of its rows each token reads.
 pub struct Lookup<'a, D: Device> {

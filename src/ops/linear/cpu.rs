@@ -6,7 +6,8 @@ use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
-use limbeck_kernels::{End, Kernels, Matrix, PackedMatrix};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::{End, Matrix, PackedMatrix};
 use rayon::prelude::*;
 
 /// Rows of the left operand that one task multiplies: a multiple of every tile's height, few enough that
@@ -107,12 +108,13 @@ fn matrix(tensor: &Tensor<Cpu>) -> Matrix<'_> {
 
 /// Packs `b` on all threads.
 fn pack(cpu: &Cpu, b: Matrix<'_>, recycle: Option<PackedMatrix>) -> PackedMatrix {
+    let [k, n] = b.shape();
     let mut packed = match recycle {
         Some(mut packed) if packed.precision() == cpu.precision() => {
-            packed.resize(b.rows, b.cols);
+            packed.resize(k, n);
             packed
         }
-        _ => PackedMatrix::new(cpu.precision(), b.rows, b.cols),
+        _ => PackedMatrix::new(cpu.precision(), k, n),
     };
     let each = packed.panels().div_ceil(4 * rayon::current_num_threads()).max(1);
     let parts: Vec<_> = packed.split_mut(each).collect();
@@ -129,16 +131,16 @@ fn multiply(
     c: &mut [f32],
     after: impl Fn(&mut [f32]) + Sync,
 ) {
-    let cols = b.n();
+    let ([rows_of_a, _], [_, cols]) = (a.shape(), b.shape());
     if cols == 0 {
         return;
     }
     // Two even tasks a thread, at most ROWS rows each.
     let tasks = 2 * rayon::current_num_threads();
-    let rows = a.rows.div_ceil(tasks).next_multiple_of(12).clamp(12, ROWS);
+    let rows = rows_of_a.div_ceil(tasks).next_multiple_of(12).clamp(12, ROWS);
     c.par_chunks_mut(rows * cols).enumerate().for_each(|(i, c)| {
         let first = i * rows;
-        cpu.kernels().gemm(a.rows_range(first..(first + rows).min(a.rows)), b, end, c, cols);
+        cpu.kernels().gemm(a.rows(first..(first + rows).min(rows_of_a)), b, end, c, cols);
         after(c);
     });
 }

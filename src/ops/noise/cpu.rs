@@ -4,7 +4,8 @@ use super::{DropoutOps, Site};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::split_rows;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 use limbeck_kernels::Dropout;
 use rayon::prelude::*;
 

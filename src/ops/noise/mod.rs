@@ -10,7 +10,8 @@ use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 
 /// What all dropout of one training step has in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

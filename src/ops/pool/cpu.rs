@@ -3,7 +3,8 @@
 use super::{Pool, PoolOps};
 use crate::Result;
 use crate::backend::Cpu;
-use crate::tensor::{Batch, Shape, Tensor};
+use crate::Batch;
+use crate::tensor::{Shape, Tensor};
 
 impl PoolOps for Cpu {
     fn pool_forward(&self, batch: &Batch, x: &Tensor<Self>, pool: Pool) -> Result<Tensor<Self>> {

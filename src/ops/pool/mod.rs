@@ -8,7 +8,8 @@ use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
-use crate::tensor::{Batch, Tensor};
+use crate::Batch;
+use crate::tensor::Tensor;
 
 /// How rows are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
