@@ -1,20 +1,22 @@
 //! The one list of kernel rows. Dispatch, tests, benches and `limbeck kernels` all walk it.
 
 use crate::isa::{Isa, IsaError};
+use crate::rows::{self, RowKernels};
 
 /// Every kernel of one instruction set. No field is optional: each row can be run, tested and timed whole.
 #[derive(Debug)]
 pub(crate) struct KernelTable {
     pub(crate) isa: Isa,
+    pub(crate) rows: RowKernels,
 }
 
 /// Best first.
 static TABLES: &[KernelTable] = &[
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx512 },
+    KernelTable { isa: Isa::Avx512, rows: rows::AVX512 },
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx2 },
-    KernelTable { isa: Isa::Scalar },
+    KernelTable { isa: Isa::Avx2, rows: rows::AVX2 },
+    KernelTable { isa: Isa::Scalar, rows: rows::SCALAR },
 ];
 
 /// A row of kernels that this CPU can run. Holding one is the proof that its functions may be called:
