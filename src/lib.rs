@@ -7,7 +7,12 @@
 //!                 → infer | train · compress → stages → report → the binary, in tools/
 //! ```
 
+pub mod checkpoint;
+#[cfg(feature = "train")]
+pub mod data;
 pub mod error;
+pub mod files;
 pub mod models;
+pub mod tokenizer;
 
 pub use error::{Error, Result};
