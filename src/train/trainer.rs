@@ -69,7 +69,13 @@ pub trait Companion<B: Backend> {
     ///
     /// # Errors
     /// The device's.
-    fn watch(&mut self, learner: Seen<'_, B>, batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>) -> Result<()>;
+    fn watch(
+        &mut self,
+        learner: Seen<'_, B>,
+        batch: &Batch,
+        taps: &Taps<Var<B>>,
+        grads: &Grads<B>,
+    ) -> Result<()>;
 
     /// May change the network after step `step` (from 0); says whether it did. What was the best network before
     /// is no longer comparable then.

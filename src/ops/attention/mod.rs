@@ -14,13 +14,13 @@
 
 mod cpu;
 
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::Attend;
 use crate::ops::Backend;
 use crate::ops::noise::Site;
-use crate::Batch;
 use crate::tensor::Tensor;
 
 /// Attention on a device.
