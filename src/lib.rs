@@ -9,5 +9,9 @@
 
 pub mod error;
 pub mod models;
+#[cfg(feature = "train")]
+pub mod report;
+#[cfg(feature = "train")]
+pub mod stages;
 
 pub use error::{Error, Result};

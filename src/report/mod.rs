@@ -1,0 +1,1 @@
+//! What a run says at its end: statistics, latencies, the machine, the table.

@@ -1,0 +1,3 @@
+//! The four stages. Each takes an artifact and gives an artifact; they share nothing in memory.
+
+pub mod recipe;
