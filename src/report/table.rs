@@ -251,7 +251,7 @@ mod tests {
         assert!(text.contains("commit abc") && text.contains("seed 7") && text.contains("threads 1"));
         assert!(text.contains("84.00 (75.") && text.contains("-6.00 (p = 0.031"), "{text}");
         assert!(text.contains("1,234,567") && text.contains("4.00×") && text.contains("0.50"));
-        let widths: Vec<usize> = text.lines().skip(3).map(|line| line.chars().count()).collect();
+        let widths: Vec<usize> = text.lines().skip(4).map(|line| line.chars().count()).collect();
         assert!(widths.len() == 4 && widths.iter().all(|width| *width == widths[0]), "{text}");
     }
 
