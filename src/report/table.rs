@@ -153,19 +153,7 @@ impl fmt::Display for Report {
         writeln!(f)?;
         let mut lines = vec![HEADINGS.map(str::to_owned)];
         lines.extend(self.rows.iter().map(|row| self.cells(row)));
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 9] = std::array::from_fn(width);
-        for (number, line) in lines.iter().enumerate() {
-            let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  "))?;
-            if number == 0 {
-                writeln!(f, "{}", widths.map(|width| "─".repeat(width)).join("  "))?;
-            }
-        }
-        Ok(())
+        f.write_str(&aligned(&lines))
     }
 }
 
@@ -175,6 +163,28 @@ fn dash() -> String {
 
 fn p_value(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
+}
+
+/// Lines of cells as text: the first line is the heading, ruled off; all but the first column stand to the
+/// right; every line ends in a newline.
+pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let rule = widths.map(|width| "─".repeat(width)).join("  ");
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        text.push_str(&cells.collect::<Vec<_>>().join("  "));
+        text.push('\n');
+        if number == 0 {
+            text.push_str(&rule);
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// `1234567` as `1,234,567`.
