@@ -21,11 +21,11 @@ pub trait Subject {
     /// # Errors
     /// Whatever the model cannot compute.
     fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()>;
-    /// Computes the logits of one text, with the threads that latency is measured with.
+    /// The logits of a batch, `[texts, classes]`, with the threads that latency is measured with.
     ///
     /// # Errors
     /// Whatever the model cannot compute.
-    fn logits(&mut self, text: &[u32]) -> Result<&[f32]>;
+    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]>;
     /// Bytes of its files.
     fn file_bytes(&self) -> u64;
     /// Parameters that its files hold.
@@ -88,8 +88,9 @@ pub fn measure(
     if let Some((plan, clock)) = timing {
         let plan = Plan { inputs: plan.inputs.min(texts.len()), ..plan };
         progress.begin("latency", 0);
-        let call =
-            |(_, subject): &'_ mut (String, &mut dyn Subject), i| subject.logits(texts.tokens(i)).map(drop);
+        let call = |(_, subject): &'_ mut (String, &mut dyn Subject), i| {
+            subject.logits(&[texts.tokens(i)]).map(drop)
+        };
         let mut calls: Vec<Call<'_, Error>> = variants
             .iter_mut()
             .map(|variant| Box::new(move |i| call(variant, i)) as Call<'_, Error>)
@@ -169,7 +170,7 @@ mod tests {
             classes.extend(texts.iter().map(|text| class(text[0])));
             Ok(())
         }
-        fn logits(&mut self, _: &[u32]) -> Result<&[f32]> {
+        fn logits(&mut self, _: &[&[u32]]) -> Result<&[f32]> {
             Ok(&self.logits)
         }
         fn file_bytes(&self) -> u64 {

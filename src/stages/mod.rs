@@ -13,6 +13,44 @@ pub use recipe::Recipe;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+/// The stages, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A pretrained encoder, or a new one, learns the classes: the baseline.
+    Train,
+    /// Parts of the baseline are deleted or set to zero.
+    Prune,
+    /// What is left learns from the baseline.
+    Distill,
+    /// The result becomes an int8 `.limbeck` file.
+    Quantize,
+}
+
+impl Stage {
+    /// In the order in which they run.
+    pub const ALL: [Stage; 4] = [Stage::Train, Stage::Prune, Stage::Distill, Stage::Quantize];
+
+    /// The command that runs it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Train => "train",
+            Stage::Prune => "prune",
+            Stage::Distill => "distill",
+            Stage::Quantize => "quantize",
+        }
+    }
+
+    /// What its artifact is called in the table.
+    pub const fn variant(self) -> &'static str {
+        match self {
+            Stage::Train => "baseline",
+            Stage::Prune => "pruned",
+            Stage::Distill => "distilled",
+            Stage::Quantize => "int8",
+        }
+    }
+}
+
 /// All that a stage is told.
 #[derive(Clone, Copy)]
 pub struct StageContext<'a> {
