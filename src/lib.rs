@@ -30,6 +30,10 @@ pub mod tensor;
 pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
+#[cfg(feature = "train")]
+pub mod report;
+#[cfg(feature = "train")]
+pub mod stages;
 
 pub use batch::Batch;
 pub use error::{Error, Result};

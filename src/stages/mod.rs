@@ -1,0 +1,110 @@
+//! The four stages: train, prune, distil, quantize. Each takes an artifact from disk and gives an artifact
+//! to disk; they share nothing in memory, so each can be run, stopped and resumed alone.
+//!
+//! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
+//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls after each optimizer
+//! step and which a signal sets. When the flag is set the stage saves its state and returns
+//! [`Error::Interrupted`](crate::Error::Interrupted).
+
+pub mod recipe;
+
+use limbeck_kernels::Kernels;
+pub use recipe::Recipe;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// The stages, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A pretrained encoder, or a new one, learns the classes: the baseline.
+    Train,
+    /// Parts of the baseline are deleted or set to zero.
+    Prune,
+    /// What is left learns from the baseline.
+    Distill,
+    /// The result becomes an int8 `.limbeck` file.
+    Quantize,
+}
+
+impl Stage {
+    /// In the order in which they run.
+    pub const ALL: [Stage; 4] = [Stage::Train, Stage::Prune, Stage::Distill, Stage::Quantize];
+
+    /// The command that runs it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Train => "train",
+            Stage::Prune => "prune",
+            Stage::Distill => "distill",
+            Stage::Quantize => "quantize",
+        }
+    }
+
+    /// What its artifact is called in the table.
+    pub const fn variant(self) -> &'static str {
+        match self {
+            Stage::Train => "baseline",
+            Stage::Prune => "pruned",
+            Stage::Distill => "distilled",
+            Stage::Quantize => "int8",
+        }
+    }
+}
+
+/// All that a stage is told.
+#[derive(Clone, Copy)]
+pub struct StageContext<'a> {
+    /// What to do.
+    pub recipe: &'a Recipe,
+    /// The run's directory: artifacts, logs, report.
+    pub out: &'a Path,
+    /// Go on from the state saved in `out`, rather than refuse a directory that holds a run.
+    pub resume: bool,
+    /// The kernel row to compute with.
+    pub kernels: Kernels,
+    /// Threads to compute with, 1 or more.
+    pub threads: usize,
+    /// Told how far the stage is.
+    pub progress: &'a dyn Progress,
+    /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
+    pub stop: &'a AtomicBool,
+}
+
+/// One optimizer step, as progress shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Counted from 1.
+    pub step: u64,
+    /// Mean loss of the texts since the last report.
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f32,
+    /// Tokens a second since the stage began.
+    pub tokens_per_second: f64,
+}
+
+/// Shows, or logs, how far a stage is. Calls come from one thread, in the order begin, step or message, end.
+pub trait Progress {
+    /// A stage, or a part of one, begins, and will take so many steps; 0 = unknown.
+    fn begin(&self, stage: &str, total_steps: u64);
+    /// A training step is done.
+    fn step(&self, report: StepReport);
+    /// Some work without a loss is done: so many of the steps.
+    fn advance(&self, steps: u64);
+    /// Something worth a line: an evaluation, a pruning event, a saved checkpoint.
+    fn message(&self, text: &str);
+    /// What began last has ended.
+    fn end(&self);
+}
+
+/// Shows nothing: for tests, and for `--quiet`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64) {}
+    fn step(&self, _: StepReport) {}
+    fn advance(&self, _: u64) {}
+    fn message(&self, _: &str) {}
+    fn end(&self) {}
+}
