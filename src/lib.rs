@@ -26,14 +26,14 @@ pub mod ops;
 #[cfg(feature = "train")]
 pub mod params;
 #[cfg(feature = "train")]
+pub mod report;
+#[cfg(feature = "train")]
+pub mod stages;
+#[cfg(feature = "train")]
 pub mod tensor;
 pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
-#[cfg(feature = "train")]
-pub mod report;
-#[cfg(feature = "train")]
-pub mod stages;
 
 pub use batch::Batch;
 pub use error::{Error, Result};

@@ -101,6 +101,15 @@ impl Scores {
         Ok(scores)
     }
 
+    /// Adds other scores: those of units, and with `heads` those of heads too.
+    pub fn add(&mut self, other: &Scores, heads: bool) {
+        let pairs = self.units.iter_mut().zip(&other.units);
+        let pairs = pairs.chain(self.heads.iter_mut().zip(&other.heads).filter(|_| heads));
+        for (score, more) in pairs.flat_map(|(scores, others)| scores.iter_mut().zip(others)) {
+            *score += more;
+        }
+    }
+
     /// [`Importance::Random`].
     pub fn random(config: &ModelConfig, seed: u64) -> Scores {
         let mut scores = Scores::zeros(config);

@@ -6,12 +6,25 @@
 //! step and which a signal sets. When the flag is set the stage saves its state and returns
 //! [`Error::Interrupted`](crate::Error::Interrupted).
 
+pub mod artifact;
+mod corpus;
+mod distill;
+mod prune;
 pub mod recipe;
+mod run_directory;
+mod train;
+mod training;
 
+pub use crate::train::Progress;
+pub use crate::train::progress::{Silent, StepReport};
+pub use corpus::Corpus;
+pub use distill::distill;
 use limbeck_kernels::Kernels;
+pub use prune::prune;
 pub use recipe::Recipe;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+pub use train::train;
 
 /// The stages, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,43 +81,4 @@ pub struct StageContext<'a> {
     pub progress: &'a dyn Progress,
     /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
     pub stop: &'a AtomicBool,
-}
-
-/// One optimizer step, as progress shows it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Counted from 1.
-    pub step: u64,
-    /// Mean loss of the texts since the last report.
-    pub loss: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f32,
-    /// Tokens a second since the stage began.
-    pub tokens_per_second: f64,
-}
-
-/// Shows, or logs, how far a stage is. Calls come from one thread, in the order begin, step or message, end.
-pub trait Progress {
-    /// A stage, or a part of one, begins, and will take so many steps; 0 = unknown.
-    fn begin(&self, stage: &str, total_steps: u64);
-    /// A training step is done.
-    fn step(&self, report: StepReport);
-    /// Some work without a loss is done: so many of the steps.
-    fn advance(&self, steps: u64);
-    /// Something worth a line: an evaluation, a pruning event, a saved checkpoint.
-    fn message(&self, text: &str);
-    /// What began last has ended.
-    fn end(&self);
-}
-
-/// Shows nothing: for tests, and for `--quiet`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: &str, _: u64) {}
-    fn step(&self, _: StepReport) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
-    fn end(&self) {}
 }

@@ -32,6 +32,31 @@ impl AttentionOps for Cpu {
         Ok([context, Tensor::from_buffer(sums, Shape::new(rows, attend.heads))])
     }
 
+    fn mean_attention(
+        &self,
+        batch: &Batch,
+        attend: &Attend,
+        qkv: [&Tensor<Self>; 3],
+        means: &mut [f64],
+    ) -> Result<()> {
+        let texts = Texts { batch, attend, qkv, dropout: None };
+        let of_text = |text: usize| -> Vec<f64> {
+            let args = texts.args(text);
+            let mut probabilities = vec![0.0; args.queries * args.len];
+            let mean = |head| {
+                self.kernels().attention_probabilities(&args, head, &mut probabilities);
+                let sum: f64 = probabilities.iter().map(|p| f64::from(p.abs())).sum();
+                sum / probabilities.len() as f64
+            };
+            (0..attend.heads).map(mean).collect()
+        };
+        let of_texts: Vec<Vec<f64>> = (0..batch.texts()).into_par_iter().map(of_text).collect();
+        for of_text in of_texts {
+            means.iter_mut().zip(of_text).for_each(|(mean, of_text)| *mean += of_text);
+        }
+        Ok(())
+    }
+
     fn attention_backward(
         &self,
         batch: &Batch,

@@ -37,6 +37,18 @@ pub trait AttentionOps: Device {
         dropout: Option<&Site>,
     ) -> Result<[Tensor<Self>; 2]>;
 
+    /// Adds to `means`, one for each head, each text's mean absolute attention probability.
+    ///
+    /// # Errors
+    /// The device's.
+    fn mean_attention(
+        &self,
+        batch: &Batch,
+        attend: &Attend,
+        qkv: [&Tensor<Self>; 3],
+        means: &mut [f64],
+    ) -> Result<()>;
+
     /// `dq`, `dk`, `dv`.
     ///
     /// # Errors

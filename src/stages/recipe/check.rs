@@ -108,23 +108,23 @@ fn train(table: &str, train: &Train) -> Result<()> {
 }
 
 /// All these hold the value to a condition that NaN fails.
-fn hold(key: &str, held: bool, value: f32, mend: &str) -> Result<()> {
+fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
     if held { Ok(()) } else { Err(Error::setting(key, format!("is {value}"), mend)) }
 }
 
-fn fraction(key: &str, value: f32) -> Result<()> {
+fn fraction(key: &str, value: f64) -> Result<()> {
     hold(key, (0.0..=1.0).contains(&value), value, "it is a fraction, from 0 to 1 (60 % is 0.6)")
 }
 
-fn below_one(key: &str, value: f32) -> Result<()> {
+fn below_one(key: &str, value: f64) -> Result<()> {
     hold(key, (0.0..1.0).contains(&value), value, "from 0 to less than 1")
 }
 
-fn positive(key: &str, value: f32) -> Result<()> {
+fn positive(key: &str, value: f64) -> Result<()> {
     hold(key, value > 0.0 && value.is_finite(), value, "a number above 0")
 }
 
-fn at_least_zero(key: &str, value: f32) -> Result<()> {
+fn at_least_zero(key: &str, value: f64) -> Result<()> {
     hold(key, value >= 0.0 && value.is_finite(), value, "0 or more")
 }
 

@@ -67,10 +67,8 @@ pub struct Data {
     pub header: bool,
     /// Column of the label: number from 0, or name. Default 0.
     pub label_column: Column,
-    /// Columns of the text, in order. Default `[1, 2]`.
+    /// Columns of the text, in order, joined by spaces. Default `[1, 2]`.
     pub text_columns: Vec<Column>,
-    /// What stands between the columns of a text. Default one space.
-    pub join: String,
     /// Names of the classes: a file in `dir`, or a list. Default `""`: numbered from the data.
     pub labels: Labels,
     /// Use only the first rows of the training file; 0 = all. Default 0.
@@ -95,7 +93,6 @@ impl Default for Data {
             header: false,
             label_column: Column::Number(0),
             text_columns: vec![Column::Number(1), Column::Number(2)],
-            join: " ".into(),
             labels: Labels::File(String::new()),
             limit: 0,
             test_limit: 0,
@@ -131,13 +128,13 @@ pub struct Model {
     pub pooling: PoolingChoice,
     /// Dropout after embeddings, attention and feed-forward, a probability. Left out: as in the model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropout: Option<f32>,
+    pub dropout: Option<f64>,
     /// Dropout of attention probabilities. Left out: as in the model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attention_dropout: Option<f32>,
+    pub attention_dropout: Option<f64>,
     /// Dropout before the classifier. Left out: as in the model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub classifier_dropout: Option<f32>,
+    pub classifier_dropout: Option<f64>,
     /// New encoder: layers. Default 2.
     pub layers: usize,
     /// New encoder: width of a token's vector; a multiple of `heads`. Default 64.
@@ -190,25 +187,25 @@ pub enum TrainPrecision {
 pub struct Train {
     /// Passes over the training rows; fractions are allowed, 0 trains nothing. Default 2, in
     /// `[prune.train]` 1.
-    pub epochs: f32,
+    pub epochs: f64,
     /// Optimizer steps; when not 0, it decides instead of `epochs`. Default 0.
     pub steps: u64,
     /// Texts a step. Default 32.
     pub batch: usize,
     /// Peak learning rate. It rises linearly over the warm-up, then falls linearly to 0. Default 5e-5.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// Warm-up, as a fraction of the steps. Default 0.06.
-    pub warmup: f32,
+    pub warmup: f64,
     /// Decoupled weight decay, of weight matrices only (not biases, not layer norms). Default 0.01.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Gradients are scaled down to this global norm when they exceed it; 0 = never. Default 1.
-    pub clip: f32,
+    pub clip: f64,
     /// AdamW's decay of the first moment. Default 0.9.
-    pub beta1: f32,
+    pub beta1: f64,
     /// AdamW's decay of the second moment. Default 0.999.
-    pub beta2: f32,
+    pub beta2: f64,
     /// AdamW's addition to the denominator. Default 1e-8.
-    pub eps: f32,
+    pub eps: f64,
     /// `"f32"` or `"bf16"`. Default `"f32"`.
     pub precision: TrainPrecision,
     /// Evaluate the held-out rows every so many steps; 0 = at the end of each epoch. Default 0.
@@ -311,22 +308,22 @@ pub enum Schedule {
 #[serde(default, deny_unknown_fields)]
 pub struct Prune {
     /// Fraction of attention heads deleted. Default 0.
-    pub heads: f32,
+    pub heads: f64,
     /// `"gradient"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub head_importance: HeadImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub head_scope: LayerScope,
     /// Fraction of feed-forward units deleted, each with its row and column of weights. Default 0.
-    pub units: f32,
+    pub units: f64,
     /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub unit_importance: UnitImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub unit_scope: LayerScope,
     /// Fraction of the remaining feed-forward weights set to zero, smallest magnitude first. Makes the file
     /// smaller, not the model faster. Default 0.
-    pub weights: f32,
+    pub weights: f64,
     /// Fraction of the classification head's weights set to zero. Default 0.
-    pub classifier: f32,
+    pub classifier: f64,
     /// `"global"` or `"matrix"`. Default `"global"`.
     pub weight_scope: WeightScope,
     /// Training texts that importance is measured on. Default 2000.
@@ -361,7 +358,7 @@ impl Default for Prune {
 }
 
 /// Default of `prune.train.epochs`.
-pub(super) const PRUNE_EPOCHS: f32 = 1.0;
+pub(super) const PRUNE_EPOCHS: f64 = 1.0;
 
 /// `[distill]`: the student learns the teacher's probabilities and the labels
 /// (Hinton et al., 2015): `alpha · T² · KL(teacher/T ‖ student/T) + (1 - alpha) · cross-entropy`.
@@ -369,9 +366,9 @@ pub(super) const PRUNE_EPOCHS: f32 = 1.0;
 #[serde(default, deny_unknown_fields)]
 pub struct Distill {
     /// T: logits of both are divided by it. Default 2.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Share of the teacher in the loss, 0 to 1; the labels have the rest. Default 0.7.
-    pub alpha: f32,
+    pub alpha: f64,
     /// `"baseline"` (this run's trained model), or the path of a model directory. Default `"baseline"`.
     pub teacher: String,
     /// The student's training.
