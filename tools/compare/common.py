@@ -9,10 +9,11 @@ The line protocol. A measured program is a child process that
 Standard output carries these lines only; everything else goes to standard error.
 
 The turns. Both children are alive for the whole run and work alternately, A B A B, on the same cores; the one that does not
-work waits in a read and uses no CPU. A drift of the clock rate or a busy neighbour so hits both sides of a round alike, and
-the figure to quote is the median over rounds of the ratio peer / limbeck. The parent checks the children's clocks with its own.
+work waits in a read and uses no CPU. A drift of the clock rate so hits both sides of a round alike, and the figure to
+quote is the median over rounds of the ratio peer / limbeck. A busy neighbour does not hit both alike: threads that
+wait by spinning (PyTorch's) suffer most, so measure on an idle machine. The parent checks the children's clocks with its own.
 
-This module and the parents need Python 3.9 and nothing else; torch and friends are imported where they are used.
+This module and the parents need Python 3.10 and nothing else; torch and friends are imported where they are used.
 """
 import csv, json, os, platform, shlex, statistics, subprocess, sys, time, venv
 from pathlib import Path
@@ -39,7 +40,7 @@ def parse(parser):
         os.sched_setaffinity(0, {int(core) for core in args.cores.split(",")})
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(args.threads)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the peers run on the CPU, as limbeck does here
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TOKENIZERS_PARALLELISM"], os.environ["RAYON_NUM_THREADS"] = "true", str(args.threads)
     return args
 
 
@@ -104,7 +105,7 @@ def encode(model_dir, texts, max_tokens):
 
 
 def pad(rows):
-    """Ids and attention mask, [rows, longest row], as int64 tensors."""
+    """Ids and attention mask, int64 [rows, longest row]."""
     import torch
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -124,7 +125,6 @@ def serve(about, work):
 
 class Child:
     """The parent's side: one measured program."""
-
     def __init__(self, name, command):
         self.name, self.seconds, self.walls, self.answer = name, [], [], {}
         command = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
@@ -145,6 +145,7 @@ class Child:
     def go(self, keep):
         """One turn: median seconds of `keep` runs; the first of several only warms the caches that the other side used."""
         turn = []
+        time.sleep(0.02)  # the other side's threads may spin for some milliseconds after their work
         for i in range(keep + (keep > 1)):
             start = time.perf_counter()
             self.process.stdin.write("go\n")
@@ -162,7 +163,7 @@ class Child:
         self.process.wait()
         own, wall = statistics.median(self.seconds), statistics.median(self.walls)
         if wall > 1.1 * own + 1e-3:
-            print(f"{self.name}: says {own:.4f} s, but its answers take {wall:.4f} s: what it measures is not all its work", file=sys.stderr)
+            print(f"{self.name}: says {own:.4f} s, but its answers take {wall:.4f} s: work outside its clock", file=sys.stderr)
 
 
 def take_turns(title, peer, ours, rounds, runs=1, warm_up=2):
@@ -178,10 +179,11 @@ def take_turns(title, peer, ours, rounds, runs=1, warm_up=2):
     for i in range(rounds):
         a, b = peer.go(runs), ours.go(runs)
         ratios.append(a / b)
-        print(f"  round {i + 1:2}   A {a * 1e3:10.3f} ms   B {b * 1e3:10.3f} ms   A / B {a / b:.3f}", flush=True)
+        print(f"  round {i + 1:2}  A {a * 1e3:10.3f} ms  B {b * 1e3:10.3f} ms  A / B {a / b:.3f}", flush=True)
     medians = [statistics.median(child.seconds) for child in (peer, ours)]
     ratio = statistics.median(ratios)
-    print(f"  median     A {medians[0] * 1e3:10.3f} ms   B {medians[1] * 1e3:10.3f} ms   A / B {ratio:.3f}  (rounds {min(ratios):.3f} to {max(ratios):.3f})")
+    print(f"  median    A {medians[0] * 1e3:10.3f} ms  B {medians[1] * 1e3:10.3f} ms  A / B {ratio:.3f}", end="")
+    print(f"  (rounds {min(ratios):.3f} to {max(ratios):.3f})")
     last = {child.name: {k: v for k, v in child.answer.items() if k != "seconds"} for child in (peer, ours)}
     for child in (peer, ours):
         child.close()
@@ -193,5 +195,5 @@ def head():
     facts = {"machine": machine(), "load": os.getloadavg()[0], **versions()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if facts["load"] > 0.5:
-        print(f"note: the machine is busy (load {facts['load']:.1f}): trust the ratios of the rounds, not the times", file=sys.stderr)
+        print("note: the machine is busy: unfair to PyTorch, whose threads spin; measure when idle", file=sys.stderr)
     return facts

@@ -24,7 +24,7 @@ def build(args):
     ids, mask = common.pad(rows)
     labels = torch.tensor(labels)
     model = AutoModelForSequenceClassification.from_pretrained(
-        args.model, num_labels=4, torch_dtype=torch.float32, attn_implementation=args.attention).train()
+        args.model, num_labels=4, dtype=torch.float32, attn_implementation=args.attention).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.01, fused=True)
 
     def step():
@@ -50,7 +50,8 @@ def main():
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--max-tokens", type=int, default=256)
-    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help="PyTorch's attention (default: %(default)s, its default)")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa",
+                        help="PyTorch's attention (default: %(default)s, its default)")
     parser.add_argument("--steps", type=int, default=8, help="steps to run, two of them warm-up (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--interactive", action="store_true", help="speak the protocol of common.py")

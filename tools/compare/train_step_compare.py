@@ -27,17 +27,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=9, help="rounds of one step each side (default: %(default)s)")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa", help="PyTorch's attention (default: %(default)s)")
     parser.add_argument("--limbeck", type=Path, default=common.ROOT / "target" / "release" / "limbeck", help="the binary")
-    parser.add_argument("--ours", metavar="COMMAND", help="another program for side B ({precision} is filled in); train_step.py itself shows the noise")
+    parser.add_argument("--ours", metavar="COMMAND",
+                        help="another program for side B ({precision} is filled in); train_step.py itself shows the noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     common.add_arguments(parser)
     args = common.parse(parser)
     facts, results = common.head(), []
     shared = ["--data", args.data, "--batch", args.batch, "--threads", args.threads]
     for precision in args.precision.split(","):
-        peer = common.Child("PyTorch", [sys.executable, common.HERE / "train_step.py", "--model", args.model, *shared,
-                                        "--precision", precision, "--attention", args.attention, "--interactive"])
         ours = common.Child("limbeck", args.ours.format(precision=precision) if args.ours else
                             [args.limbeck, "bench", args.model, "--train", *shared, "--precision", precision, "--interactive"])
+        peer = common.Child("PyTorch", [sys.executable, common.HERE / "train_step.py", "--model", args.model, *shared,
+                                        "--precision", precision, "--attention", args.attention, "--interactive"])
         title = f"training step, {precision}, {args.batch} texts, {args.threads} threads"
         results.append(common.take_turns(title, peer, ours, args.rounds))
     if args.json:
