@@ -55,7 +55,7 @@ def enter_venv(directory):
         if not python.exists():
             venv.create(directory, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet"]
-        # The CPU wheel has the same kernels as the one on PyPI, without 3 GB of GPU libraries.
+        # The CPU wheel spares 3 GB of GPU libraries; where its index cannot be reached, PyPI's wheel follows.
         torch = next(line for line in REQUIREMENTS.read_text().split() if line.startswith("torch=="))
         subprocess.run([*pip, "--index-url", CPU_WHEELS, "--retries", "0", torch], stdout=sys.stderr, check=False)
         subprocess.run([*pip, "-r", str(REQUIREMENTS)], stdout=sys.stderr, check=True)

@@ -5,8 +5,8 @@
     python3 tools/compare/inference.py --model DIR --limbeck-model FILE.limbeck --cores 1 --venv .venv
 
 A is the Hugging Face directory, exported by torch.onnx (opset 17, eager attention) and quantized by
-onnxruntime.quantization.quantize_dynamic, int8 weights per channel, every graph optimisation on. (ONNX Runtime's transformer
-optimizer was tried before quantizing and made it slower.) The .onnx is kept and made again when the model is newer. B is
+onnxruntime.quantization.quantize_dynamic, int8 weights per channel, every graph optimisation of the session on;
+onnxruntime.transformers.optimizer is not applied. The .onnx is kept and made again when the model is newer. B is
 
     limbeck bench FILE.limbeck --interactive --seq N --threads 1
 
