@@ -54,13 +54,11 @@ impl Head {
 
     /// [queries, d]
     pub fn context(&self) -> Vec<Sum> {
-        let p = self.probabilities();
         let mut context = vec![Sum::default(); self.q.len()];
-        for i in 0..self.queries() {
-            for j in 0..self.len {
+        for (i, p) in self.probabilities().iter().enumerate() {
+            for (j, p) in p.iter().enumerate() {
                 for f in 0..self.d {
-                    context[i * self.d + f]
-                        .add(p[i][j] * self.keep[i * self.len + j] * self.v[j * self.d + f]);
+                    context[i * self.d + f].add(p * self.keep[i * self.len + j] * self.v[j * self.d + f]);
                 }
             }
         }
