@@ -8,6 +8,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod data;
 pub mod error;
