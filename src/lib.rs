@@ -15,6 +15,7 @@ pub mod autograd;
 pub mod backend;
 mod batch;
 pub mod checkpoint;
+pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod compress;
 #[cfg(feature = "train")]
