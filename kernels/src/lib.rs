@@ -7,7 +7,7 @@
 //! |---|---|
 //! | add a row kernel | its body in [`rows`], its field in [`rows::RowKernels`] |
 //! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
-//! | add an instruction set | one variant in [`isa`], one `Simd` in [`simd`], one row in [`table`] |
+//! | add an instruction set | one variant in [`isa`], one `Simd` in `simd`, one row in [`table`] |
 //!
 //! Three promises hold on every row of the table:
 //! * **any size works**, 0 and 1 included; outputs beyond the size are never written;
@@ -17,6 +17,8 @@
 
 pub mod gemm;
 pub mod isa;
+pub mod rows;
+mod simd;
 pub mod table;
 
 pub use isa::{Isa, IsaError};

@@ -2,21 +2,23 @@
 
 use crate::gemm::{self, GemmKernels};
 use crate::isa::{Isa, IsaError};
+use crate::rows::{self, RowKernels};
 
 /// Every kernel of one instruction set. No field is optional: each row can be run, tested and timed whole.
 #[derive(Debug)]
 pub(crate) struct KernelTable {
     pub(crate) isa: Isa,
     pub(crate) gemm: GemmKernels,
+    pub(crate) rows: RowKernels,
 }
 
 /// Best first.
 static TABLES: &[KernelTable] = &[
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx512, gemm: gemm::avx512::GEMM },
+    KernelTable { isa: Isa::Avx512, gemm: gemm::avx512::GEMM, rows: rows::AVX512 },
     #[cfg(target_arch = "x86_64")]
-    KernelTable { isa: Isa::Avx2, gemm: gemm::avx2::GEMM },
-    KernelTable { isa: Isa::Scalar, gemm: gemm::scalar::GEMM },
+    KernelTable { isa: Isa::Avx2, gemm: gemm::avx2::GEMM, rows: rows::AVX2 },
+    KernelTable { isa: Isa::Scalar, gemm: gemm::scalar::GEMM, rows: rows::SCALAR },
 ];
 
 /// A row of kernels that this CPU can run. Holding one is the proof that its functions may be called:

@@ -1,10 +1,12 @@
 //! Making a network smaller: scores of heads and units, their deletion, magnitude masks, schedules.
 
+pub mod gradual;
 pub mod importance;
 pub mod magnitude;
 pub mod schedule;
 pub mod structure;
 
+pub use gradual::{Budget, Gradual};
 pub use importance::{Importance, Scores};
 pub use magnitude::Scope;
 pub use structure::Keep;

@@ -61,12 +61,13 @@ impl<B: Backend> Learner<B> {
         &mut self,
         lesson: &Lesson,
         noise: Option<Noise>,
-        learning_rate: f32,
+        learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
         let (loss, grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
+        let step = self.optimizer.steps() + 1;
         let diverged = |parameter: &str| Error::Diverged {
-            step: self.optimizer.steps() + 1,
+            step,
             loss: loss.total as f32,
             parameter: parameter.to_owned(),
         };

@@ -12,17 +12,17 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWSettings {
     /// Decay of the first moment.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay of the second moment.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root of the second moment.
-    pub eps: f32,
+    pub eps: f64,
     /// Decoupled weight decay.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Whether biases and layer norms decay as well; PyTorch's AdamW does so, Hugging Face's trainer does not.
     pub decay_all: bool,
     /// Largest global norm of the gradients; 0 for no limit.
-    pub clip: f32,
+    pub clip: f64,
 }
 
 /// AdamW and its moments, a pair for each parameter.
@@ -51,6 +51,11 @@ impl<B: Backend> AdamW<B> {
         AdamW { settings, moments, step }
     }
 
+    /// What stays the same from step to step.
+    pub fn settings(&self) -> AdamWSettings {
+        self.settings
+    }
+
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.step
@@ -70,7 +75,7 @@ impl<B: Backend> AdamW<B> {
         backend: &B,
         params: &mut ParamStore<B>,
         grads: &Grads<B>,
-        learning_rate: f32,
+        learning_rate: f64,
     ) -> Result<f64> {
         let norm = grads.global_norm(backend)?;
         if !norm.is_finite() {
@@ -79,7 +84,7 @@ impl<B: Backend> AdamW<B> {
         self.step += 1;
         let AdamWSettings { beta1, beta2, eps, clip, .. } = self.settings;
         // As torch.nn.utils.clip_grad_norm_ does it, its 1e-6 included.
-        let scale = if clip > 0.0 { (f64::from(clip) / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         for (i, moments) in self.moments.iter_mut().enumerate() {
             let id = ParamId(i as u32);
             let Some(gradient) = grads.param(id) else { continue };
@@ -90,7 +95,7 @@ impl<B: Backend> AdamW<B> {
                 beta2,
                 eps,
                 weight_decay: if decays || self.settings.decay_all { self.settings.weight_decay } else { 0.0 },
-                gradient_scale: scale as f32,
+                gradient_scale: scale,
                 step: self.step,
             };
             let [m, v] = moments;

@@ -53,6 +53,10 @@ pub(crate) type Line = [u32; KC];
 /// as deep as the first), of which `c` holds every column.
 pub(crate) type Strip<B, C> = unsafe fn(a: &[Line], b: [&[B]; 2], c: &mut [C], c_stride: usize);
 
+/// `c = fma(sum, a_scale·b_scale, bias)` for one row of sums.
+pub(crate) type Dequantize =
+    unsafe fn(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]);
+
 /// How one precision of floats is packed and multiplied.
 #[derive(Debug)]
 pub(crate) struct FloatKernels {
@@ -71,9 +75,8 @@ pub(crate) struct GemmKernels {
     pub(crate) bf16: FloatKernels,
     /// `a` biased by 128, `b` signed: see [`int8`].
     pub(crate) i8: Strip<[i8; 4 * PANEL], i32>,
-    /// `c = fma(sum, a_scale·b_scale, bias)` for one row of sums.
-    pub(crate) dequantize:
-        unsafe fn(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]),
+    /// From sums to floats.
+    pub(crate) dequantize: Dequantize,
 }
 
 /// A line of cache, so that blocks start on one.

@@ -57,10 +57,9 @@ impl Packing for Bf16 {
 
 #[inline(always)]
 fn transpose(block: &mut [Words; PANEL]) {
-    for i in 0..PANEL {
-        for j in 0..i {
-            (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
-        }
+    let rows = *block;
+    for (j, column) in block.iter_mut().enumerate() {
+        *column = rows.map(|row| row[j]);
     }
 }
 

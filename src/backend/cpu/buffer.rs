@@ -3,9 +3,8 @@
 //! A training step makes about a gigabyte of intermediate results. Fresh from the system, that memory
 //! costs a page fault for every 4 KiB, about a tenth of the step; from the pool it costs nothing.
 
-use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
-use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// Sixteen floats, one cache line, one AVX-512 register.
 #[derive(Clone, Copy)]
@@ -38,7 +37,7 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.free.borrow_mut().push(std::mem::take(&mut self.lines));
+            pool.free().push(std::mem::take(&mut self.lines));
         }
     }
 }
@@ -46,15 +45,19 @@ impl Drop for Buffer {
 /// Buffers that nobody uses at the moment.
 #[derive(Default)]
 pub(super) struct Pool {
-    free: RefCell<Vec<Vec<Line>>>,
+    free: Mutex<Vec<Vec<Line>>>,
 }
 
 impl Pool {
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Line>>> {
+        self.free.lock().expect("nothing panics while it holds the list")
+    }
+
     /// A buffer of `len` floats, their values unspecified: a free one that is at most twice as large as
     /// needed, or a fresh one.
-    pub(super) fn take(self: &Rc<Self>, len: usize) -> Buffer {
+    pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let lines = len.div_ceil(16);
-        let mut free = self.free.borrow_mut();
+        let mut free = self.free();
         let fits = |have: usize| have >= lines && have <= 2 * lines + 64;
         let best = (0..free.len()).filter(|&i| fits(free[i].len())).min_by_key(|&i| free[i].len());
         let lines = match best {
@@ -62,7 +65,7 @@ impl Pool {
             // An eighth of headroom: token counts differ from batch to batch.
             None => vec![Line([0.0; 16]); lines + lines / 8],
         };
-        Buffer { lines, len, pool: Rc::downgrade(self) }
+        Buffer { lines, len, pool: Arc::downgrade(self) }
     }
 }
 
@@ -72,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_dropped_buffer_is_used_again() {
-        let pool = Rc::new(Pool::default());
+        let pool = Arc::new(Pool::default());
         let first = pool.take(1000);
         let place = first.as_ptr();
         assert_eq!(place as usize % 64, 0);

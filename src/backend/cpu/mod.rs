@@ -14,7 +14,7 @@ use buffer::Pool;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;
 use rayon::prelude::*;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Elements in a block of an elementwise operation or a reduction: big enough to be worth a task, small
 /// enough to stay in a core's cache.
@@ -25,13 +25,13 @@ const BLOCK: usize = 1 << 16;
 pub struct Cpu {
     kernels: Kernels,
     precision: Precision,
-    pool: Rc<Pool>,
+    pool: Arc<Pool>,
 }
 
 impl Cpu {
     /// A CPU that multiplies matrices in f32.
     pub fn new(kernels: Kernels) -> Cpu {
-        Cpu { kernels, precision: Precision::F32, pool: Rc::default() }
+        Cpu { kernels, precision: Precision::F32, pool: Arc::default() }
     }
 
     /// The same CPU, its buffers shared, multiplying matrices in `precision`.

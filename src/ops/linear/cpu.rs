@@ -145,11 +145,20 @@ fn multiply(
     });
 }
 
+/// Applies `activation` in place, by way of a buffer on the stack.
 fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
-    match activation {
-        Activation::Identity => (),
-        Activation::Gelu => kernels.gelu_in_place(values),
-        Activation::Relu => kernels.relu_in_place(values),
-        Activation::Tanh => kernels.tanh_in_place(values),
+    if activation == Activation::Identity {
+        return;
+    }
+    let mut z = [0.0; 1024];
+    for values in values.chunks_mut(z.len()) {
+        let z = &mut z[..values.len()];
+        z.copy_from_slice(values);
+        match activation {
+            Activation::Identity => (),
+            Activation::Gelu => kernels.gelu_forward(z, values),
+            Activation::Relu => kernels.relu_forward(z, values),
+            Activation::Tanh => kernels.tanh_forward(z, values),
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::backend::Cpu;
 use crate::backend::cpu::threads::split_rows;
 use crate::Batch;
 use crate::tensor::Tensor;
-use limbeck_kernels::Dropout;
+use limbeck_kernels::rows::Dropout;
 use rayon::prelude::*;
 
 impl DropoutOps for Cpu {

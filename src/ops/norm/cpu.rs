@@ -5,6 +5,7 @@ use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
 use crate::tensor::{Shape, Tensor};
+use limbeck_kernels::rows::{LayerNormGradients, LayerNormSaved};
 use rayon::prelude::*;
 
 /// Rows whose contributions to `dgamma` and `dbeta` one task sums.
@@ -25,7 +26,7 @@ impl NormOps for Cpu {
         let (mut mean, mut rstd) = (self.buffer(shape.rows), self.buffer(shape.rows));
         let stats = mean.par_chunks_mut(block).zip(rstd.par_chunks_mut(block));
         let normalize = |z: &[f32], y: &mut [f32], (mean, rstd): (&mut [f32], &mut [f32])| {
-            self.kernels().layer_norm_forward(z, gamma.buffer(), beta.buffer(), eps, y, mean, rstd);
+            self.kernels().layer_norm_forward(z, gamma.buffer(), beta.buffer(), eps, y, &mut LayerNormSaved { mean, rstd });
         };
         let z = match residual {
             None => {
@@ -73,7 +74,8 @@ impl NormOps for Cpu {
         let blocks = dz.par_chunks_mut(size).zip(inputs).zip(stats);
         reduce(blocks, &mut [dgamma, dbeta], |((dz, (dy, z)), (mean, rstd)), sums| {
             let [dgamma, dbeta] = sums else { unreachable!("two totals, two sums") };
-            self.kernels().layer_norm_backward(dy, z, gamma.buffer(), mean, rstd, dz, dgamma, dbeta);
+            let into = &mut LayerNormGradients { dx: dz, dgamma, dbeta };
+            self.kernels().layer_norm_backward(dy, z, gamma.buffer(), mean, rstd, into);
         });
         Ok(Tensor::from_buffer(dz, shape))
     }

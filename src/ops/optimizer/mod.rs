@@ -21,17 +21,17 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
     /// lr.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// β₁.
-    pub beta1: f32,
+    pub beta1: f64,
     /// β₂.
-    pub beta2: f32,
+    pub beta2: f64,
     /// eps.
-    pub eps: f32,
+    pub eps: f64,
     /// Decay of the weight, times the learning rate.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// What gradients are multiplied by: below 1 when they are clipped.
-    pub gradient_scale: f32,
+    pub gradient_scale: f64,
     /// The step, counted from 1.
     pub step: u64,
 }

@@ -1,0 +1,166 @@
+//! Pruning a network: at once, or bit by bit while it trains.
+
+use super::importance::{Importance, Scores, budget};
+use super::magnitude::{self, Scope};
+use super::schedule::cubic;
+use super::structure::{Deletion, Keep};
+use crate::autograd::{Grads, Var};
+use crate::models::{ModelConfig, Taps};
+use crate::nn::ParamId;
+use crate::ops::Backend;
+use crate::train::{AdamW, Companion, Learner, Seen};
+use crate::{Batch, Result};
+
+/// How much of each part goes, and by which measure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// Fraction of the original heads.
+    pub heads: f64,
+    /// What makes a head important.
+    pub head_importance: Importance,
+    /// Over what heads compete.
+    pub head_scope: Scope,
+    /// Fraction of the original feed-forward units.
+    pub units: f64,
+    /// What makes a unit important.
+    pub unit_importance: Importance,
+    /// Over what units compete.
+    pub unit_scope: Scope,
+    /// Fraction of the remaining feed-forward weights that are masked.
+    pub weights: f64,
+    /// Fraction of the head's weights that are masked.
+    pub classifier: f64,
+    /// Over what weights compete.
+    pub weight_scope: Scope,
+}
+
+impl Budget {
+    /// The budget when a cubic schedule is `progress` (0 to 1) of the way.
+    fn at(&self, progress: f64) -> Budget {
+        Budget {
+            heads: cubic(self.heads, progress),
+            units: cubic(self.units, progress),
+            weights: cubic(self.weights, progress),
+            classifier: cubic(self.classifier, progress),
+            ..*self
+        }
+    }
+
+    /// Whether scores from gradients are needed.
+    pub fn needs_gradients(&self) -> bool {
+        (self.heads > 0.0 && self.head_importance == Importance::Gradient)
+            || (self.units > 0.0 && self.unit_importance == Importance::Gradient)
+    }
+}
+
+/// Prunes `learner` to `budget`, by gradient and attention `scores` measured before; other kinds of scores are
+/// computed here. Moments of what stays are kept.
+///
+/// # Errors
+/// The device's.
+pub fn prune<B: Backend>(learner: &mut Learner<B>, budget_now: &Budget, measured: &Scores, seed: u64) -> Result<()> {
+    let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
+        match kind {
+            Importance::Gradient | Importance::Attention => Ok(measured.clone()),
+            Importance::Norm => Scores::norms(&learner.backend, &learner.model, &learner.params),
+            Importance::Random => Ok(Scores::random(&learner.model.config, seed)),
+        }
+    };
+    let scores = Scores {
+        heads: of_kind(budget_now.head_importance, learner)?.heads,
+        units: of_kind(budget_now.unit_importance, learner)?.units,
+    };
+    let (heads, units) = ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
+    delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
+    for (fraction, ids) in [
+        (budget_now.weights, magnitude::feed_forward(&learner.model)),
+        (budget_now.classifier, magnitude::head(&learner.model)),
+    ] {
+        if fraction > 0.0 {
+            magnitude::mask(&learner.backend, &mut learner.params, &ids, fraction, budget_now.weight_scope)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what `keep` leaves out, from parameters, masks and moments.
+///
+/// # Errors
+/// The device's.
+pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<()> {
+    if *keep == Keep::all(&learner.model.config) {
+        return Ok(());
+    }
+    let deletion = Deletion::new(&learner.model, keep);
+    let backend = &learner.backend;
+    let params = deletion.store(backend, &learner.params)?;
+    let shrink = |(i, [m, v]): (usize, &[_; 2])| {
+        let id = ParamId(i as u32);
+        Ok([deletion.tensor(backend, id, m)?, deletion.tensor(backend, id, v)?])
+    };
+    let moments = learner.optimizer.moments().iter().enumerate().map(shrink).collect::<Result<_>>()?;
+    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, learner.optimizer.steps());
+    (learner.params, learner.model) = (params, deletion.model);
+    Ok(())
+}
+
+/// Prunes in several events while a training runs: after a fraction t of the events, `1 - (1 - t)³` of the budget
+/// is gone. Gradient scores are collected from the training's own steps between events.
+pub struct Gradual {
+    budget: Budget,
+    /// Steps (from 0) after which there is an event.
+    events: Vec<u64>,
+    done: usize,
+    scores: Scores,
+    seed: u64,
+}
+
+impl Gradual {
+    /// `events` events spread over the first three quarters of `steps`.
+    pub fn new(budget: Budget, events: usize, steps: u64, config: &ModelConfig, seed: u64) -> Gradual {
+        let span = (steps * 3 / 4).max(1);
+        let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
+        let events = (0..events).map(place).collect();
+        Gradual { budget, events, done: 0, scores: Scores::zeros(config), seed }
+    }
+
+    fn over(&self) -> bool {
+        self.done == self.events.len()
+    }
+}
+
+impl<B: Backend> Companion<B> for Gradual {
+    fn watches(&self, _: u64) -> bool {
+        !self.over() && self.budget.needs_gradients()
+    }
+
+    fn watch(&mut self, seen: Seen<'_, B>, batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>) -> Result<()> {
+        self.scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
+    }
+
+    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool> {
+        // With fewer steps than events, several fall on one step and are one.
+        let due = self.events.iter().filter(|event| **event <= step).count();
+        if due <= self.done {
+            return Ok(false);
+        }
+        self.done = due;
+        let progress = due as f64 / self.events.len() as f64;
+        prune(learner, &self.budget.at(progress), &self.scores, self.seed)?;
+        self.scores = Scores::zeros(&learner.model.config);
+        learner.params.assert_masks(&learner.backend)?;
+        Ok(true)
+    }
+
+    fn state(&self) -> Vec<f64> {
+        let mut state = vec![self.done as f64];
+        state.extend(self.scores.flatten());
+        state
+    }
+
+    fn restore(&mut self, state: &[f64], learner: &Learner<B>) {
+        let (done, scores) = state.split_first().expect("the state begins with the events that are done");
+        self.done = *done as usize;
+        self.scores = Scores::unflatten(&learner.model.config, scores);
+    }
+}

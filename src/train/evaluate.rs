@@ -1,0 +1,53 @@
+//! Accuracy of a network in training, on texts it does not learn from.
+
+use super::learner::Learner;
+use crate::data::TokenSet;
+use crate::ops::Backend;
+use crate::{Batch, Result};
+use std::ops::Range;
+
+/// Texts that are run together: enough to fill two cores, few enough that memory stays small.
+const TEXTS: usize = 64;
+
+/// Runs `rows` of `texts` through the network, a batch at a time: `each` is given the first text of the batch
+/// and the batch's logits, `[texts, classes]`.
+///
+/// # Errors
+/// The device's, and those of `each`.
+pub fn for_logits<B: Backend>(
+    learner: &Learner<B>,
+    texts: &TokenSet,
+    rows: Range<usize>,
+    mut each: impl FnMut(usize, &[f32]) -> Result<()>,
+) -> Result<()> {
+    let mut batch = Batch::new();
+    for first in rows.clone().step_by(TEXTS) {
+        batch.clear();
+        for text in first..(first + TEXTS).min(rows.end) {
+            batch.push(texts.tokens(text), text as u64);
+        }
+        each(first, &learner.logits(&batch)?)?;
+    }
+    Ok(())
+}
+
+/// The fraction of `rows` that the network puts in the right class.
+///
+/// # Errors
+/// The device's.
+pub fn accuracy<B: Backend>(learner: &Learner<B>, texts: &TokenSet, rows: Range<usize>) -> Result<f64> {
+    let mut right = 0;
+    let classes = learner.model.config.labels.len();
+    for_logits(learner, texts, rows.clone(), |first, logits| {
+        for (i, logits) in logits.chunks(classes).enumerate() {
+            right += usize::from(highest(logits) == texts.label(first + i));
+        }
+        Ok(())
+    })?;
+    Ok(right as f64 / rows.len().max(1) as f64)
+}
+
+/// The place of the highest logit; of equal ones the first.
+pub fn highest(logits: &[f32]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}

@@ -1,0 +1,184 @@
+//! The saved state of a training: everything that the next step depends on.
+//!
+//! `state.json` holds the numbers and names the file with the tensors. It is replaced as a whole, after that
+//! file is complete, so that a kill at any moment leaves one whole state.
+
+use super::learner::Learner;
+use super::optimizer::AdamW;
+use crate::checkpoint::{
+    Dtype, TensorFile, TensorToWrite, Values, config_to_json, parse_config, write_tensors,
+};
+use crate::models::Classifier;
+use crate::nn::{ParamId, ParamSpec};
+use crate::ops::Backend;
+use crate::params::{Mask, ParamStore};
+use crate::tensor::{Shape, Tensor};
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const STATE: &str = "state.json";
+const BEST: &str = "best.safetensors";
+
+/// Where a training is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// Steps taken.
+    pub step: u64,
+    /// The best evaluation, and the step after which it was made.
+    #[serde(with = "exact")]
+    pub best: Option<(f64, u64)>,
+    /// Evaluations since the best.
+    pub without_better: u64,
+    /// Whether patience has run out.
+    pub stopped_early: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    position: Position,
+    /// The network's `config.json`, as text.
+    config: String,
+    /// The file with the tensors.
+    tensors: String,
+    /// The companion's state, each number by its bits.
+    companion: Vec<u64>,
+}
+
+/// Floats by their bits: decimal notation need not give the same number back.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(best: &Option<(f64, u64)>, to: S) -> Result<S::Ok, S::Error> {
+        best.map(|(accuracy, step)| (accuracy.to_bits(), step)).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(f64, u64)>, D::Error> {
+        let bits = Option::<(u64, u64)>::deserialize(from)?;
+        Ok(bits.map(|(accuracy, step)| (f64::from_bits(accuracy), step)))
+    }
+}
+
+/// Whether there is a state to go on from.
+pub(super) fn exists(directory: &Path) -> bool {
+    directory.join(STATE).exists()
+}
+
+/// Saves everything.
+pub(super) fn save<B: Backend>(
+    directory: &Path,
+    learner: &Learner<B>,
+    position: &Position,
+    companion: &[f64],
+) -> Result<()> {
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let name = format!("state-{}.safetensors", position.step);
+    let backend = &learner.backend;
+    let mut tensors = Vec::new();
+    for (id, param) in learner.params.iter() {
+        let [m, v] = &learner.optimizer.moments()[id.index()];
+        for (kind, tensor) in [("param", param.value()), ("m", m), ("v", v)] {
+            tensors.push((format!("{kind}/{}", param.spec.name), tensor.shape(), tensor.download(backend)?));
+        }
+    }
+    write(&directory.join(&name), &tensors, &masks(&learner.params))?;
+    let saved = Saved {
+        position: position.clone(),
+        config: config_to_json(&learner.model.config).to_string(),
+        tensors: name.clone(),
+        companion: companion.iter().map(|value| value.to_bits()).collect(),
+    };
+    let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
+    files::replace_bytes(&directory.join(STATE), &text)?;
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found.starts_with("state-") && found != name {
+            // An old state that cannot be removed is only a waste of space.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Loads what [`save`] saved into `learner`, whose network is replaced by the saved one.
+pub(super) fn load<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Result<(Position, Vec<f64>)> {
+    let path = directory.join(STATE);
+    let text = fs::read(&path).map_err(Error::io("read", &path))?;
+    let saved: Saved = serde_json::from_slice(&text)
+        .map_err(|error| Error::file(&path, error.to_string(), "delete the directory and start the stage again"))?;
+    let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
+    let file = TensorFile::open(&directory.join(&saved.tensors))?;
+    let backend = learner.backend.clone();
+    learner.params = read_params(&backend, &file, &specs, "param/")?;
+    let moment = |spec: &ParamSpec, kind: &str| -> Result<Tensor<B>> {
+        let mut values = Vec::new();
+        file.read_f32(&format!("{kind}/{}", spec.name), &mut values)?;
+        Tensor::upload(&backend, &values, Shape::new(spec.rows, spec.cols))
+    };
+    let moments = specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
+    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, saved.position.step);
+    learner.model = model;
+    Ok((saved.position, saved.companion.into_iter().map(f64::from_bits).collect()))
+}
+
+/// Saves the weights, which are the best so far.
+pub(super) fn save_best<B: Backend>(directory: &Path, learner: &Learner<B>) -> Result<()> {
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let mut tensors = Vec::new();
+    for (_, param) in learner.params.iter() {
+        let values = param.value().download(&learner.backend)?;
+        tensors.push((param.spec.name.clone(), param.value().shape(), values));
+    }
+    write(&directory.join(BEST), &tensors, &masks(&learner.params))
+}
+
+/// Loads what [`save_best`] saved.
+pub(super) fn load_best<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Result<()> {
+    let file = TensorFile::open(&directory.join(BEST))?;
+    let specs: Vec<ParamSpec> = learner.params.iter().map(|(_, param)| param.spec.clone()).collect();
+    learner.params = read_params(&learner.backend, &file, &specs, "")?;
+    Ok(())
+}
+
+/// The state's directory is no longer needed.
+pub fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<(String, Shape, Vec<u8>)> {
+    let masked = params.iter().filter_map(|(_, param)| Some((param, param.mask.as_ref()?)));
+    masked.map(|(param, mask)| (format!("mask/{}", param.spec.name), param.value().shape(), mask.0.clone())).collect()
+}
+
+fn write(path: &PathBuf, tensors: &[(String, Shape, Vec<f32>)], masks: &[(String, Shape, Vec<u8>)]) -> Result<()> {
+    let shapes: Vec<[usize; 2]> =
+        tensors.iter().map(|t| t.1).chain(masks.iter().map(|m| m.1)).map(|shape| [shape.rows, shape.cols]).collect();
+    let values = tensors.iter().map(|(name, _, values)| (name, Values::F32(values)));
+    let masks = masks.iter().map(|(name, _, bytes)| (name, Values::Bytes(Dtype::U8, bytes)));
+    let entries: Vec<TensorToWrite<'_>> = values
+        .chain(masks)
+        .zip(&shapes)
+        .map(|((name, values), shape)| TensorToWrite { name, shape, values })
+        .collect();
+    write_tensors(path, &entries, Dtype::F32, &BTreeMap::new())
+}
+
+fn read_params<B: Backend>(backend: &B, file: &TensorFile, specs: &[ParamSpec], prefix: &str) -> Result<ParamStore<B>> {
+    let mut params = ParamStore::new(backend, specs, |spec| {
+        let mut values = Vec::new();
+        file.read_f32(&format!("{prefix}{}", spec.name), &mut values)?;
+        Ok(values)
+    })?;
+    for (i, spec) in specs.iter().enumerate() {
+        let name = format!("mask/{}", spec.name);
+        if file.shape(&name).is_some() {
+            params.set_mask(backend, ParamId(i as u32), Mask(file.bytes(&name)?.to_vec()))?;
+        }
+    }
+    Ok(params)
+}

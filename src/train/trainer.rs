@@ -1,0 +1,234 @@
+//! The training loop: steps, evaluations, the best weights, checkpoints, and the end.
+//!
+//! Everything that decides a step is a function of the settings and the step's number, or is part of the
+//! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
+
+use super::evaluate::accuracy;
+use super::learner::{Learner, Lesson, Watch};
+use super::metrics::Metrics;
+use super::order::Order;
+use super::progress::{Pace, Progress};
+use super::schedule::Schedule;
+use super::state::{self, Position};
+use crate::Batch;
+use crate::autograd::{Grads, Var};
+use crate::data::TokenSet;
+use crate::models::Taps;
+use crate::ops::Backend;
+use crate::ops::loss::Distillation;
+use crate::ops::noise::Noise;
+use crate::{Error, Result};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What one training is made of, apart from the network.
+pub struct Training<'a> {
+    /// Its name in progress and metrics.
+    pub stage: &'a str,
+    /// Texts.
+    pub texts: &'a TokenSet,
+    /// Those of `texts` to learn from.
+    pub rows: Range<usize>,
+    /// Those of `texts` that choose the best weights; may be empty.
+    pub held_out: Range<usize>,
+    /// The teacher's logits, `[texts, classes]` from text 0 on, and how to learn from them.
+    pub teacher: Option<(&'a [f32], Distillation)>,
+    /// Texts in a step.
+    pub batch: usize,
+    /// The learning rate, and how many steps there are.
+    pub schedule: Schedule,
+    /// Evaluate after so many steps; 0 for the end of each epoch.
+    pub evaluate_every: u64,
+    /// Save the state after so many steps; 0 for only when stopped.
+    pub checkpoint_every: u64,
+    /// Stop after so many evaluations without a better one; 0 for never.
+    pub patience: u64,
+    /// End with the weights of the best evaluation rather than the last.
+    pub keep_best: bool,
+    /// Keys the order of the texts and the dropout.
+    pub seed: u64,
+    /// Where the state is saved.
+    pub state: PathBuf,
+    /// Where each step is logged, one JSON object a line.
+    pub metrics: PathBuf,
+    /// Whether to go on from a saved state, if there is one.
+    pub resume: bool,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+    /// Set by a signal.
+    pub stop: &'a AtomicBool,
+}
+
+/// What changes a network while it trains: gradual pruning.
+pub trait Companion<B: Backend> {
+    /// Whether step `step` (from 0) is to be watched.
+    fn watches(&self, step: u64) -> bool;
+
+    /// Looks at a step that is watched.
+    ///
+    /// # Errors
+    /// The device's.
+    fn watch(&mut self, learner: Seen<'_, B>, batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>) -> Result<()>;
+
+    /// May change the network after step `step` (from 0); says whether it did. What was the best network before
+    /// is no longer comparable then.
+    ///
+    /// # Errors
+    /// The device's.
+    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool>;
+
+    /// Everything that [`Companion::restore`] needs.
+    fn state(&self) -> Vec<f64>;
+
+    /// Goes on from a state, with the network as it was then.
+    fn restore(&mut self, state: &[f64], learner: &Learner<B>);
+}
+
+/// The parts of a learner that a [`Companion`] may look at during a step.
+pub struct Seen<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    /// The network.
+    pub model: &'a crate::models::Classifier,
+}
+
+/// How a training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// Steps taken, over all resumptions.
+    pub steps: u64,
+    /// Best accuracy on the held-out texts, and the step after which it was measured.
+    pub best: Option<(f64, u64)>,
+}
+
+/// Trains. On return the learner has the weights asked for; the state directory is left for whoever saves them
+/// to remove ([`super::forget_state`]).
+///
+/// # Errors
+/// [`Error::Diverged`], [`Error::Interrupted`] after a checkpoint, a full disk, and the device's.
+pub fn train<B: Backend>(
+    learner: &mut Learner<B>,
+    training: &Training<'_>,
+    mut companion: Option<&mut dyn Companion<B>>,
+) -> Result<Trained> {
+    let steps = training.schedule.steps;
+    let mut order = Order::new(training.seed, training.rows.len(), training.batch);
+    let mut position = Position::default();
+    if training.resume && state::exists(&training.state) {
+        let (found, extra) = state::load(&training.state, learner)?;
+        position = found;
+        if let Some(companion) = &mut companion {
+            companion.restore(&extra, learner);
+        }
+        training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
+    }
+    let mut metrics = Metrics::open(&training.metrics, training.stage, position.step)?;
+    let mut pace = Pace::new(position.step, steps);
+    training.progress.begin(training.stage, steps, position.step);
+    while position.step < steps && !position.stopped_early {
+        let lesson = lesson(training, order.batch(position.step));
+        let rate = training.schedule.rate(position.step);
+        let (done, changed) = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
+        if changed {
+            position.best = None;
+        }
+        position.step += 1;
+        let report = pace.report(position.step, lesson.batch.tokens(), Some(done.loss));
+        training.progress.step(&report);
+        metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
+        if evaluates(training, position.step, order.batches()) {
+            evaluate(learner, training, &mut position, &mut metrics)?;
+        }
+        let stopping = training.stop.load(Ordering::Relaxed);
+        let every = training.checkpoint_every;
+        if stopping || (every > 0 && position.step.is_multiple_of(every) && position.step < steps) {
+            metrics.flush()?;
+            let extra = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
+            state::save(&training.state, learner, &position, &extra)?;
+        }
+        if stopping {
+            training.progress.end();
+            return Err(Error::Interrupted { checkpoint: Some(training.state.clone()) });
+        }
+    }
+    training.progress.end();
+    metrics.flush()?;
+    if training.keep_best && position.best.is_some_and(|(_, step)| step != position.step) {
+        state::load_best(&training.state, learner)?;
+    }
+    Ok(Trained { steps: position.step, best: position.best })
+}
+
+fn lesson(training: &Training<'_>, places: &[u32]) -> Lesson {
+    let mut batch = Batch::new();
+    let mut labels = Vec::with_capacity(places.len());
+    let mut logits = Vec::new();
+    for place in places {
+        let text = training.rows.start + *place as usize;
+        batch.push(training.texts.tokens(text), text as u64);
+        labels.push(training.texts.label(text));
+        if let Some((teacher, _)) = training.teacher {
+            let classes = training.texts.labels().len();
+            logits.extend_from_slice(&teacher[text * classes..(text + 1) * classes]);
+        }
+    }
+    Lesson { batch, labels, teacher: training.teacher.map(|(_, how)| (logits, how)) }
+}
+
+fn one_step<B: Backend>(
+    learner: &mut Learner<B>,
+    training: &Training<'_>,
+    lesson: &Lesson,
+    step: u64,
+    rate: f64,
+    companion: &mut Option<&mut dyn Companion<B>>,
+) -> Result<(super::Step, bool)> {
+    let noise = Some(Noise { seed: training.seed, step });
+    let Some(companion) = companion else { return Ok((learner.step(lesson, noise, rate, None)?, false)) };
+    let done = if companion.watches(step) {
+        let (backend, model) = (learner.backend.clone(), learner.model.clone());
+        let mut watch = |batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>| {
+            companion.watch(Seen { backend: &backend, model: &model }, batch, taps, grads)
+        };
+        let watch: &mut Watch<'_, B> = &mut watch;
+        learner.step(lesson, noise, rate, Some(watch))?
+    } else {
+        learner.step(lesson, noise, rate, None)?
+    };
+    let changed = companion.after(step, learner)?;
+    Ok((done, changed))
+}
+
+fn evaluates(training: &Training<'_>, step: u64, epoch: u64) -> bool {
+    let every = if training.evaluate_every > 0 { training.evaluate_every } else { epoch };
+    !training.held_out.is_empty() && (step.is_multiple_of(every) || step == training.schedule.steps)
+}
+
+/// Evaluates on the held-out texts; keeps the weights if they are the best so far.
+fn evaluate<B: Backend>(
+    learner: &Learner<B>,
+    training: &Training<'_>,
+    position: &mut Position,
+    metrics: &mut Metrics,
+) -> Result<()> {
+    let accuracy = accuracy(learner, training.texts, training.held_out.clone())?;
+    metrics.evaluation(position.step, accuracy)?;
+    training.progress.message(&format!(
+        "{}: step {}, {:.2} % of the held-out texts",
+        training.stage,
+        position.step,
+        100.0 * accuracy
+    ));
+    if position.best.is_none_or(|(best, _)| accuracy > best) {
+        position.best = Some((accuracy, position.step));
+        position.without_better = 0;
+        if training.keep_best {
+            state::save_best(&training.state, learner)?;
+        }
+    } else {
+        position.without_better += 1;
+        position.stopped_early = training.patience > 0 && position.without_better >= training.patience;
+    }
+    Ok(())
+}
