@@ -12,9 +12,13 @@ pub mod autograd;
 #[cfg(feature = "train")]
 pub mod backend;
 mod batch;
+pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod compress;
+#[cfg(feature = "train")]
+pub mod data;
 pub mod error;
+pub mod files;
 pub mod models;
 pub mod nn;
 #[cfg(feature = "train")]
@@ -23,6 +27,7 @@ pub mod ops;
 pub mod params;
 #[cfg(feature = "train")]
 pub mod tensor;
+pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
 

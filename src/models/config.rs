@@ -87,3 +87,97 @@ pub struct ModelConfig {
     /// Parameters whose zeros are a pruning mask and must stay zero when training continues.
     pub masked: Vec<String>,
 }
+
+impl Architecture {
+    /// The families that can be read, by their name in `config.json`.
+    pub const ALL: [Architecture; 2] = [Architecture::DistilBert, Architecture::Bert];
+
+    /// `model_type` in `config.json`, and the first part of every encoder tensor's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::DistilBert => "distilbert",
+            Architecture::Bert => "bert",
+        }
+    }
+}
+
+impl LayerConfig {
+    /// A layer of which nothing has been deleted.
+    pub fn dense(heads: usize, intermediate: usize) -> LayerConfig {
+        LayerConfig { heads: (0..heads).collect(), intermediate }
+    }
+}
+
+impl ModelConfig {
+    /// Outputs of the query, key and value projections of a layer: remaining heads × head size.
+    pub fn attention_width(&self, layer: usize) -> usize {
+        self.layers[layer].heads.len() * self.head_size
+    }
+
+    /// Heads that were deleted from a layer, by their index in the original network, ascending.
+    pub fn pruned_heads(&self, layer: usize) -> Vec<usize> {
+        (0..self.original_heads).filter(|head| !self.layers[layer].heads.contains(head)).collect()
+    }
+
+    /// Whether every layer still has all of its heads and feed-forward units.
+    pub fn is_dense(&self) -> bool {
+        self.layers.iter().all(|layer| {
+            layer.heads.len() == self.original_heads && layer.intermediate == self.original_intermediate
+        })
+    }
+
+    /// The same network before anything was deleted from its layers. Deleted layers do not come back.
+    pub fn dense(&self) -> ModelConfig {
+        let layer = LayerConfig::dense(self.original_heads, self.original_intermediate);
+        ModelConfig { layers: vec![layer; self.layers.len()], ..self.clone() }
+    }
+
+    /// Whether the sizes fit each other.
+    ///
+    /// # Errors
+    /// A sentence that says which do not.
+    pub fn validate(&self) -> std::result::Result<(), String> {
+        let sizes = [
+            ("vocabulary", self.vocab, 1 << 24),
+            ("positions", self.positions, 1 << 20),
+            ("hidden", self.hidden, 1 << 16),
+            ("head size", self.head_size, 1 << 16),
+            ("heads", self.original_heads, 1 << 12),
+        ];
+        for (what, size, limit) in sizes {
+            if size == 0 || size > limit {
+                return Err(format!("{what} is {size}; it must be between 1 and {limit}"));
+            }
+        }
+        if self.original_intermediate > 1 << 18 || self.token_types > 1 << 16 || self.layers.len() > 1 << 10 {
+            return Err("intermediate size, token types or layers are beyond any BERT".to_owned());
+        }
+        if self.positions < 2 {
+            return Err("1 position has no room for [CLS] and [SEP]".to_owned());
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            if !layer.heads.is_sorted_by(|a, b| a < b) {
+                return Err(format!("layer {index}: heads {:?} are not ascending", layer.heads));
+            }
+            if let Some(head) = layer.heads.iter().find(|&&head| head >= self.original_heads) {
+                return Err(format!("layer {index}: head {head} of {} does not exist", self.original_heads));
+            }
+            if layer.intermediate > self.original_intermediate {
+                let (now, original) = (layer.intermediate, self.original_intermediate);
+                return Err(format!("layer {index}: {now} feed-forward units of {original}"));
+            }
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return Err(format!("layer_norm_eps is {}", self.layer_norm_eps));
+        }
+        for rate in [self.dropout.hidden, self.dropout.attention, self.dropout.classifier] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(format!("dropout is {rate}; it must be at least 0 and below 1"));
+            }
+        }
+        if self.architecture == Architecture::DistilBert && self.pooling == Pooling::Pooler {
+            return Err("DistilBERT has no pooler".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,362 @@
+//! `config.json` ↔ [`ModelConfig`].
+//!
+//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there and lie in
+//! a block of our own, which transformers ignores:
+//!
+//! ```json
+//! "limbeck": {
+//!   "head_size": 64,
+//!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
+//!   "pooling": "first_token",
+//!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
+//! }
+//! ```
+//!
+//! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
+
+use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The names of one family's keys.
+struct Keys {
+    hidden: &'static str,
+    layers: &'static str,
+    heads: &'static str,
+    intermediate: &'static str,
+    activation: &'static str,
+    hidden_dropout: &'static str,
+    attention_dropout: &'static str,
+    classifier_dropout: &'static str,
+}
+
+const DISTILBERT: Keys = Keys {
+    hidden: "dim",
+    layers: "n_layers",
+    heads: "n_heads",
+    intermediate: "hidden_dim",
+    activation: "activation",
+    hidden_dropout: "dropout",
+    attention_dropout: "attention_dropout",
+    classifier_dropout: "seq_classif_dropout",
+};
+
+const BERT: Keys = Keys {
+    hidden: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    intermediate: "intermediate_size",
+    activation: "hidden_act",
+    hidden_dropout: "hidden_dropout_prob",
+    attention_dropout: "attention_probs_dropout_prob",
+    classifier_dropout: "classifier_dropout",
+};
+
+fn keys(architecture: Architecture) -> &'static Keys {
+    match architecture {
+        Architecture::DistilBert => &DISTILBERT,
+        Architecture::Bert => &BERT,
+    }
+}
+
+/// Layer norm's epsilon in both families, and the only one that DistilBERT knows.
+const LAYER_NORM_EPS: f32 = 1e-12;
+
+const ACTIVATIONS: [(&str, Activation); 4] = [
+    ("gelu", Activation::Gelu),
+    ("relu", Activation::Relu),
+    ("tanh", Activation::Tanh),
+    ("linear", Activation::Identity),
+];
+
+const POOLINGS: [(&str, Pooling); 3] =
+    [("first_token", Pooling::FirstToken), ("pooler", Pooling::Pooler), ("mean", Pooling::Mean)];
+
+/// What `config.json` has no key for.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head_size: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<BlockLayer>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pooling: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockLayer {
+    heads: Vec<usize>,
+    intermediate: usize,
+}
+
+/// Reads a `config.json`.
+///
+/// `labels` is empty if the file names none: a pretrained encoder, or the two classes that are transformers'
+/// default.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::File`] if it is no JSON object, a key is missing or out of range, or the architecture or
+/// activation is not supported.
+pub fn read_config(path: &Path) -> Result<ModelConfig> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    parse_config(path, &text)
+}
+
+/// Parses the text of a `config.json`; `path` is for errors only. See [`read_config`].
+///
+/// # Errors
+/// As [`read_config`].
+pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        Error::file(path, format!("not a JSON object: {error}"), "fetch the model's config.json again")
+    })?;
+    let reader = Reader { path, object: &object };
+    let architecture = reader.architecture()?;
+    let keys = keys(architecture);
+    let hidden = reader.size(keys.hidden)?;
+    let heads = reader.size(keys.heads)?;
+    let hidden_dropout = reader.number(keys.hidden_dropout)?.unwrap_or(0.1);
+    let block = reader.block()?;
+    let head_size = match block.head_size {
+        Some(size) => size,
+        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None => {
+            return Err(
+                reader.wrong(keys.heads, format!("{heads} heads do not divide {} {hidden}", keys.hidden))
+            );
+        }
+    };
+    let bert = architecture == Architecture::Bert;
+    let config = ModelConfig {
+        architecture,
+        vocab: reader.size("vocab_size")?,
+        positions: reader.size("max_position_embeddings")?,
+        token_types: if bert { reader.size("type_vocab_size")? } else { 0 },
+        hidden,
+        head_size,
+        original_heads: heads,
+        original_intermediate: reader.size(keys.intermediate)?,
+        layers: reader.layers(keys, block.layers)?,
+        activation: reader.activation(keys.activation)?,
+        layer_norm_eps: if bert {
+            reader.number("layer_norm_eps")?.unwrap_or(LAYER_NORM_EPS)
+        } else {
+            LAYER_NORM_EPS
+        },
+        dropout: DropoutConfig {
+            hidden: hidden_dropout,
+            attention: reader.number(keys.attention_dropout)?.unwrap_or(0.1),
+            classifier: reader.number(keys.classifier_dropout)?.unwrap_or(if bert {
+                hidden_dropout
+            } else {
+                0.2
+            }),
+        },
+        pooling: reader.pooling(architecture, block.pooling)?,
+        labels: reader.labels()?,
+        masked: block.masked,
+    };
+    config.validate().map_err(|problem| Error::file(path, problem, "mend config.json"))?;
+    Ok(config)
+}
+
+/// The JSON object of one file, with errors that name it.
+struct Reader<'a> {
+    path: &'a Path,
+    object: &'a Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn wrong(&self, key: &str, problem: impl std::fmt::Display) -> Error {
+        Error::file(self.path, format!("\"{key}\": {problem}"), "mend config.json, or fetch it again")
+    }
+
+    fn present(&self, key: &str) -> Option<&Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    fn size(&self, key: &str) -> Result<usize> {
+        let value = self.present(key).ok_or_else(|| self.wrong(key, "missing"))?;
+        let number = value.as_u64().filter(|&number| number <= u64::from(u32::MAX));
+        number.map(|number| number as usize).ok_or_else(|| self.wrong(key, format!("{value} is not a size")))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f32>> {
+        let Some(value) = self.present(key) else { return Ok(None) };
+        value
+            .as_f64()
+            .map(|number| Some(number as f32))
+            .ok_or_else(|| self.wrong(key, format!("{value} is no number")))
+    }
+
+    /// `model_type`, or what old files have instead: a class name in `architectures`.
+    fn architecture(&self) -> Result<Architecture> {
+        const SUPPORTED: &str = "supported: distilbert, bert";
+        if let Some(value) = self.present("model_type") {
+            let found = Architecture::ALL.into_iter().find(|known| value.as_str() == Some(known.name()));
+            return found
+                .ok_or_else(|| self.wrong("model_type", format!("{value} is not supported ({SUPPORTED})")));
+        }
+        let class =
+            self.present("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or("");
+        match class {
+            _ if class.starts_with("DistilBert") => Ok(Architecture::DistilBert),
+            _ if class.starts_with("Bert") => Ok(Architecture::Bert),
+            _ => Err(self.wrong("model_type", format!("missing ({SUPPORTED})"))),
+        }
+    }
+
+    fn activation(&self, key: &str) -> Result<Activation> {
+        if let Some(kind) = self.present("position_embedding_type").filter(|kind| *kind != "absolute") {
+            return Err(self
+                .wrong("position_embedding_type", format!("{kind} is not supported (supported: absolute)")));
+        }
+        let Some(value) = self.present(key) else { return Ok(Activation::Gelu) };
+        let found = ACTIVATIONS.iter().find(|(name, _)| value == name).map(|&(_, activation)| activation);
+        found.ok_or_else(|| {
+            self.wrong(key, format!("{value} is not supported (supported: gelu, relu, tanh, linear)"))
+        })
+    }
+
+    fn pooling(&self, architecture: Architecture, name: Option<String>) -> Result<Pooling> {
+        let Some(name) = name else {
+            return Ok(match architecture {
+                Architecture::DistilBert => Pooling::FirstToken,
+                Architecture::Bert => Pooling::Pooler,
+            });
+        };
+        let found = POOLINGS.iter().find(|(known, _)| *known == name).map(|&(_, pooling)| pooling);
+        found.ok_or_else(|| {
+            self.wrong("limbeck", format!("pooling {name:?} is unknown (known: first_token, pooler, mean)"))
+        })
+    }
+
+    fn block(&self) -> Result<Block> {
+        match self.present("limbeck") {
+            Some(value) => Block::deserialize(value).map_err(|error| self.wrong("limbeck", error)),
+            None => Ok(Block { head_size: None, layers: None, pooling: None, masked: Vec::new() }),
+        }
+    }
+
+    fn layers(&self, keys: &Keys, block: Option<Vec<BlockLayer>>) -> Result<Vec<LayerConfig>> {
+        let count = self.size(keys.layers)?;
+        if let Some(layers) = block {
+            if layers.len() != count {
+                let problem = format!("{} layers, but \"{}\" is {count}", layers.len(), keys.layers);
+                return Err(self.wrong("limbeck", problem));
+            }
+            let layer =
+                |layer: BlockLayer| LayerConfig { heads: layer.heads, intermediate: layer.intermediate };
+            return Ok(layers.into_iter().map(layer).collect());
+        }
+        let (heads, intermediate) = (self.size(keys.heads)?, self.size(keys.intermediate)?);
+        // Checked before it is multiplied out: the numbers come from a file.
+        if count > 1 << 10 || heads > 1 << 12 {
+            return Err(
+                self.wrong(keys.layers, format!("{count} layers of {heads} heads are beyond any BERT"))
+            );
+        }
+        let mut layers = vec![LayerConfig::dense(heads, intermediate); count];
+        if let Some(value) = self.present("pruned_heads") {
+            let pruned = BTreeMap::<usize, Vec<usize>>::deserialize(value)
+                .map_err(|error| self.wrong("pruned_heads", error))?;
+            for (layer, gone) in pruned {
+                let Some(layer) = layers.get_mut(layer) else {
+                    return Err(
+                        self.wrong("pruned_heads", format!("layer {layer} of {count} does not exist"))
+                    );
+                };
+                if let Some(head) = gone.iter().find(|&&head| head >= heads) {
+                    return Err(self.wrong("pruned_heads", format!("head {head} of {heads} does not exist")));
+                }
+                layer.heads.retain(|head| !gone.contains(head));
+            }
+        }
+        Ok(layers)
+    }
+
+    /// `id2label`, whose keys must be 0, 1, 2, …
+    fn labels(&self) -> Result<Vec<String>> {
+        let Some(value) = self.present("id2label") else { return Ok(Vec::new()) };
+        let by_id =
+            BTreeMap::<usize, String>::deserialize(value).map_err(|error| self.wrong("id2label", error))?;
+        if let Some((place, _)) = by_id.keys().enumerate().find(|&(place, &id)| place != id) {
+            return Err(self.wrong("id2label", format!("class {place} of {} is missing", by_id.len())));
+        }
+        Ok(by_id.into_values().collect())
+    }
+}
+
+/// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects; what is left
+/// is in `"limbeck"`, and for transformers 4 also in `pruned_heads`.
+pub fn config_to_json(config: &ModelConfig) -> Value {
+    let keys = keys(config.architecture);
+    let class = match config.architecture {
+        Architecture::DistilBert => "DistilBertForSequenceClassification",
+        Architecture::Bert => "BertForSequenceClassification",
+    };
+    let activation = ACTIVATIONS.iter().find(|(_, known)| *known == config.activation).map(|&(name, _)| name);
+    let mut object = Map::new();
+    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    set("model_type", json!(config.architecture.name()));
+    set("architectures", json!([class]));
+    set("vocab_size", json!(config.vocab));
+    set("max_position_embeddings", json!(config.positions));
+    set(keys.hidden, json!(config.hidden));
+    set(keys.layers, json!(config.layers.len()));
+    set(keys.heads, json!(config.original_heads));
+    set(keys.intermediate, json!(config.original_intermediate));
+    set(keys.activation, json!(activation));
+    set(keys.hidden_dropout, json!(shortest(config.dropout.hidden)));
+    set(keys.attention_dropout, json!(shortest(config.dropout.attention)));
+    set(keys.classifier_dropout, json!(shortest(config.dropout.classifier)));
+    match config.architecture {
+        Architecture::DistilBert => {
+            set("sinusoidal_pos_embds", json!(false));
+        }
+        Architecture::Bert => {
+            set("type_vocab_size", json!(config.token_types));
+            set("layer_norm_eps", json!(shortest(config.layer_norm_eps)));
+        }
+    }
+    set("pad_token_id", json!(0));
+    set("problem_type", json!("single_label_classification"));
+    let id_to_label = config.labels.iter().enumerate().map(|(id, label)| (id.to_string(), json!(label)));
+    set("id2label", Value::Object(id_to_label.collect()));
+    let label_to_id = config.labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id)));
+    set("label2id", Value::Object(label_to_id.collect()));
+    let pruned = (0..config.layers.len()).map(|layer| (layer.to_string(), config.pruned_heads(layer)));
+    let pruned: Map<String, Value> =
+        pruned.filter(|(_, heads)| !heads.is_empty()).map(|(layer, heads)| (layer, json!(heads))).collect();
+    if !pruned.is_empty() {
+        set("pruned_heads", Value::Object(pruned));
+    }
+    set("limbeck", block_to_json(config));
+    Value::Object(object)
+}
+
+fn block_to_json(config: &ModelConfig) -> Value {
+    let layer =
+        |layer: &LayerConfig| BlockLayer { heads: layer.heads.clone(), intermediate: layer.intermediate };
+    let pooling =
+        POOLINGS.iter().find(|(_, known)| *known == config.pooling).map(|&(name, _)| name.to_owned());
+    json!(Block {
+        head_size: Some(config.head_size),
+        layers: Some(config.layers.iter().map(layer).collect()),
+        pooling,
+        masked: config.masked.clone(),
+    })
+}
+
+/// The f64 with the same shortest decimal text, so that 0.1 is written as 0.1 and not as 0.10000000149011612.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}

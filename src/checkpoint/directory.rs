@@ -1,0 +1,193 @@
+//! A model as Hugging Face lays it out: `config.json`, `model.safetensors`, and the tokenizer's files.
+
+use super::{Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, read_config, write_tensors};
+use crate::models::config::ModelConfig;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result, files};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// A model directory that is open for reading.
+pub struct HfDirectory {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What `config.json` says. If that names no classes and the file has a classifier, they are called
+    /// `LABEL_0`, `LABEL_1`, … as transformers calls them.
+    pub config: ModelConfig,
+    /// The weights.
+    pub tensors: TensorFile,
+}
+
+/// A parameter that a network is built of.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Hugging Face's name for it, with the model's prefix.
+    pub name: &'a str,
+    /// Extents, outermost first.
+    pub shape: &'a [usize],
+}
+
+/// Where a parameter's values come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// From the tensor of this name, which has the right shape.
+    Found(String),
+    /// From nowhere: it belongs to a head that the file does not have, and must be initialised.
+    Fresh,
+}
+
+impl HfDirectory {
+    /// Opens a model directory and checks that its two files belong together as far as names go.
+    ///
+    /// # Errors
+    /// What [`read_config`] and [`TensorFile::open`] return; [`Error::File`] if the weights are missing or in a format
+    /// that is not read here.
+    pub fn open(path: &Path) -> Result<HfDirectory> {
+        if !path.is_dir() {
+            let mend = "give a directory with config.json and model.safetensors";
+            return Err(Error::file(path, "there is no such model directory", mend));
+        }
+        let mut config = read_config(&path.join(CONFIG))?;
+        let weights = path.join(WEIGHTS);
+        if !weights.exists() {
+            return Err(missing_weights(path));
+        }
+        let tensors = TensorFile::open(&weights)?;
+        if config.labels.is_empty()
+            && let Some(&[classes, _]) = tensors.shape("classifier.weight")
+        {
+            config.labels = (0..classes).map(|class| format!("LABEL_{class}")).collect();
+        }
+        Ok(HfDirectory { path: path.to_owned(), config, tensors })
+    }
+
+    /// Reads the tokenizer that lies beside the weights.
+    ///
+    /// # Errors
+    /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the model's, whose
+    /// last pieces would have no embedding.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::from_directory(&self.path)?;
+        if tokenizer.vocab() > self.config.vocab {
+            let problem =
+                format!("the tokenizer has {} pieces, the model {}", tokenizer.vocab(), self.config.vocab);
+            return Err(Error::file(&self.path, problem, "fetch the tokenizer that belongs to this model"));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_head` the file's head,
+    /// if it has one, is left alone: the task has other classes.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if a tensor has another shape, or if the encoder is incomplete: the first missing name, and
+    /// how many are.
+    pub fn locate(&self, wanted: &[Wanted<'_>], fresh_head: bool) -> Result<Vec<Located>> {
+        let mut located = Vec::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        for parameter in wanted {
+            let head = is_head(parameter.name);
+            match find(parameter.name, |name| self.tensors.shape(name).is_some()) {
+                Some(name) if !(head && fresh_head) => {
+                    self.check_shape(parameter, &name)?;
+                    located.push(Located::Found(name));
+                }
+                Some(_) => located.push(Located::Fresh),
+                None => {
+                    located.push(Located::Fresh);
+                    if !head {
+                        missing.push(parameter.name);
+                    }
+                }
+            }
+        }
+        match missing.first() {
+            None => Ok(located),
+            Some(first) => Err(self.incomplete(first, missing.len(), wanted.len())),
+        }
+    }
+
+    fn check_shape(&self, parameter: &Wanted<'_>, name: &str) -> Result<()> {
+        let found = self.tensors.shape(name).unwrap_or_default();
+        if found == parameter.shape {
+            return Ok(());
+        }
+        let mend = if is_head(parameter.name) {
+            "give the task's classes as this model has them, or train a fresh head"
+        } else {
+            "take the config.json that belongs to these weights"
+        };
+        let problem = format!("its shape is {found:?}, the configuration makes it {:?}", parameter.shape);
+        Err(Error::tensor(self.tensors.path(), name, problem, mend))
+    }
+
+    fn incomplete(&self, first: &str, missing: usize, wanted: usize) -> Error {
+        let some: Vec<&str> = self.tensors.names().take(2).collect();
+        let problem = format!(
+            "the file does not have it; {missing} of {wanted} parameters are missing, and its own names are like {some:?}"
+        );
+        Error::tensor(
+            self.tensors.path(),
+            first,
+            problem,
+            "take the config.json that belongs to these weights",
+        )
+    }
+
+    /// Writes a model directory. A new one appears complete or not at all; in one that exists each file is
+    /// replaced as a whole, the configuration last, and other files are left alone.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] if the directory holds a model already and `overwrite` is false; [`Error::Io`];
+    /// [`Error::Tensor`] for values that cannot be stored.
+    pub fn save(
+        path: &Path,
+        config: &ModelConfig,
+        tensors: &[TensorToWrite<'_>],
+        dtype: Dtype,
+        metadata: &BTreeMap<String, String>,
+        tokenizer: &Tokenizer,
+        overwrite: bool,
+    ) -> Result<()> {
+        // transformers refuses a file that does not say which framework's conventions it follows.
+        let mut metadata = metadata.clone();
+        metadata.insert("format".to_owned(), "pt".to_owned());
+        let write = |directory: &Path| -> Result<()> {
+            tokenizer.save(directory)?;
+            write_tensors(&directory.join(WEIGHTS), tensors, dtype, &metadata)?;
+            let text = format!("{:#}\n", config_to_json(config));
+            files::replace_bytes(&directory.join(CONFIG), text.as_bytes())
+        };
+        if path.exists() {
+            let held = [CONFIG, WEIGHTS].into_iter().find(|name| path.join(name).exists());
+            if let (Some(name), false) = (held, overwrite) {
+                let mend = "choose another directory, or allow overwriting";
+                return Err(Error::Occupied { path: path.into(), found: name.into(), mend: mend.into() });
+            }
+            return write(path);
+        }
+        let temporary = files::Temporary::beside(path)?;
+        fs::create_dir(&temporary.path).map_err(Error::io("create", path))?;
+        write(&temporary.path)?;
+        temporary.rename(path)
+    }
+}
+
+/// What to do depends on which other format is there.
+fn missing_weights(path: &Path) -> Error {
+    let weights = path.join(WEIGHTS);
+    let found = ["model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5", "model.onnx"]
+        .into_iter()
+        .find(|name| path.join(name).exists());
+    match found {
+        Some(name) => {
+            let problem = format!("the file is missing, and {name} is not read here");
+            Error::file(&weights, problem, "save the model with transformers as one safetensors file")
+        }
+        None => Error::file(&weights, "the file is missing", "fetch the model again, or check the path"),
+    }
+}

@@ -1,0 +1,192 @@
+//! The header of a safetensors file: which tensors it holds and where.
+//!
+//! ```text
+//! 8 bytes      N, little-endian
+//! N bytes      JSON: {"__metadata__": {text: text}, name: {"dtype", "shape", "data_offsets": [begin, end]}, …}
+//! the rest     the tensors' bytes, little-endian, without gaps
+//! ```
+//!
+//! A file comes from anywhere, so nothing in it is believed: lengths are compared with the file before anything
+//! is allocated, and the tensors must cover the data exactly. Parsed here rather than by the
+//! safetensors crate, because the errors should name the tensor, duplicate names should be seen,
+//! and the inference build should need no more than the JSON reader it has anyway.
+
+use crate::{Error, Result};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+/// The limit that the format sets for its header, 100 MB.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// What an element of a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)]
+pub enum Dtype {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U64,
+    U32,
+    U16,
+    U8,
+    Bool,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F64 | Dtype::I64 | Dtype::U64 => 8,
+            Dtype::F32 | Dtype::I32 | Dtype::U32 => 4,
+            Dtype::F16 | Dtype::Bf16 | Dtype::I16 | Dtype::U16 => 2,
+            Dtype::I8 | Dtype::U8 | Dtype::Bool => 1,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_uppercase())
+    }
+}
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    /// Where its bytes lie, counted from the beginning of the file.
+    pub bytes: Range<usize>,
+}
+
+/// All tensors of a file, by name, and its metadata.
+pub(crate) struct Header {
+    pub tensors: BTreeMap<String, Entry>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct RawEntry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// The JSON object as it stands: in order, with repeated names still repeated.
+#[derive(Default)]
+struct RawHeader {
+    tensors: Vec<(String, RawEntry)>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<RawHeader, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawHeader;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawHeader, A::Error> {
+                let mut header = RawHeader::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value()?;
+                    } else {
+                        let entry = map
+                            .next_value()
+                            .map_err(|error| A::Error::custom(format!("{error} (tensor {name})")))?;
+                        header.tensors.push((name, entry));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Reads and checks the header of `file`, the content of `path`.
+pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
+    const MEND: &str = "fetch or write the file again";
+    let damaged = |problem: String| Error::file(path, problem, MEND);
+    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+        return Err(damaged(format!("{} bytes are too few for a safetensors file", file.len())));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER || length > rest.len() as u64 {
+        return Err(damaged(format!(
+            "the header should have {length} bytes, the file has {} after its first 8 (not a safetensors file, or \
+             cut short)",
+            rest.len()
+        )));
+    }
+    let (json, data) = rest.split_at(length as usize);
+    let raw: RawHeader = serde_json::from_slice(json)
+        .map_err(|error| damaged(format!("the header is not as it must be: {error}")))?;
+    let origin = file.len() - data.len();
+    let mut tensors = BTreeMap::new();
+    for (name, entry) in raw.tensors {
+        let checked = check(path, &name, &entry, origin, data.len())?;
+        if tensors.insert(name.clone(), checked).is_some() {
+            return Err(Error::tensor(path, &name, "the name occurs twice in the header", MEND));
+        }
+    }
+    check_cover(path, &tensors, origin, file.len())?;
+    Ok(Header { tensors, metadata: raw.metadata })
+}
+
+/// The shape must explain the length, and the bytes must lie in the file.
+fn check(path: &Path, name: &str, entry: &RawEntry, origin: usize, data: usize) -> Result<Entry> {
+    const MEND: &str = "fetch or write the file again";
+    let [begin, end] = entry.data_offsets;
+    if begin > end || end > data {
+        let problem =
+            format!("its bytes {begin}..{end} lie outside of the file's {data} bytes of data (cut short?)");
+        return Err(Error::tensor(path, name, problem, MEND));
+    }
+    let size = entry.shape.iter().try_fold(entry.dtype.size(), |size, &extent| size.checked_mul(extent));
+    if size != Some(end - begin) {
+        let problem = format!(
+            "shape {:?} of {} does not make the {} bytes it has",
+            entry.shape,
+            entry.dtype,
+            end - begin
+        );
+        return Err(Error::tensor(path, name, problem, MEND));
+    }
+    Ok(Entry { dtype: entry.dtype, shape: entry.shape.clone(), bytes: origin + begin..origin + end })
+}
+
+/// Tensors may not overlap, and no byte may belong to none: both are signs of damage.
+fn check_cover(path: &Path, tensors: &BTreeMap<String, Entry>, origin: usize, end: usize) -> Result<()> {
+    const MEND: &str = "fetch or write the file again";
+    let mut by_place: Vec<(&String, &Entry)> = tensors.iter().collect();
+    by_place.sort_by_key(|(_, entry)| (entry.bytes.start, entry.bytes.end));
+    let mut place = origin;
+    for (name, entry) in by_place {
+        if entry.bytes.start < place {
+            let problem = format!("it begins {} bytes inside of another tensor", place - entry.bytes.start);
+            return Err(Error::tensor(path, name, problem, MEND));
+        }
+        if entry.bytes.start > place {
+            let problem = format!("{} bytes before it belong to no tensor", entry.bytes.start - place);
+            return Err(Error::tensor(path, name, problem, MEND));
+        }
+        place = entry.bytes.end;
+    }
+    if place != end {
+        return Err(Error::file(path, format!("the last {} bytes belong to no tensor", end - place), MEND));
+    }
+    Ok(())
+}

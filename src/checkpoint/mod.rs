@@ -1,0 +1,29 @@
+//! Checkpoints: safetensors files, and the Hugging Face directories that hold them.
+//!
+//! ```text
+//! config.json ──config_json──► ModelConfig ──models──► parameter names and shapes
+//! model.safetensors ──tensor_file──► TensorFile ──names──► the tensor for each name
+//! ```
+//!
+//! The shapes in the file are checked against the configuration before anything is computed, and every error
+//! names the file and the tensor. Layers may have any head count and feed-forward width: what
+//! `config.json` has no key for lies in its `"limbeck"` block, which other programs ignore.
+
+mod config_json;
+#[cfg(feature = "train")]
+mod directory;
+mod half_precision;
+mod header;
+mod names;
+mod tensor_file;
+#[cfg(feature = "train")]
+mod write;
+
+pub use config_json::{config_to_json, parse_config, read_config};
+#[cfg(feature = "train")]
+pub use directory::{HfDirectory, Located, Wanted};
+pub use header::Dtype;
+pub use names::{find, is_head};
+pub use tensor_file::TensorFile;
+#[cfg(feature = "train")]
+pub use write::{TensorToWrite, Values, write_tensors};

@@ -1,0 +1,198 @@
+//! Files on disk: mapped for reading, replaced as a whole when written.
+//!
+//! Checkpoints, token caches and `.limbeck` files all pass through here, so that the two promises hold
+//! for each of them: reading costs page faults and no copy, and a reader finds either the old file or
+//! the complete new one, whatever happens to the writer (a full disk, a signal, a crash).
+
+use crate::{Error, Result};
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Maps a file for reading.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be opened or mapped, [`Error::File`] if it is a directory or empty.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("open", path))?;
+    if metadata.is_dir() {
+        return Err(Error::file(path, "this is a directory", "name the file in it"));
+    }
+    if metadata.len() == 0 {
+        return Err(Error::file(path, "the file is empty", "fetch or write it again"));
+    }
+    // SAFETY: the map is read only. Files that this program writes are replaced, never changed in place
+    // (`replace`); that no other program truncates a file while it is mapped is asked of the user.
+    unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
+}
+
+/// Writes a file as a whole: into a temporary file beside it, flushed to the disk, then renamed over `path`.
+///
+/// `write` gets the buffered temporary file. If anything fails the temporary file is removed and what was at
+/// `path` stays as it was.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`, or what `write` returned.
+pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let temporary = Temporary::beside(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary.path)
+        .map_err(Error::io("write", path))?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    write(&mut writer)?;
+    let file = writer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
+    file.sync_all().map_err(Error::io("write", path))?;
+    drop(file);
+    temporary.rename(path)
+}
+
+/// Writes bytes as a whole file; see [`replace`].
+///
+/// # Errors
+/// [`Error::Io`] naming `path`.
+pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |file| file.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// A name beside the file that is to be written, removed when dropped.
+pub struct Temporary {
+    /// Where to write.
+    pub path: PathBuf,
+}
+
+impl Temporary {
+    /// A name that no other process and no other call uses, in the directory of `path`, which is created.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the directory cannot be created, [`Error::File`] if `path` names no file.
+    pub fn beside(path: &Path) -> Result<Temporary> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let Some(name) = path.file_name() else {
+            return Err(Error::file(path, "this names no file", "give a path that ends in a name"));
+        };
+        let parent = parent(path);
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".{}.{}-{count}.partial", name.to_string_lossy(), std::process::id());
+        Ok(Temporary { path: parent.join(name) })
+    }
+
+    /// Gives the written file its real name, and makes the change of the directory last.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming `path`.
+    pub fn rename(self, path: &Path) -> Result<()> {
+        fs::rename(&self.path, path).map_err(Error::io("write", path))?;
+        // Directories can be flushed on Unix only; elsewhere opening one fails, which changes nothing.
+        if let Ok(directory) = File::open(parent(path)) {
+            let _ = directory.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.path.is_dir() {
+            let _ = fs::remove_dir_all(&self.path);
+        } else {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The directory a path lies in; `.` for a bare name.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// SHA-256 of a file's content, in hexadecimal.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hexadecimal(&hash.finalize())),
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", path)(error)),
+        }
+    }
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Two lower-case digits a byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(directory: &Path) -> usize {
+        fs::read_dir(directory).unwrap().count()
+    }
+
+    #[test]
+    fn a_failed_write_keeps_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights");
+        replace_bytes(&path, b"old").unwrap();
+        let full = replace(&path, |file| {
+            file.write_all(&[7; 3 << 20]).map_err(Error::io("write", &path))?;
+            Err(Error::io("write", &path)(io::Error::from(io::ErrorKind::StorageFull)))
+        });
+        assert!(matches!(full, Err(Error::Io { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(entries(directory.path()), 1, "the temporary file is gone");
+        replace_bytes(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(entries(directory.path()), 1);
+    }
+
+    /// Linux has a device that is always full: the error must arrive, not be lost in a buffer.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut writer = BufWriter::new(full);
+        writer.write_all(b"x").unwrap();
+        assert!(writer.into_inner().is_err());
+    }
+
+    #[test]
+    fn directories_and_empty_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(map(directory.path()).is_err());
+        let path = directory.path().join("empty");
+        fs::write(&path, b"").unwrap();
+        assert!(map(&path).unwrap_err().to_string().contains("empty"));
+        assert!(map(&directory.path().join("absent")).unwrap_err().to_string().contains("absent"));
+    }
+
+    #[test]
+    fn known_digests() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), abc);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("abc");
+        fs::write(&path, b"abc").unwrap();
+        assert_eq!(sha256_of_file(&path).unwrap(), abc);
+    }
+}

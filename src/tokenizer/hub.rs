@@ -1,0 +1,240 @@
+//! The tokenizer of a Hugging Face directory, over the tokenizers crate.
+
+use super::wordpiece::SPECIALS;
+use super::{Rules, vocabulary};
+use crate::{Error, Result, files};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use tokenizers::models::wordpiece::WordPiece as WordPieceModel;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{AddedToken, Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+
+/// The files that make up a tokenizer; those that are there are kept and saved again.
+const FILES: [&str; 5] =
+    ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
+/// A text-to-ids function as a model directory describes it, and the files that describe it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    tokenizer: tokenizers::Tokenizer,
+    cls: u32,
+    sep: u32,
+    content_hash: String,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, or `vocab.txt` and what `tokenizer_config.json` says of it (`do_lower_case`,
+    /// `strip_accents`, `tokenize_chinese_chars`; without it BERT's defaults, which lower the case).
+    /// Padding and truncation that the file asks for are ignored: here the caller says how long a text may be.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] if there is no tokenizer, it cannot be parsed, it is not WordPiece, or
+    /// `[UNK]`, `[CLS]` or `[SEP]` is missing.
+    pub fn from_directory(directory: &Path) -> Result<Tokenizer> {
+        let mut files = Vec::new();
+        for name in FILES {
+            let path = directory.join(name);
+            if path.is_file() {
+                files.push((name, fs::read(&path).map_err(Error::io("read", &path))?));
+            }
+        }
+        let content =
+            |name: &str| files.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.as_slice());
+        let (path, tokenizer) = if let Some(json) = content(FILES[0]) {
+            let path = directory.join(FILES[0]);
+            let tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
+                Error::file(
+                    &path,
+                    format!("not a tokenizer: {error}"),
+                    "fetch the file again, or delete it if there is a vocab.txt",
+                )
+            })?;
+            (path, tokenizer)
+        } else if let Some(text) = content(FILES[1]) {
+            let path = directory.join(FILES[1]);
+            let rules = read_rules(&directory.join(FILES[2]), content(FILES[2]))?;
+            let text = std::str::from_utf8(text)
+                .map_err(|error| Error::file(&path, format!("not UTF-8: {error}"), "fetch the file again"))?;
+            (path, build(&text.lines().map(str::trim_end).collect::<Vec<_>>(), rules))
+        } else {
+            let mend = "fetch the model's tokenizer.json, or its vocab.txt";
+            return Err(Error::file(directory, "there is no tokenizer", mend));
+        };
+        Tokenizer::checked(tokenizer, &path, files)
+    }
+
+    /// A BERT tokenizer with the given pieces, by id. It is saved as `vocab.txt` and `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// [`Error::File`] if `[UNK]`, `[CLS]` or `[SEP]` is missing, or a piece holds a line end.
+    pub fn from_pieces(pieces: &[impl AsRef<str>], rules: Rules) -> Result<Tokenizer> {
+        let pieces: Vec<&str> = pieces.iter().map(AsRef::as_ref).collect();
+        let path = Path::new(FILES[1]);
+        if let Some(piece) =
+            pieces.iter().find(|piece| piece.trim_end() != **piece || piece.contains(['\n', '\r']))
+        {
+            return Err(Error::file(path, format!("{piece:?} does not fit into a line"), "leave it out"));
+        }
+        let config = serde_json::json!({
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": rules.lower_case,
+            "strip_accents": rules.strip_accents,
+            "tokenize_chinese_chars": rules.space_ideographs,
+        });
+        let vocabulary: String = pieces.iter().flat_map(|piece| [*piece, "\n"]).collect();
+        let files =
+            vec![(FILES[1], vocabulary.into_bytes()), (FILES[2], format!("{config:#}\n").into_bytes())];
+        Tokenizer::checked(build(&pieces, rules), path, files)
+    }
+
+    fn checked(
+        mut tokenizer: tokenizers::Tokenizer,
+        path: &Path,
+        files: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<Tokenizer> {
+        const MEND: &str = "use the tokenizer that the model was trained with";
+        let unknown = match tokenizer.get_model() {
+            ModelWrapper::WordPiece(model) => model.unk_token.clone(),
+            _ => {
+                return Err(Error::file(
+                    path,
+                    "the tokenizer is not WordPiece, the only kind BERT has",
+                    MEND,
+                ));
+            }
+        };
+        let id = |token: &str| {
+            let missing = || Error::file(path, format!("the vocabulary has no {token}"), MEND);
+            tokenizer.token_to_id(token).ok_or_else(missing)
+        };
+        if tokenizer.get_model().token_to_id(&unknown).is_none() {
+            return Err(Error::file(path, format!("the vocabulary has no {unknown}"), MEND));
+        }
+        let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
+        tokenizer.with_padding(None);
+        let text = tokenizer
+            .with_truncation(None)
+            .and_then(|tokenizer| tokenizer.to_string(false))
+            .map_err(|error| Error::file(path, error.to_string(), MEND))?;
+        Ok(Tokenizer { tokenizer, cls, sep, content_hash: files::sha256(text.as_bytes()), files })
+    }
+
+    /// One more than the largest id.
+    pub fn vocab(&self) -> usize {
+        let ids = self.tokenizer.get_vocab(true);
+        ids.into_values().max().map_or(0, |id| id as usize + 1)
+    }
+
+    /// SHA-256 of everything that decides the ids.
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        let pieces = self.tokenizer.encode_fast(text, false);
+        let pieces = pieces.expect("WordPiece fails only without an unknown token, which was seen");
+        let kept = pieces.get_ids().len().min(max_tokens.saturating_sub(2));
+        let mut ids = Vec::with_capacity(kept + 2);
+        ids.push(self.cls);
+        ids.extend_from_slice(&pieces.get_ids()[..kept]);
+        ids.push(self.sep);
+        ids
+    }
+
+    /// [`Tokenizer::encode`] of many texts, on all threads.
+    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], max_tokens: usize) -> Vec<Vec<u32>> {
+        #[cfg(feature = "parallel")]
+        {
+            use rayon::prelude::*;
+            texts.par_iter().with_min_len(16).map(|text| self.encode(text.as_ref(), max_tokens)).collect()
+        }
+        #[cfg(not(feature = "parallel"))]
+        texts.iter().map(|text| self.encode(text.as_ref(), max_tokens)).collect()
+    }
+
+    /// Writes the files that this tokenizer was read from into a directory, which is created if need be.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        self.files.iter().try_for_each(|(name, bytes)| files::replace_bytes(&directory.join(name), bytes))
+    }
+
+    /// The vocabulary and rules as [`super::WordPiece::from_bytes`] reads them.
+    ///
+    /// # Errors
+    /// A sentence that names what [`super::WordPiece`] does not do: other normalizers, tokens with their own spacing.
+    pub fn pack(&self) -> std::result::Result<Vec<u8>, String> {
+        let ModelWrapper::WordPiece(model) = self.tokenizer.get_model() else {
+            return Err("the tokenizer is not WordPiece".to_owned());
+        };
+        let plain = model.unk_token == "[UNK]"
+            && model.continuing_subword_prefix == vocabulary::CONTINUATION
+            && model.max_input_chars_per_word == 100;
+        let Some(NormalizerWrapper::BertNormalizer(normalizer)) = self.tokenizer.get_normalizer() else {
+            return Err("its normalizer is not BertNormalizer".to_owned());
+        };
+        let bert =
+            matches!(self.tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+        if !plain || !bert {
+            return Err("its model or pre-tokenizer is not BERT's".to_owned());
+        }
+        let by_piece = model.get_vocab();
+        let mut pieces = vec![""; by_piece.values().max().map_or(0, |&id| id as usize + 1)];
+        by_piece.iter().for_each(|(piece, &id)| pieces[id as usize] = piece);
+        let mut specials = Vec::new();
+        for (id, token) in self.tokenizer.get_added_tokens_decoder() {
+            let spaced = token.single_word || token.lstrip || token.rstrip || token.normalized;
+            if spaced || pieces.get(id as usize) != Some(&token.content.as_str()) {
+                return Err(format!("the added token {} has rules of its own", token.content));
+            }
+            specials.push(id);
+        }
+        specials.sort_unstable();
+        let rules = Rules {
+            clean_text: normalizer.clean_text,
+            space_ideographs: normalizer.handle_chinese_chars,
+            strip_accents: normalizer.strip_accents.unwrap_or(normalizer.lowercase),
+            lower_case: normalizer.lowercase,
+        };
+        vocabulary::pack(&pieces, &specials, rules)
+    }
+}
+
+/// The reference tokenizer over a plain list of pieces.
+fn build(pieces: &[&str], rules: Rules) -> tokenizers::Tokenizer {
+    let vocabulary = WordPieceModel::read_bytes(pieces.join("\n").as_bytes()).expect("memory can be read");
+    let model = WordPieceModel::builder().vocab(vocabulary).build().expect("this model reads no file");
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let Rules { clean_text, space_ideographs, strip_accents, lower_case } = rules;
+    let normalizer = BertNormalizer::new(clean_text, space_ideographs, Some(strip_accents), lower_case);
+    tokenizer.with_normalizer(Some(normalizer)).expect("no added token is there to be normalized again");
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    let specials = SPECIALS.into_iter().filter(|special| pieces.contains(special));
+    let added = tokenizer.add_special_tokens(specials.map(|special| AddedToken::from(special, true)));
+    added.expect("the names of the special tokens make a small automaton");
+    tokenizer
+}
+
+/// What `tokenizer_config.json` says of a `vocab.txt`.
+fn read_rules(path: &Path, json: Option<&[u8]>) -> Result<Rules> {
+    let Some(json) = json else { return Ok(Rules::bert(true)) };
+    let config: Value = serde_json::from_slice(json)
+        .map_err(|error| Error::file(path, format!("not JSON: {error}"), "fetch the file again"))?;
+    let flag = |key: &str| match config.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(value) => Err(Error::file(path, format!("\"{key}\" is {value}"), "make it true or false")),
+    };
+    let lower_case = flag("do_lower_case")?.unwrap_or(true);
+    Ok(Rules {
+        clean_text: true,
+        space_ideographs: flag("tokenize_chinese_chars")?.unwrap_or(true),
+        strip_accents: flag("strip_accents")?.unwrap_or(lower_case),
+        lower_case,
+    })
+}

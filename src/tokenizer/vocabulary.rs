@@ -1,0 +1,181 @@
+//! A vocabulary as one run of bytes: looked up where it lies, so that it can be mapped from a file.
+//!
+//! ```text
+//! magic, version            8 bytes
+//! eight numbers             flags, pieces, slots, longest piece in bytes, [UNK], [CLS], [SEP], number of specials
+//! specials [specials]       ids of the tokens that are recognised in raw text, as [MASK]
+//! offsets [pieces + 1]      where each piece begins in the text
+//! table [slots]             hash table, open addressing: 12 bits of the hash, 20 bits of the id
+//! text                      the pieces, end to end
+//! ```
+//!
+//! Numbers are u32, little-endian, read byte-wise: the bytes need no alignment. The hash can be continued byte by
+//! byte, so one pass over a word gives the hashes of all its prefixes, which is what longest-match-first asks for.
+//! Nearly all probes fail, and the 12 bits let them fail without looking at the text.
+
+use super::Rules;
+
+const MAGIC: [u8; 8] = *b"WPIECE\0\x01";
+const NUMBERS: usize = 8;
+/// An empty slot; no id has all 20 bits set.
+const EMPTY: u32 = u32::MAX;
+const ID_BITS: u32 = 20;
+const ID_MASK: u32 = (1 << ID_BITS) - 1;
+
+/// The mark of a piece that continues a word.
+pub(super) const CONTINUATION: &str = "##";
+
+/// FNV-1a with 64 bits: one multiplication a byte, and continuable.
+#[derive(Clone, Copy)]
+pub(super) struct Hash(u64);
+
+impl Hash {
+    pub(super) const START: Hash = Hash(0xcbf2_9ce4_8422_2325);
+
+    pub(super) fn then(self, bytes: &[u8]) -> Hash {
+        Hash(bytes.iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// Where to begin in a table of `slots`, and the 12 bits that are kept there. A last mixing step, because FNV
+    /// spreads its last byte upwards only.
+    fn place(self, slots: usize) -> (usize, u32) {
+        let mixed = (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = ((mixed >> 32) * slots as u64) >> 32;
+        (slot as usize, (mixed as u32 & 0xfff) << ID_BITS)
+    }
+}
+
+/// A packed vocabulary, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vocabulary<'a> {
+    pub rules: Rules,
+    pub unknown: u32,
+    pub cls: u32,
+    pub sep: u32,
+    pub longest: usize,
+    specials: &'a [[u8; 4]],
+    offsets: &'a [[u8; 4]],
+    table: &'a [[u8; 4]],
+    text: &'a str,
+}
+
+impl<'a> Vocabulary<'a> {
+    /// Checks every number in `bytes`, so that no lookup can leave them.
+    pub fn from_bytes(bytes: &'a [u8]) -> Result<Vocabulary<'a>, String> {
+        let Some(rest) = bytes.strip_prefix(&MAGIC) else {
+            return Err("not a packed vocabulary of this version".to_owned());
+        };
+        let words = rest.as_chunks::<4>().0;
+        let Some((numbers, words)) = words.split_first_chunk::<NUMBERS>() else {
+            return Err("the vocabulary is cut short".to_owned());
+        };
+        let [flags, pieces, slots, longest, unknown, cls, sep, specials] = numbers.map(u32::from_le_bytes);
+        let (pieces, slots, specials) = (pieces as usize, slots as usize, specials as usize);
+        let sum = specials.checked_add(pieces).and_then(|sum| sum.checked_add(slots)?.checked_add(1));
+        if sum.is_none_or(|sum| sum > words.len()) {
+            return Err("the vocabulary is cut short".to_owned());
+        }
+        let (special_ids, words) = words.split_at(specials);
+        let (offsets, words) = words.split_at(pieces + 1);
+        let (table, _) = words.split_at(slots);
+        let text = &rest[4 * (NUMBERS + specials + pieces + 1 + slots)..];
+        let text = std::str::from_utf8(text).map_err(|error| format!("a piece is not UTF-8: {error}"))?;
+        let id_is_good = |id: u32| (id as usize) < pieces;
+        let ids = special_ids.iter().map(|&id| u32::from_le_bytes(id)).chain([unknown, cls, sep]);
+        let entries = table.iter().map(|&slot| u32::from_le_bytes(slot));
+        let in_table = entries.clone().filter(|&slot| slot != EMPTY).map(|slot| slot & ID_MASK);
+        if !ids.chain(in_table).all(id_is_good) || !entries.clone().any(|slot| slot == EMPTY) {
+            return Err("an id is not in the vocabulary".to_owned());
+        }
+        let boundaries = offsets.iter().map(|&offset| u32::from_le_bytes(offset) as usize);
+        let whole =
+            boundaries.clone().next() == Some(0) && boundaries.clone().next_back() == Some(text.len());
+        if !whole
+            || !boundaries.clone().is_sorted()
+            || !boundaries.clone().all(|place| text.is_char_boundary(place))
+        {
+            return Err("the pieces' places are damaged".to_owned());
+        }
+        let rules = Rules::from_flags(flags).ok_or("the vocabulary's flags are unknown")?;
+        let longest = longest as usize;
+        Ok(Vocabulary { rules, unknown, cls, sep, longest, specials: special_ids, offsets, table, text })
+    }
+
+    pub fn pieces(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// The text of a piece, with its `##`.
+    ///
+    /// # Panics
+    /// If `id` is not below [`Vocabulary::pieces`].
+    pub fn piece(&self, id: u32) -> &'a str {
+        let place = |index: usize| u32::from_le_bytes(self.offsets[index]) as usize;
+        &self.text[place(id as usize)..place(id as usize + 1)]
+    }
+
+    pub fn specials(&self) -> impl Iterator<Item = u32> {
+        self.specials.iter().map(|&id| u32::from_le_bytes(id))
+    }
+
+    /// The piece `prefix + part`, whose hash is given.
+    pub fn find(&self, hash: Hash, prefix: &str, part: &str) -> Option<u32> {
+        let (mut slot, mark) = hash.place(self.table.len());
+        loop {
+            // `from_bytes` saw an empty slot: the search ends.
+            let entry = u32::from_le_bytes(self.table[slot]);
+            if entry == EMPTY {
+                return None;
+            }
+            let id = entry & ID_MASK;
+            if entry & !ID_MASK == mark && self.piece(id).strip_prefix(prefix) == Some(part) {
+                return Some(id);
+            }
+            slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 };
+        }
+    }
+}
+
+/// Packs a vocabulary: `pieces` by id, `specials` the ids of those that are recognised in raw text.
+pub(super) fn pack(pieces: &[&str], specials: &[u32], rules: Rules) -> Result<Vec<u8>, String> {
+    if pieces.len() >= ID_MASK as usize {
+        return Err(format!("{} pieces; at most {} can be packed", pieces.len(), ID_MASK - 1));
+    }
+    let id = |piece: &str| {
+        let place = pieces.iter().rposition(|&known| known == piece);
+        place.map(|id| id as u32).ok_or_else(|| format!("the vocabulary has no {piece}"))
+    };
+    let (unknown, cls, sep) = (id("[UNK]")?, id("[CLS]")?, id("[SEP]")?);
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    if length > u32::MAX as usize {
+        return Err("the vocabulary is larger than 4 GiB".to_owned());
+    }
+    // Two slots in three are taken: short probes, 6 bytes a piece.
+    let mut table = vec![EMPTY; pieces.len() * 3 / 2 + 2];
+    for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
+        let (mut slot, mark) = Hash::START.then(piece.as_bytes()).place(table.len());
+        // Of equal pieces the last one counts, as it does in the reference.
+        while table[slot] != EMPTY && pieces[(table[slot] & ID_MASK) as usize] != *piece {
+            slot = (slot + 1) % table.len();
+        }
+        table[slot] = mark | id as u32;
+    }
+    let longest = pieces.iter().map(|piece| piece.len()).max().unwrap_or(0);
+    let counts = [pieces.len(), table.len(), longest].map(|count| count as u32);
+    let mut numbers = vec![rules.to_flags()];
+    numbers.extend(counts);
+    numbers.extend([unknown, cls, sep, specials.len() as u32]);
+    numbers.extend(specials);
+    let mut place = 0;
+    numbers.push(0);
+    numbers.extend(pieces.iter().map(|piece| {
+        place += piece.len() as u32;
+        place
+    }));
+    numbers.extend(table);
+    let mut bytes = MAGIC.to_vec();
+    bytes.reserve(numbers.len() * 4 + length);
+    bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend(pieces.iter().flat_map(|piece| piece.bytes()));
+    Ok(bytes)
+}

@@ -1,0 +1,253 @@
+//! BERT's WordPiece tokenizer over a packed vocabulary, for builds without the tokenizers crate.
+//!
+//! ```text
+//! text ─specials─► segments ─clean, space ideographs, decompose, strip, lower─► characters
+//!      ─spaces, punctuation─► words ─longest piece first─► ids
+//! ```
+//!
+//! Characters flow through one at a time: no copy of the text is made, and reading stops when the ids are full.
+//! Ids are equal to the reference's on every text (`tests/tokens.rs`).
+
+use super::Rules;
+use super::unicode::{is_chinese, is_mark, is_punctuation, is_removed, is_undecomposed, is_unordered};
+use super::vocabulary::{self, CONTINUATION, Hash, Vocabulary};
+use unicode_normalization::char::{canonical_combining_class, decompose_canonical};
+
+/// A longer word is unknown as a whole.
+const MAX_WORD_CHARS: usize = 100;
+
+/// The tokens that are recognised in raw text, as the reference does when it reads a `vocab.txt`.
+pub(super) const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// BERT's tokenizer over a vocabulary that lies in borrowed bytes; making one allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct WordPiece<'a> {
+    vocabulary: Vocabulary<'a>,
+}
+
+impl<'a> WordPiece<'a> {
+    /// Packs a vocabulary, given by id as in `vocab.txt`, into the bytes that [`WordPiece::from_bytes`] reads.
+    ///
+    /// # Errors
+    /// A sentence, if `[UNK]`, `[CLS]` or `[SEP]` is missing or there are a million pieces.
+    pub fn pack(pieces: &[impl AsRef<str>], rules: Rules) -> Result<Vec<u8>, String> {
+        let pieces: Vec<&str> = pieces.iter().map(AsRef::as_ref).collect();
+        let id = |special: &str| pieces.iter().rposition(|&piece| piece == special).map(|id| id as u32);
+        let specials: Vec<u32> = SPECIALS.into_iter().filter_map(id).collect();
+        vocabulary::pack(&pieces, &specials, rules)
+    }
+
+    /// A tokenizer over packed bytes, all of which are checked.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with them.
+    pub fn from_bytes(bytes: &'a [u8]) -> Result<WordPiece<'a>, String> {
+        Ok(WordPiece { vocabulary: Vocabulary::from_bytes(bytes)? })
+    }
+
+    /// Number of pieces.
+    pub fn vocab(&self) -> usize {
+        self.vocabulary.pieces()
+    }
+
+    /// What is done to a text before it is cut into pieces.
+    pub fn rules(&self) -> Rules {
+        self.vocabulary.rules
+    }
+
+    /// The text of a piece, `##` included; `None` if there is no such id.
+    pub fn piece(&self, id: u32) -> Option<&'a str> {
+        ((id as usize) < self.vocab()).then(|| self.vocabulary.piece(id))
+    }
+
+    /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
+    pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.encode_into(text, max_tokens, &mut ids);
+        ids
+    }
+
+    /// As [`WordPiece::encode`], appended to `ids`.
+    pub fn encode_into(&self, text: &str, max_tokens: usize, ids: &mut Vec<u32>) {
+        ids.push(self.vocabulary.cls);
+        let full = ids.len() + max_tokens.saturating_sub(2);
+        let mut pieces = Pieces { vocabulary: self.vocabulary, word: String::new(), chars: 0, ids, full };
+        let mut rest = text;
+        while let Some((place, special)) = self.first_special(rest) {
+            normalize(&rest[..place], self.vocabulary.rules, &mut pieces);
+            pieces.end_word();
+            pieces.ids.push(special);
+            rest = &rest[place + self.vocabulary.piece(special).len()..];
+            if pieces.is_full() {
+                rest = "";
+            }
+        }
+        normalize(rest, self.vocabulary.rules, &mut pieces);
+        pieces.end_word();
+        ids.truncate(full);
+        ids.push(self.vocabulary.sep);
+    }
+
+    /// The leftmost special token in a text, the longest where several begin.
+    fn first_special(&self, text: &str) -> Option<(usize, u32)> {
+        let specials = || self.vocabulary.specials().map(|id| (id, self.vocabulary.piece(id)));
+        let begins = |byte: u8| specials().any(|(_, special)| special.as_bytes().first() == Some(&byte));
+        let mut firsts = [false; 256];
+        specials()
+            .filter_map(|(_, special)| special.as_bytes().first())
+            .for_each(|&byte| firsts[byte as usize] = true);
+        debug_assert!((0..=255).all(|byte| begins(byte) == firsts[byte as usize]));
+        let candidates = text.bytes().enumerate().filter(|&(_, byte)| firsts[byte as usize]);
+        candidates.map(|(place, _)| place).find_map(|place| {
+            let here =
+                specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special.as_bytes()));
+            here.max_by_key(|(_, special)| special.len()).map(|(id, _)| (place, id))
+        })
+    }
+}
+
+/// Sends a text's characters to `pieces`, cleaned, spaced, decomposed, stripped and lowered as the rules say.
+fn normalize(text: &str, rules: Rules, pieces: &mut Pieces<'_, '_>) {
+    // Marks between two starters wait here to be put in canonical order; nearly always empty.
+    let mut marks: Vec<(u8, char)> = Vec::new();
+    for c in text.chars() {
+        if pieces.is_full() {
+            return;
+        }
+        if c.is_ascii() {
+            flush(&mut marks, rules, pieces);
+            match c {
+                '\t' | '\n' | '\r' | ' ' => pieces.end_word(),
+                _ if rules.clean_text && c.is_ascii_control() => {}
+                _ if rules.lower_case => pieces.push(c.to_ascii_lowercase()),
+                _ => pieces.push(c),
+            }
+        } else if rules.clean_text && is_removed(c) {
+        } else if rules.space_ideographs && is_chinese(c) {
+            flush(&mut marks, rules, pieces);
+            pieces.end_word();
+            decompose(c, rules, &mut marks, pieces);
+            flush(&mut marks, rules, pieces);
+            pieces.end_word();
+        } else {
+            decompose(c, rules, &mut marks, pieces);
+        }
+    }
+    flush(&mut marks, rules, pieces);
+}
+
+/// Canonical decomposition of one character, without its marks, if accents are stripped.
+fn decompose(c: char, rules: Rules, marks: &mut Vec<(u8, char)>, pieces: &mut Pieces<'_, '_>) {
+    if !rules.strip_accents {
+        return lower(c, rules, pieces);
+    }
+    let mut each = |part: char| {
+        let class = if is_unordered(part) { 0 } else { canonical_combining_class(part) };
+        if class == 0 {
+            flush(marks, rules, pieces);
+        }
+        match (is_mark(part), class) {
+            (true, _) => {}
+            (false, 0) => lower(part, rules, pieces),
+            (false, _) => marks.push((class, part)),
+        }
+    };
+    if is_undecomposed(c) { each(c) } else { decompose_canonical(c, each) }
+}
+
+fn flush(marks: &mut Vec<(u8, char)>, rules: Rules, pieces: &mut Pieces<'_, '_>) {
+    if !marks.is_empty() {
+        marks.sort_by_key(|&(class, _)| class);
+        marks.drain(..).for_each(|(_, mark)| lower(mark, rules, pieces));
+    }
+}
+
+fn lower(c: char, rules: Rules, pieces: &mut Pieces<'_, '_>) {
+    if rules.lower_case {
+        c.to_lowercase().for_each(|c| pieces.push(c));
+    } else {
+        pieces.push(c);
+    }
+}
+
+/// Gathers characters into words and words into ids.
+struct Pieces<'a, 'b> {
+    vocabulary: Vocabulary<'a>,
+    word: String,
+    /// Characters of the word, also those beyond the longest that is kept.
+    chars: usize,
+    ids: &'b mut Vec<u32>,
+    full: usize,
+}
+
+impl Pieces<'_, '_> {
+    fn is_full(&self) -> bool {
+        self.ids.len() >= self.full
+    }
+
+    fn push(&mut self, c: char) {
+        if c.is_whitespace() {
+            self.end_word();
+        } else if is_punctuation(c) {
+            self.end_word();
+            self.add(c);
+            self.end_word();
+        } else {
+            self.add(c);
+        }
+    }
+
+    fn add(&mut self, c: char) {
+        if self.chars < MAX_WORD_CHARS {
+            self.word.push(c);
+        }
+        self.chars += 1;
+    }
+
+    fn end_word(&mut self) {
+        if self.chars == 0 {
+            return;
+        }
+        let before = self.ids.len();
+        if self.chars > MAX_WORD_CHARS || !self.cut() {
+            self.ids.truncate(before);
+            self.ids.push(self.vocabulary.unknown);
+        }
+        self.word.clear();
+        self.chars = 0;
+    }
+
+    /// Longest piece first, from the left; false if somewhere no piece fits.
+    fn cut(&mut self) -> bool {
+        let mut rest = self.word.as_str();
+        let mut prefix = "";
+        while !rest.is_empty() {
+            let Some((length, id)) = longest_piece(self.vocabulary, prefix, rest) else { return false };
+            self.ids.push(id);
+            rest = &rest[length..];
+            prefix = CONTINUATION;
+        }
+        true
+    }
+}
+
+/// The longest beginning of `word` that, after `prefix`, is a piece: its length in bytes and its id.
+fn longest_piece(vocabulary: Vocabulary<'_>, prefix: &str, word: &str) -> Option<(usize, u32)> {
+    let mut ends = [(0, Hash::START); MAX_WORD_CHARS];
+    let mut count = 0;
+    let (mut end, mut hash) = (0, Hash::START.then(prefix.as_bytes()));
+    for c in word.chars() {
+        let next = end + c.len_utf8();
+        if prefix.len() + next > vocabulary.longest {
+            break;
+        }
+        hash = hash.then(&word.as_bytes()[end..next]);
+        end = next;
+        ends[count] = (end, hash);
+        count += 1;
+    }
+    ends[..count]
+        .iter()
+        .rev()
+        .find_map(|&(end, hash)| Some((end, vocabulary.find(hash, prefix, &word[..end])?)))
+}

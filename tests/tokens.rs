@@ -1,0 +1,295 @@
+//! Token ids against ids that others made: every AG News test text, every SQuAD question, every character, and
+//! random text.
+#![cfg(feature = "train")]
+
+use limbeck::checkpoint::TensorFile;
+use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};
+use proptest::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of reference files; says loudly when it is absent.
+fn shared(file: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("LIMBECK_SHARED").map(PathBuf::from);
+    let path = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(file);
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn integers(file: &TensorFile, name: &str) -> Vec<u32> {
+    file.bytes(name).unwrap().as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect()
+}
+
+#[test]
+fn every_ag_news_test_text() {
+    let Some(model) = shared("models/minilm-l6-distil") else { return };
+    let Some(table) = shared("data/ag_news/test.csv") else { return };
+    let Some(reference) = shared("reference/tokens_agnews.safetensors") else { return };
+    let reference = TensorFile::open(&reference).unwrap();
+    let (ids, offsets) = (integers(&reference, "ids"), integers(&reference, "offsets"));
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(table).unwrap();
+    let texts: Vec<String> =
+        reader.records().map(|row| row.unwrap()).map(|row| format!("{} {}", &row[1], &row[2])).collect();
+    assert_eq!(texts.len(), 7_600);
+    assert_eq!(offsets.len(), 7_601);
+
+    let tokenizer = Tokenizer::from_directory(&model).unwrap();
+    let packed = tokenizer.pack().unwrap();
+    let wordpiece = WordPiece::from_bytes(&packed).unwrap();
+    let by_crate = tokenizer.encode_batch(&texts, 512);
+    for (row, text) in texts.iter().enumerate() {
+        let expected = &ids[offsets[row] as usize..offsets[row + 1] as usize];
+        assert_eq!(by_crate[row], expected, "row {row}, tokenizers crate: {text}");
+        assert_eq!(wordpiece.encode(text, 512), expected, "row {row}, our own: {text}");
+    }
+}
+
+#[test]
+fn every_squad_question() {
+    let Some(vocabulary) = shared("data/vocab/bert-base-uncased-vocab.txt") else { return };
+    let Some(parity) = shared("data/tokenizer_parity") else { return };
+    let parse = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(parity.join(name)).unwrap()).unwrap()
+    };
+    let (questions, ids) = (parse("question_tokens.json"), parse("tokenized_questions.json"));
+    let pieces: Vec<String> = fs::read_to_string(vocabulary).unwrap().lines().map(str::to_owned).collect();
+    let tokenizer = Tokenizer::from_pieces(&pieces, Rules::bert(true)).unwrap();
+    let packed = WordPiece::pack(&pieces, Rules::bert(true)).unwrap();
+    let wordpiece = WordPiece::from_bytes(&packed).unwrap();
+    let (questions, ids) = (questions.as_array().unwrap(), ids.as_array().unwrap());
+    assert_eq!((questions.len(), ids.len()), (10_570, 10_570));
+    for (question, expected) in questions.iter().zip(ids) {
+        let text = question["original"].as_str().unwrap();
+        let mut expected: Vec<u32> =
+            expected.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        expected.insert(0, 101);
+        expected.push(102);
+        let found = wordpiece.encode(text, 512);
+        assert_eq!(found, expected, "our own: {text}");
+        assert_eq!(tokenizer.encode(text, 512), expected, "tokenizers crate: {text}");
+        let words = question["wordpiece"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
+        assert!(words.eq(found[1..found.len() - 1].iter().map(|&id| wordpiece.piece(id).unwrap())), "{text}");
+    }
+}
+
+/// A small vocabulary in which many characters have a piece, so that a character that is kept, removed, split off
+/// or decomposed differently gives other ids and not just `[UNK]`.
+fn pieces_with(extra: impl IntoIterator<Item = char>) -> Vec<String> {
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ab", "##ab", "abc", "##b"];
+    let mut pieces: Vec<String> = specials.map(str::to_owned).to_vec();
+    for c in ('a'..='z').chain(extra) {
+        pieces.push(c.to_string());
+        pieces.push(format!("##{c}"));
+    }
+    pieces
+}
+
+/// Both tokenizers with the same vocabulary.
+struct Pair {
+    tokenizer: Tokenizer,
+    packed: Vec<u8>,
+}
+
+impl Pair {
+    fn new(pieces: &[String], rules: Rules) -> Pair {
+        Pair {
+            tokenizer: Tokenizer::from_pieces(pieces, rules).unwrap(),
+            packed: WordPiece::pack(pieces, rules).unwrap(),
+        }
+    }
+
+    fn check(&self, text: &str, max_tokens: usize) {
+        let wordpiece = WordPiece::from_bytes(&self.packed).unwrap();
+        let found = wordpiece.encode(text, max_tokens);
+        assert_eq!(
+            found,
+            self.tokenizer.encode(text, max_tokens),
+            "{:?}",
+            text.chars().take(300).collect::<String>()
+        );
+        assert!(found.len() <= max_tokens.max(2) && found.first() == Some(&2) && found.last() == Some(&3));
+    }
+}
+
+const ALL_RULES: [Rules; 4] = [
+    Rules { clean_text: true, space_ideographs: true, strip_accents: true, lower_case: true },
+    Rules { clean_text: true, space_ideographs: true, strip_accents: false, lower_case: false },
+    Rules { clean_text: true, space_ideographs: false, strip_accents: true, lower_case: false },
+    Rules { clean_text: false, space_ideographs: true, strip_accents: false, lower_case: true },
+];
+
+/// Every scalar value, between letters and after a mark that canonical ordering moves. In steps of a thousand, whose
+/// characters (and what they decompose to and are lowered to) are the vocabulary.
+#[test]
+fn every_character() {
+    use unicode_normalization::UnicodeNormalization;
+    let all: Vec<char> = ('\0'..=char::MAX).collect();
+    // Planes 4 to 13 have no characters at all; they are sampled.
+    let assigned = |c: &char| !(0x4_0000..0xe_0000).contains(&u32::from(*c)) || u32::from(*c) % 997 == 0;
+    let all: Vec<char> = all.into_iter().filter(assigned).collect();
+    for rules in ALL_RULES {
+        for block in all.chunks(1_000) {
+            let parts = block
+                .iter()
+                .flat_map(|c| [*c].into_iter().chain(c.nfd()).flat_map(|c| c.to_lowercase().chain([c])));
+            let mut parts: Vec<char> = parts.filter(|c| !c.is_whitespace()).collect();
+            parts.push('\u{1d165}');
+            parts.sort_unstable();
+            parts.dedup();
+            let pair = Pair::new(&pieces_with(parts), rules);
+            // U+1D165 is no nonspacing mark but has a combining class: it shows the order.
+            let texts = block.iter().flat_map(|c| [format!("a{c}b "), format!("a\u{1d165}{c}\u{1d165}b ")]);
+            pair.check(&texts.collect::<String>(), usize::MAX);
+        }
+    }
+}
+
+#[test]
+fn adversarial_texts() {
+    let Some(vocabulary) = shared("data/vocab/bert-base-uncased-vocab.txt") else { return };
+    let Some(cased) = shared("data/vocab/bert-base-cased-vocab.txt") else { return };
+    let read = |path: PathBuf| -> Vec<String> {
+        fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+    };
+    let (uncased, cased) = (read(vocabulary), read(cased));
+    let texts = [
+        "".to_owned(),
+        " \t\r\n\u{a0}\u{3000}\u{2028}".to_owned(),
+        "\u{0}\u{fffd}\u{200b}\u{feff}\u{85}".to_owned(),
+        "a\u{0}b\u{fffd}c\u{200d}d\u{ad}e".to_owned(),
+        "Emoji 👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 and ☃️ too!".to_owned(),
+        "中文字符mixed漢字 ㄅ 日本語テキスト 한국어 텍스트 豈 𠀀".to_owned(),
+        "Café naïve ÅNGSTRÖM Ǆ İstanbul ẞ Σίσυφος ﬁ Ⅷ".to_owned(),
+        "e\u{301}\u{327} a\u{328}\u{301} q\u{307}\u{323} \u{301}alone".to_owned(),
+        "हिन्दी العَرَبِيَّة עִבְרִית ไทย".to_owned(),
+        "[CLS] text [SEP] [MASK][UNK][PAD] [mask] [ CLS ] [[CLS]] [CLS".to_owned(),
+        "[SEP]\u{301}x Łódź [MASK]ed un[MASK]ed".to_owned(),
+        "##ing ## # ##a a##b".to_owned(),
+        "don't e-mail@x.y $1,000.00 \u{201c}quoted\u{201d} \u{2014} \u{2026}".to_owned(),
+        "x".repeat(99) + " " + &"x".repeat(100) + " " + &"x".repeat(101) + " " + &"é".repeat(100),
+        "unaffable ".repeat(10_000),
+        "y".repeat(100_000),
+        "\u{301}".repeat(100_000) + "a",
+        "\u{1d165}\u{327}\u{1d16e}".repeat(2_000),
+        "中".repeat(1_000),
+        "!".repeat(1_000),
+        "\u{1f468}\u{200d}".repeat(1_000),
+        "\u{10ffff}\u{e000}\u{fdd0}\u{ffff}\u{378}".to_owned(),
+    ];
+    for (pieces, lower_case) in [(uncased, true), (cased, false)] {
+        let rules = Rules::bert(lower_case);
+        let tokenizer = Tokenizer::from_pieces(&pieces, rules).unwrap();
+        let packed = WordPiece::pack(&pieces, rules).unwrap();
+        assert_eq!(tokenizer.pack().unwrap(), packed);
+        let wordpiece = WordPiece::from_bytes(&packed).unwrap();
+        for text in &texts {
+            for max_tokens in [0, 2, 3, 5, 128, 512, usize::MAX] {
+                let expected = tokenizer.encode(text, max_tokens);
+                let found = wordpiece.encode(text, max_tokens);
+                assert_eq!(found, expected, "{:?}", text.chars().take(80).collect::<String>());
+                assert!(found.len() <= max_tokens.max(2));
+            }
+        }
+        let empty = wordpiece.encode("", 512);
+        assert_eq!(empty.len(), 2);
+        assert_eq!((wordpiece.piece(empty[0]), wordpiece.piece(empty[1])), (Some("[CLS]"), Some("[SEP]")));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Letters, marks, spaces, controls, ideographs and specials in any order.
+    #[test]
+    fn random_texts(
+        parts in prop::collection::vec(prop_oneof![
+            6 => "[a-z]{1,4}",
+            2 => "[ \t\n\u{a0}\u{3000}]",
+            3 => "\\PC",
+            2 => any::<char>().prop_map(String::from),
+            2 => "[\u{300}-\u{36f}\u{591}-\u{5bd}\u{8d0}-\u{8ff}\u{1d165}-\u{1d172}\u{302a}-\u{302f}\u{16ff0}]{1,4}",
+            1 => "[\u{4e00}-\u{4e20}\u{f900}-\u{f910}\u{ac00}-\u{ac10}]",
+            1 => "\\[(CLS|SEP|MASK|PAD|UNK)\\]?",
+            1 => "[!-/\u{2010}-\u{2040}]",
+        ], 0..40),
+        max_tokens in 0_usize..40,
+        rules in prop::sample::select(ALL_RULES.to_vec()),
+    ) {
+        let text = parts.concat();
+        let mut seen: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).take(12).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let pair = Pair::new(&pieces_with(seen), rules);
+        pair.check(&text, max_tokens);
+        pair.check(&text, usize::MAX);
+    }
+
+    /// Vocabularies with overlapping pieces of a two-letter alphabet: longest first, and `[UNK]` for the whole word.
+    #[test]
+    fn random_vocabularies(
+        pieces in prop::collection::vec("(##)?[ab]{1,4}", 0..12),
+        words in prop::collection::vec("[ab]{1,9}", 0..12),
+    ) {
+        let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned);
+        let pieces: Vec<String> = specials.into_iter().chain(pieces).collect();
+        Pair::new(&pieces, Rules::bert(true)).check(&words.join(" "), 512);
+    }
+
+    /// Whatever the bytes, an answer and never a panic.
+    #[test]
+    fn damaged_vocabularies(place in 0_usize..4000, byte: u8, cut in 0_usize..4000, text in "\\PC{0,20}") {
+        let mut bytes = WordPiece::pack(&pieces_with(['é', '中']), Rules::bert(true)).unwrap();
+        let length = bytes.len();
+        bytes[place % length] = byte;
+        if cut % 3 == 0 {
+            bytes.truncate(length - cut % length);
+        }
+        if let Ok(wordpiece) = WordPiece::from_bytes(&bytes) {
+            let _ = wordpiece.encode(&text, 16);
+        }
+    }
+}
+
+#[test]
+fn the_file_s_padding_and_truncation_do_not_count() {
+    let Some(model) = shared("models/minilm-l6-distil") else { return };
+    let tokenizer = Tokenizer::from_directory(&model).unwrap();
+    assert_eq!(tokenizer.encode("word", 512).len(), 3, "no padding to 128");
+    assert_eq!(tokenizer.encode(&"word ".repeat(600), 512).len(), 512, "no truncation to 128");
+    assert_eq!(tokenizer.encode(&"word ".repeat(600), 4), [101, 2773, 2773, 102]);
+}
+
+#[test]
+fn directories_without_a_usable_tokenizer() {
+    let root = tempfile::tempdir().unwrap();
+    let refusal = |name: &str, text: &str| {
+        fs::write(root.path().join(name), text).unwrap();
+        let message = Tokenizer::from_directory(root.path()).err().expect("unusable").to_string();
+        fs::remove_file(root.path().join(name)).unwrap();
+        message
+    };
+    assert!(refusal("readme.txt", "").contains("no tokenizer"));
+    assert!(refusal("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n").contains("no [SEP]"));
+    assert!(refusal("vocab.txt", "").contains("no [UNK]"));
+    assert!(refusal("tokenizer.json", "{}").contains("tokenizer.json"));
+    let bpe = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#;
+    assert!(refusal("tokenizer.json", bpe).contains("not WordPiece"));
+}
+
+#[test]
+fn a_vocab_txt_follows_its_tokenizer_config() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\nUp\nup\nÜp\r\n").unwrap();
+    let encode = || Tokenizer::from_directory(root.path()).unwrap().encode("Up Üp", 8);
+    assert_eq!(encode(), [2, 5, 5, 3], "BERT's default lowers the case and strips accents");
+    let config = root.path().join("tokenizer_config.json");
+    fs::write(&config, r#"{"do_lower_case": false}"#).unwrap();
+    assert_eq!(encode(), [2, 4, 6, 3]);
+    fs::write(&config, r#"{"do_lower_case": false, "strip_accents": true}"#).unwrap();
+    assert_eq!(encode(), [2, 4, 4, 3]);
+    fs::write(&config, r#"{"do_lower_case": "no"}"#).unwrap();
+    assert!(Tokenizer::from_directory(root.path()).err().unwrap().to_string().contains("do_lower_case"));
+}
