@@ -3,6 +3,7 @@
 pub mod gradual;
 pub mod importance;
 pub mod magnitude;
+pub mod quantize;
 pub mod schedule;
 pub mod structure;
 
