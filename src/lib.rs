@@ -1,10 +1,12 @@
 //! limbeck: fine-tune, prune, distil, quantize and deploy BERT-family text classifiers.
 //!
-//! Dependencies point one way (`tests/layering.rs` holds them to it):
+//! Dependencies point one way; `tests/layering.rs` reads this list and holds the code to it. A room may use
+//! the rooms before it and those beside it (·), but not those across a bar (|).
 //!
 //! ```text
-//! limbeck-kernels → tensor · backend → ops → autograd → nn → models → checkpoint
-//!                 → infer | train · compress → stages → report → the binary, in tools/
+//! limbeck-kernels → error · files · batch → tokenizer → data → models::config → nn → tensor · backend
+//!                 → ops · autograd · params → models → checkpoint → infer | train → compress
+//!                 → stages → report → the binary, in tools/
 //! ```
 
 #[cfg(feature = "train")]
@@ -26,6 +28,10 @@ pub mod nn;
 pub mod ops;
 #[cfg(feature = "train")]
 pub mod params;
+#[cfg(feature = "train")]
+pub mod report;
+#[cfg(feature = "train")]
+pub mod stages;
 #[cfg(feature = "train")]
 pub mod tensor;
 pub mod tokenizer;

@@ -60,7 +60,11 @@ impl<D: LinearOps> ParamStore<D> {
     ///
     /// # Errors
     /// The device's: no memory.
-    pub fn new(device: &D, specs: &[ParamSpec], mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>) -> Result<Self> {
+    pub fn new(
+        device: &D,
+        specs: &[ParamSpec],
+        mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
         let mut params = Vec::with_capacity(specs.len());
         for spec in specs {
             let value = Tensor::upload(device, &values(spec)?, Shape::new(spec.rows, spec.cols))?;

@@ -1,5 +1,5 @@
-//! Token ids against ids that others made: every AG News test text, every SQuAD question, every character, and
-//! random text.
+//! Token ids against ids that others made: every AG News test text, every SQuAD question, every character,
+//! and random text.
 #![cfg(feature = "train")]
 
 use limbeck::checkpoint::TensorFile;
@@ -75,8 +75,8 @@ fn every_squad_question() {
     }
 }
 
-/// A small vocabulary in which many characters have a piece, so that a character that is kept, removed, split off
-/// or decomposed differently gives other ids and not just `[UNK]`.
+/// A small vocabulary in which many characters have a piece, so that a character that is kept, removed,
+/// split off or decomposed differently gives other ids and not just `[UNK]`.
 fn pieces_with(extra: impl IntoIterator<Item = char>) -> Vec<String> {
     let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ab", "##ab", "abc", "##b"];
     let mut pieces: Vec<String> = specials.map(str::to_owned).to_vec();
@@ -121,8 +121,8 @@ const ALL_RULES: [Rules; 4] = [
     Rules { clean_text: false, space_ideographs: true, strip_accents: false, lower_case: true },
 ];
 
-/// Every scalar value, between letters and after a mark that canonical ordering moves. In steps of a thousand, whose
-/// characters (and what they decompose to and are lowered to) are the vocabulary.
+/// Every scalar value, between letters and after a mark that canonical ordering moves. In steps of a
+/// thousand, whose characters (and what they decompose to and are lowered to) are the vocabulary.
 #[test]
 fn every_character() {
     use unicode_normalization::UnicodeNormalization;
@@ -227,7 +227,8 @@ proptest! {
         pair.check(&text, usize::MAX);
     }
 
-    /// Vocabularies with overlapping pieces of a two-letter alphabet: longest first, and `[UNK]` for the whole word.
+    /// Vocabularies with overlapping pieces of a two-letter alphabet: longest first, and `[UNK]` for the
+    /// whole word.
     #[test]
     fn random_vocabularies(
         pieces in prop::collection::vec("(##)?[ab]{1,4}", 0..12),

@@ -5,7 +5,7 @@
 //!
 //! | to | touch |
 //! |---|---|
-//! | add a row kernel | its body in [`rows`], its field in [`rows::RowKernels`] |
+//! | add a row kernel | its body in a file of [`rows`], its line in the list of `rows/mod.rs` |
 //! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
 //! | add an instruction set | one variant in [`isa`], one `Simd` in `simd`, one row in [`table`] |
 //!

@@ -63,8 +63,8 @@ pub(crate) trait Simd: Copy {
     /// (lane i + lane i+8), then +4, +2, +1.
     fn sum(self, a: Self::Floats) -> f32;
 
-    fn to_bits(self, a: Self::Floats) -> Self::Bits;
-    fn from_bits(self, a: Self::Bits) -> Self::Floats;
+    fn bits(self, a: Self::Floats) -> Self::Bits;
+    fn floats(self, a: Self::Bits) -> Self::Floats;
     fn splat_bits(self, x: u32) -> Self::Bits;
     fn load_bits(self, from: &[u32; LANES]) -> Self::Bits;
     fn add_bits(self, a: Self::Bits, b: Self::Bits) -> Self::Bits;
@@ -96,7 +96,7 @@ pub(crate) trait Simd: Copy {
 
     #[inline(always)]
     fn abs(self, a: Self::Floats) -> Self::Floats {
-        self.from_bits(self.and(self.to_bits(a), self.splat_bits(0x7fff_ffff)))
+        self.floats(self.and(self.bits(a), self.splat_bits(0x7fff_ffff)))
     }
 
     /// The largest lane; what NaN lanes give is not defined.
@@ -112,12 +112,12 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn scale_by_power(self, x: Self::Floats, n_and_rounder: Self::Floats) -> Self::Floats {
         // The rounder's own bits are shifted out below: only the integer's low bits remain.
-        let n = self.to_bits(n_and_rounder);
+        let n = self.bits(n_and_rounder);
         let half = self.shift_right::<1>(n);
         let rest = self.sub_bits(n, half);
         let bias = self.splat_bits(127);
-        let first = self.from_bits(self.shift_left::<23>(self.add_bits(half, bias)));
-        let second = self.from_bits(self.shift_left::<23>(self.add_bits(rest, bias)));
+        let first = self.floats(self.shift_left::<23>(self.add_bits(half, bias)));
+        let second = self.floats(self.shift_left::<23>(self.add_bits(rest, bias)));
         self.mul(self.mul(x, first), second)
     }
 }

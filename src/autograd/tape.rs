@@ -1,15 +1,14 @@
 //! The tape, and its implementation of [`Exec`].
 
 use super::Grads;
+use crate::Batch;
 use crate::Result;
 use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
 use crate::ops::noise::{Noise, Site};
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
-use crate::Batch;
 use crate::tensor::Tensor;
 use std::cell::RefCell;
-use std::rc::Rc;
 
 /// A result's place on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +81,27 @@ pub struct Tape<'a, B: Backend> {
 
 impl<'a, B: Backend> Tape<'a, B> {
     /// A tape that records. Without `noise` there is no dropout.
-    pub fn recording(backend: &'a B, params: &'a ParamStore<B>, batch: &'a Batch, noise: Option<Noise>) -> Self {
+    pub fn recording(
+        backend: &'a B,
+        params: &'a ParamStore<B>,
+        batch: &'a Batch,
+        noise: Option<Noise>,
+    ) -> Self {
         Tape { nodes: Some(Vec::new()), noise, ..Tape::evaluating(backend, params, batch) }
     }
 
     /// A tape that keeps nothing: for evaluation, and for teachers.
     pub fn evaluating(backend: &'a B, params: &'a ParamStore<B>, batch: &'a Batch) -> Self {
-        Tape { backend, params, batch, noise: None, sites: 0, vars: 0, nodes: None, retained: RefCell::default() }
+        Tape {
+            backend,
+            params,
+            batch,
+            noise: None,
+            sites: 0,
+            vars: 0,
+            nodes: None,
+            retained: RefCell::default(),
+        }
     }
 
     /// Keeps the gradient of `var` through the backward pass, for [`Grads::var`].

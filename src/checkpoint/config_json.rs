@@ -1,7 +1,7 @@
 //! `config.json` ↔ [`ModelConfig`].
 //!
-//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there and lie in
-//! a block of our own, which transformers ignores:
+//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there
+//! and lie in a block of our own, which transformers ignores:
 //!
 //! ```json
 //! "limbeck": {
@@ -103,8 +103,8 @@ struct BlockLayer {
 /// default.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::File`] if it is no JSON object, a key is missing or out of range, or the architecture or
-/// activation is not supported.
+/// [`Error::Io`]; [`Error::File`] if it is no JSON object, a key is missing or out of range, or the
+/// architecture or activation is not supported.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     parse_config(path, &text)
@@ -295,8 +295,8 @@ impl Reader<'_> {
     }
 }
 
-/// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects; what is left
-/// is in `"limbeck"`, and for transformers 4 also in `pruned_heads`.
+/// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects;
+/// what is left is in `"limbeck"`, and for transformers 4 also in `pruned_heads`.
 pub fn config_to_json(config: &ModelConfig) -> Value {
     let keys = keys(config.architecture);
     let class = match config.architecture {

@@ -44,8 +44,8 @@ impl HfDirectory {
     /// Opens a model directory and checks that its two files belong together as far as names go.
     ///
     /// # Errors
-    /// What [`read_config`] and [`TensorFile::open`] return; [`Error::File`] if the weights are missing or in a format
-    /// that is not read here.
+    /// What [`read_config`] and [`TensorFile::open`] return; [`Error::File`] if the weights are missing or
+    /// in a format that is not read here.
     pub fn open(path: &Path) -> Result<HfDirectory> {
         if !path.is_dir() {
             let mend = "give a directory with config.json and model.safetensors";
@@ -68,8 +68,8 @@ impl HfDirectory {
     /// Reads the tokenizer that lies beside the weights.
     ///
     /// # Errors
-    /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the model's, whose
-    /// last pieces would have no embedding.
+    /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the
+    /// model's, whose last pieces would have no embedding.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::from_directory(&self.path)?;
         if tokenizer.vocab() > self.config.vocab {
@@ -80,12 +80,12 @@ impl HfDirectory {
         Ok(tokenizer)
     }
 
-    /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_head` the file's head,
-    /// if it has one, is left alone: the task has other classes.
+    /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_head` the file's
+    /// head, if it has one, is left alone: the task has other classes.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if a tensor has another shape, or if the encoder is incomplete: the first missing name, and
-    /// how many are.
+    /// [`Error::Tensor`] if a tensor has another shape, or if the encoder is incomplete: the first missing
+    /// name, and how many are.
     pub fn locate(&self, wanted: &[Wanted<'_>], fresh_head: bool) -> Result<Vec<Located>> {
         let mut located = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();

@@ -6,10 +6,10 @@
 //! the rest     the tensors' bytes, little-endian, without gaps
 //! ```
 //!
-//! A file comes from anywhere, so nothing in it is believed: lengths are compared with the file before anything
-//! is allocated, and the tensors must cover the data exactly. Parsed here rather than by the
-//! safetensors crate, because the errors should name the tensor, duplicate names should be seen,
-//! and the inference build should need no more than the JSON reader it has anyway.
+//! A file comes from anywhere, so nothing in it is believed: lengths are compared with the file before
+//! anything is allocated, and the tensors must cover the data exactly. Parsed here rather than by the
+//! safetensors crate, because the errors should name the tensor, duplicate names should be seen, and the
+//! inference build should need no more than the JSON reader it has anyway.
 
 use crate::{Error, Result};
 use serde::Deserialize;

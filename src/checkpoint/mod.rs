@@ -17,6 +17,8 @@ mod header;
 mod names;
 mod tensor_file;
 #[cfg(feature = "train")]
+mod values;
+#[cfg(feature = "train")]
 mod write;
 
 pub use config_json::{config_to_json, parse_config, read_config};
@@ -26,5 +28,7 @@ pub use header::Dtype;
 pub(crate) use header::{Entry, Header, parse as parse_header};
 pub use names::{find, is_head};
 pub use tensor_file::TensorFile;
+#[cfg(feature = "train")]
+pub use values::{fresh, read_values};
 #[cfg(feature = "train")]
 pub use write::{TensorToWrite, Values, write_tensors};

@@ -24,8 +24,8 @@ fn legacy(name: &str) -> Option<String> {
     path.to_lowercase().replace('_', "").ends_with("layernorm").then(|| format!("{path}.{last}"))
 }
 
-/// Whether a tensor belongs to the classification head, which a pretrained encoder need not have: BERT's pooler,
-/// DistilBERT's `pre_classifier`, the classifier.
+/// Whether a tensor belongs to the classification head, which a pretrained encoder need not have: BERT's
+/// pooler, DistilBERT's `pre_classifier`, the classifier.
 pub fn is_head(name: &str) -> bool {
     ["classifier.", "pre_classifier.", "bert.pooler."].iter().any(|prefix| name.starts_with(prefix))
 }

@@ -21,8 +21,8 @@ impl TensorFile {
     /// Maps the file and checks its header. The tensors' bytes are not touched yet.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::File`] or [`Error::Tensor`] if it is no safetensors file, is cut short or damaged,
-    /// or uses an element type that is not among [`Dtype`].
+    /// [`Error::Io`]; [`Error::File`] or [`Error::Tensor`] if it is no safetensors file, is cut short or
+    /// damaged, or uses an element type that is not among [`Dtype`].
     pub fn open(path: &Path) -> Result<TensorFile> {
         let map = files::map(path)?;
         let header = header::parse(path, &map)?;
@@ -65,7 +65,8 @@ impl TensorFile {
     /// Reads a tensor of F32, F16 or BF16 into `values`, whose former content is replaced.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if there is no such tensor, if it is of another type, or if a value is NaN or infinite.
+    /// [`Error::Tensor`] if there is no such tensor, if it is of another type, or if a value is NaN or
+    /// infinite.
     pub fn read_f32(&self, name: &str, values: &mut Vec<f32>) -> Result<()> {
         let entry = self.entry(name)?;
         let bytes = &self.map[entry.bytes.clone()];

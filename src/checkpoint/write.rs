@@ -47,17 +47,18 @@ impl TensorToWrite<'_> {
     }
 }
 
-/// Writes a safetensors file as a whole ([`files::replace`]): wide elements first, then by name, so that the same
-/// content always makes the same bytes and every tensor is aligned to its elements.
+/// Writes a safetensors file as a whole ([`files::replace`]): wide elements first, then by name, so that the
+/// same content always makes the same bytes and every tensor is aligned to its elements.
 ///
 /// `dtype` (F32, F16 or BF16) is how [`Values::F32`] are stored; halves are rounded to nearest, ties to even.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Tensor`] if a value is NaN, infinite, or too large for `dtype`: such a checkpoint could
-/// not be read again.
+/// [`Error::Io`]; [`Error::Tensor`] if a value is NaN, infinite, or too large for `dtype`: such a checkpoint
+/// could not be read again.
 ///
 /// # Panics
-/// If a name occurs twice, a shape does not make its values, or `dtype` is none of the three: our own mistakes.
+/// If a name occurs twice, a shape does not make its values, or `dtype` is none of the three: our own
+/// mistakes.
 pub fn write_tensors(
     path: &Path,
     tensors: &[TensorToWrite<'_>],

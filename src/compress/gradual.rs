@@ -58,7 +58,12 @@ impl Budget {
 ///
 /// # Errors
 /// The device's.
-pub fn prune<B: Backend>(learner: &mut Learner<B>, budget_now: &Budget, measured: &Scores, seed: u64) -> Result<()> {
+pub fn prune<B: Backend>(
+    learner: &mut Learner<B>,
+    budget_now: &Budget,
+    measured: &Scores,
+    seed: u64,
+) -> Result<()> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
         match kind {
             Importance::Gradient | Importance::Attention => Ok(measured.clone()),
@@ -70,7 +75,8 @@ pub fn prune<B: Backend>(learner: &mut Learner<B>, budget_now: &Budget, measured
         heads: of_kind(budget_now.head_importance, learner)?.heads,
         units: of_kind(budget_now.unit_importance, learner)?.units,
     };
-    let (heads, units) = ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
+    let (heads, units) =
+        ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
     delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
     for (fraction, ids) in [
         (budget_now.weights, magnitude::feed_forward(&learner.model)),
@@ -134,7 +140,13 @@ impl<B: Backend> Companion<B> for Gradual {
         !self.over() && self.budget.needs_gradients()
     }
 
-    fn watch(&mut self, seen: Seen<'_, B>, batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>) -> Result<()> {
+    fn watch(
+        &mut self,
+        seen: Seen<'_, B>,
+        batch: &Batch,
+        taps: &Taps<Var<B>>,
+        grads: &Grads<B>,
+    ) -> Result<()> {
         self.scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
     }
 

@@ -4,6 +4,7 @@
 
 use super::magnitude::Scope;
 use super::structure::Keep;
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Grads, Var};
 use crate::models::{Classifier, ModelConfig, Taps};
@@ -11,7 +12,6 @@ use crate::nn::{Layer, ParamId};
 use crate::ops::Backend;
 use crate::ops::noise::mix;
 use crate::params::ParamStore;
-use crate::Batch;
 
 /// What makes a head or a unit important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Scores {
     ) -> Result<()> {
         for (i, taps) in taps.layers.iter().enumerate() {
             let size = model.layers[i].attention.attend.head_size;
-            let groups = [(&taps.context, size, &mut self.heads[i]), (&taps.intermediate, 1, &mut self.units[i])];
+            let groups =
+                [(&taps.context, size, &mut self.heads[i]), (&taps.intermediate, 1, &mut self.units[i])];
             for (var, width, scores) in groups {
                 if let Some(gradient) = grads.var(var.id()) {
                     backend.gate_scores(batch, var.tensor(), gradient, width, scores)?;
@@ -94,9 +95,19 @@ impl Scores {
             let heads = by_column.chunks(attention.attend.head_size);
             scores.heads[i] = heads.map(|head| head.iter().sum::<f64>().sqrt()).collect();
             let (rows, columns) = (squares(expand.weight, true)?, squares(contract.weight, false)?);
-            scores.units[i] = rows.into_iter().zip(columns).map(|(row, column)| (row * column).sqrt()).collect();
+            scores.units[i] =
+                rows.into_iter().zip(columns).map(|(row, column)| (row * column).sqrt()).collect();
         }
         Ok(scores)
+    }
+
+    /// Adds other scores: those of units, and with `heads` those of heads too.
+    pub fn add(&mut self, other: &Scores, heads: bool) {
+        let pairs = self.units.iter_mut().zip(&other.units);
+        let pairs = pairs.chain(self.heads.iter_mut().zip(&other.heads).filter(|_| heads));
+        for (score, more) in pairs.flat_map(|(scores, others)| scores.iter_mut().zip(others)) {
+            *score += more;
+        }
     }
 
     /// [`Importance::Random`].

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn drops_exactly_the_asked_fraction_even_among_equals() {
         let tensors = vec![vec![1.0, -2.0, 0.0, 3.0], vec![1.0, 1.0]];
-        let kept = |fraction| smallest(&tensors, fraction).iter().map(|mask| mask.0.clone()).collect::<Vec<_>>();
+        let kept =
+            |fraction| smallest(&tensors, fraction).iter().map(|mask| mask.0.clone()).collect::<Vec<_>>();
         assert_eq!(kept(0.0), [vec![1, 1, 1, 1], vec![1, 1]]);
         assert_eq!(kept(0.5), [vec![0, 1, 0, 1], vec![0, 1]]);
         assert_eq!(kept(1.0), [vec![0, 0, 0, 0], vec![0, 0]]);

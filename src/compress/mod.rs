@@ -1,5 +1,6 @@
 //! Making a network smaller: scores of heads and units, their deletion, magnitude masks, schedules.
 
+pub mod attention;
 pub mod gradual;
 pub mod importance;
 pub mod magnitude;
@@ -7,6 +8,7 @@ pub mod quantize;
 pub mod schedule;
 pub mod structure;
 
+pub use attention::attention_scores;
 pub use gradual::{Budget, Gradual};
 pub use importance::{Importance, Scores};
 pub use magnitude::Scope;

@@ -3,8 +3,10 @@
 //! The two differ in names, in token types and in the head, not in topology, so one file holds both.
 
 use super::config::{Activation, Architecture, LayerConfig, ModelConfig, Pooling};
-use crate::nn::{Attend, Attention, Declare, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamSpec};
 use crate::Result;
+use crate::nn::{
+    Attend, Attention, Declare, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamSpec,
+};
 
 /// From a pooled vector to logits.
 #[derive(Clone, Debug)]

@@ -231,7 +231,12 @@ impl Layer {
     ///
     /// # Errors
     /// The executor's.
-    pub fn forward<E: Exec>(&self, e: &mut E, x: &E::Var, first_only: bool) -> crate::Result<LayerTaps<E::Var>> {
+    pub fn forward<E: Exec>(
+        &self,
+        e: &mut E,
+        x: &E::Var,
+        first_only: bool,
+    ) -> crate::Result<LayerTaps<E::Var>> {
         let attention = &self.attention;
         let key = e.linear(&attention.key, x)?;
         let value = e.linear(&attention.value, x)?;

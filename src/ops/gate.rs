@@ -4,9 +4,9 @@
 //! over texts, is the importance of the group (Michel, Levy and Neubig, arXiv:1905.10650, for attention
 //! heads; Molchanov et al., arXiv:1611.06440, for units).
 
+use crate::Batch;
 use crate::Result;
 use crate::backend::{Cpu, Device};
-use crate::Batch;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -49,7 +49,10 @@ impl GateOps for Cpu {
             for (x, dx) in x[elements.clone()].chunks(cols).zip(dx[elements].chunks(cols)) {
                 products.iter_mut().zip(x.iter().zip(dx)).for_each(|(sum, (x, dx))| *sum += x * dx);
             }
-            products.chunks(width).map(|group| group.iter().map(|&p| f64::from(p)).sum::<f64>().abs()).collect()
+            products
+                .chunks(width)
+                .map(|group| group.iter().map(|&p| f64::from(p)).sum::<f64>().abs())
+                .collect()
         };
         let texts: Vec<Vec<f64>> = (0..batch.texts()).into_par_iter().map(of_text).collect();
         for text in texts {

@@ -40,6 +40,6 @@ impl<D> Backend for D where
         + pool::PoolOps
         + optimizer::AdamWOps
         + gate::GateOps
-    + gate::GateOps
+        + gate::GateOps
 {
 }

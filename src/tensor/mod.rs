@@ -4,12 +4,9 @@
 //! a vector is one row. Attention, which other engines write with four dimensions, walks the texts of a
 //! [`Batch`](crate::Batch) instead.
 
-
-
-
 use crate::backend::Device;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Rows and columns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,20 +47,20 @@ impl fmt::Debug for Shape {
 
 /// A matrix on device `D`. Cloning shares the buffer; only a sole owner may write to it.
 pub struct Tensor<D: Device> {
-    buffer: Rc<D::Buffer>,
+    buffer: Arc<D::Buffer>,
     shape: Shape,
 }
 
 impl<D: Device> Clone for Tensor<D> {
     fn clone(&self) -> Self {
-        Tensor { buffer: Rc::clone(&self.buffer), shape: self.shape }
+        Tensor { buffer: Arc::clone(&self.buffer), shape: self.shape }
     }
 }
 
 impl<D: Device> Tensor<D> {
     /// Wraps a buffer that holds `shape.len()` elements.
     pub fn from_buffer(buffer: D::Buffer, shape: Shape) -> Tensor<D> {
-        Tensor { buffer: Rc::new(buffer), shape }
+        Tensor { buffer: Arc::new(buffer), shape }
     }
 
     /// Copies `data`, of `shape.len()` elements in row-major order, to the device.
@@ -105,7 +102,7 @@ impl<D: Device> Tensor<D> {
 
     /// The storage, to write, if nobody else holds it.
     pub fn unique(&mut self) -> Option<&mut D::Buffer> {
-        Rc::get_mut(&mut self.buffer)
+        Arc::get_mut(&mut self.buffer)
     }
 
     /// The storage, to write.
@@ -113,7 +110,7 @@ impl<D: Device> Tensor<D> {
     /// # Panics
     /// If the buffer is shared: gradients and parameters have one owner whenever they are written.
     pub fn buffer_mut(&mut self) -> &mut D::Buffer {
-        Rc::get_mut(&mut self.buffer).expect("a tensor that is written has one owner")
+        Arc::get_mut(&mut self.buffer).expect("a tensor that is written has one owner")
     }
 }
 

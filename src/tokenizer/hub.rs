@@ -21,14 +21,15 @@ pub struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
     cls: u32,
     sep: u32,
+    vocab: usize,
     content_hash: String,
     files: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Tokenizer {
     /// Reads `tokenizer.json`, or `vocab.txt` and what `tokenizer_config.json` says of it (`do_lower_case`,
-    /// `strip_accents`, `tokenize_chinese_chars`; without it BERT's defaults, which lower the case).
-    /// Padding and truncation that the file asks for are ignored: here the caller says how long a text may be.
+    /// `strip_accents`, `tokenize_chinese_chars`; without it BERT's defaults, which lower the case). Padding
+    /// and truncation that the file asks for are ignored: here the caller says how long a text may be.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] if there is no tokenizer, it cannot be parsed, it is not WordPiece, or
@@ -114,18 +115,18 @@ impl Tokenizer {
             return Err(Error::file(path, format!("the vocabulary has no {unknown}"), MEND));
         }
         let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
+        let vocab = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         tokenizer.with_padding(None);
         let text = tokenizer
             .with_truncation(None)
             .and_then(|tokenizer| tokenizer.to_string(false))
             .map_err(|error| Error::file(path, error.to_string(), MEND))?;
-        Ok(Tokenizer { tokenizer, cls, sep, content_hash: files::sha256(text.as_bytes()), files })
+        Ok(Tokenizer { tokenizer, cls, sep, vocab, content_hash: files::sha256(text.as_bytes()), files })
     }
 
     /// One more than the largest id.
     pub fn vocab(&self) -> usize {
-        let ids = self.tokenizer.get_vocab(true);
-        ids.into_values().max().map_or(0, |id| id as usize + 1)
+        self.vocab
     }
 
     /// SHA-256 of everything that decides the ids.
@@ -167,7 +168,8 @@ impl Tokenizer {
     /// The vocabulary and rules as [`super::WordPiece::from_bytes`] reads them.
     ///
     /// # Errors
-    /// A sentence that names what [`super::WordPiece`] does not do: other normalizers, tokens with their own spacing.
+    /// A sentence that names what [`super::WordPiece`] does not do: other normalizers, tokens with their own
+    /// spacing.
     pub fn pack(&self) -> std::result::Result<Vec<u8>, String> {
         let ModelWrapper::WordPiece(model) = self.tokenizer.get_model() else {
             return Err("the tokenizer is not WordPiece".to_owned());

@@ -9,9 +9,10 @@
 //! text                      the pieces, end to end
 //! ```
 //!
-//! Numbers are u32, little-endian, read byte-wise: the bytes need no alignment. The hash can be continued byte by
-//! byte, so one pass over a word gives the hashes of all its prefixes, which is what longest-match-first asks for.
-//! Nearly all probes fail, and the 12 bits let them fail without looking at the text.
+//! Numbers are u32, little-endian, read byte-wise: the bytes need no alignment. The hash can be continued
+//! byte by byte, so one pass over a word gives the hashes of all its prefixes, which is what
+//! longest-match-first asks for. Nearly all probes fail, and the 12 bits let them fail without looking at
+//! the text.
 
 use super::Rules;
 
@@ -36,8 +37,8 @@ impl Hash {
         Hash(bytes.iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
     }
 
-    /// Where to begin in a table of `slots`, and the 12 bits that are kept there. A last mixing step, because FNV
-    /// spreads its last byte upwards only.
+    /// Where to begin in a table of `slots`, and the 12 bits that are kept there. A last mixing step,
+    /// because FNV spreads its last byte upwards only.
     fn place(self, slots: usize) -> (usize, u32) {
         let mixed = (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let slot = ((mixed >> 32) * slots as u64) >> 32;

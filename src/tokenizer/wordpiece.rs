@@ -5,8 +5,8 @@
 //!      ─spaces, punctuation─► words ─longest piece first─► ids
 //! ```
 //!
-//! Characters flow through one at a time: no copy of the text is made, and reading stops when the ids are full.
-//! Ids are equal to the reference's on every text (`tests/tokens.rs`).
+//! Characters flow through one at a time: no copy of the text is made, and reading stops when the ids are
+//! full. Ids are equal to the reference's on every text (`tests/tokens.rs`).
 
 use super::Rules;
 use super::unicode::{is_chinese, is_mark, is_punctuation, is_removed, is_undecomposed, is_unordered};
@@ -26,7 +26,8 @@ pub struct WordPiece<'a> {
 }
 
 impl<'a> WordPiece<'a> {
-    /// Packs a vocabulary, given by id as in `vocab.txt`, into the bytes that [`WordPiece::from_bytes`] reads.
+    /// Packs a vocabulary, given by id as in `vocab.txt`, into the bytes that [`WordPiece::from_bytes`]
+    /// reads.
     ///
     /// # Errors
     /// A sentence, if `[UNK]`, `[CLS]` or `[SEP]` is missing or there are a million pieces.
@@ -91,13 +92,11 @@ impl<'a> WordPiece<'a> {
     /// The leftmost special token in a text, the longest where several begin.
     fn first_special(&self, text: &str) -> Option<(usize, u32)> {
         let specials = || self.vocabulary.specials().map(|id| (id, self.vocabulary.piece(id)));
-        let begins = |byte: u8| specials().any(|(_, special)| special.as_bytes().first() == Some(&byte));
         let mut firsts = [false; 256];
         specials()
-            .filter_map(|(_, special)| special.as_bytes().first())
-            .for_each(|&byte| firsts[byte as usize] = true);
-        debug_assert!((0..=255).all(|byte| begins(byte) == firsts[byte as usize]));
-        let candidates = text.bytes().enumerate().filter(|&(_, byte)| firsts[byte as usize]);
+            .filter_map(|(_, special)| special.bytes().next())
+            .for_each(|byte| firsts[usize::from(byte)] = true);
+        let candidates = text.bytes().enumerate().filter(|&(_, byte)| firsts[usize::from(byte)]);
         candidates.map(|(place, _)| place).find_map(|place| {
             let here =
                 specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special.as_bytes()));

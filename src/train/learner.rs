@@ -1,13 +1,13 @@
 //! One training step: forward, loss, backward, clipping, AdamW.
 
 use super::optimizer::AdamW;
+use crate::Batch;
 use crate::autograd::{Grads, Tape};
 use crate::models::{Classifier, Rows, Taps};
 use crate::ops::Backend;
 use crate::ops::loss::{self, Distillation, Loss};
 use crate::ops::noise::Noise;
 use crate::params::ParamStore;
-use crate::Batch;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -98,7 +98,12 @@ impl<B: Backend> Learner<B> {
 ///
 /// # Errors
 /// The device's.
-pub fn logits<B: Backend>(backend: &B, model: &Classifier, params: &ParamStore<B>, batch: &Batch) -> Result<Vec<f32>> {
+pub fn logits<B: Backend>(
+    backend: &B,
+    model: &Classifier,
+    params: &ParamStore<B>,
+    batch: &Batch,
+) -> Result<Vec<f32>> {
     let mut tape = Tape::evaluating(backend, params, batch);
     model.forward(&mut tape)?.tensor().download(backend)
 }

@@ -24,11 +24,21 @@ impl Metrics {
     /// The file cannot be read or written.
     pub fn open(path: &Path, stage: &str, step: u64) -> Result<Metrics> {
         if let Ok(text) = fs::read_to_string(path) {
-            let kept: String = text.lines().filter(|line| keeps(line, stage, step)).map(|line| format!("{line}\n")).collect();
+            let kept: String = text
+                .lines()
+                .filter(|line| keeps(line, stage, step))
+                .map(|line| format!("{line}\n"))
+                .collect();
             files::replace_bytes(path, kept.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Metrics { path: path.to_owned(), file: BufWriter::new(file), stage: stage.to_owned(), began: Instant::now() })
+        let file =
+            OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        Ok(Metrics {
+            path: path.to_owned(),
+            file: BufWriter::new(file),
+            stage: stage.to_owned(),
+            began: Instant::now(),
+        })
     }
 
     /// Logs a step.

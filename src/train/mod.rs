@@ -8,6 +8,7 @@ pub mod order;
 pub mod progress;
 pub mod schedule;
 mod state;
+pub mod teacher;
 mod trainer;
 
 pub use learner::{Learner, Lesson, Step};

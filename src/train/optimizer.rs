@@ -94,7 +94,11 @@ impl<B: Backend> AdamW<B> {
                 beta1,
                 beta2,
                 eps,
-                weight_decay: if decays || self.settings.decay_all { self.settings.weight_decay } else { 0.0 },
+                weight_decay: if decays || self.settings.decay_all {
+                    self.settings.weight_decay
+                } else {
+                    0.0
+                },
                 gradient_scale: scale,
                 step: self.step,
             };

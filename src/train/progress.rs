@@ -1,67 +1,60 @@
 //! What a long computation tells whoever waits for it.
 
-/// One step of a stage.
+use std::time::Instant;
+
+/// One optimizer step, as progress shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Steps done.
+    /// Counted from 1.
     pub step: u64,
-    /// Steps in all.
-    pub steps: u64,
-    /// The loss of this step, where there is one.
-    pub loss: Option<f64>,
+    /// Its loss.
+    pub loss: f64,
+    /// Its learning rate.
+    pub learning_rate: f64,
     /// Tokens a second since the stage began or was resumed.
     pub tokens_per_second: f64,
-    /// Seconds that are left at this speed.
-    pub seconds_left: f64,
 }
 
-/// Listens to the stages of a run.
+/// Shows, or logs, how far a stage is. Calls come from one thread, in the order begin, step or message, end.
 pub trait Progress {
-    /// A stage begins, with `done` of its `steps` already behind it.
-    fn begin(&self, stage: &str, steps: u64, done: u64);
-    /// A step is done.
-    fn step(&self, report: &StepReport);
-    /// Something worth a line.
+    /// A stage, or a part of one, begins, and will take so many steps; 0 = unknown.
+    fn begin(&self, stage: &str, total_steps: u64);
+    /// A training step is done.
+    fn step(&self, report: StepReport);
+    /// Some work without a loss is done: so many of the steps.
+    fn advance(&self, steps: u64);
+    /// Something worth a line: an evaluation, a pruning event, a saved checkpoint.
     fn message(&self, text: &str);
-    /// The stage has ended.
+    /// What began last has ended.
     fn end(&self);
 }
 
-/// Listens to nothing.
+/// Shows nothing: for tests, and for `--quiet`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
 impl Progress for Silent {
-    fn begin(&self, _: &str, _: u64, _: u64) {}
-    fn step(&self, _: &StepReport) {}
+    fn begin(&self, _: &str, _: u64) {}
+    fn step(&self, _: StepReport) {}
+    fn advance(&self, _: u64) {}
     fn message(&self, _: &str) {}
     fn end(&self) {}
 }
 
-/// Measures the speed of a stage.
+/// Measures the speed of a training.
 pub(crate) struct Pace {
-    began: std::time::Instant,
-    first: u64,
-    steps: u64,
+    began: Instant,
     tokens: u64,
 }
 
 impl Pace {
-    pub(crate) fn new(first: u64, steps: u64) -> Pace {
-        Pace { began: std::time::Instant::now(), first, steps, tokens: 0 }
+    pub(crate) fn new() -> Pace {
+        Pace { began: Instant::now(), tokens: 0 }
     }
 
-    /// `step` steps are done, the last of them over `tokens` tokens.
-    pub(crate) fn report(&mut self, step: u64, tokens: usize, loss: Option<f64>) -> StepReport {
+    /// Tokens a second, with `tokens` more.
+    pub(crate) fn add(&mut self, tokens: usize) -> f64 {
         self.tokens += tokens as u64;
-        let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
-        let per_step = seconds / (step - self.first).max(1) as f64;
-        StepReport {
-            step,
-            steps: self.steps,
-            loss,
-            tokens_per_second: self.tokens as f64 / seconds,
-            seconds_left: per_step * self.steps.saturating_sub(step) as f64,
-        }
+        self.tokens as f64 / self.began.elapsed().as_secs_f64().max(1e-9)
     }
 }

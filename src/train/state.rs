@@ -106,8 +106,9 @@ pub(super) fn save<B: Backend>(
 pub(super) fn load<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Result<(Position, Vec<f64>)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let saved: Saved = serde_json::from_slice(&text)
-        .map_err(|error| Error::file(&path, error.to_string(), "delete the directory and start the stage again"))?;
+    let saved: Saved = serde_json::from_slice(&text).map_err(|error| {
+        Error::file(&path, error.to_string(), "delete the directory and start the stage again")
+    })?;
     let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
     let file = TensorFile::open(&directory.join(&saved.tensors))?;
     let backend = learner.backend.clone();
@@ -117,7 +118,8 @@ pub(super) fn load<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Re
         file.read_f32(&format!("{kind}/{}", spec.name), &mut values)?;
         Tensor::upload(&backend, &values, Shape::new(spec.rows, spec.cols))
     };
-    let moments = specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
+    let moments =
+        specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
     learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, saved.position.step);
     learner.model = model;
     Ok((saved.position, saved.companion.into_iter().map(f64::from_bits).collect()))
@@ -145,19 +147,31 @@ pub(super) fn load_best<B: Backend>(directory: &Path, learner: &mut Learner<B>) 
 /// The state's directory is no longer needed.
 pub fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", directory)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", directory)(error))
+        }
         _ => Ok(()),
     }
 }
 
 fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<(String, Shape, Vec<u8>)> {
     let masked = params.iter().filter_map(|(_, param)| Some((param, param.mask.as_ref()?)));
-    masked.map(|(param, mask)| (format!("mask/{}", param.spec.name), param.value().shape(), mask.0.clone())).collect()
+    masked
+        .map(|(param, mask)| (format!("mask/{}", param.spec.name), param.value().shape(), mask.0.clone()))
+        .collect()
 }
 
-fn write(path: &PathBuf, tensors: &[(String, Shape, Vec<f32>)], masks: &[(String, Shape, Vec<u8>)]) -> Result<()> {
-    let shapes: Vec<[usize; 2]> =
-        tensors.iter().map(|t| t.1).chain(masks.iter().map(|m| m.1)).map(|shape| [shape.rows, shape.cols]).collect();
+fn write(
+    path: &PathBuf,
+    tensors: &[(String, Shape, Vec<f32>)],
+    masks: &[(String, Shape, Vec<u8>)],
+) -> Result<()> {
+    let shapes: Vec<[usize; 2]> = tensors
+        .iter()
+        .map(|t| t.1)
+        .chain(masks.iter().map(|m| m.1))
+        .map(|shape| [shape.rows, shape.cols])
+        .collect();
     let values = tensors.iter().map(|(name, _, values)| (name, Values::F32(values)));
     let masks = masks.iter().map(|(name, _, bytes)| (name, Values::Bytes(Dtype::U8, bytes)));
     let entries: Vec<TensorToWrite<'_>> = values
@@ -168,7 +182,12 @@ fn write(path: &PathBuf, tensors: &[(String, Shape, Vec<f32>)], masks: &[(String
     write_tensors(path, &entries, Dtype::F32, &BTreeMap::new())
 }
 
-fn read_params<B: Backend>(backend: &B, file: &TensorFile, specs: &[ParamSpec], prefix: &str) -> Result<ParamStore<B>> {
+fn read_params<B: Backend>(
+    backend: &B,
+    file: &TensorFile,
+    specs: &[ParamSpec],
+    prefix: &str,
+) -> Result<ParamStore<B>> {
     let mut params = ParamStore::new(backend, specs, |spec| {
         let mut values = Vec::new();
         file.read_f32(&format!("{prefix}{}", spec.name), &mut values)?;

@@ -7,7 +7,7 @@ use super::evaluate::accuracy;
 use super::learner::{Learner, Lesson, Watch};
 use super::metrics::Metrics;
 use super::order::Order;
-use super::progress::{Pace, Progress};
+use super::progress::{Pace, Progress, StepReport};
 use super::schedule::Schedule;
 use super::state::{self, Position};
 use crate::Batch;
@@ -69,7 +69,13 @@ pub trait Companion<B: Backend> {
     ///
     /// # Errors
     /// The device's.
-    fn watch(&mut self, learner: Seen<'_, B>, batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>) -> Result<()>;
+    fn watch(
+        &mut self,
+        learner: Seen<'_, B>,
+        batch: &Batch,
+        taps: &Taps<Var<B>>,
+        grads: &Grads<B>,
+    ) -> Result<()>;
 
     /// May change the network after step `step` (from 0); says whether it did. What was the best network before
     /// is no longer comparable then.
@@ -124,8 +130,8 @@ pub fn train<B: Backend>(
         training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
     }
     let mut metrics = Metrics::open(&training.metrics, training.stage, position.step)?;
-    let mut pace = Pace::new(position.step, steps);
-    training.progress.begin(training.stage, steps, position.step);
+    let mut pace = Pace::new();
+    training.progress.begin(training.stage, steps);
     while position.step < steps && !position.stopped_early {
         let lesson = lesson(training, order.batch(position.step));
         let rate = training.schedule.rate(position.step);
@@ -134,8 +140,10 @@ pub fn train<B: Backend>(
             position.best = None;
         }
         position.step += 1;
-        let report = pace.report(position.step, lesson.batch.tokens(), Some(done.loss));
-        training.progress.step(&report);
+        let tokens_per_second = pace.add(lesson.batch.tokens());
+        let report =
+            StepReport { step: position.step, loss: done.loss, learning_rate: rate, tokens_per_second };
+        training.progress.step(report);
         metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
         if evaluates(training, position.step, order.batches()) {
             evaluate(learner, training, &mut position, &mut metrics)?;

@@ -10,9 +10,10 @@
 //!             └───────────┴───────────┘
 //! ```
 
+use super::int8::Scales;
 use super::pack::{pack_a, pack_b};
 use super::scalar::{Bf16, F32};
-use super::{FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, PanelsMut, int8, tiles};
+use super::{FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, tiles};
 use crate::isa::avx2;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -48,11 +49,12 @@ macro_rules! by_rows {
 macro_rules! strip {
     ($strip:ident, $tile:ident, $b:ty, $c:ty) => {
         avx2! {
-            fn $strip(a: &[Line], b: [&[$b]; 2], c: &mut [$c], c_stride: usize) {
-                for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+            fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
+                for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+                let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
-                        by_rows!($tile, rows, a, b, c, c_stride)
+                        by_rows!($tile, rows, a, b, start, c, c_stride)
                     });
                 }
             }
@@ -64,10 +66,10 @@ strip!(strip_f32, tile_f32, [u32; PANEL], f32);
 strip!(strip_bf16, tile_bf16, [u32; PANEL], f32);
 
 avx2! {
-    fn tile_f32<const M: usize>(a: &[Line], b: &[[u32; PANEL]], c: &mut [f32], c_stride: usize) {
+    fn tile_f32<const M: usize>(a: &[Line], b: &[[u32; PANEL]], start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
-        let mut sums = load_sums::<M>(c, c_stride);
+        let mut sums = load_sums::<M>(start, c, c_stride);
         for (p, b) in b.iter().enumerate() {
             let [b0, b1] = load_words(b);
             let b = [_mm256_castsi256_ps(b0), _mm256_castsi256_ps(b1)];
@@ -81,10 +83,10 @@ avx2! {
     }
 
     /// A bf16 is the upper half of an f32: both operands are widened, and the sums go on in f32.
-    fn tile_bf16<const M: usize>(a: &[Line], b: &[[u32; PANEL]], c: &mut [f32], c_stride: usize) {
+    fn tile_bf16<const M: usize>(a: &[Line], b: &[[u32; PANEL]], start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
-        let mut sums = load_sums::<M>(c, c_stride);
+        let mut sums = load_sums::<M>(start, c, c_stride);
         for (p, b) in b.iter().enumerate() {
             let b = load_words(b);
             let (even, odd) = ([low(b[0]), low(b[1])], [high(b[0]), high(b[1])]);
@@ -118,10 +120,10 @@ avx2! {
     }
 
     #[inline]
-    fn load_sums<const M: usize>(c: &[f32], c_stride: usize) -> [[__m256; 2]; M] {
+    fn load_sums<const M: usize>(start: Option<&[f32]>, c: &[f32], c_stride: usize) -> [[__m256; 2]; M] {
         let mut sums = [[_mm256_setzero_ps(); 2]; M];
         for (i, sums) in sums.iter_mut().enumerate() {
-            let c = &c[i * c_stride..][..PANEL];
+            let c = &start.unwrap_or(&c[i * c_stride..])[..PANEL];
             // SAFETY: 64 bytes are borrowed.
             *sums = unsafe { [_mm256_loadu_ps(c.as_ptr()), _mm256_loadu_ps(c[8..].as_ptr())] };
         }
@@ -140,14 +142,15 @@ avx2! {
         }
     }
 
-    fn strip_i8(a: &[Line], b: [&[[i8; 4 * PANEL]]; 2], c: &mut [i32], c_stride: usize) {
-        for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+    fn strip_i8(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
+        for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+                let start = start.map(|start| &start[panel * PANEL..]);
             tiles(a.len(), ROWS_I8, |first, rows| {
                 let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
                 match rows {
-                    1 => tile_i8::<1>(a, b, c, c_stride),
-                    2 => tile_i8::<2>(a, b, c, c_stride),
-                    _ => tile_i8::<3>(a, b, c, c_stride),
+                    1 => tile_i8::<1>(a, b, start, c, c_stride),
+                    2 => tile_i8::<2>(a, b, start, c, c_stride),
+                    _ => tile_i8::<3>(a, b, start, c, c_stride),
                 }
             });
         }
@@ -155,7 +158,7 @@ avx2! {
 
     /// `vpmaddubsw` saturates, so both operands are widened to 16 bits and multiplied by `vpmaddwd`, which
     /// is exact. A register of sums holds four columns, each in two halves that are added at the end.
-    fn tile_i8<const M: usize>(a: &[Line], b: &[[i8; 4 * PANEL]], c: &mut [i32], c_stride: usize) {
+    fn tile_i8<const M: usize>(a: &[Line], b: &[[i8; 4 * PANEL]], start: Option<&[i32]>, c: &mut [i32], c_stride: usize) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
         let mut sums = [[_mm256_setzero_si256(); 4]; M];
@@ -177,9 +180,10 @@ avx2! {
                 // hadd gives columns 0 1 4 5 | 2 3 6 7.
                 let joined = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
                 let c = &mut c[i * c_stride + 8 * half..][..8];
-                // SAFETY: 32 bytes are borrowed.
+                let before = start.map_or(&*c, |start| &start[8 * half..][..8]);
+                // SAFETY: 32 bytes are borrowed from each.
                 unsafe {
-                    let before = _mm256_loadu_si256(c.as_ptr().cast());
+                    let before = _mm256_loadu_si256(before.as_ptr().cast());
                     _mm256_storeu_si256(c.as_mut_ptr().cast(), _mm256_add_epi32(before, joined));
                 }
             }
@@ -202,7 +206,7 @@ avx2! {
         pack_b::<Bf16>(b, into);
     }
 
-    fn dequantize(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]) {
-        int8::dequantize(sums, a_scale, b_scale, bias, c);
+    fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
+        int8::dequantize(sums, scales, c, c_stride);
     }
 }

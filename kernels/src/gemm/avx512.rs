@@ -10,8 +10,11 @@
 //!              └───────────┴───────────┘
 //! ```
 
-use super::pack::{pack_a, pack_b};
-use super::{FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, PanelsMut, int8, tiles};
+use super::int8::Scales;
+use super::pack::{Packing, Words, pack_a, pack_b};
+use super::{
+    FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar, tiles,
+};
 use crate::isa::avx512;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -31,24 +34,31 @@ const ROWS: usize = 12;
 macro_rules! product {
     ($strip:ident, $tile:ident, $step:ident, $b:ty, $load_b:ident, $c:ty, $zero:ident, $load:ident, $store:ident) => {
         avx512! {
-            fn $strip(a: &[Line], b: [&[$b]; 2], c: &mut [$c], c_stride: usize) {
+            fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
                 tiles(a.len(), ROWS, |first, rows| {
                     let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
-                    if b[1].is_empty() {
-                        by_rows!($tile, rows, 1, a, [b[0]], c, c_stride)
-                    } else {
-                        by_rows!($tile, rows, 2, a, b, c, c_stride)
+                    match b {
+                        (b, None) => by_rows!($tile, rows, 1, a, [b], start, c, c_stride),
+                        (b, Some(next)) => by_rows!($tile, rows, 2, a, [b, next], start, c, c_stride),
                     }
                 });
             }
-            fn $tile<const M: usize, const P: usize>(a: &[Line], b: [&[$b]; P], c: &mut [$c], c_stride: usize) {
+            fn $tile<const M: usize, const P: usize>(
+                a: &[Line],
+                b: [&[$b]; P],
+                start: Start<'_, $c>,
+                c: &mut [$c],
+                c_stride: usize,
+            ) {
                 let a: &[Line; M] = a.try_into().expect("a tile of M rows");
                 let depth = b[0].len();
                 assert!(depth <= KC && b[P - 1].len() == depth);
+                let (from, stride) = start.map_or((&*c, c_stride), |start| (start, 0));
                 let mut sums = [[$zero(); P]; M];
                 for (i, sums) in sums.iter_mut().enumerate() {
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        *sum = $load(c[i * c_stride + j * PANEL..].first_chunk().expect("a whole panel"));
+                        let from = from[i * stride + j * PANEL..].first_chunk();
+                        *sum = $load(from.expect("a whole panel"));
                     }
                 }
                 for p in 0..depth {
@@ -191,9 +201,128 @@ avx512! {
         pack_b::<Bf16>(b, into);
     }
 
-    fn dequantize(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]) {
-        int8::dequantize(sums, a_scale, b_scale, bias, c);
+    fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
+        int8::dequantize(sums, scales, c, c_stride);
+    }
+
+    #[inline]
+    fn along_bf16(from: &[f32; 2 * PANEL]) -> Words {
+        let [low, high] = [0, PANEL].map(|at| load_f32(from[at..].first_chunk().expect("half of 32")));
+        words(_mm512_cvtne2ps_pbh(high, low))
+    }
+
+    #[inline]
+    fn across_bf16(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        /// From all the low halves, then all the high ones, to pairs.
+        const PAIRS: [u16; 32] = {
+            let mut pairs = [0; 32];
+            let mut at = 0;
+            while at < 32 {
+                pairs[at] = (at / 2 + at % 2 * 16) as u16;
+                at += 1;
+            }
+            pairs
+        };
+        // SAFETY: all of these are 512 bits without invalid values.
+        unsafe {
+            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(load_f32(high), load_f32(low)));
+            std::mem::transmute(_mm512_permutexvar_epi16(std::mem::transmute(PAIRS), halves))
+        }
+    }
+
+    #[inline]
+    fn words(x: __m512bh) -> Words {
+        // SAFETY: both are 512 bits without invalid values.
+        unsafe { std::mem::transmute(x) }
+    }
+
+    /// Sixteen registers, rows become columns: pairs of words, pairs of pairs, then lanes of 128 bits twice.
+    #[inline]
+    fn transpose(block: &mut [Words; PANEL]) {
+        let mut x = [_mm512_setzero_si512(); PANEL];
+        for (x, row) in x.iter_mut().zip(&*block) {
+            *x = load_u32(row);
+        }
+        let mut y = x;
+        for i in (0..PANEL).step_by(2) {
+            y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+            y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        // x[4g + j], lane l: column 4l + j of rows 4g to 4g + 3.
+        for i in (0..PANEL).step_by(4) {
+            x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+            x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+            x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+            x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+        }
+        for j in 0..4 {
+            let (even_top, odd_top) = even_odd(x[j], x[4 + j]);
+            let (even_bottom, odd_bottom) = even_odd(x[8 + j], x[12 + j]);
+            (y[j], y[8 + j]) = even_odd(even_top, even_bottom);
+            (y[4 + j], y[12 + j]) = even_odd(odd_top, odd_bottom);
+        }
+        for (y, row) in y.iter().zip(block) {
+            store_u32(row, *y);
+        }
+    }
+
+    /// The even lanes of both, and the odd lanes of both.
+    #[inline]
+    fn even_odd(a: __m512i, b: __m512i) -> (__m512i, __m512i) {
+        (_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b))
+    }
+
+    #[inline]
+    fn store_u32(to: &mut [u32; PANEL], x: __m512i) {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
     }
 }
 
-use super::scalar::{Bf16, F32};
+/// Packing for this row: instantiated by the functions of this file alone.
+struct F32;
+
+impl Packing for F32 {
+    const FLOATS: usize = 1;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        scalar::F32::along(from)
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        scalar::F32::across(low, high)
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        // SAFETY: runs inside functions that have the instructions, see the struct.
+        unsafe { transpose(block) }
+    }
+}
+
+/// As [`F32`].
+struct Bf16;
+
+impl Packing for Bf16 {
+    const FLOATS: usize = 2;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        let from = from.first_chunk().expect("32 floats");
+        // SAFETY: runs inside functions that have the instructions, see the struct.
+        unsafe { along_bf16(from) }
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        // SAFETY: runs inside functions that have the instructions, see the struct.
+        unsafe { across_bf16(low, high) }
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        F32::transpose(block);
+    }
+}

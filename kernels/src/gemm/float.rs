@@ -1,6 +1,6 @@
 //! The float products: what is checked, and the loops around the strips.
 
-use super::{BLOCK_LINES, FloatKernels, Line, Matrix, PANEL, PackedMatrix, PanelsMut, Precision};
+use super::{BLOCK_LINES, FloatKernels, Line, Matrix, PANEL, PackedMatrix, PanelsMut, Precision, Start};
 use super::{depth_blocks, with_block};
 use crate::Kernels;
 use std::ops::Range;
@@ -37,8 +37,8 @@ impl Kernels {
         }
         assert!(c_stride >= n && c.len() >= (m - 1) * c_stride + n, "c is smaller than {m}×{n}");
         let kernels = self.floats(b.precision());
-        let blocks = depth_blocks(b.words()).count();
-        let rows = (BLOCK_LINES / blocks.max(1)).clamp(48, 512).min(m);
+        let blocks = depth_blocks(b.words()).len();
+        let rows = (BLOCK_LINES / blocks).clamp(48, 512).min(m);
         with_block(rows * blocks, |lines| {
             for first in (0..m).step_by(rows) {
                 let last = (first + rows).min(m);
@@ -67,7 +67,7 @@ fn block(
 ) {
     let [m, _] = a.shape();
     let [_, n] = b.shape();
-    let lines = &mut lines[..m * depth_blocks(b.words()).count()];
+    let lines = &mut lines[..m * depth_blocks(b.words()).len()];
     for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact_mut(m)) {
         // SAFETY: the table came from a `Kernels`, which exists only if this CPU has its instructions.
         unsafe { (kernels.pack_a)(a, words, lines) }
@@ -75,45 +75,41 @@ fn block(
     let mut edge = Vec::new();
     for first in (0..n).step_by(2 * PANEL) {
         let columns = first..(first + 2 * PANEL).min(n);
-        let bias = end.bias.map(|bias| &bias[columns.clone()]);
-        for row in c.chunks_mut(c_stride).take(m) {
-            seed(&mut row[columns.clone()], bias, end.accumulate);
+        let mut start = [0.0; 2 * PANEL];
+        if let Some(bias) = end.bias {
+            start[..columns.len()].copy_from_slice(&bias[columns.clone()]);
         }
+        if end.accumulate && end.bias.is_some() {
+            for row in c.chunks_mut(c_stride).take(m) {
+                row[columns.clone()].iter_mut().zip(start).for_each(|(c, bias)| *c += bias);
+            }
+        }
+        let start = (!end.accumulate).then_some(&start);
         if columns.len() == 2 * PANEL {
-            pair(kernels, lines, m, b, first / PANEL, &mut c[first..], c_stride);
+            pair(kernels, lines, b, first / PANEL, start, &mut c[first..], c_stride);
         } else {
             edge.resize(m * 2 * PANEL, 0.0);
             copy(c, c_stride, columns.clone(), &mut edge, |c, edge| edge.copy_from_slice(c));
-            pair(kernels, lines, m, b, first / PANEL, &mut edge, 2 * PANEL);
+            pair(kernels, lines, b, first / PANEL, start, &mut edge, 2 * PANEL);
             copy(c, c_stride, columns, &mut edge, |c, edge| c.copy_from_slice(edge));
         }
     }
 }
 
-/// Adds the product of the `m` packed rows with panels `panel` and `panel + 1`, over all of k.
+/// The product of the packed rows with panels `panel` and `panel + 1`, over all of k.
 fn pair(
     kernels: &FloatKernels,
     lines: &[Line],
-    m: usize,
     b: &PackedMatrix,
     panel: usize,
+    mut start: Start<'_, f32>,
     c: &mut [f32],
     c_stride: usize,
 ) {
+    let m = lines.len() / depth_blocks(b.words()).len();
     for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(m)) {
-        let panels = [b.panel(panel, words.clone()), b.panel(panel + 1, words)];
         // SAFETY: the table came from a `Kernels`, which exists only if this CPU has its instructions.
-        unsafe { (kernels.strip)(lines, panels, c, c_stride) }
-    }
-}
-
-/// What the sums of one row start from.
-fn seed(c: &mut [f32], bias: Option<&[f32]>, accumulate: bool) {
-    match (bias, accumulate) {
-        (None, true) => {}
-        (None, false) => c.fill(0.0),
-        (Some(bias), false) => c.copy_from_slice(bias),
-        (Some(bias), true) => c.iter_mut().zip(bias).for_each(|(c, bias)| *c += bias),
+        unsafe { (kernels.strip)(lines, b.panels_at(panel, words), start.take(), c, c_stride) }
     }
 }
 

@@ -4,8 +4,9 @@
 //! as the instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which
 //! takes the 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`, exact in 32 bits up to k = 2^31/127² ≈ 133,000.
 
-use super::{KC, Line, PANEL, depth_blocks, with_block};
+use super::{Line, PANEL, Panels, depth_blocks, with_block};
 use crate::Kernels;
+use std::ops::Range;
 
 /// Rows of `a` in one block: their sums for two panels, 12 KiB, stay near.
 const ROWS: usize = 96;
@@ -69,9 +70,29 @@ impl<'a> PackedI8<'a> {
         self.k.div_ceil(4)
     }
 
-    fn panel(&self, index: usize, words: std::ops::Range<usize>) -> &'a [[i8; 4 * PANEL]] {
-        if index * PANEL >= self.n { &[] } else { &self.rows[index * self.words()..][words] }
+    /// Rows `words` of panel `index` and of the next, if there is one.
+    fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'a, [i8; 4 * PANEL]> {
+        let panel = |index: usize| &self.rows[index * self.words()..][words.clone()];
+        (panel(index), ((index + 1) * PANEL < self.n).then(|| panel(index + 1)))
     }
+
+    /// What the sums of panel `index` and the next start from.
+    fn start(&self, index: usize) -> [i32; 2 * PANEL] {
+        let mut start = [0; 2 * PANEL];
+        start.iter_mut().zip(&self.sums[index * PANEL..]).for_each(|(start, sum)| *start = -128 * sum);
+        start
+    }
+}
+
+/// The factors of a block of sums, and what is added to them.
+#[derive(Clone, Copy)]
+pub(crate) struct Scales<'a> {
+    /// One per row.
+    a: &'a [f32],
+    /// One per column.
+    b: &'a [f32],
+    /// One per column.
+    bias: &'a [f32],
 }
 
 impl Kernels {
@@ -87,8 +108,10 @@ impl Kernels {
         c_stride: usize,
     ) {
         check(c.len(), c_stride, m, b.n);
-        self.sums(a, a_stride, m, b, |row, column, sums| {
-            c[row * c_stride + column..][..sums.len()].copy_from_slice(sums);
+        self.sums(a, a_stride, m, b, |rows, columns, sums| {
+            for (row, sums) in rows.zip(sums) {
+                c[row * c_stride..][columns.clone()].copy_from_slice(&sums[..columns.len()]);
+            }
         });
     }
 
@@ -112,54 +135,46 @@ impl Kernels {
             a_scale.len() == m && b_scale.len() == b.n && bias.len() == b.n,
             "one scale per row and output"
         );
-        let dequantize = self.0.gemm.dequantize;
-        self.sums(a, a_stride, m, b, |row, column, sums| {
-            let columns = column..column + sums.len();
-            let c = &mut c[row * c_stride..][columns.clone()];
+        self.sums(a, a_stride, m, b, |rows, columns, sums| {
+            let c = &mut c[rows.start * c_stride + columns.start..];
+            let scales = Scales { a: &a_scale[rows], b: &b_scale[columns.clone()], bias: &bias[columns] };
             // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-            unsafe { dequantize(sums, a_scale[row], &b_scale[columns.clone()], &bias[columns], c) }
+            unsafe { (self.0.gemm.dequantize)(sums, scales, c, c_stride) }
         });
     }
 
-    /// Hands over the sums: for a row and a first column, those of up to two panels.
+    /// Hands over the sums, block by block: the rows and the columns, and two panels for each row.
     fn sums(
         self,
         a: &[u8],
         a_stride: usize,
         m: usize,
         b: PackedI8<'_>,
-        mut take: impl FnMut(usize, usize, &[i32]),
+        mut take: impl FnMut(Range<usize>, Range<usize>, &[[i32; 2 * PANEL]]),
     ) {
         let words = b.words();
         if m == 0 || b.n == 0 {
             return;
         }
-        assert!(
-            a_stride >= 4 * words && a.len() >= (m - 1) * a_stride + 4 * words,
-            "a is smaller than {m}×{}",
-            b.k
-        );
+        let fits = a_stride >= 4 * words && a.len() >= (m - 1) * a_stride + 4 * words;
+        assert!(fits, "a is smaller than {m}×{}", b.k);
         let mut sums = [[0; 2 * PANEL]; ROWS];
-        let blocks = depth_blocks(words).count();
+        let blocks = depth_blocks(words).len();
         with_block(ROWS.min(m) * blocks, |lines| {
             for first in (0..m).step_by(ROWS) {
-                let rows = ROWS.min(m - first);
-                let lines = &mut lines[..rows * blocks];
-                copy_a(&a[first * a_stride..], a_stride, words, rows, lines);
+                let rows = first..m.min(first + ROWS);
+                let lines = &mut lines[..rows.len() * blocks];
+                copy_a(&a[first * a_stride..], a_stride, words, rows.len(), lines);
+                let sums = &mut sums[..rows.len()];
                 for panel in (0..b.n.div_ceil(PANEL)).step_by(2) {
-                    let columns = panel * PANEL..b.n.min((panel + 2) * PANEL);
-                    for row in &mut sums[..rows] {
-                        let sums = &b.sums[columns.start..(columns.start + 2 * PANEL).min(b.sums.len())];
-                        row.iter_mut().zip(sums).for_each(|(start, sum)| *start = -128 * sum);
-                    }
-                    for (words, lines) in depth_blocks(words).zip(lines.chunks_exact(rows)) {
-                        let panels = [b.panel(panel, words.clone()), b.panel(panel + 1, words)];
+                    let start = b.start(panel);
+                    let mut start = Some(&start);
+                    for (words, lines) in depth_blocks(words).zip(lines.chunks_exact(rows.len())) {
+                        let (b, sums) = (b.panels_at(panel, words), sums.as_flattened_mut());
                         // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-                        unsafe { (self.0.gemm.i8)(lines, panels, sums.as_flattened_mut(), 2 * PANEL) }
+                        unsafe { (self.0.gemm.i8)(lines, b, start.take(), sums, 2 * PANEL) }
                     }
-                    for (row, sums) in sums[..rows].iter().enumerate() {
-                        take(first + row, columns.start, &sums[..columns.len()]);
-                    }
+                    take(rows.clone(), panel * PANEL..b.n.min((panel + 2) * PANEL), sums);
                 }
             }
         });
@@ -169,7 +184,6 @@ impl Kernels {
 /// Copies rows of activations into lines, one block of k after the other.
 fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
     for (words, lines) in depth_blocks(words).zip(lines.chunks_exact_mut(rows)) {
-        debug_assert!(words.len() <= KC);
         for (line, row) in lines.iter_mut().zip(a.chunks(a_stride)) {
             let bytes = row[4 * words.start..4 * words.end].as_chunks::<4>().0;
             line.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
@@ -182,10 +196,23 @@ fn check(len: usize, stride: usize, m: usize, n: usize) {
     assert!(fits, "c is smaller than {m}×{n}");
 }
 
-/// The way back to floats of one row: shared by every row of the table, vectorised in each.
+/// The way back to floats: written once, vectorised in each row of the table.
 #[inline(always)]
-pub(super) fn dequantize(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]) {
-    for (((c, &sum), &b_scale), &bias) in c.iter_mut().zip(sums).zip(b_scale).zip(bias) {
-        *c = (sum as f32).mul_add(a_scale * b_scale, bias);
+pub(super) fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
+    let Scales { a, b, bias } = scales;
+    if let (Ok(b), Ok(bias)) = (<&[f32; 2 * PANEL]>::try_from(b), <&[f32; 2 * PANEL]>::try_from(bias)) {
+        // Two whole panels, of which the compiler knows the length.
+        for ((i, sums), a) in sums.iter().enumerate().zip(a) {
+            let c: &mut [f32; 2 * PANEL] = c[i * c_stride..].first_chunk_mut().expect("two whole panels");
+            for j in 0..2 * PANEL {
+                c[j] = (sums[j] as f32).mul_add(a * b[j], bias[j]);
+            }
+        }
+    } else {
+        for ((i, sums), a) in sums.iter().enumerate().zip(a) {
+            for ((c, sum), (b, bias)) in c[i * c_stride..].iter_mut().zip(sums).zip(b.iter().zip(bias)) {
+                *c = (*sum as f32).mul_add(a * b, *bias);
+            }
+        }
     }
 }

@@ -49,13 +49,20 @@ const BLOCK_LINES: usize = 400 * 1024 / (4 * KC);
 /// One row of `a` in one block of k.
 pub(crate) type Line = [u32; KC];
 
-/// `c[i][j] += Σ_p a[i][p]·b[p][j]` for one or two neighbouring panels of `b` (the second is empty, or
-/// as deep as the first), of which `c` holds every column.
-pub(crate) type Strip<B, C> = unsafe fn(a: &[Line], b: [&[B]; 2], c: &mut [C], c_stride: usize);
+/// `c[i][j] = start[j] + Σ_p a[i][p]·b[p][j]` for two neighbouring panels of `b`, equally deep, or for one
+/// (the other is `None`), of which `c` holds every column. Without a start, `c` goes on from what it holds.
+pub(crate) type Strip<B, C> =
+    unsafe fn(a: &[Line], b: Panels<'_, B>, start: Start<'_, C>, c: &mut [C], c_stride: usize);
 
-/// `c = fma(sum, a_scale·b_scale, bias)` for one row of sums.
+/// What the columns of two panels start from.
+pub(crate) type Start<'a, C> = Option<&'a [C; 2 * PANEL]>;
+
+/// One panel, or two neighbours.
+pub(crate) type Panels<'a, B> = (&'a [B], Option<&'a [B]>);
+
+/// `c[i][j] = fma(sums[i][j], a[i]·b[j], bias[j])` for the columns that `scales` has.
 pub(crate) type Dequantize =
-    unsafe fn(sums: &[i32], a_scale: f32, b_scale: &[f32], bias: &[f32], c: &mut [f32]);
+    unsafe fn(sums: &[[i32; 2 * PANEL]], scales: int8::Scales<'_>, c: &mut [f32], c_stride: usize);
 
 /// How one precision of floats is packed and multiplied.
 #[derive(Debug)]
@@ -101,8 +108,10 @@ fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
 }
 
 /// Blocks of at most [`KC`] that cut `0..words` into equal parts.
-fn depth_blocks(words: usize) -> impl Iterator<Item = Range<usize>> {
-    let blocks = words.div_ceil(KC);
+///
+/// One block, an empty one, if there are no words: it is what gives `c` its start.
+fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let blocks = words.div_ceil(KC).max(1);
     (0..blocks).map(move |index| index * words / blocks..(index + 1) * words / blocks)
 }
 

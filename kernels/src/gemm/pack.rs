@@ -30,16 +30,16 @@ pub(super) trait Packing {
 #[inline(always)]
 pub(super) fn pack_a<P: Packing>(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
     if a.transposed {
-        for (index, lines) in lines.chunks_mut(PANEL).enumerate() {
-            for at in (0..words.len()).step_by(PANEL) {
-                let count = PANEL.min(words.len() - at);
+        // Sixteen rows of memory at a time, over the whole width: they lie on as many pages.
+        for at in 0..words.len().div_ceil(PANEL) {
+            for (index, lines) in lines.chunks_mut(PANEL).enumerate() {
                 let mut block = [[0; PANEL]; PANEL];
-                for (row, word) in block[..count].iter_mut().zip(words.start + at..) {
+                for (row, word) in block.iter_mut().zip(words.start + at * PANEL..words.end) {
                     *row = words_across::<P>(&a.transpose(), word, index * PANEL);
                 }
                 P::transpose(&mut block);
                 for (line, row) in lines.iter_mut().zip(&block) {
-                    line[at..at + count].copy_from_slice(&row[..count]);
+                    line.as_chunks_mut().0[at] = *row;
                 }
             }
         }
@@ -47,9 +47,8 @@ pub(super) fn pack_a<P: Packing>(a: Matrix<'_>, words: Range<usize>, lines: &mut
         for (index, line) in lines.iter_mut().enumerate() {
             let row = &a.line(index)[words.start * P::FLOATS..];
             let row = &row[..row.len().min(words.len() * P::FLOATS)];
-            for (to, from) in line[..words.len()].chunks_mut(PANEL).zip(row.chunks(PANEL * P::FLOATS)) {
-                let along = words_along::<P>(from);
-                to.copy_from_slice(&along[..to.len()]);
+            for (to, from) in line.as_chunks_mut().0.iter_mut().zip(row.chunks(PANEL * P::FLOATS)) {
+                *to = words_along::<P>(from);
             }
         }
     }
@@ -72,7 +71,10 @@ pub(super) fn pack_b<P: Packing>(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
                     *row = words_along::<P>(&line[..line.len().min(PANEL * P::FLOATS)]);
                 }
                 P::transpose(&mut block);
-                rows.copy_from_slice(&block[..rows.len()]);
+                match rows.first_chunk_mut() {
+                    Some(rows) => *rows = block,
+                    None => rows.copy_from_slice(&block[..rows.len()]),
+                }
             }
         } else {
             for (word, row) in panel.iter_mut().enumerate() {

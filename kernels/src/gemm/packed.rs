@@ -1,6 +1,6 @@
 //! The operands of a product: a borrowed matrix in either orientation, and the packed right operand.
 
-use super::PANEL;
+use super::{PANEL, Panels};
 use std::ops::Range;
 
 /// A borrowed f32 matrix, row by row in memory or the transpose of one that is.
@@ -151,11 +151,13 @@ impl PackedMatrix {
         })
     }
 
-    /// Rows `words` of panel `index`; none if there is no such panel.
-    pub(super) fn panel(&self, index: usize, words: Range<usize>) -> &[[u32; PANEL]] {
-        if index >= self.panels() {
-            return &[];
-        }
+    /// Rows `words` of panel `index` and of the next, if there is one.
+    pub(super) fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'_, [u32; PANEL]> {
+        let next = (index + 1 < self.panels()).then(|| self.panel(index + 1, words.clone()));
+        (self.panel(index, words), next)
+    }
+
+    fn panel(&self, index: usize, words: Range<usize>) -> &[[u32; PANEL]] {
         let rows = &self.rows[index * self.words()..][words];
         // SAFETY: `PanelRow` is exactly one `[u32; 16]`: 64 bytes at an alignment of 64.
         unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len()) }

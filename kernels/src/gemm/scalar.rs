@@ -1,7 +1,7 @@
 //! The portable row: tiles of four rows by one panel, in plain Rust.
 
 use super::pack::{Packing, Words, bf16_pair, pack_a, pack_b};
-use super::{FloatKernels, GemmKernels, Line, PANEL, int8, tiles};
+use super::{FloatKernels, GemmKernels, Line, PANEL, Panels, Start, int8, tiles};
 
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a::<F32>, pack_b: pack_b::<F32>, strip: strip_f32 },
@@ -68,48 +68,56 @@ fn halves(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 
-fn strip_f32(a: &[Line], b: [&[Words]; 2], c: &mut [f32], c_stride: usize) {
-    strip(a, b, c, c_stride, |sum, a, b| f32::from_bits(a).mul_add(f32::from_bits(*b), sum));
+fn strip_f32(a: &[Line], b: Panels<'_, Words>, start: Start<'_, f32>, c: &mut [f32], c_stride: usize) {
+    strip(a, b, start, c, c_stride, |sum, a, b, j| f32::from_bits(a).mul_add(f32::from_bits(b[j]), sum));
 }
 
-fn strip_bf16(a: &[Line], b: [&[Words]; 2], c: &mut [f32], c_stride: usize) {
-    strip(a, b, c, c_stride, |sum, a, b| {
-        let ([a0, a1], [b0, b1]) = (halves(a), halves(*b));
+fn strip_bf16(a: &[Line], b: Panels<'_, Words>, start: Start<'_, f32>, c: &mut [f32], c_stride: usize) {
+    strip(a, b, start, c, c_stride, |sum, a, b, j| {
+        let ([a0, a1], [b0, b1]) = (halves(a), halves(b[j]));
         a1.mul_add(b1, a0.mul_add(b0, sum))
     });
 }
 
-fn strip_i8(a: &[Line], b: [&[[i8; 4 * PANEL]]; 2], c: &mut [i32], c_stride: usize) {
-    let b = b.map(|panel| panel.as_flattened().as_chunks::<4>().0.as_chunks::<PANEL>().0);
-    strip(a, b, c, c_stride, |sum, a, b: &[i8; 4]| {
-        let products = a.to_le_bytes().into_iter().zip(b).map(|(a, &b)| i32::from(a) * i32::from(b));
+fn strip_i8(
+    a: &[Line],
+    b: Panels<'_, [i8; 4 * PANEL]>,
+    start: Start<'_, i32>,
+    c: &mut [i32],
+    c_stride: usize,
+) {
+    strip(a, b, start, c, c_stride, |sum, a, b, j| {
+        let products =
+            a.to_le_bytes().into_iter().zip(&b[4 * j..]).map(|(a, &b)| i32::from(a) * i32::from(b));
         products.fold(sum, |sum, product| sum + product)
     });
 }
 
-/// Adds one block of products, word by word in the order of k.
+/// Adds one block of products, word by word in the order of k: `step(sum, a, row of b, column)`.
 #[inline(always)]
 fn strip<B, C: Copy + Default>(
     a: &[Line],
-    b: [&[[B; PANEL]]; 2],
+    b: Panels<'_, B>,
+    start: Start<'_, C>,
     c: &mut [C],
     c_stride: usize,
-    step: impl Fn(C, u32, &B) -> C,
+    step: impl Fn(C, u32, &B, usize) -> C,
 ) {
-    for (panel, b) in b.into_iter().enumerate().filter(|(_, b)| !b.is_empty()) {
+    for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
         tiles(a.len(), ROWS, |first, rows| {
-            let a = &a[first..first + rows];
             let mut sums = [[C::default(); PANEL]; ROWS];
+            let at = |i: usize| (first + i) * c_stride + panel * PANEL;
             for (i, sums) in sums[..rows].iter_mut().enumerate() {
-                sums.copy_from_slice(&c[(first + i) * c_stride + panel * PANEL..][..PANEL]);
+                let from = start.map_or(&c[at(i)..], |start| &start[panel * PANEL..]);
+                sums.copy_from_slice(&from[..PANEL]);
             }
             for (p, b) in b.iter().enumerate() {
-                for (a, sums) in a.iter().zip(&mut sums) {
-                    sums.iter_mut().zip(b).for_each(|(sum, b)| *sum = step(*sum, a[p], b));
+                for (a, sums) in a[first..first + rows].iter().zip(&mut sums) {
+                    sums.iter_mut().enumerate().for_each(|(j, sum)| *sum = step(*sum, a[p], b, j));
                 }
             }
             for (i, sums) in sums[..rows].iter().enumerate() {
-                c[(first + i) * c_stride + panel * PANEL..][..PANEL].copy_from_slice(sums);
+                c[at(i)..][..PANEL].copy_from_slice(sums);
             }
         });
     }

@@ -21,7 +21,7 @@ impl Kernels {
         unsafe { (self.0.rows.scale)(x, factor) }
     }
 
-    /// `db[j] += Σᵢ dy[i][j]`, rows in ascending order: the gradient of a bias. `dy`: [rows, n], `db`: [n].
+    /// `db[j] += Σᵢ dy[i][j]`, rows in ascending order: the gradient of a bias. `dy`: `[rows, n]`, `db`: `[n]`.
     ///
     /// # Panics
     /// If `dy` is not whole rows.

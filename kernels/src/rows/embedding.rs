@@ -4,7 +4,7 @@ use crate::Kernels;
 use crate::simd::{LANES, Simd};
 
 impl Kernels {
-    /// `out[i] = table[ids[i]]`. `table`: [vocab, hidden], `out`: [ids, hidden].
+    /// `out[i] = table[ids[i]]`. `table`: `[vocab, hidden]`, `out`: `[ids, hidden]`.
     ///
     /// # Panics
     /// If `out` or `table` is not whole rows of the same length, or an id is beyond the table.

@@ -25,7 +25,7 @@ impl Kernels {
 const LARGEST: f32 = 89.0;
 const SMALLEST: f32 = -104.0;
 /// ln 2 in two parts; the first has so few bits that n·LN_2_HIGH is exact.
-const LN_2_HIGH: f32 = 0.693_359_375;
+const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// (e^r − 1 − r) / r², highest power first.
 const Q: [f32; 5] = [0.001_392_625_1, 0.008_363_233, 0.041_666_554, 0.166_665_77, 0.5];

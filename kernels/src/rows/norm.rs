@@ -13,7 +13,7 @@ use super::map::Unary;
 use crate::Kernels;
 use crate::simd::{LANES, Simd};
 
-/// What the backward needs of each row: `mean` and `rstd`, each [rows].
+/// What the backward needs of each row: `mean` and `rstd`, each `[rows]`.
 #[derive(Debug)]
 pub struct LayerNormSaved<'a> {
     /// The mean of each row.
@@ -25,17 +25,17 @@ pub struct LayerNormSaved<'a> {
 /// What the backward gives.
 #[derive(Debug)]
 pub struct LayerNormGradients<'a> {
-    /// Overwritten. [rows, hidden]
+    /// Overwritten. `[rows, hidden]`
     pub dx: &'a mut [f32],
-    /// Added to. [hidden]
+    /// Added to. `[hidden]`
     pub dgamma: &'a mut [f32],
-    /// Added to. [hidden]
+    /// Added to. `[hidden]`
     pub dbeta: &'a mut [f32],
 }
 
 impl Kernels {
-    /// Normalises each row of `x`: [rows, hidden] into `y`, and saves what the backward needs. `gamma` and
-    /// `beta`: [hidden]. A NaN or infinity makes its whole row NaN.
+    /// Normalises each row of `x`: `[rows, hidden]` into `y`, and saves what the backward needs. `gamma` and
+    /// `beta`: `[hidden]`. A NaN or infinity makes its whole row NaN.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -247,7 +247,7 @@ fn gradients<S: Simd>(s: S, row: BackwardRow<S>, inputs: [&[f32]; 3], outputs: [
         s.store(c, dbeta);
     }
     if !dy_rest.is_empty() {
-        let lanes = [&*dy_rest, x_rest, gamma_rest, dgamma_rest, dbeta_rest];
+        let lanes = [dy_rest, x_rest, gamma_rest, dgamma_rest, dbeta_rest];
         let mut loaded = [s.zero(); 5];
         for (to, from) in loaded.iter_mut().zip(lanes) {
             *to = s.load_partial(from, 0.0);

@@ -17,7 +17,7 @@ pub const fn quantized_stride(k: usize) -> usize {
 const ZERO: u8 = 128;
 
 impl Kernels {
-    /// Quantizes the rows of `x`: [rows, k] into `out`: [rows, [`quantized_stride`]`(k)`] and `scales`: [rows].
+    /// Quantizes the rows of `x`: `[rows, k]` into `out`: rows of [`quantized_stride`]`(k)` and `scales`: `[rows]`.
     /// The bytes are biased by 128, and so are those of the padding.
     ///
     /// A row of zeros, or of nothing larger than 127 times the smallest normal number, becomes zeros with
@@ -94,5 +94,5 @@ fn max_magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
 #[inline(always)]
 fn larger_magnitude<S: Simd>(s: S, max: S::Floats, x: S::Floats) -> S::Floats {
     let x = s.abs(x);
-    s.select(s.less_bits(s.to_bits(max), s.to_bits(x)), x, max)
+    s.select(s.less_bits(s.bits(max), s.bits(x)), x, max)
 }

@@ -112,8 +112,8 @@ impl Simd for Avx2 {
         less(a, b): __m256 => __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
         select(mask, yes, no): __m256 => __m256 { _mm256_blendv_ps(no, yes, mask) }
 
-        to_bits(a): __m256 => __m256i { _mm256_castps_si256(a) }
-        from_bits(a): __m256i => __m256 { _mm256_castsi256_ps(a) }
+        bits(a): __m256 => __m256i { _mm256_castps_si256(a) }
+        floats(a): __m256i => __m256 { _mm256_castsi256_ps(a) }
         add_bits(a, b): __m256i => __m256i { _mm256_add_epi32(a, b) }
         sub_bits(a, b): __m256i => __m256i { _mm256_sub_epi32(a, b) }
         mul_bits(a, b): __m256i => __m256i { _mm256_mullo_epi32(a, b) }

@@ -87,8 +87,8 @@ impl Simd for Avx512 {
             sum_floats_8(_mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a)))
         }
 
-        fn to_bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
-        fn from_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        fn bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
+        fn floats(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         fn splat_bits(x: u32) -> __m512i { _mm512_set1_epi32(x.cast_signed()) }
         fn load_bits(from: &[u32; LANES]) -> __m512i { _mm512_loadu_si512(from.as_ptr().cast()) }
         fn add_bits(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }

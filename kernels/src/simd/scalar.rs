@@ -102,11 +102,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn to_bits(self, a: [f32; LANES]) -> [u32; LANES] {
+    fn bits(self, a: [f32; LANES]) -> [u32; LANES] {
         a.map(f32::to_bits)
     }
     #[inline(always)]
-    fn from_bits(self, a: [u32; LANES]) -> [f32; LANES] {
+    fn floats(self, a: [u32; LANES]) -> [f32; LANES] {
         a.map(f32::from_bits)
     }
     #[inline(always)]

@@ -14,13 +14,13 @@
 
 mod cpu;
 
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::Attend;
 use crate::ops::Backend;
 use crate::ops::noise::Site;
-use crate::Batch;
 use crate::tensor::Tensor;
 
 /// Attention on a device.
@@ -36,6 +36,18 @@ pub trait AttentionOps: Device {
         qkv: [&Tensor<Self>; 3],
         dropout: Option<&Site>,
     ) -> Result<[Tensor<Self>; 2]>;
+
+    /// Adds to `means`, one for each head, each text's mean absolute attention probability.
+    ///
+    /// # Errors
+    /// The device's.
+    fn mean_attention(
+        &self,
+        batch: &Batch,
+        attend: &Attend,
+        qkv: [&Tensor<Self>; 3],
+        means: &mut [f64],
+    ) -> Result<()>;
 
     /// `dq`, `dk`, `dv`.
     ///

@@ -25,7 +25,13 @@ impl EmbeddingOps for Cpu {
         Ok(Tensor::from_buffer(y, shape))
     }
 
-    fn scatter(&self, dy: &Tensor<Self>, rows: &[u32], dtable: &mut Tensor<Self>, accumulate: bool) -> Result<()> {
+    fn scatter(
+        &self,
+        dy: &Tensor<Self>,
+        rows: &[u32],
+        dtable: &mut Tensor<Self>,
+        accumulate: bool,
+    ) -> Result<()> {
         let cols = dtable.cols().max(1);
         let dtable: &mut [f32] = dtable.buffer_mut();
         if !accumulate {

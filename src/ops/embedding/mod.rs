@@ -5,12 +5,12 @@
 
 mod cpu;
 
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded};
 use crate::backend::Device;
 use crate::nn::{Embeddings, ParamId};
 use crate::ops::Backend;
-use crate::Batch;
 use crate::tensor::Tensor;
 
 /// One table, and which of its rows each token reads.
@@ -34,7 +34,13 @@ pub trait EmbeddingOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn scatter(&self, dy: &Tensor<Self>, rows: &[u32], dtable: &mut Tensor<Self>, accumulate: bool) -> Result<()>;
+    fn scatter(
+        &self,
+        dy: &Tensor<Self>,
+        rows: &[u32],
+        dtable: &mut Tensor<Self>,
+        accumulate: bool,
+    ) -> Result<()>;
 }
 
 struct Saved {
@@ -48,7 +54,11 @@ struct Saved {
 ///
 /// # Panics
 /// If an id, a type or a length is beyond its table: the tokenizer and the loader keep to them.
-pub fn forward<B: Backend>(at: &Backward<'_, B>, embeddings: &Embeddings, record: bool) -> Result<Recorded<B>> {
+pub fn forward<B: Backend>(
+    at: &Backward<'_, B>,
+    embeddings: &Embeddings,
+    record: bool,
+) -> Result<Recorded<B>> {
     let tables = rows(embeddings, at.batch);
     let lookups: Vec<_> =
         tables.iter().map(|(id, rows)| Lookup { table: at.params.value(*id), rows }).collect();

@@ -63,10 +63,16 @@ impl LinearOps for Cpu {
         Ok((Tensor::from_buffer(y, shape), Some(Tensor::from_buffer(z, shape))))
     }
 
-    fn activation_backward(&self, dy: &Tensor<Self>, kept: &Tensor<Self>, activation: Activation) -> Result<Tensor<Self>> {
+    fn activation_backward(
+        &self,
+        dy: &Tensor<Self>,
+        kept: &Tensor<Self>,
+        activation: Activation,
+    ) -> Result<Tensor<Self>> {
         let mut dz = self.buffer(dy.shape().len());
         let block = 1 << 14;
-        let blocks = dz.par_chunks_mut(block).zip(dy.buffer().par_chunks(block).zip(kept.buffer().par_chunks(block)));
+        let blocks =
+            dz.par_chunks_mut(block).zip(dy.buffer().par_chunks(block).zip(kept.buffer().par_chunks(block)));
         blocks.for_each(|(dz, (dy, kept))| match activation {
             Activation::Identity => dz.copy_from_slice(dy),
             Activation::Gelu => self.kernels().gelu_backward(kept, dy, dz),
@@ -76,7 +82,13 @@ impl LinearOps for Cpu {
         Ok(Tensor::from_buffer(dz, dy.shape()))
     }
 
-    fn input_gradient(&self, dz: &Tensor<Self>, weight: &PackedMatrix, inputs: usize, into: Option<Tensor<Self>>) -> Result<Tensor<Self>> {
+    fn input_gradient(
+        &self,
+        dz: &Tensor<Self>,
+        weight: &PackedMatrix,
+        inputs: usize,
+        into: Option<Tensor<Self>>,
+    ) -> Result<Tensor<Self>> {
         let shape = Shape::new(dz.rows(), inputs);
         let accumulate = into.is_some();
         let mut dx = into.unwrap_or_else(|| Tensor::from_buffer(self.buffer(shape.len()), shape));
@@ -84,7 +96,13 @@ impl LinearOps for Cpu {
         Ok(dx)
     }
 
-    fn weight_gradient(&self, dz: &Tensor<Self>, x: &Tensor<Self>, dw: &mut Tensor<Self>, accumulate: bool) -> Result<()> {
+    fn weight_gradient(
+        &self,
+        dz: &Tensor<Self>,
+        x: &Tensor<Self>,
+        dw: &mut Tensor<Self>,
+        accumulate: bool,
+    ) -> Result<()> {
         let packed = pack(self, matrix(x), None);
         let end = End { bias: None, accumulate };
         multiply(self, matrix(dz).transpose(), &packed, end, dw.buffer_mut(), |_| ());

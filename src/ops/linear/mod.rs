@@ -66,19 +66,36 @@ pub trait LinearOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn activation_backward(&self, dy: &Tensor<Self>, kept: &Tensor<Self>, activation: Activation) -> Result<Tensor<Self>>;
+    fn activation_backward(
+        &self,
+        dy: &Tensor<Self>,
+        kept: &Tensor<Self>,
+        activation: Activation,
+    ) -> Result<Tensor<Self>>;
 
     /// `dz·W`, added to `into` if there is one.
     ///
     /// # Errors
     /// The device's.
-    fn input_gradient(&self, dz: &Tensor<Self>, weight: &Self::Packed, inputs: usize, into: Option<Tensor<Self>>) -> Result<Tensor<Self>>;
+    fn input_gradient(
+        &self,
+        dz: &Tensor<Self>,
+        weight: &Self::Packed,
+        inputs: usize,
+        into: Option<Tensor<Self>>,
+    ) -> Result<Tensor<Self>>;
 
     /// `dW = dzᵀ·x`, written or, with `accumulate`, added.
     ///
     /// # Errors
     /// The device's.
-    fn weight_gradient(&self, dz: &Tensor<Self>, x: &Tensor<Self>, dw: &mut Tensor<Self>, accumulate: bool) -> Result<()>;
+    fn weight_gradient(
+        &self,
+        dz: &Tensor<Self>,
+        x: &Tensor<Self>,
+        dw: &mut Tensor<Self>,
+        accumulate: bool,
+    ) -> Result<()>;
 
     /// `db`: the sums of `dz`'s columns, written or added.
     ///
@@ -98,7 +115,12 @@ struct Saved<B: Backend> {
 ///
 /// # Errors
 /// The device's.
-pub fn forward<B: Backend>(at: &Backward<'_, B>, layer: &Linear, x: &Var<B>, record: bool) -> Result<Recorded<B>> {
+pub fn forward<B: Backend>(
+    at: &Backward<'_, B>,
+    layer: &Linear,
+    x: &Var<B>,
+    record: bool,
+) -> Result<Recorded<B>> {
     assert_eq!(x.tensor().cols(), layer.inputs, "linear: columns of x");
     let weight = at.params.packed(at.backend, layer.weight, Orientation::Forward)?;
     let bias = at.params.value(layer.bias);

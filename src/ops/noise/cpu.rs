@@ -1,10 +1,10 @@
 //! Dropout on the CPU: one task a text.
 
 use super::{DropoutOps, Site};
+use crate::Batch;
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::split_rows;
-use crate::Batch;
 use crate::tensor::Tensor;
 use limbeck_kernels::rows::Dropout;
 use rayon::prelude::*;

@@ -6,11 +6,11 @@
 
 mod cpu;
 
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
-use crate::Batch;
 use crate::tensor::Tensor;
 
 /// What all dropout of one training step has in common.
@@ -68,7 +68,12 @@ struct Saved {
 ///
 /// # Errors
 /// The device's.
-pub fn forward<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, site: Site, record: bool) -> Result<Recorded<B>> {
+pub fn forward<B: Backend>(
+    at: &Backward<'_, B>,
+    x: &Var<B>,
+    site: Site,
+    record: bool,
+) -> Result<Recorded<B>> {
     let y = at.backend.dropout(at.batch, x.tensor(), &site)?;
     Ok((y, record.then(|| Box::new(Saved { input: x.id(), site }) as Box<dyn Node<B>>)))
 }

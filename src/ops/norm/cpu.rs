@@ -26,7 +26,14 @@ impl NormOps for Cpu {
         let (mut mean, mut rstd) = (self.buffer(shape.rows), self.buffer(shape.rows));
         let stats = mean.par_chunks_mut(block).zip(rstd.par_chunks_mut(block));
         let normalize = |z: &[f32], y: &mut [f32], (mean, rstd): (&mut [f32], &mut [f32])| {
-            self.kernels().layer_norm_forward(z, gamma.buffer(), beta.buffer(), eps, y, &mut LayerNormSaved { mean, rstd });
+            self.kernels().layer_norm_forward(
+                z,
+                gamma.buffer(),
+                beta.buffer(),
+                eps,
+                y,
+                &mut LayerNormSaved { mean, rstd },
+            );
         };
         let z = match residual {
             None => {
@@ -37,7 +44,8 @@ impl NormOps for Cpu {
             Some(residual) => {
                 assert_eq!(residual.shape(), shape, "a residual has the shape of what is added to it");
                 let mut z = self.buffer(shape.len());
-                let inputs = x.buffer().par_chunks(block * cols).zip(residual.buffer().par_chunks(block * cols));
+                let inputs =
+                    x.buffer().par_chunks(block * cols).zip(residual.buffer().par_chunks(block * cols));
                 let outputs = z.par_chunks_mut(block * cols).zip(y.par_chunks_mut(block * cols)).zip(stats);
                 inputs.zip(outputs).for_each(|((x, residual), ((z, y), stats))| {
                     z.copy_from_slice(x);

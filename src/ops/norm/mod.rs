@@ -89,10 +89,14 @@ impl<B: Backend> Node<B> for Saved<B> {
         let (norm, gamma) = (&self.norm, at.params.value(self.norm.gamma));
         let shape = gamma.shape();
         let mut dz = None;
-        grads.with_params(at.backend, [(norm.gamma, shape), (norm.beta, shape)], |[dgamma, dbeta], accumulate| {
-            dz = Some(at.backend.norm_backward(dy, &self.saved, gamma, dgamma, dbeta, accumulate)?);
-            Ok(())
-        })?;
+        grads.with_params(
+            at.backend,
+            [(norm.gamma, shape), (norm.beta, shape)],
+            |[dgamma, dbeta], accumulate| {
+                dz = Some(at.backend.norm_backward(dy, &self.saved, gamma, dgamma, dbeta, accumulate)?);
+                Ok(())
+            },
+        )?;
         let dz = dz.expect("set above");
         for input in self.inputs.into_iter().flatten() {
             grads.put_var(at.backend, input, dz.clone())?;

@@ -32,7 +32,8 @@ impl AdamWOps for Cpu {
             bias_correction2: corrected(step.beta2),
         };
         let [m, v] = moments.map(Tensor::buffer_mut);
-        let states = w.buffer_mut().par_chunks_mut(BLOCK).zip(m.par_chunks_mut(BLOCK)).zip(v.par_chunks_mut(BLOCK));
+        let states =
+            w.buffer_mut().par_chunks_mut(BLOCK).zip(m.par_chunks_mut(BLOCK)).zip(v.par_chunks_mut(BLOCK));
         states.zip(g.buffer().par_chunks(BLOCK)).enumerate().for_each(|(i, (((w, m), v), g))| {
             let mask = mask.map(|mask| &mask.0[i * BLOCK..i * BLOCK + g.len()]);
             self.kernels().adamw(AdamW { w, m, v, g, mask }, &numbers);

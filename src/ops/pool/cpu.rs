@@ -1,9 +1,9 @@
 //! Pooling on the CPU.
 
 use super::{Pool, PoolOps};
+use crate::Batch;
 use crate::Result;
 use crate::backend::Cpu;
-use crate::Batch;
 use crate::tensor::{Shape, Tensor};
 
 impl PoolOps for Cpu {

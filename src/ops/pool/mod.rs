@@ -4,11 +4,11 @@
 
 mod cpu;
 
+use crate::Batch;
 use crate::Result;
 use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
-use crate::Batch;
 use crate::tensor::Tensor;
 
 /// How rows are pooled.

@@ -27,15 +27,15 @@ use crate::Kernels;
 /// heads·head_size values, head by head; so do rows of `k` and `v`.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs<'a> {
-    /// [queries, heads·head_size], strided.
+    /// `[queries, heads·head_size]`, strided.
     pub q: &'a [f32],
     /// From one row of `q` to the next.
     pub q_stride: usize,
-    /// [len, heads·head_size], strided.
+    /// `[len, heads·head_size]`, strided.
     pub k: &'a [f32],
     /// From one row of `k` to the next.
     pub k_stride: usize,
-    /// [len, heads·head_size], strided.
+    /// `[len, heads·head_size]`, strided.
     pub v: &'a [f32],
     /// From one row of `v` to the next.
     pub v_stride: usize,
@@ -66,22 +66,22 @@ pub struct AttentionDropout {
 /// What the backward gives; all overwritten, all shaped as in [`AttentionArgs`].
 #[derive(Debug)]
 pub struct AttentionGradients<'a> {
-    /// [queries, heads·head_size], strided.
+    /// `[queries, heads·head_size]`, strided.
     pub dq: &'a mut [f32],
     /// From one row of `dq` to the next.
     pub dq_stride: usize,
-    /// [len, heads·head_size], strided.
+    /// `[len, heads·head_size]`, strided.
     pub dk: &'a mut [f32],
     /// From one row of `dk` to the next.
     pub dk_stride: usize,
-    /// [len, heads·head_size], strided.
+    /// `[len, heads·head_size]`, strided.
     pub dv: &'a mut [f32],
     /// From one row of `dv` to the next.
     pub dv_stride: usize,
 }
 
 impl Kernels {
-    /// `context`: [queries, heads·head_size] with rows `stride` apart, and `lse`: [queries, heads], which the
+    /// `context`: `[queries, heads·head_size]` with rows `stride` apart, and `lse`: `[queries, heads]`, which the
     /// backward needs; an empty `lse` is left alone. NaN in a row of `q` makes that row of the context NaN.
     ///
     /// # Panics
@@ -125,7 +125,7 @@ impl Kernels {
         unsafe { (self.0.rows.attention_backward)(args, context, dcontext, stride, lse, into) }
     }
 
-    /// The probabilities of one head, `out`: [queries, len], without dropout: what distillation compares and
+    /// The probabilities of one head, `out`: `[queries, len]`, without dropout: what distillation compares and
     /// people look at.
     ///
     /// # Panics

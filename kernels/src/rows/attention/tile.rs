@@ -1,6 +1,6 @@
 //! The register tile of attention, and the packing that feeds it.
 //!
-//! The right operand [k, n] lies in panels of sixteen columns, each [k] vectors. Per step of k a tile
+//! The right operand `[k, n]` lies in panels of sixteen columns, each `[k]` vectors. Per step of k a tile
 //! loads one vector of each of its panels and broadcasts one value of each of its rows:
 //!
 //!   AVX-512   6 rows × 4 panels   24 of 32 registers accumulate, 10 loads for 24 FMAs

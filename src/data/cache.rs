@@ -1,0 +1,201 @@
+//! The token cache: a file that is used where it lies.
+//!
+//! ```text
+//! header    magic, version, byte order, rows, tokens, classes, key [32], SHA-256 of all that [32]     128 bytes
+//! offsets   u64 [rows + 1]      where each text begins among the ids
+//! classes   u32 [rows]          padded to 8 bytes
+//! ids       u32 [tokens]
+//! ```
+//!
+//! Numbers are in the byte order of the machine: a cache can always be made again, and is never sent
+//! anywhere. The header is written last, so that a file without a good one is no cache; a file that is
+//! damaged in any way is made again rather than complained about.
+
+use crate::{Error, Result, files};
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::Path;
+
+const MAGIC: [u8; 8] = *b"LBTOKENS";
+const VERSION: u32 = 1;
+const BYTE_ORDER: u32 = 0x0102_0304;
+const HEADER: usize = 128;
+
+/// What a cache is of: SHA-256 of texts, tokenizer and settings.
+pub(super) type Key = [u8; 32];
+
+/// Counts that determine where everything lies.
+#[derive(Clone, Copy)]
+struct Counts {
+    rows: u64,
+    tokens: u64,
+    classes: u64,
+}
+
+impl Counts {
+    fn header(self, key: &Key) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let fields: [&[u8]; 7] = [
+            &MAGIC,
+            &VERSION.to_ne_bytes(),
+            &BYTE_ORDER.to_ne_bytes(),
+            &self.rows.to_ne_bytes(),
+            &self.tokens.to_ne_bytes(),
+            &self.classes.to_ne_bytes(),
+            key,
+        ];
+        let mut place = 0;
+        for field in fields {
+            bytes[place..place + field.len()].copy_from_slice(field);
+            place += field.len();
+        }
+        let digest = Sha256::digest(&bytes[..HEADER - 32]);
+        bytes[HEADER - 32..].copy_from_slice(&digest);
+        bytes
+    }
+
+    /// The counts, if the header is complete, of this version and machine, and for this key.
+    fn from_header(bytes: &[u8], key: &Key) -> Option<Counts> {
+        let found = bytes.first_chunk::<HEADER>()?;
+        let number = |place: usize| Some(u64::from_ne_bytes(*found[place..].first_chunk()?));
+        let counts = Counts { rows: number(16)?, tokens: number(24)?, classes: number(32)? };
+        (counts.header(key) == *found).then_some(counts)
+    }
+
+    /// Where offsets, classes and ids lie; `None` if the counts are beyond any file.
+    fn places(self) -> Option<[Range<usize>; 3]> {
+        let rows = usize::try_from(self.rows).ok()?;
+        let offsets_end = rows.checked_add(1)?.checked_mul(8)?.checked_add(HEADER)?;
+        let classes_end = rows.checked_mul(4)?.checked_add(offsets_end)?;
+        let ids = classes_end.checked_next_multiple_of(8)?;
+        let ids_end = usize::try_from(self.tokens).ok()?.checked_mul(4)?.checked_add(ids)?;
+        Some([HEADER..offsets_end, offsets_end..classes_end, ids..ids_end])
+    }
+}
+
+/// A cache that is mapped and has been checked.
+pub(super) struct Cache {
+    map: Mmap,
+    places: [Range<usize>; 3],
+}
+
+impl Cache {
+    /// Maps the cache for a key. `None` if there is none, or if it is damaged or cut short.
+    /// `vocab` is the number of token ids: a larger id in the file is damage.
+    pub fn open(path: &Path, key: &Key, vocab: usize) -> Option<Cache> {
+        let map = files::map(path).ok()?;
+        let counts = Counts::from_header(&map, key)?;
+        let places = counts.places()?;
+        if places[2].end != map.len() {
+            return None;
+        }
+        let cache = Cache { map, places };
+        let offsets = cache.offsets();
+        let whole =
+            offsets.first() == Some(&0) && offsets.last() == Some(&counts.tokens) && offsets.is_sorted();
+        let known = cache.classes().iter().all(|&class| u64::from(class) < counts.classes)
+            && cache.ids().iter().all(|&id| (id as usize) < vocab);
+        (whole && known).then_some(cache)
+    }
+
+    pub fn offsets(&self) -> &[u64] {
+        // SAFETY: any bytes are a number.
+        let (before, numbers, after) = unsafe { self.map[self.places[0].clone()].align_to() };
+        assert!(
+            before.is_empty() && after.is_empty(),
+            "a map is aligned to pages, the offsets to 8 bytes in it"
+        );
+        numbers
+    }
+
+    pub fn classes(&self) -> &[u32] {
+        numbers(&self.map[self.places[1].clone()])
+    }
+
+    pub fn ids(&self) -> &[u32] {
+        numbers(&self.map[self.places[2].clone()])
+    }
+}
+
+fn numbers(bytes: &[u8]) -> &[u32] {
+    // SAFETY: any bytes are a number.
+    let (before, numbers, after) = unsafe { bytes.align_to() };
+    assert!(before.is_empty() && after.is_empty(), "a map is aligned to pages, the parts to 4 bytes in it");
+    numbers
+}
+
+/// Writes a cache from its first text to its last: memory does not grow with their number.
+pub(super) struct CacheWriter<'a> {
+    path: &'a Path,
+    temporary: files::Temporary,
+    offsets: BufWriter<File>,
+    classes: BufWriter<File>,
+    ids: BufWriter<File>,
+    counts: Counts,
+    written: u64,
+}
+
+impl<'a> CacheWriter<'a> {
+    /// Begins the cache of `rows` texts at `path`; nothing is there before [`CacheWriter::finish`].
+    pub fn create(path: &'a Path, rows: usize, classes: usize) -> Result<CacheWriter<'a>> {
+        let temporary = files::Temporary::beside(path)?;
+        let counts = Counts { rows: rows as u64, tokens: 0, classes: classes as u64 };
+        let places = counts.places().expect("the rows were counted in a file");
+        let create = File::options().write(true).create_new(true).open(&temporary.path);
+        drop(create.map_err(Error::io("write", path))?);
+        let at = |place: usize| -> std::io::Result<BufWriter<File>> {
+            let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
+            file.seek(SeekFrom::Start(place as u64))?;
+            Ok(BufWriter::with_capacity(1 << 16, file))
+        };
+        let [offsets, classes, ids] = places.map(|place| at(place.start).map_err(Error::io("write", path)));
+        let mut writer = CacheWriter {
+            path,
+            offsets: offsets?,
+            classes: classes?,
+            ids: ids?,
+            counts,
+            written: 0,
+            temporary,
+        };
+        writer.offset()?;
+        Ok(writer)
+    }
+
+    fn offset(&mut self) -> Result<()> {
+        self.offsets.write_all(&self.counts.tokens.to_ne_bytes()).map_err(Error::io("write", self.path))
+    }
+
+    /// Adds a text.
+    pub fn push(&mut self, class: u32, ids: &[u32]) -> Result<()> {
+        self.classes.write_all(&class.to_ne_bytes()).map_err(Error::io("write", self.path))?;
+        for id in ids {
+            self.ids.write_all(&id.to_ne_bytes()).map_err(Error::io("write", self.path))?;
+        }
+        self.counts.tokens += ids.len() as u64;
+        self.written += 1;
+        self.offset()
+    }
+
+    /// Writes the header and gives the file its name.
+    pub fn finish(self, key: &Key) -> Result<()> {
+        assert_eq!(self.written, self.counts.rows, "a cache has the rows that it was made for");
+        let CacheWriter { path, temporary, offsets, classes, ids, counts, .. } = self;
+        for part in [offsets, classes, ids] {
+            part.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
+        }
+        let header = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
+            // Without tokens the file would end before the padding.
+            let end = counts.places().map_or(0, |places| places[2].end);
+            file.set_len(end as u64)?;
+            file.write_all(&counts.header(key))?;
+            file.sync_all()
+        };
+        header().map_err(Error::io("write", path))?;
+        temporary.rename(path)
+    }
+}

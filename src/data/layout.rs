@@ -1,0 +1,158 @@
+//! Which column is what: from the options, the file's name and the first row.
+
+use super::records::{Record, Records};
+use super::table::{Column, Format, TableOptions};
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// How a table is written, with nothing left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub format: Format,
+    pub header: bool,
+    pub label: Column,
+    pub texts: Vec<Column>,
+}
+
+const LABEL_NAMES: [&str; 6] = ["label", "labels", "class", "category", "quality", "gold_label"];
+const TEXT_NAMES: [&str; 17] = [
+    "text",
+    "sentence",
+    "sentence1",
+    "sentence2",
+    "question",
+    "question1",
+    "question2",
+    "premise",
+    "hypothesis",
+    "title",
+    "description",
+    "content",
+    "review",
+    "#1 string",
+    "#2 string",
+    "text_a",
+    "text_b",
+];
+
+impl Layout {
+    /// What the options leave open, from the file's name and first record.
+    pub fn find(path: &Path, options: &TableOptions) -> Result<Layout> {
+        let format = options.format.map_or_else(|| format_of(path), Ok)?;
+        let first = Records::open(path, format)?.next()?;
+        match first {
+            None => Err(Error::file(path, "the table is empty", "check that the file is complete")),
+            Some((_, Record::Object(object))) => Layout::of_object(path, options, &object),
+            Some((_, Record::Cells(cells))) => Layout::of_cells(path, format, options, &cells),
+        }
+    }
+
+    fn of_object(path: &Path, options: &TableOptions, object: &Map<String, Value>) -> Result<Layout> {
+        let names: Vec<&str> = object.keys().map(String::as_str).collect();
+        let label = options.label.clone().or_else(|| known(&names, &LABEL_NAMES).next());
+        let texts = options.texts.clone().unwrap_or_else(|| known(&names, &TEXT_NAMES).collect());
+        Layout::checked(path, Format::JsonLines, false, label, texts, &names)
+    }
+
+    fn of_cells(path: &Path, format: Format, options: &TableOptions, cells: &[String]) -> Result<Layout> {
+        let names: Vec<&str> = cells.iter().map(|cell| strip(cell)).collect();
+        if names.len() < 2 {
+            let separator = if format == Format::Csv { "commas" } else { "tabs" };
+            let mend = format!("a table has a label and a text, separated by {separator}");
+            return Err(Error::file(path, "the table has one column", mend));
+        }
+        let named = known(&names, &LABEL_NAMES).next();
+        let header = options.header.unwrap_or(named.is_some());
+        let label = options.label.clone().or(if header { named } else { Some(Column::Index(0)) });
+        let texts = match (&options.texts, header, format) {
+            (Some(texts), _, _) => texts.clone(),
+            (None, true, _) => known(&names, &TEXT_NAMES).collect(),
+            (None, false, Format::Tsv) if names.len() > 2 => Vec::new(),
+            (None, false, _) => {
+                (0..names.len()).map(Column::Index).filter(|text| Some(text) != label.as_ref()).collect()
+            }
+        };
+        Layout::checked(path, format, header, label, texts, &names)
+    }
+
+    fn checked(
+        path: &Path,
+        format: Format,
+        header: bool,
+        label: Option<Column>,
+        texts: Vec<Column>,
+        names: &[&str],
+    ) -> Result<Layout> {
+        let unclear = |key: &str, what: &str| {
+            let first: String = format!("{names:?}").chars().take(300).collect();
+            Error::setting(
+                key,
+                format!("{} does not tell which column is {what}", path.display()),
+                format!("name it; the first row is {first}"),
+            )
+        };
+        let label = label.ok_or_else(|| unclear("data.label_column", "the label"))?;
+        if texts.is_empty() {
+            return Err(unclear("data.text_columns", "the text"));
+        }
+        for column in texts.iter().chain([&label]) {
+            if let Column::Index(index) = column
+                && *index >= names.len()
+            {
+                let problem = format!("{} has {} columns, counted from 0", path.display(), names.len());
+                return Err(Error::setting(
+                    "data.text_columns, data.label_column",
+                    problem,
+                    format!("there is no {index}"),
+                ));
+            }
+            if let (Column::Name(name), false) = (column, header || format == Format::JsonLines) {
+                let problem = format!("{} has no header that would name {name:?}", path.display());
+                return Err(Error::setting(
+                    "data.header",
+                    problem,
+                    "give the column's number, or header = true",
+                ));
+            }
+        }
+        Ok(Layout { format, header, label, texts })
+    }
+}
+
+/// The columns whose names are among some.
+fn known(names: &[&str], among: &[&str]) -> impl Iterator<Item = Column> {
+    names
+        .iter()
+        .filter(|name| among.contains(&name.to_lowercase().as_str()))
+        .map(|name| Column::Name((*name).to_owned()))
+}
+
+fn format_of(path: &Path) -> Result<Format> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_lowercase();
+    match extension.as_str() {
+        "csv" => Ok(Format::Csv),
+        "tsv" | "txt" => Ok(Format::Tsv),
+        "jsonl" | "json" | "ndjson" => Ok(Format::JsonLines),
+        _ => Err(Error::file(
+            path,
+            "the name does not tell how the table is written",
+            "call it .csv, .tsv or .jsonl",
+        )),
+    }
+}
+
+/// The place of a column in a header.
+pub(super) fn place(path: &Path, key: &str, column: &Column, names: &[String]) -> Result<Column> {
+    let Column::Name(name) = column else { return Ok(column.clone()) };
+    let found = names.iter().position(|known| strip(known) == name);
+    found.map(Column::Index).ok_or_else(|| {
+        let problem = format!("{} has no column {name:?}", path.display());
+        Error::setting(key, problem, format!("its columns are {names:?}"))
+    })
+}
+
+/// A name without the byte-order mark that some files begin with.
+fn strip(name: &str) -> &str {
+    name.strip_prefix('\u{feff}').unwrap_or(name).trim()
+}

@@ -1,0 +1,85 @@
+//! From a table to its token cache.
+
+use super::cache::{Cache, CacheWriter, Key};
+use super::table::{Row, TableSource};
+use super::token_set::{Storage, TokenSet};
+use crate::files::hexadecimal;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Texts that are encoded together: enough for all threads, little enough to hold.
+const CHUNK_ROWS: usize = 4_096;
+const CHUNK_BYTES: usize = 8 << 20;
+
+impl TokenSet {
+    /// The token ids of a table, each text cut to `max_tokens`: from the cache in `cache_dir`, or encoded on
+    /// all threads and put there. The cache is found by what it was made of, so another tokenizer or an
+    /// edited table never meets an old cache; a damaged one is made again.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `max_tokens` is below 3, which leaves no room for text; [`Error::Io`]; what
+    /// reading the table returns.
+    pub fn prepare(
+        source: &TableSource,
+        tokenizer: &Tokenizer,
+        max_tokens: usize,
+        cache_dir: &Path,
+    ) -> Result<TokenSet> {
+        if max_tokens < 3 {
+            let problem = format!("{max_tokens} tokens have no room for [CLS], text and [SEP]");
+            return Err(Error::setting("data.max_tokens", problem, "128 is usual"));
+        }
+        let described =
+            format!("token cache 1\n{}\n{}\n{max_tokens}", source.description(), tokenizer.content_hash());
+        let key: Key = Sha256::digest(described.as_bytes()).into();
+        let content_hash = hexadecimal(&key);
+        let path = cache_dir.join(format!("{}.tokens", &content_hash[..32]));
+        let cache = match Cache::open(&path, &key, tokenizer.vocab()) {
+            Some(cache) => cache,
+            None => {
+                write(source, tokenizer, max_tokens, &path, &key)?;
+                let lost = || {
+                    Error::file(&path, "the cache could not be read back", "check the disk, and run again")
+                };
+                Cache::open(&path, &key, tokenizer.vocab()).ok_or_else(lost)?
+            }
+        };
+        let labels = source.labels().names().to_vec();
+        Ok(TokenSet { storage: Storage::Mapped(cache), labels, content_hash })
+    }
+}
+
+fn write(
+    source: &TableSource,
+    tokenizer: &Tokenizer,
+    max_tokens: usize,
+    path: &Path,
+    key: &Key,
+) -> Result<()> {
+    let mut writer = CacheWriter::create(path, source.rows().len(), source.labels().names().len())?;
+    let mut rows = source.read()?;
+    loop {
+        let chunk = chunk(&mut rows)?;
+        if chunk.is_empty() {
+            return writer.finish(key);
+        }
+        let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
+        for (row, ids) in chunk.iter().zip(tokenizer.encode_batch(&texts, max_tokens)) {
+            writer.push(row.label as u32, &ids)?;
+        }
+    }
+}
+
+/// The next rows, at least one unless there are no more.
+fn chunk(rows: &mut impl Iterator<Item = Result<Row>>) -> Result<Vec<Row>> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
+        let Some(row) = rows.next().transpose()? else { break };
+        bytes += row.text.len();
+        chunk.push(row);
+    }
+    Ok(chunk)
+}

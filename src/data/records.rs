@@ -1,0 +1,181 @@
+//! Rows of cells from csv and tsv files, objects from jsonl files, with the lines they began on.
+
+use super::Format;
+use crate::files::hexadecimal;
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// A longer line is taken for a file that has no lines.
+const MAX_LINE: u64 = 64 << 20;
+
+const TO_UTF8: &str = "convert the file to UTF-8";
+
+/// A file that is hashed while it is read.
+struct Hashing {
+    file: File,
+    hash: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+enum Source {
+    /// Quoted cells; records may span lines.
+    Csv {
+        reader: csv::Reader<Hashing>,
+        record: csv::ByteRecord,
+        last: (u64, usize),
+    },
+    Lines {
+        reader: BufReader<Hashing>,
+        buffer: Vec<u8>,
+        line: usize,
+    },
+}
+
+/// The records of a table, one after the other.
+pub(super) struct Records {
+    path: PathBuf,
+    format: Format,
+    source: Source,
+    /// Columns of the first row, which all rows must have.
+    columns: Option<usize>,
+}
+
+/// One record.
+pub(super) enum Record {
+    /// The cells of a csv or tsv row.
+    Cells(Vec<String>),
+    /// The members of a jsonl line.
+    Object(Map<String, Value>),
+}
+
+impl Records {
+    pub fn open(path: &Path, format: Format) -> Result<Records> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(Error::file(path, "this is a directory", "name the table in it"));
+        }
+        let file = Hashing { file, hash: Sha256::new() };
+        let source = match format {
+            Format::Csv => {
+                let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+                Source::Csv { reader, record: csv::ByteRecord::new(), last: (0, 1) }
+            }
+            Format::Tsv | Format::JsonLines => {
+                let reader = BufReader::with_capacity(1 << 17, file);
+                Source::Lines { reader, buffer: Vec::new(), line: 0 }
+            }
+        };
+        Ok(Records { path: path.to_owned(), format, source, columns: None })
+    }
+
+    pub fn error(&self, line: usize, problem: impl Into<String>, mend: impl Into<String>) -> Error {
+        Error::File { path: self.path.clone(), line: Some(line), problem: problem.into(), mend: mend.into() }
+    }
+
+    /// The next record and its line; `None` at the end. Blank lines are passed over.
+    pub fn next(&mut self) -> Result<Option<(usize, Record)>> {
+        if matches!(self.source, Source::Csv { .. }) { self.next_csv() } else { self.next_line() }
+    }
+
+    fn next_csv(&mut self) -> Result<Option<(usize, Record)>> {
+        let Source::Csv { reader, record, last } = &mut self.source else {
+            unreachable!("seen by the caller")
+        };
+        let more = reader.read_byte_record(record).map_err(|error| match error.into_kind() {
+            csv::ErrorKind::Io(source) => Error::io("read", &self.path)(source),
+            kind => Error::file(&self.path, format!("{kind:?}"), "check that this is a csv file"),
+        })?;
+        if !more {
+            return Ok(None);
+        }
+        let (byte, line) = record.position().map_or((0, 0), |place| (place.byte(), place.line() as usize));
+        *last = (byte, line);
+        let cells: std::result::Result<Vec<String>, _> =
+            record.iter().map(|cell| std::str::from_utf8(cell).map(str::to_owned)).collect();
+        match cells {
+            Ok(cells) => self.cells(line, cells).map(Some),
+            Err(_) => Err(self.error(line, "the row is not UTF-8", TO_UTF8)),
+        }
+    }
+
+    fn next_line(&mut self) -> Result<Option<(usize, Record)>> {
+        loop {
+            let Source::Lines { reader, buffer, line } = &mut self.source else {
+                unreachable!("seen by the caller")
+            };
+            buffer.clear();
+            let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', buffer);
+            if read.map_err(Error::io("read", &self.path))? == 0 {
+                return Ok(None);
+            }
+            *line += 1;
+            let line = *line;
+            if buffer.len() as u64 == MAX_LINE && !buffer.ends_with(b"\n") {
+                return Err(self.error(line, "the line has over 64 MiB", "check that this is a text table"));
+            }
+            let Ok(text) = std::str::from_utf8(buffer) else {
+                return Err(self.error(line, "the line is not UTF-8", TO_UTF8));
+            };
+            let text = text.strip_suffix('\n').unwrap_or(text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            let text = text.strip_prefix('\u{feff}').filter(|_| line == 1).unwrap_or(text);
+            if text.is_empty() {
+                continue;
+            }
+            if self.format == Format::Tsv {
+                let cells = text.split('\t').map(str::to_owned).collect();
+                return self.cells(line, cells).map(Some);
+            }
+            let object = serde_json::from_str(text).map_err(|error| {
+                self.error(line, format!("not a JSON object: {error}"), "write one JSON object on each line")
+            })?;
+            return Ok(Some((line, Record::Object(object))));
+        }
+    }
+
+    /// Checks the number of cells against the first row's.
+    fn cells(&mut self, line: usize, cells: Vec<String>) -> Result<(usize, Record)> {
+        let columns = *self.columns.get_or_insert(cells.len());
+        if cells.len() != columns {
+            let (found, separator) = (cells.len(), if self.format == Format::Csv { "comma" } else { "tab" });
+            let problem = format!("{found} columns, the first row has {columns}");
+            let mend = format!("look for a stray {separator} or quote on this line or before it");
+            return Err(self.error(line, problem, mend));
+        }
+        Ok((line, Record::Cells(cells)))
+    }
+
+    /// After the last record: SHA-256 of the file's content. A csv file that ends inside of quotes has lost
+    /// rows.
+    pub fn finish(self) -> Result<String> {
+        let hashing = match self.source {
+            Source::Lines { reader, .. } => reader.into_inner(),
+            Source::Csv { reader, last: (byte, line), .. } => {
+                let mut tail = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+                tail.seek(SeekFrom::Start(byte)).map_err(Error::io("read", &self.path))?;
+                let quotes = BufReader::new(tail).bytes().filter(|byte| matches!(byte, Ok(b'"'))).count();
+                if !quotes.is_multiple_of(2) {
+                    return Err(Error::File {
+                        path: self.path,
+                        line: Some(line),
+                        problem: "a quote that is opened here is not closed before the file ends".to_owned(),
+                        mend: "close it, or double it if it belongs to the text".to_owned(),
+                    });
+                }
+                reader.into_inner()
+            }
+        };
+        Ok(hexadecimal(&hashing.hash.finalize()))
+    }
+}

@@ -1,0 +1,277 @@
+//! Tables of labelled texts: which column is what, and reading them row by row.
+
+use super::labels::{Labels, MAX_CLASSES};
+use super::layout::{self, Layout};
+use super::records::{Record, Records};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated, cells may be quoted; backslashes mean nothing.
+    Csv,
+    /// Tab-separated, quotes mean nothing, as GLUE's files are.
+    Tsv,
+    /// One JSON object on each line.
+    JsonLines,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// By its place, from 0.
+    Index(usize),
+    /// By its name in the header, or the name of a JSON member.
+    Name(String),
+}
+
+/// Where class names come from.
+#[derive(Clone, Debug, Default)]
+pub enum Classes {
+    /// From the values in the label column.
+    #[default]
+    Found,
+    /// These names; the column has them, or numbers from 0 or 1.
+    Named(Vec<String>),
+    /// As in another table of the same task.
+    Known(Labels),
+}
+
+/// What is known of a table; everything left open is found out from its name and its first row.
+#[derive(Clone, Debug, Default)]
+pub struct TableOptions {
+    /// By default from the file's extension: `.csv`, `.tsv` and `.txt`, `.jsonl` and `.json`.
+    pub format: Option<Format>,
+    /// Whether the first row holds names. By default whether one of its cells is `label` or the like.
+    pub header: Option<bool>,
+    /// The column of the label. By default the one with such a name, or the first one.
+    pub label: Option<Column>,
+    /// The columns of the text, joined by spaces. By default those with such names; without a header all but
+    /// the label in a csv file, and the second of two in a tsv file.
+    pub texts: Option<Vec<Column>>,
+    /// The classes.
+    pub classes: Classes,
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index of its class.
+    pub label: usize,
+    /// Its text columns, joined by spaces.
+    pub text: String,
+    /// The line it begins on, from 1.
+    pub line: usize,
+}
+
+/// A table of which every row has been checked.
+#[derive(Clone, Debug)]
+pub struct TableSource {
+    path: PathBuf,
+    layout: Layout,
+    labels: Labels,
+    content_hash: String,
+    rows: Range<usize>,
+}
+
+impl TableSource {
+    /// Reads the whole table once: checks every row, counts them, hashes the file and finds the classes.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] with the line for a row that cannot be read (invalid UTF-8, another
+    /// number of columns, an unknown label), and for a table without rows; [`Error::Setting`] if columns
+    /// must be named.
+    pub fn open(path: &Path, options: &TableOptions) -> Result<TableSource> {
+        let layout = Layout::find(path, options)?;
+        let mut values = BTreeSet::new();
+        let mut count = 0;
+        let mut rows = Cells::open(path, &layout)?;
+        while let Some((line, label, _)) = rows.next()? {
+            count += 1;
+            if let Classes::Known(labels) = &options.classes {
+                index_of(labels, &label, &rows.records, line)?;
+            } else if !values.contains(&label) {
+                if values.len() == MAX_CLASSES {
+                    let problem = format!("there are over {MAX_CLASSES} different labels, as {label:?}");
+                    return Err(rows.records.error(line, problem, "check which column holds the label"));
+                }
+                values.insert(label);
+            }
+        }
+        let content_hash = rows.records.finish()?;
+        if count == 0 {
+            return Err(Error::file(path, "the table has no rows", "check that the file is complete"));
+        }
+        let names = match &options.classes {
+            Classes::Known(labels) => Ok(labels.clone()),
+            Classes::Named(names) => Labels::new(&values, Some(names)),
+            Classes::Found => Labels::new(&values, None),
+        };
+        let mend = "name the classes as the label column has them, in the order of their numbers";
+        let labels = names.map_err(|problem| Error::file(path, problem, mend))?;
+        Ok(TableSource { path: path.to_owned(), layout, labels, content_hash, rows: 0..count })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its classes.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The rows that are taken, of all that the file has.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// SHA-256 of the file's content, in hexadecimal.
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// The first `count` rows of those that are taken.
+    #[must_use]
+    pub fn first(&self, count: usize) -> TableSource {
+        let end = self.rows.start + count.min(self.rows.len());
+        TableSource { rows: self.rows.start..end, ..self.clone() }
+    }
+
+    /// The last `count` rows of those that are taken, and the rest before them. Held out so, the validation
+    /// rows are the same however many training rows are used.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if no training rows would be left.
+    pub fn hold_out(&self, count: usize) -> Result<(TableSource, TableSource)> {
+        if count >= self.rows.len() {
+            let problem = format!("{count} of {} rows leave none to train on", self.rows.len());
+            return Err(Error::setting("data.validation", problem, "hold out fewer"));
+        }
+        let place = self.rows.end - count;
+        let part = |rows| TableSource { rows, ..self.clone() };
+        Ok((part(self.rows.start..place), part(place..self.rows.end)))
+    }
+
+    /// Reads the rows that are taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`], here and from the iterator; [`Error::File`] if the file has changed since it was
+    /// checked.
+    pub fn read(&self) -> Result<RowReader<'_>> {
+        Ok(RowReader { source: self, cells: Cells::open(&self.path, &self.layout)?, next: 0 })
+    }
+
+    /// Everything about this table that decides which texts and labels come out.
+    pub(super) fn description(&self) -> String {
+        format!("{} {:?} {} {:?}", self.content_hash, self.layout, self.labels.description(), self.rows)
+    }
+}
+
+/// The rows of a table, as a stream.
+pub struct RowReader<'a> {
+    source: &'a TableSource,
+    cells: Cells,
+    next: usize,
+}
+
+impl Iterator for RowReader<'_> {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Result<Row>> {
+        while self.next < self.source.rows.end {
+            let taken = self.source.rows.contains(&self.next);
+            self.next += 1;
+            match self.cells.next() {
+                Ok(Some(_)) if !taken => {}
+                Ok(Some((line, label, text))) => {
+                    let label = index_of(&self.source.labels, &label, &self.cells.records, line);
+                    return Some(label.map(|label| Row { label, text, line }));
+                }
+                Ok(None) => {
+                    let problem = "the file has become shorter since it was checked";
+                    self.next = self.source.rows.end;
+                    return Some(Err(Error::file(
+                        &self.source.path,
+                        problem,
+                        "leave it alone while it is read",
+                    )));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+}
+
+fn index_of(labels: &Labels, value: &str, records: &Records, line: usize) -> Result<usize> {
+    labels.index_of(value).ok_or_else(|| {
+        let problem = format!("label {value:?} is none of {:?}", labels.values());
+        records.error(line, problem, "mend the row, or check which column holds the label")
+    })
+}
+
+/// Label and text of each record, by a layout.
+struct Cells {
+    records: Records,
+    label: Column,
+    texts: Vec<Column>,
+}
+
+impl Cells {
+    /// Opens the file, passes over a header and turns names into places.
+    fn open(path: &Path, layout: &Layout) -> Result<Cells> {
+        let mut records = Records::open(path, layout.format)?;
+        let (mut label, mut texts) = (layout.label.clone(), layout.texts.clone());
+        if layout.header
+            && let Some((_, Record::Cells(names))) = records.next()?
+        {
+            label = layout::place(path, "data.label_column", &label, &names)?;
+            texts = texts
+                .iter()
+                .map(|text| layout::place(path, "data.text_columns", text, &names))
+                .collect::<Result<_>>()?;
+        }
+        Ok(Cells { records, label, texts })
+    }
+
+    /// The next row: its line, its label's value, its text.
+    fn next(&mut self) -> Result<Option<(usize, String, String)>> {
+        let Some((line, record)) = self.records.next()? else { return Ok(None) };
+        let label = self.cell(line, &record, &self.label)?.trim().to_owned();
+        let mut text = String::new();
+        for (index, column) in self.texts.iter().enumerate() {
+            if index > 0 {
+                text.push(' ');
+            }
+            text.push_str(&self.cell(line, &record, column)?);
+        }
+        Ok(Some((line, label, text)))
+    }
+
+    fn cell(&self, line: usize, record: &Record, column: &Column) -> Result<String> {
+        let found = match (record, column) {
+            (Record::Cells(cells), Column::Index(index)) => cells.get(*index).cloned(),
+            (Record::Object(object), Column::Name(name)) => match object.get(name) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        found.ok_or_else(|| {
+            let (problem, mend) = match column {
+                Column::Index(index) => (format!("there is no column {index}"), "columns are counted from 0"),
+                Column::Name(name) => {
+                    (format!("there is no text or number {name:?}"), "check the column's name")
+                }
+            };
+            self.records.error(line, problem, mend)
+        })
+    }
+}

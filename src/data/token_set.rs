@@ -1,0 +1,116 @@
+//! The token ids of labelled texts, mapped from a cache or held in memory.
+
+use super::Example;
+use super::cache::Cache;
+use crate::files;
+use crate::tokenizer::Tokenizer;
+
+/// Texts as token ids, with their classes.
+pub struct TokenSet {
+    pub(super) storage: Storage,
+    pub(super) labels: Vec<String>,
+    pub(super) content_hash: String,
+}
+
+pub(super) enum Storage {
+    Mapped(Cache),
+    Owned { offsets: Vec<u64>, classes: Vec<u32>, ids: Vec<u32> },
+}
+
+impl TokenSet {
+    /// Encodes texts that are in memory.
+    ///
+    /// # Panics
+    /// If a label is not below `labels.len()`.
+    pub fn from_examples(
+        examples: &[Example],
+        labels: &[String],
+        tokenizer: &Tokenizer,
+        max_tokens: usize,
+    ) -> TokenSet {
+        let texts: Vec<&str> = examples.iter().map(|example| example.text.as_str()).collect();
+        let (mut offsets, mut ids) = (vec![0], Vec::new());
+        for text in tokenizer.encode_batch(&texts, max_tokens) {
+            ids.extend(text);
+            offsets.push(ids.len() as u64);
+        }
+        assert!(examples.iter().all(|example| example.label < labels.len()), "a label has no name");
+        let classes: Vec<u32> = examples.iter().map(|example| example.label as u32).collect();
+        let described = format!("{} {max_tokens} {labels:?} {examples:?}", tokenizer.content_hash());
+        TokenSet {
+            storage: Storage::Owned { offsets, classes, ids },
+            labels: labels.to_vec(),
+            content_hash: files::sha256(described.as_bytes()),
+        }
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.classes().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ids of a text, `[CLS]` and `[SEP]` included.
+    ///
+    /// # Panics
+    /// If `index` is not below [`TokenSet::len`].
+    pub fn tokens(&self, index: usize) -> &[u32] {
+        let offsets = self.offsets();
+        &self.ids()[offsets[index] as usize..offsets[index + 1] as usize]
+    }
+
+    /// The class of a text.
+    ///
+    /// # Panics
+    /// If `index` is not below [`TokenSet::len`].
+    pub fn label(&self, index: usize) -> usize {
+        self.classes()[index] as usize
+    }
+
+    /// Names of the classes, in the order of the logits.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// SHA-256, in hexadecimal, of everything the ids and labels were made from: texts, tokenizer, settings.
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// Texts of each class.
+    pub fn histogram(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.labels.len()];
+        self.classes().iter().for_each(|&class| counts[class as usize] += 1);
+        counts
+    }
+
+    /// Ids of all texts together.
+    pub fn total_tokens(&self) -> usize {
+        self.ids().len()
+    }
+
+    fn offsets(&self) -> &[u64] {
+        match &self.storage {
+            Storage::Mapped(cache) => cache.offsets(),
+            Storage::Owned { offsets, .. } => offsets,
+        }
+    }
+
+    fn classes(&self) -> &[u32] {
+        match &self.storage {
+            Storage::Mapped(cache) => cache.classes(),
+            Storage::Owned { classes, .. } => classes,
+        }
+    }
+
+    fn ids(&self) -> &[u32] {
+        match &self.storage {
+            Storage::Mapped(cache) => cache.ids(),
+            Storage::Owned { ids, .. } => ids,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a model is made of, part by part: what `limbeck inspect` prints.
+
+use super::table::{aligned, grouped};
+use serde::Serialize;
+use std::fmt;
+
+/// One part of a model: the embeddings, one layer's attention, one layer's feed-forward, the head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// As `embeddings`, `layer 0 attention`, `layer 0 feed-forward`, `head`.
+    pub name: String,
+    /// Parameters that it holds.
+    pub parameters: u64,
+    /// Bytes that they take in the file.
+    pub bytes: u64,
+    /// Fraction of the parameters that are zero.
+    pub sparsity: f64,
+    /// Heads, or feed-forward units, that remain, and how many there were.
+    pub remaining: Option<(usize, usize)>,
+    /// Multiply-adds for one text of [`Inspection::tokens`] tokens.
+    pub multiply_adds: u64,
+    /// Median milliseconds for one such text, if it was timed.
+    pub ms_p50: Option<f64>,
+}
+
+/// A model, part by part.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The model's file or directory.
+    pub model: String,
+    /// Tokens of the text that multiply-adds and times are for.
+    pub tokens: usize,
+    /// In the order in which text flows through them.
+    pub parts: Vec<Part>,
+}
+
+impl Inspection {
+    /// The sum of all parts, its sparsity weighted by parameters.
+    pub fn total(&self) -> Part {
+        let sum = |of: fn(&Part) -> u64| self.parts.iter().map(of).sum::<u64>();
+        let parameters = sum(|part| part.parameters);
+        let zeros: f64 = self.parts.iter().map(|part| part.sparsity * part.parameters as f64).sum();
+        Part {
+            name: "total".into(),
+            parameters,
+            bytes: sum(|part| part.bytes),
+            sparsity: zeros / parameters.max(1) as f64,
+            remaining: None,
+            multiply_adds: sum(|part| part.multiply_adds),
+            ms_p50: self.parts.iter().map(|part| part.ms_p50).sum(),
+        }
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, for a text of {} tokens", self.model, self.tokens)?;
+        let mut lines = vec![
+            ["part", "parameters", "bytes", "sparsity", "remain", "multiply-adds", "p50 ms"]
+                .map(str::to_owned),
+        ];
+        for part in self.parts.iter().chain([&self.total()]) {
+            lines.push([
+                part.name.clone(),
+                grouped(part.parameters),
+                grouped(part.bytes),
+                format!("{:.1} %", 100.0 * part.sparsity),
+                part.remaining.map_or_else(|| "–".into(), |(now, once)| format!("{now} of {once}")),
+                grouped(part.multiply_adds),
+                part.ms_p50.map_or_else(|| "–".into(), |ms| format!("{ms:.3}")),
+            ]);
+        }
+        f.write_str(&aligned(&lines))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_sums_parts() {
+        let part = |parameters, sparsity, ms_p50| Part {
+            name: "x".into(),
+            parameters,
+            bytes: 4 * parameters,
+            sparsity,
+            remaining: Some((7, 12)),
+            multiply_adds: 10,
+            ms_p50,
+        };
+        let mut inspection = Inspection {
+            model: "m".into(),
+            tokens: 64,
+            parts: vec![part(300, 0.5, Some(1.5)), part(100, 0.1, Some(0.5))],
+        };
+        let total = inspection.total();
+        assert_eq!(
+            (total.parameters, total.bytes, total.multiply_adds, total.ms_p50),
+            (400, 1600, 20, Some(2.0))
+        );
+        assert!((total.sparsity - 0.4).abs() <= 1e-12);
+        assert!(inspection.to_string().contains("7 of 12"));
+        inspection.parts[1].ms_p50 = None;
+        assert_eq!(inspection.total().ms_p50, None, "a sum that lacks a part is no sum");
+    }
+}

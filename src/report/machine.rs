@@ -1,0 +1,91 @@
+//! Where figures were measured. No figure is printed without it.
+
+use limbeck_kernels::Kernels;
+use serde::Serialize;
+use std::fmt;
+
+/// What was built, from which source, by which compiler: the binary's to know, not the library's, so that
+/// a commit rebuilds the binary alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Build {
+    /// Version of the package.
+    pub version: &'static str,
+    /// Git commit, with `-dirty` if the tree had changes; `unknown` outside a repository.
+    pub commit: &'static str,
+    /// What `rustc --version` says.
+    pub rustc: &'static str,
+}
+
+/// A machine, as far as it decides speed, and the build that ran on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// The CPU's name for itself.
+    pub cpu: String,
+    /// Logical CPUs that this process may use.
+    pub cpus: usize,
+    /// Operating system and architecture, as `linux x86_64`.
+    pub system: String,
+    /// The kernel row in use, as `avx512`.
+    pub kernels: &'static str,
+    /// Threads in use.
+    pub threads: usize,
+    /// The program.
+    #[serde(flatten)]
+    pub build: Build,
+}
+
+impl Machine {
+    /// This machine, running `kernels` on `threads` threads.
+    pub fn here(kernels: Kernels, threads: usize, build: Build) -> Machine {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Machine {
+            cpu: cpu_name(&info).unwrap_or("an unknown CPU").to_owned(),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            kernels: kernels.isa().name(),
+            threads,
+            build,
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cpus, system, kernels, threads, build } = self;
+        writeln!(f, "{cpu}, {cpus} logical CPUs, {system}; kernels {kernels}, threads {threads}")?;
+        write!(f, "limbeck {}, commit {}, {}", build.version, build.commit, build.rustc)
+    }
+}
+
+/// The CPU's name in the text of `/proc/cpuinfo`: x86 says `model name`, some Arm systems `Model`.
+fn cpu_name(info: &str) -> Option<&str> {
+    let field = |wanted: &str| {
+        let fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name.trim(), value.trim())).find(|(name, _)| *name == wanted)
+    };
+    let (_, name) = field("model name").or_else(|| field("Model"))?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_named() {
+        let x86 = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Some CPU 9000\n\nmodel name\t: another\n";
+        assert_eq!(cpu_name(x86), Some("Some CPU 9000"));
+        assert_eq!(cpu_name("processor : 0\nModel : Some Board 5\n"), Some("Some Board 5"));
+        assert_eq!(cpu_name(""), None);
+    }
+
+    #[test]
+    fn json_names_everything() {
+        let build = Build { version: "1.2.3", commit: "abc", rustc: "rustc 1.95" };
+        let machine = Machine::here(Kernels::select().unwrap(), 2, build);
+        let json = serde_json::to_value(&machine).unwrap();
+        for key in ["cpu", "cpus", "system", "kernels", "threads", "version", "commit", "rustc"] {
+            assert!(!json[key].is_null(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Measures variants of a model on the same texts, and makes the rows of the table.
+//!
+//! Accuracy first, over all texts and in blocks, so that a variant may use all threads and memory stays
+//! bounded: beyond one byte a text, which remembers where the baseline was right, nothing grows with the
+//! data. Then latency, interleaved over all variants, one text at a time.
+
+use super::latency::{Call, Clock, Plan, interleaved};
+use super::{Confusion, Paired, Row};
+use crate::stages::Progress;
+use crate::{Error, Result};
+
+/// Texts of a block of evaluation.
+const BLOCK: usize = 256;
+
+/// A model as it is deployed: opened from the file whose bytes are counted.
+pub trait Subject {
+    /// Number of classes.
+    fn classes(&self) -> usize;
+    /// The class of each text, appended to `classes`; may use several threads.
+    ///
+    /// # Errors
+    /// Whatever the model cannot compute.
+    fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()>;
+    /// The logits of a batch, `[texts, classes]`, with the threads that latency is measured with.
+    ///
+    /// # Errors
+    /// Whatever the model cannot compute.
+    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]>;
+    /// Bytes of its files.
+    fn file_bytes(&self) -> u64;
+    /// Parameters that its files hold.
+    fn parameters(&self) -> u64;
+    /// Fraction of the parameters that are zero.
+    fn sparsity(&self) -> f64;
+}
+
+/// Tokenized texts with their labels.
+pub trait Texts {
+    /// Number of texts.
+    fn len(&self) -> usize;
+    /// Token ids of text `i`.
+    fn tokens(&self, i: usize) -> &[u32];
+    /// Its class.
+    fn label(&self, i: usize) -> usize;
+    /// Whether there is no text.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Measures `variants`, each with its name, on `texts`; the first is the baseline. `timing` None: no latency.
+///
+/// # Errors
+/// No text; a label that a variant has no class for; what a variant cannot compute.
+pub fn measure(
+    variants: &mut [(String, &mut dyn Subject)],
+    texts: &dyn Texts,
+    timing: Option<(Plan, &mut dyn Clock)>,
+    progress: &dyn Progress,
+) -> Result<Vec<Row>> {
+    if texts.is_empty() {
+        return Err(Error::setting("data.test", "holds no text", "name a file with at least one row"));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    let mut baseline_right: Vec<bool> = Vec::with_capacity(texts.len());
+    for (number, (name, subject)) in variants.iter_mut().enumerate() {
+        progress.begin(&format!("evaluate {name}"), texts.len() as u64);
+        let mut confusion = Confusion::new(subject.classes());
+        let mut pair = Paired::default();
+        answers(*subject, texts, progress, |i, label, predicted| {
+            confusion.record(label, predicted);
+            match number {
+                0 => baseline_right.push(label == predicted),
+                _ => pair.record(baseline_right[i], label == predicted),
+            }
+        })?;
+        progress.end();
+        rows.push(Row {
+            variant: name.clone(),
+            confusion,
+            against_baseline: (number > 0).then_some(pair),
+            file_bytes: subject.file_bytes(),
+            parameters: subject.parameters(),
+            sparsity: subject.sparsity(),
+            latency: None,
+        });
+    }
+    if let Some((plan, clock)) = timing {
+        let plan = Plan { inputs: plan.inputs.min(texts.len()), ..plan };
+        progress.begin("latency", 0);
+        let call = |(_, subject): &'_ mut (String, &mut dyn Subject), i| {
+            subject.logits(&[texts.tokens(i)]).map(drop)
+        };
+        let mut calls: Vec<Call<'_, Error>> = variants
+            .iter_mut()
+            .map(|variant| Box::new(move |i| call(variant, i)) as Call<'_, Error>)
+            .collect();
+        let latencies = interleaved(plan, clock, &mut calls)?;
+        for (row, latency) in rows.iter_mut().zip(latencies) {
+            row.latency = Some(latency);
+        }
+        progress.end();
+    }
+    Ok(rows)
+}
+
+/// Calls `each` with the index, the label and the predicted class of every text, in order.
+pub fn answers(
+    subject: &mut dyn Subject,
+    texts: &dyn Texts,
+    progress: &dyn Progress,
+    mut each: impl FnMut(usize, usize, usize),
+) -> Result<()> {
+    let mut predicted = Vec::with_capacity(BLOCK);
+    let mut block: Vec<&[u32]> = Vec::with_capacity(BLOCK);
+    for start in (0..texts.len()).step_by(BLOCK) {
+        let range = start..(start + BLOCK).min(texts.len());
+        block.clear();
+        block.extend(range.clone().map(|i| texts.tokens(i)));
+        predicted.clear();
+        subject.predict(&block, &mut predicted)?;
+        assert_eq!(predicted.len(), block.len(), "one class a text");
+        for (i, class) in range.clone().zip(&predicted) {
+            let label = texts.label(i);
+            if label >= subject.classes() {
+                let problem =
+                    format!("text {} is of class {label}, the model has {}", i + 1, subject.classes());
+                return Err(Error::setting("data", problem, "check data.labels and data.label_column"));
+            }
+            each(i, label, *class);
+        }
+        progress.advance(range.len() as u64);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::latency::WallClock;
+    use crate::stages::Silent;
+
+    /// Texts of one token each; text i is of class i mod 3, which its token says.
+    struct Numbers(Vec<u32>);
+
+    impl Texts for Numbers {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn tokens(&self, i: usize) -> &[u32] {
+            &self.0[i..=i]
+        }
+        fn label(&self, i: usize) -> usize {
+            i % 3
+        }
+    }
+
+    /// Right unless the token is a multiple of `wrong`.
+    struct Fake {
+        wrong: u32,
+        logits: [f32; 3],
+    }
+
+    impl Subject for Fake {
+        fn classes(&self) -> usize {
+            3
+        }
+        fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
+            let class = |token: u32| (token + u32::from(token.is_multiple_of(self.wrong))) as usize % 3;
+            classes.extend(texts.iter().map(|text| class(text[0])));
+            Ok(())
+        }
+        fn logits(&mut self, _: &[&[u32]]) -> Result<&[f32]> {
+            Ok(&self.logits)
+        }
+        fn file_bytes(&self) -> u64 {
+            u64::from(self.wrong)
+        }
+        fn parameters(&self) -> u64 {
+            1
+        }
+        fn sparsity(&self) -> f64 {
+            0.0
+        }
+    }
+
+    #[test]
+    fn rows_hold_counts_pairs_and_latencies() {
+        let texts = Numbers((0..1000).collect());
+        let [mut first, mut second] = [10, 4].map(|wrong| Fake { wrong, logits: [0.0; 3] });
+        let mut variants: [(String, &mut dyn Subject); 2] =
+            [("baseline".into(), &mut first), ("worse".into(), &mut second)];
+        let plan = Plan { inputs: 5000, repeat: 1, warmup: 1 };
+        let rows = measure(&mut variants, &texts, Some((plan, &mut WallClock::default())), &Silent).unwrap();
+        assert_eq!((rows[0].confusion.correct(), rows[1].confusion.correct()), (900, 750));
+        assert_eq!((rows[0].confusion.total(), rows[0].file_bytes, rows[1].file_bytes), (1000, 10, 4));
+        // Multiples of 4 but not of 20 are wrong only in the second, of 10 but not of 20 only in the first.
+        assert_eq!(rows[1].against_baseline, Some(Paired { only_first: 200, only_second: 50 }));
+        assert_eq!(rows[0].against_baseline, None);
+        assert_eq!(rows[1].latency.unwrap().calls, 1000, "no more inputs than texts");
+    }
+
+    #[test]
+    fn no_text_and_unknown_classes_are_errors() {
+        struct Odd;
+        impl Texts for Odd {
+            fn len(&self) -> usize {
+                1
+            }
+            fn tokens(&self, _: usize) -> &[u32] {
+                &[1]
+            }
+            fn label(&self, _: usize) -> usize {
+                3
+            }
+        }
+        let mut fake = Fake { wrong: 2, logits: [0.0; 3] };
+        for (texts, expected) in
+            [(&Odd as &dyn Texts, "data: text 1 is of class 3"), (&Numbers(vec![]), "data.test: ")]
+        {
+            let mut variants: [(String, &mut dyn Subject); 1] = [("baseline".into(), &mut fake)];
+            let error = measure(&mut variants, texts, None, &Silent).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

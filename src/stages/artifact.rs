@@ -1,0 +1,206 @@
+//! Networks between stages: Hugging Face directories, read into a learner and written from one.
+
+use super::StageContext;
+use super::recipe::tables::{PoolingChoice, Train, TrainPrecision};
+use crate::backend::Cpu;
+use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
+use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use crate::models::{Classifier, ModelConfig};
+use crate::ops::Backend;
+use crate::params::{Mask, ParamStore};
+use crate::tokenizer::Tokenizer;
+use crate::train::{AdamW, AdamWSettings, Learner};
+use crate::{Error, Result, files};
+use limbeck_kernels::gemm::Precision;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The CPU with the precision that a training asks for.
+pub fn device(context: &StageContext<'_>, train: &Train) -> Cpu {
+    Cpu::new(context.kernels).with_precision(match train.precision {
+        TrainPrecision::F32 => Precision::F32,
+        TrainPrecision::Bf16 => Precision::Bf16,
+    })
+}
+
+/// A learner with the network at `path`, and its optimizer before the first step. Zeros of masked parameters
+/// are masked again.
+///
+/// # Errors
+/// Whatever is wrong with the directory.
+pub fn load(device: &Cpu, path: &Path, train: &Train) -> Result<Learner<Cpu>> {
+    let directory = HfDirectory::open(path)?;
+    let config = directory.config.clone();
+    learner(device, &config, Some((&directory, false)), 0, train)
+}
+
+/// A learner with the network that a recipe starts from, for these classes.
+///
+/// # Errors
+/// Whatever is wrong with the model's directory, or with the sizes of a new encoder.
+pub fn start(
+    context: &StageContext<'_>,
+    device: &Cpu,
+    tokenizer: &Tokenizer,
+    labels: &[String],
+) -> Result<Learner<Cpu>> {
+    let recipe = context.recipe;
+    let directory = match recipe.model.path.as_str() {
+        "" => None,
+        path => Some(HfDirectory::open(Path::new(path))?),
+    };
+    let mut config = match &directory {
+        Some(directory) => directory.config.clone(),
+        None => new_encoder(context, tokenizer),
+    };
+    // A head for other classes is another head.
+    let fresh_head = config.labels != labels;
+    config.labels = labels.to_vec();
+    adapt(&mut config, context)?;
+    let source = directory.as_ref().map(|directory| (directory, fresh_head));
+    learner(device, &config, source, recipe.seed, &recipe.train)
+}
+
+/// Applies what the recipe says of the model, and checks that it can read the texts.
+fn adapt(config: &mut ModelConfig, context: &StageContext<'_>) -> Result<()> {
+    let model = &context.recipe.model;
+    config.pooling = match (model.pooling, config.architecture) {
+        (PoolingChoice::Auto, _) => config.pooling,
+        (PoolingChoice::First, _) => Pooling::FirstToken,
+        (PoolingChoice::Mean, _) => Pooling::Mean,
+        (PoolingChoice::Pooler, Architecture::Bert) => Pooling::Pooler,
+        (PoolingChoice::Pooler, Architecture::DistilBert) => {
+            let mend = "use \"first\": DistilBERT's own head has a dense layer already";
+            return Err(Error::setting("model.pooling", "DistilBERT has no pooler", mend));
+        }
+    };
+    let rates = &mut config.dropout;
+    let overrides = [
+        (model.dropout, &mut rates.hidden),
+        (model.attention_dropout, &mut rates.attention),
+        (model.classifier_dropout, &mut rates.classifier),
+    ];
+    for (chosen, rate) in overrides {
+        *rate = chosen.map_or(*rate, |chosen| chosen as f32);
+    }
+    let longest = context.recipe.data.max_tokens;
+    if longest > config.positions {
+        let problem = format!("{longest} tokens, and the model has {} positions", config.positions);
+        return Err(Error::setting("data.max_tokens", problem, "lower it"));
+    }
+    Ok(())
+}
+
+fn new_encoder(context: &StageContext<'_>, tokenizer: &Tokenizer) -> ModelConfig {
+    let model = &context.recipe.model;
+    let layer = LayerConfig { heads: (0..model.heads).collect(), intermediate: model.intermediate };
+    ModelConfig {
+        architecture: Architecture::DistilBert,
+        vocab: tokenizer.vocab(),
+        positions: model.positions,
+        token_types: 0,
+        hidden: model.hidden,
+        head_size: model.hidden / model.heads,
+        original_heads: model.heads,
+        original_intermediate: model.intermediate,
+        layers: vec![layer; model.layers],
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+        pooling: Pooling::FirstToken,
+        labels: Vec::new(),
+        masked: Vec::new(),
+    }
+}
+
+fn learner(
+    device: &Cpu,
+    config: &ModelConfig,
+    source: Option<(&HfDirectory, bool)>,
+    seed: u64,
+    train: &Train,
+) -> Result<Learner<Cpu>> {
+    let (model, specs) = Classifier::new(config);
+    let values = match source {
+        Some((directory, fresh_head)) => read_values(directory, &specs, fresh_head, seed)?,
+        None => specs.iter().map(|spec| checkpoint::fresh(spec, seed)).collect(),
+    };
+    let mut values = values.into_iter();
+    let mut params = ParamStore::new(device, &specs, |_| Ok(values.next().expect("a vector for each spec")))?;
+    let masked: Vec<_> = params
+        .iter()
+        .filter(|(_, param)| config.masked.contains(&param.spec.name))
+        .map(|(id, param)| (id, Mask::of_nonzero(param.value().buffer())))
+        .collect();
+    for (id, mask) in masked {
+        params.set_mask(device, id, mask)?;
+    }
+    let optimizer = AdamW::new(device, &params, settings(train))?;
+    Ok(Learner { backend: device.clone(), model, params, optimizer })
+}
+
+/// The optimizer's part of a recipe's training table.
+pub fn settings(train: &Train) -> AdamWSettings {
+    AdamWSettings {
+        beta1: train.beta1,
+        beta2: train.beta2,
+        eps: train.eps,
+        weight_decay: train.weight_decay,
+        decay_all: false,
+        clip: train.clip,
+    }
+}
+
+/// Writes a learner's network as a directory that appears whole or not at all. `origin` says what it was made
+/// from.
+///
+/// # Errors
+/// A full disk; a value that is no number.
+pub fn save<B: Backend>(
+    path: &Path,
+    learner: &Learner<B>,
+    tokenizer: &Tokenizer,
+    origin: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut config = learner.model.config.clone();
+    let masked = learner.params.iter().filter(|(_, param)| param.mask.is_some());
+    config.masked = masked.map(|(_, param)| param.spec.name.clone()).collect();
+    let values = learner.params.iter().map(|(_, param)| param.value().download(&learner.backend));
+    let values = values.collect::<Result<Vec<_>>>()?;
+    let dims: Vec<Vec<usize>> = learner.params.iter().map(|(_, param)| param.spec.dims()).collect();
+    let tensors: Vec<TensorToWrite<'_>> = learner
+        .params
+        .iter()
+        .zip(values.iter().zip(&dims))
+        .map(|((_, param), (values, shape))| TensorToWrite {
+            name: &param.spec.name,
+            shape,
+            values: Values::F32(values),
+        })
+        .collect();
+    HfDirectory::save(path, &config, &tensors, Dtype::F32, origin, tokenizer, false)
+}
+
+/// The content hash of the weights in a model directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn weights_hash(path: &Path) -> Result<String> {
+    Ok(files::sha256(&files::map(&path.join("model.safetensors"))?))
+}
+
+/// What every artifact records: program, recipe, seed, kernels and parents, so that a number can be traced to
+/// what it was measured on.
+pub fn origin(context: &StageContext<'_>, parents: &[(&str, String)]) -> BTreeMap<String, String> {
+    let mut origin = BTreeMap::from([
+        ("limbeck.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("limbeck.recipe".to_owned(), context.recipe.name.clone()),
+        ("limbeck.recipe_sha256".to_owned(), context.recipe_hash()),
+        ("limbeck.seed".to_owned(), context.recipe.seed.to_string()),
+        ("limbeck.kernels".to_owned(), context.kernels.isa().name().to_owned()),
+    ]);
+    for (parent, hash) in parents {
+        origin.insert(format!("limbeck.parent.{parent}"), hash.clone());
+    }
+    origin
+}

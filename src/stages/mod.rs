@@ -1,0 +1,84 @@
+//! The four stages: train, prune, distil, quantize. Each takes an artifact from disk and gives an artifact
+//! to disk; they share nothing in memory, so each can be run, stopped and resumed alone.
+//!
+//! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
+//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls after each optimizer
+//! step and which a signal sets. When the flag is set the stage saves its state and returns
+//! [`Error::Interrupted`](crate::Error::Interrupted).
+
+pub mod artifact;
+mod corpus;
+mod distill;
+mod prune;
+pub mod recipe;
+mod run_directory;
+mod train;
+mod training;
+
+pub use crate::train::Progress;
+pub use crate::train::progress::{Silent, StepReport};
+pub use corpus::Corpus;
+pub use distill::distill;
+use limbeck_kernels::Kernels;
+pub use prune::prune;
+pub use recipe::Recipe;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+pub use train::train;
+
+/// The stages, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A pretrained encoder, or a new one, learns the classes: the baseline.
+    Train,
+    /// Parts of the baseline are deleted or set to zero.
+    Prune,
+    /// What is left learns from the baseline.
+    Distill,
+    /// The result becomes an int8 `.limbeck` file.
+    Quantize,
+}
+
+impl Stage {
+    /// In the order in which they run.
+    pub const ALL: [Stage; 4] = [Stage::Train, Stage::Prune, Stage::Distill, Stage::Quantize];
+
+    /// The command that runs it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Train => "train",
+            Stage::Prune => "prune",
+            Stage::Distill => "distill",
+            Stage::Quantize => "quantize",
+        }
+    }
+
+    /// What its artifact is called in the table.
+    pub const fn variant(self) -> &'static str {
+        match self {
+            Stage::Train => "baseline",
+            Stage::Prune => "pruned",
+            Stage::Distill => "distilled",
+            Stage::Quantize => "int8",
+        }
+    }
+}
+
+/// All that a stage is told.
+#[derive(Clone, Copy)]
+pub struct StageContext<'a> {
+    /// What to do.
+    pub recipe: &'a Recipe,
+    /// The run's directory: artifacts, logs, report.
+    pub out: &'a Path,
+    /// Go on from the state saved in `out`, rather than refuse a directory that holds a run.
+    pub resume: bool,
+    /// The kernel row to compute with.
+    pub kernels: Kernels,
+    /// Threads to compute with, 1 or more.
+    pub threads: usize,
+    /// Told how far the stage is.
+    pub progress: &'a dyn Progress,
+    /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
+    pub stop: &'a AtomicBool,
+}

@@ -1,0 +1,141 @@
+//! The second stage: heads and feed-forward units are deleted, weights masked.
+//!
+//! At once, by scores measured on training texts; or in several events while the network learns from the
+//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
+
+use super::recipe::tables::{HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
+use super::{Corpus, Stage, StageContext, artifact, training};
+use crate::backend::Cpu;
+use crate::compress::gradual::prune as apply;
+use crate::compress::{Budget, Gradual, Importance, Scope, Scores, attention_scores};
+use crate::train::learner::gradients;
+use crate::train::{Learner, Lesson, forget_state};
+use crate::{Batch, Error, Result};
+use std::sync::atomic::Ordering;
+
+/// Texts of a batch that importance is measured on.
+const TEXTS: usize = 32;
+
+/// Prunes the baseline.
+///
+/// # Errors
+/// The baseline is missing, divergence, a signal, a full disk.
+pub fn prune(context: &StageContext<'_>) -> Result<()> {
+    if !context.enter(Stage::Prune)? {
+        return Ok(());
+    }
+    let baseline = context.need(Stage::Train)?;
+    let (settings, corpus) = (&context.recipe.prune, Corpus::open(context)?);
+    let mut learner =
+        artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
+    let budget = budget(settings);
+    match settings.schedule {
+        Schedule::Once => {
+            let scores = measure(context, &learner, &corpus, &budget)?;
+            apply(&mut learner, &budget, &scores, context.recipe.seed)?;
+        }
+        Schedule::Cubic => {
+            let steps = training::steps(&settings.train, corpus.lessons().len());
+            let (logits, how) = training::teach(context, &corpus)?;
+            let config = &learner.model.config;
+            let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
+            let teacher = Some((&logits[..], how));
+            training::run(
+                context,
+                Stage::Prune,
+                &settings.train,
+                &corpus,
+                &mut learner,
+                teacher,
+                Some(&mut gradual),
+            )?;
+        }
+    }
+    learner.params.assert_masks(&learner.backend)?;
+    let layers = &learner.model.config.layers;
+    let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
+    let units: Vec<usize> = layers.iter().map(|layer| layer.intermediate).collect();
+    context.progress.message(&format!("prune: heads left by layer {heads:?}, units {units:?}"));
+    let parents =
+        [("texts", corpus.train.content_hash().to_owned()), ("baseline", artifact::weights_hash(&baseline)?)];
+    let origin = artifact::origin(context, &parents);
+    artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
+    forget_state(&context.state(Stage::Prune))
+}
+
+fn budget(prune: &Prune) -> Budget {
+    let layer_scope = |scope: LayerScope| match scope {
+        LayerScope::Global => Scope::Global,
+        LayerScope::Layer => Scope::Each,
+    };
+    Budget {
+        heads: prune.heads,
+        head_importance: match prune.head_importance {
+            HeadImportance::Gradient => Importance::Gradient,
+            HeadImportance::Attention => Importance::Attention,
+            HeadImportance::Norm => Importance::Norm,
+            HeadImportance::Random => Importance::Random,
+        },
+        head_scope: layer_scope(prune.head_scope),
+        units: prune.units,
+        unit_importance: match prune.unit_importance {
+            UnitImportance::Gradient => Importance::Gradient,
+            UnitImportance::Norm => Importance::Norm,
+            UnitImportance::Random => Importance::Random,
+        },
+        unit_scope: layer_scope(prune.unit_scope),
+        weights: prune.weights,
+        classifier: prune.classifier,
+        weight_scope: match prune.weight_scope {
+            WeightScope::Global => Scope::Global,
+            WeightScope::Matrix => Scope::Each,
+        },
+    }
+}
+
+/// Measures what the budget's importances need on the first `prune.samples` training texts, a batch at a time.
+fn measure(
+    context: &StageContext<'_>,
+    learner: &Learner<Cpu>,
+    corpus: &Corpus,
+    budget: &Budget,
+) -> Result<Scores> {
+    let mut scores = Scores::zeros(&learner.model.config);
+    let attention = budget.head_importance == Importance::Attention && budget.heads > 0.0;
+    if !attention && !budget.needs_gradients() {
+        return Ok(scores);
+    }
+    let texts = context.recipe.prune.samples.min(corpus.lessons().len());
+    context.progress.begin("importance", texts as u64);
+    for first in (0..texts).step_by(TEXTS) {
+        let mut batch = Batch::new();
+        let rows = first..(first + TEXTS).min(texts);
+        rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
+        let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
+        let Learner { backend, model, params, .. } = learner;
+        if attention {
+            attention_scores(learner, &batch, &mut scores)?;
+        }
+        if budget.needs_gradients() {
+            let lesson = Lesson { batch, labels, teacher: None };
+            let mut gradient_scores = Scores::zeros(&model.config);
+            gradients(
+                backend,
+                model,
+                params,
+                &lesson,
+                None,
+                Some(&mut |batch, taps, grads| {
+                    gradient_scores.add_gradients(backend, model, batch, taps, grads)
+                }),
+            )?;
+            scores.add(&gradient_scores, !attention);
+        }
+        context.progress.advance(rows.len() as u64);
+        if context.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { checkpoint: None });
+        }
+    }
+    context.progress.end();
+    Ok(scores)
+}

@@ -1,0 +1,137 @@
+//! From text to a TOML tree to a [`Recipe`], with errors that name the key.
+
+use super::{Recipe, tables::PRUNE_EPOCHS};
+use crate::{Error, Result};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Parses `text`.
+pub(super) fn tree(text: &str, origin: &Path) -> Result<Table> {
+    text.parse::<Table>().map_err(|error| Error::File {
+        path: origin.to_owned(),
+        line: error.span().map(|span| 1 + text[..span.start].matches('\n').count()),
+        problem: one_line(error.message()),
+        mend: "a recipe is TOML: [table] headers and key = value lines, texts in quotes".into(),
+    })
+}
+
+/// Applies one `a.b.c=value`. The value is read as TOML where it is TOML and as a string where it is not,
+/// so that paths and names need no quotes.
+pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<()> {
+    let Some((key, text)) = assignment.split_once('=') else {
+        return Err(Error::setting(
+            assignment,
+            "has no value",
+            "write --set key=value, as --set data.limit=8000",
+        ));
+    };
+    let (key, text) = (key.trim(), text.trim());
+    let (parents, name) = key.rsplit_once('.').map_or((None, key), |(parents, name)| (Some(parents), name));
+    let mut table = tree;
+    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+        let entry = table.entry(parent).or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(next) = entry else {
+            return Err(Error::setting(key, format!("{parent} is a value, not a table"), "shorten the key"));
+        };
+        table = next;
+    }
+    table.insert(name.to_owned(), value(text));
+    Ok(())
+}
+
+/// `text` as a TOML value, or else as a string.
+fn value(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok();
+    let only = parsed.filter(|table| table.len() == 1);
+    only.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// Fills `[prune.train]` and `[distill.train]` from `[train]`, save for how long they last.
+pub(super) fn inherit(tree: &mut Table) {
+    let Some(Value::Table(mut base)) = tree.get("train").cloned() else { return };
+    base.remove("epochs");
+    base.remove("steps");
+    for stage in ["prune", "distill"] {
+        let stage = tree.entry(stage).or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(stage) = stage else { continue };
+        let train = stage.entry("train").or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(train) = train else { continue };
+        for (key, value) in &base {
+            train.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Turns the tree into a recipe.
+pub(super) fn recipe(mut tree: Table) -> Result<Recipe> {
+    // `Train` has one default length; that of `[prune.train]` differs.
+    if let Some(train) = tree.get_mut("prune").and_then(|prune| prune.get_mut("train"))
+        && let Value::Table(train) = train
+    {
+        train.entry("epochs").or_insert(Value::Float(PRUNE_EPOCHS.into()));
+    }
+    tree.try_into().map_err(|error: toml::de::Error| explain(&error))
+}
+
+/// serde's message, with the key that it is about and the mend.
+///
+/// serde names the key of a wrong value ("in `train.batch`") and, for an unknown key, the keys that exist;
+/// both come as text, in which all names stand between backticks.
+fn explain(error: &toml::de::Error) -> Error {
+    let shown = error.to_string();
+    let place = shown.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or("");
+    let message = error.message();
+    let mut names = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field")
+        && let Some(unknown) = names.next()
+    {
+        let known: Vec<&str> = names.collect();
+        let key = if place.is_empty() { unknown.to_owned() } else { format!("{place}.{unknown}") };
+        let mend = match nearest(unknown, &known) {
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        return Error::setting(key, "there is no such key", mend);
+    }
+    if message.starts_with("unknown variant")
+        && let Some(unknown) = names.next()
+    {
+        let known: Vec<&str> = names.collect();
+        let mend = match nearest(unknown, &known) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("known: {}", known.join(", ")),
+        };
+        return Error::setting(place, format!("\"{unknown}\" is not one of its values"), mend);
+    }
+    let key = if place.is_empty() { "recipe" } else { place };
+    Error::setting(
+        key,
+        one_line(message),
+        "give a value of that kind (a text that looks like a number needs quotes)",
+    )
+}
+
+/// The name nearest to `typed` by edit distance, if it is near enough to be a slip of the finger.
+fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = 1 + typed.chars().count() / 3;
+    known.iter().map(|name| (distance(typed, name), *name)).filter(|(d, _)| *d <= near).min().map(|(_, n)| n)
+}
+
+/// Levenshtein's distance: insertions, deletions and replacements between `a` and `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Recipe> {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    Recipe::parse(text, Path::new("test.toml"), &overrides)
+}
+
+fn message(text: &str, overrides: &[&str]) -> String {
+    parse(text, overrides).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn an_empty_recipe_is_the_default() {
+    let recipe = parse("", &[]).unwrap();
+    assert_eq!(recipe, Recipe::default());
+    assert_eq!(recipe.prune.train.epochs, 1.0);
+    assert_eq!(parse("[prune.train]\nbatch = 8", &[]).unwrap().prune.train.epochs, 1.0);
+}
+
+#[test]
+fn the_canonical_text_reads_back_to_the_same_recipe() {
+    let text = "name = 'x'\nseed = 7\n[data]\nlabels = ['a', 'b']\n[train]\nlearning_rate = 1e-4\nclip = 0.3";
+    let recipe = parse(text, &["model.dropout=0.05"]).unwrap();
+    let again = parse(&recipe.canonical(), &[]).unwrap();
+    assert_eq!(again, recipe);
+    assert_eq!(again.canonical(), recipe.canonical());
+}
+
+#[test]
+fn stages_inherit_from_train_all_but_their_length() {
+    let text =
+        "[train]\nepochs = 5\nsteps = 9\nbatch = 16\nlearning_rate = 3e-4\n[distill.train]\nbatch = 64";
+    let recipe = parse(text, &["train.precision=bf16"]).unwrap();
+    assert_eq!(recipe.prune.train.batch, 16);
+    assert_eq!(recipe.prune.train.epochs, 1.0);
+    assert_eq!(recipe.prune.train.steps, 0);
+    assert_eq!(recipe.prune.train.precision, TrainPrecision::Bf16);
+    assert_eq!(recipe.distill.train.batch, 64);
+    assert_eq!(recipe.distill.train.learning_rate, 3e-4);
+    assert_eq!(recipe.distill.train.epochs, 2.0);
+}
+
+#[test]
+fn overrides_are_toml_or_else_text() {
+    let sets =
+        ["data.limit=8000", "data.dir=../a b", "train.epochs=0.5", "data.text_columns=[2]", "name=a=b"];
+    let recipe = parse("[data]\nlimit = 3", &sets).unwrap();
+    assert_eq!(recipe.data.limit, 8000);
+    assert_eq!(recipe.data.dir, "../a b");
+    assert_eq!(recipe.train.epochs, 0.5);
+    assert_eq!(recipe.data.text_columns, [Column::Number(2)]);
+    assert_eq!(recipe.name, "a=b");
+    assert_eq!(
+        parse("", &["data.labels=[\"x\", \"y\"]"]).unwrap().data.labels,
+        Labels::Names(vec!["x".into(), "y".into()])
+    );
+    assert_eq!(parse("", &["name=1\nseed=2"]).unwrap().seed, 1, "an override sets one key only");
+}
+
+#[test]
+fn errors_name_the_key_and_the_mend() {
+    for (text, set, expected) in [
+        (
+            "[train]\nlearnig_rate = 1",
+            "",
+            "train.learnig_rate: there is no such key; did you mean learning_rate?",
+        ),
+        ("", "dta.limit=1", "dta: there is no such key; did you mean data?"),
+        ("", "prune.train.bach=1", "prune.train.bach: there is no such key; did you mean batch?"),
+        (
+            "[quantize]\nzzzzzzzz = 1",
+            "",
+            "quantize.zzzzzzzz: there is no such key; known here: weights, embeddings",
+        ),
+        (
+            "",
+            "prune.schedule=cubed",
+            "prune.schedule: \"cubed\" is not one of its values; did you mean \"cubic\"?",
+        ),
+        (
+            "",
+            "prune.unit_importance=attention",
+            "prune.unit_importance: \"attention\" is not one of its values; known: gradient, norm, random",
+        ),
+        ("", "prune.heads=60", "prune.heads: is 60; it is a fraction, from 0 to 1 (60 % is 0.6)"),
+        ("", "train.learning_rate=nan", "train.learning_rate: is NaN; a number above 0"),
+        ("", "distill.train.batch=0", "distill.train.batch: is 0; 1 or more"),
+        ("", "model.heads=5", "model.hidden: is 64, which 5 heads do not divide"),
+        ("", "data", "data: has no value; write --set key=value"),
+        ("seed = 3", "seed.x=1", "seed.x: seed is a value, not a table"),
+    ] {
+        let sets: &[&str] = if set.is_empty() { &[] } else { &[set] };
+        let found = message(text, sets);
+        assert!(found.starts_with(expected), "{found:?} should start with {expected:?}");
+    }
+}
+
+#[test]
+fn wrong_kinds_name_the_key() {
+    for (set, key) in [
+        ("train.batch=many", "train.batch"),
+        ("seed=-1", "seed"),
+        ("data.label_column=1.5", "data.label_column"),
+        ("train=3", "train"),
+    ] {
+        let found = message("", &[set]);
+        assert!(found.starts_with(&format!("{key}: ")), "{found:?} should name {key}");
+    }
+}
+
+#[test]
+fn broken_toml_names_the_file_and_the_line() {
+    let found = message("name = 'x'\n\n[train\nbatch = 1", &[]);
+    assert!(found.starts_with("test.toml, line 3: "), "{found}");
+}

@@ -1,0 +1,114 @@
+//! The directory of a run: which recipe it belongs to, which artifacts are there, which may be written.
+//!
+//! An artifact appears whole or not at all, so that its presence means that its stage is done. Nothing that is
+//! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
+
+use super::{Stage, StageContext};
+use crate::{Error, Result, files};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const RUN: &str = "run.json";
+const RECIPE: &str = "recipe.toml";
+
+impl StageContext<'_> {
+    /// Where a stage's artifact is.
+    pub fn artifact(&self, stage: Stage) -> PathBuf {
+        match stage {
+            Stage::Quantize => self.out.join(format!("{}.limbeck", stage.variant())),
+            _ => self.out.join(stage.variant()),
+        }
+    }
+
+    /// Where a stage saves its state.
+    pub fn state(&self, stage: Stage) -> PathBuf {
+        self.out.join(format!("state-{}", stage.name()))
+    }
+
+    /// The log of all trainings.
+    pub fn metrics(&self) -> PathBuf {
+        self.out.join("metrics.jsonl")
+    }
+
+    /// What identifies the recipe: a hash of all keys that can change a result.
+    pub fn recipe_hash(&self) -> String {
+        let recipe = super::Recipe { threads: 0, ..self.recipe.clone() };
+        files::sha256(recipe.canonical().as_bytes())
+    }
+
+    /// Makes the directory ready for `stage`. Says whether the stage still has to run: with `resume`, one whose
+    /// artifact is there does not.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, or holds this stage's
+    /// artifact or state and `resume` is not set.
+    pub fn enter(&self, stage: Stage) -> Result<bool> {
+        let occupied = |found: String, mend: &str| {
+            Err(Error::Occupied { path: self.out.to_owned(), found, mend: mend.to_owned() })
+        };
+        let run = self.out.join(RUN);
+        if run.exists() {
+            let found = read_run(&run)?;
+            if found["recipe_sha256"] != self.recipe_hash() {
+                let name = found["name"].as_str().unwrap_or("unnamed");
+                return occupied(
+                    format!("a run of another recipe ({name:?})"),
+                    "choose another --out, or repeat the settings in its recipe.toml",
+                );
+            }
+        } else if fs::read_dir(self.out).is_ok_and(|mut entries| entries.next().is_some()) {
+            return occupied("files that are not of a run".to_owned(), "choose another --out");
+        } else {
+            self.found(&run)?;
+        }
+        if self.artifact(stage).exists() {
+            if self.resume {
+                self.progress.message(&format!("{}: done before", stage.name()));
+                return Ok(false);
+            }
+            return occupied(
+                format!("a finished {} stage ({})", stage.name(), self.artifact(stage).display()),
+                "go on with --resume, or choose another --out",
+            );
+        }
+        if self.state(stage).exists() && !self.resume {
+            return occupied(
+                format!("an unfinished {} stage", stage.name()),
+                "go on with --resume, or choose another --out",
+            );
+        }
+        Ok(true)
+    }
+
+    /// The artifact of an earlier stage, which must be there.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the stage to run first.
+    pub fn need(&self, stage: Stage) -> Result<PathBuf> {
+        let path = self.artifact(stage);
+        if path.exists() {
+            return Ok(path);
+        }
+        let mend = format!("run `limbeck {}` with the same recipe and --out first", stage.name());
+        Err(Error::file(&path, "the artifact of an earlier stage is missing", mend))
+    }
+
+    fn found(&self, run: &Path) -> Result<()> {
+        fs::create_dir_all(self.out).map_err(Error::io("create", self.out))?;
+        files::replace_bytes(&self.out.join(RECIPE), self.recipe.canonical().as_bytes())?;
+        let content = json!({
+            "name": self.recipe.name,
+            "recipe_sha256": self.recipe_hash(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "kernels": self.kernels.isa().name(),
+        });
+        files::replace_bytes(run, format!("{content:#}\n").as_bytes())
+    }
+}
+
+fn read_run(path: &Path) -> Result<Value> {
+    let text = fs::read(path).map_err(Error::io("read", path))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::file(path, error.to_string(), "choose another --out: this file is damaged"))
+}

@@ -1,0 +1,27 @@
+//! The first stage: a pretrained encoder, or a new one, learns the classes.
+
+use super::{Corpus, Stage, StageContext, artifact, training};
+use crate::Result;
+use crate::train::forget_state;
+use std::path::Path;
+
+/// Trains the baseline.
+///
+/// # Errors
+/// Bad input, divergence, a signal, a full disk.
+pub fn train(context: &StageContext<'_>) -> Result<()> {
+    if !context.enter(Stage::Train)? {
+        return Ok(());
+    }
+    let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
+    let device = artifact::device(context, &recipe.train);
+    let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
+    training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
+    let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];
+    if !recipe.model.path.is_empty() {
+        parents.push(("model", artifact::weights_hash(Path::new(&recipe.model.path))?));
+    }
+    let origin = artifact::origin(context, &parents);
+    artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
+    forget_state(&context.state(Stage::Train))
+}

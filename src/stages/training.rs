@@ -1,0 +1,90 @@
+//! What the three stages that train have in common.
+
+use super::recipe::tables::Train;
+use super::{Corpus, Stage, StageContext, artifact};
+use crate::backend::Cpu;
+use crate::ops::loss::Distillation;
+use crate::train::{Companion, Learner, Schedule, Trained, Training, teacher, train};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Optimizer steps of a training over `texts` texts.
+pub fn steps(settings: &Train, texts: usize) -> u64 {
+    match settings.steps {
+        0 => (settings.epochs * texts.div_ceil(settings.batch) as f64).round() as u64,
+        steps => steps,
+    }
+}
+
+/// Runs a training of `stage`.
+///
+/// # Errors
+/// Those of [`train`].
+pub fn run(
+    context: &StageContext<'_>,
+    stage: Stage,
+    settings: &Train,
+    corpus: &Corpus,
+    learner: &mut Learner<Cpu>,
+    teacher: Option<(&[f32], Distillation)>,
+    companion: Option<&mut dyn Companion<Cpu>>,
+) -> Result<Trained> {
+    let steps = steps(settings, corpus.lessons().len());
+    let training = Training {
+        stage: stage.name(),
+        texts: &corpus.train,
+        rows: corpus.lessons(),
+        held_out: corpus.held_out(),
+        teacher,
+        batch: settings.batch,
+        schedule: Schedule {
+            learning_rate: settings.learning_rate,
+            warmup: (settings.warmup * steps as f64).round() as u64,
+            steps,
+        },
+        evaluate_every: settings.evaluate_every,
+        checkpoint_every: settings.checkpoint_every,
+        patience: settings.patience,
+        keep_best: settings.keep_best,
+        seed: context.recipe.seed,
+        state: context.state(stage),
+        metrics: context.metrics(),
+        resume: context.resume,
+        progress: context.progress,
+        stop: context.stop,
+    };
+    train(learner, &training, companion)
+}
+
+/// The logits of the recipe's teacher for all training texts, and how to learn from them.
+///
+/// # Errors
+/// The teacher has other classes; and those of [`teacher::logits`].
+pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, Distillation)> {
+    let distill = &context.recipe.distill;
+    let path = match distill.teacher.as_str() {
+        "baseline" => context.need(Stage::Train)?,
+        path => Path::new(path).to_owned(),
+    };
+    let hash = artifact::weights_hash(&path)?;
+    let load = || -> Result<Learner<Cpu>> {
+        let device = artifact::device(context, &distill.train);
+        let teacher = artifact::load(&device, &path, &distill.train)?;
+        if teacher.model.config.labels.len() != corpus.train.labels().len() {
+            let problem = format!(
+                "the teacher has {} classes, the data {}",
+                teacher.model.config.labels.len(),
+                corpus.train.labels().len()
+            );
+            return Err(Error::setting(
+                "distill.teacher",
+                problem,
+                "give a teacher that was trained on this task",
+            ));
+        }
+        Ok(teacher)
+    };
+    let cache = context.out.join("cache").join("teacher-logits.safetensors");
+    let logits = teacher::logits(load, &hash, &corpus.train, &cache, context.progress, context.stop)?;
+    Ok((logits, Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 }))
+}

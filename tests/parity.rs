@@ -1,0 +1,247 @@
+//! The engine against PyTorch: logits, hidden states, every gradient, AdamW steps and a loss curve, from the
+//! reference files that `make_reference.py` wrote with transformers.
+
+mod common;
+
+use limbeck::Batch;
+use limbeck::autograd::{Grads, Tape};
+use limbeck::backend::Cpu;
+use limbeck::checkpoint::{HfDirectory, TensorFile, parse_config, read_values};
+use limbeck::models::{Classifier, ModelConfig, Rows};
+use limbeck::nn::{ParamId, ParamSpec};
+use limbeck::ops::loss;
+use limbeck::params::ParamStore;
+use limbeck::tensor::Tensor;
+use limbeck::train::learner::gradients;
+use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
+use limbeck_kernels::Kernels;
+use std::path::Path;
+
+/// Largest difference, in units of the reference's largest magnitude.
+fn relative(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().map(|x| f64::from(x.abs())).fold(1e-30, f64::max);
+    let differences = found.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs());
+    differences.fold(0.0, |a, b| if b <= a { a } else { b }) / largest
+}
+
+fn close(what: &str, found: &[f32], expected: &[f32], bound: f64) {
+    let difference = relative(found, expected);
+    assert!(difference <= bound, "{what}: {difference:.2e} is more than {bound:.0e}");
+}
+
+/// A reference file.
+struct Reference(TensorFile);
+
+impl Reference {
+    fn open(name: &str) -> Option<Reference> {
+        let path = common::shared(&format!("reference/{name}.safetensors"))?;
+        Some(Reference(TensorFile::open(&path).unwrap()))
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let mut values = Vec::new();
+        self.0.read_f32(name, &mut values).unwrap();
+        values
+    }
+
+    fn ints(&self, name: &str) -> Vec<i32> {
+        let bytes = self.0.bytes(name).unwrap();
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// The padded inputs as a ragged batch, and where each of its tokens is in the padded one.
+    fn batch(&self, prefix: &str) -> (Batch, Vec<usize>) {
+        let (ids, mask) =
+            (self.ints(&format!("{prefix}input_ids")), self.ints(&format!("{prefix}attention_mask")));
+        let name = format!("{prefix}token_type_ids");
+        let types = self.0.shape(&name).map(|_| self.ints(&name));
+        let width = self.0.shape(&format!("{prefix}input_ids")).unwrap()[1];
+        let (mut batch, mut places) = (Batch::new(), Vec::new());
+        for text in 0..ids.len() / width {
+            let real: Vec<usize> = (text * width..(text + 1) * width).filter(|&i| mask[i] == 1).collect();
+            let tokens: Vec<u32> = real.iter().map(|&i| ids[i] as u32).collect();
+            batch.push(&tokens, text as u64);
+            if let Some(types) = &types {
+                batch.token_types.extend(real.iter().map(|&i| types[i] as u8));
+            }
+            places.extend(real);
+        }
+        (batch, places)
+    }
+}
+
+/// Rows of a padded tensor that are real tokens.
+fn unpad(padded: &[f32], places: &[usize], hidden: usize) -> Vec<f32> {
+    places.iter().flat_map(|&i| &padded[i * hidden..(i + 1) * hidden]).copied().collect()
+}
+
+fn config_of(reference: &Reference) -> ModelConfig {
+    let text = reference.0.metadata().get("config").expect("the reference's configuration");
+    // The architecture stands in model_type, which to_dict() writes too.
+    parse_config(Path::new("reference"), text).unwrap()
+}
+
+fn adamw(weight_decay: f64) -> AdamWSettings {
+    AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, decay_all: true, clip: 0.0 }
+}
+
+fn compare_gradients(
+    store: &ParamStore<Cpu>,
+    cpu: &Cpu,
+    grads: &Grads<Cpu>,
+    expected: impl Fn(&str) -> Option<Vec<f32>>,
+) {
+    for (id, param) in store.iter() {
+        let Some(expected) = expected(&param.spec.name) else { continue };
+        let found = grads.param(id).map_or(vec![0.0; expected.len()], |g| g.download(cpu).unwrap());
+        // Keys' biases shift every score of a query alike: their gradient is zero but for rounding.
+        if expected.iter().all(|g| g.abs() < 1e-7) {
+            assert!(found.iter().all(|g| g.abs() < 1e-6), "{}", param.spec.name);
+        } else {
+            close(&format!("gradient of {}", param.spec.name), &found, &expected, 1e-4);
+        }
+    }
+}
+
+fn tiny(name: &str) {
+    let Some(reference) = Reference::open(name) else { return };
+    for kernels in Kernels::available() {
+        println!("{name} on {}", kernels.isa());
+        let cpu = Cpu::new(kernels);
+        let config = config_of(&reference);
+        let (model, specs) = Classifier::new(&config);
+        let values = |spec: &ParamSpec| Ok(reference.floats(&format!("weight/{}", spec.name)));
+        let params = ParamStore::new(&cpu, &specs, values).unwrap();
+        let (batch, places) = reference.batch("input/");
+        let labels: Vec<usize> = reference.ints("input/labels").into_iter().map(|l| l as usize).collect();
+        let logits = reference.floats("output/logits");
+
+        // Every hidden state, with all rows of the last layer; then the logits without them.
+        let mut tape = Tape::evaluating(&cpu, &params, &batch);
+        let (output, taps) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
+        close("logits, all rows", &output.tensor().download(&cpu).unwrap(), &logits, 2e-5);
+        let states = std::iter::once(&taps.embedded).chain(taps.layers.iter().map(|layer| &layer.hidden));
+        for (i, state) in states.enumerate() {
+            let expected = unpad(&reference.floats(&format!("output/hidden.{i}")), &places, config.hidden);
+            close(&format!("hidden {i}"), &state.tensor().download(&cpu).unwrap(), &expected, 2e-5);
+        }
+        let mut tape = Tape::evaluating(&cpu, &params, &batch);
+        let output = model.forward(&mut tape).unwrap();
+        close("logits", &output.tensor().download(&cpu).unwrap(), &logits, 2e-5);
+
+        // Loss and gradients.
+        let lesson = Lesson { batch, labels, teacher: None };
+        let (found, grads) = gradients(&cpu, &model, &params, &lesson, None, None).unwrap();
+        close("loss", &[found.total as f32], &reference.floats("output/loss"), 2e-5);
+        compare_gradients(&params, &cpu, &grads, |name| {
+            let name = format!("grad/{name}");
+            reference.0.shape(&name).map(|_| reference.floats(&name))
+        });
+
+        // Three steps of AdamW.
+        let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
+        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer };
+        for expected in reference.floats("output/losses3") {
+            let step = learner.step(&lesson, None, 1e-3, None).unwrap();
+            close("loss of a step", &[step.loss as f32], &[expected], 1e-4);
+        }
+        for (_, param) in learner.params.iter() {
+            let expected = reference.floats(&format!("after3/{}", param.spec.name));
+            let found = param.value().download(&cpu).unwrap();
+            let difference = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // AdamW moves an element whose gradient is rounding noise by a whole learning rate in either
+            // direction; the key biases' gradients are noise.
+            if param.spec.name.contains("k_lin.bias") || param.spec.name.contains("key.bias") {
+                assert!(difference <= 3.0 * 2e-3, "{}: {difference}", param.spec.name);
+            } else {
+                assert!(difference <= 1e-5, "{} after 3 steps: {difference:.2e}", param.spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn distilbert_equals_transformers() {
+    tiny("tiny/distilbert_classifier");
+}
+
+#[test]
+fn bert_equals_transformers() {
+    tiny("tiny/bert_classifier");
+}
+
+#[test]
+fn distillation_losses_equal_pytorch() {
+    let Some(reference) = Reference::open("tiny/distillation_losses") else { return };
+    let labels: Vec<usize> = reference.ints("labels").into_iter().map(|l| l as usize).collect();
+    let how = loss::Distillation { temperature: 4.0, alpha: 0.7 };
+    let (student, teacher) = (reference.floats("student_logits"), reference.floats("teacher_logits"));
+    let found = loss::distillation(&student, &labels, &teacher, how);
+    close("divergence", &[found.distillation as f32], &reference.floats("kd_loss"), 1e-6);
+    close("total", &[found.total as f32], &reference.floats("total_loss"), 1e-6);
+    close("gradient", &found.gradient, &reference.floats("grad_student_logits"), 1e-6);
+}
+
+#[test]
+fn the_pretrained_encoder_equals_transformers() {
+    let Some(reference) = Reference::open("minilm_agnews") else { return };
+    let Some(path) = common::shared("models/minilm-l6-distil") else { return };
+    let directory = HfDirectory::open(&path).unwrap();
+    let mut config = directory.config.clone();
+    config.labels = (0..4).map(|i| i.to_string()).collect();
+    let cpu = Cpu::new(Kernels::select().unwrap());
+    let (model, specs) = Classifier::new(&config);
+    let mut values = read_values(&directory, &specs, true, 0).unwrap();
+    for (spec, values) in specs.iter().zip(&mut values).filter(|(spec, _)| spec.name.contains("classifier")) {
+        *values = reference.floats(&format!("head/{}", spec.name));
+    }
+    let mut values = values.into_iter();
+    let params = ParamStore::new(&cpu, &specs, |_| Ok(values.next().unwrap())).unwrap();
+    let (batch, _) = reference.batch("");
+    let labels: Vec<usize> = reference.ints("labels").into_iter().map(|l| l as usize).collect();
+
+    let mut tape = Tape::evaluating(&cpu, &params, &batch);
+    let (output, taps) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
+    close("logits", &output.tensor().download(&cpu).unwrap(), &reference.floats("logits"), 2e-5);
+    let states = std::iter::once(&taps.embedded).chain(taps.layers.iter().map(|layer| &layer.hidden));
+    let first = batch.text(0).len() * config.hidden;
+    for (i, state) in states.enumerate() {
+        let found = state.tensor().download(&cpu).unwrap();
+        close(&format!("hidden {i}"), &found[..first], &reference.floats(&format!("hidden.{i}.row0")), 2e-5);
+    }
+
+    let lesson = Lesson { batch, labels, teacher: None };
+    let (_, grads) = gradients(&cpu, &model, &params, &lesson, None, None).unwrap();
+    let names: Vec<String> =
+        serde_json::from_str(&reference.0.metadata()["grad_norms_order"]).expect("a list of names");
+    for (name, expected) in names.iter().zip(reference.floats("grad_norms")) {
+        let id = params.iter().find(|(_, param)| param.spec.name == *name).expect("the same names").0;
+        let found = norm(grads.param(id), &cpu);
+        if expected > 1e-6 {
+            close(&format!("gradient norm of {name}"), &[found as f32], &[expected], 1e-4);
+        }
+    }
+
+    let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
+    let mut learner = Learner { backend: cpu, model, params, optimizer };
+    for (step, expected) in reference.floats("loss_curve_lr5e-5").into_iter().enumerate() {
+        let found = learner.step(&lesson, None, 5e-5, None).unwrap().loss;
+        let difference = (found - f64::from(expected)).abs();
+        assert!(difference <= 1e-3 * f64::from(expected), "step {step}: {found} {expected}");
+    }
+}
+
+fn norm(gradient: Option<&Tensor<Cpu>>, cpu: &Cpu) -> f64 {
+    let values = gradient.map_or(Vec::new(), |gradient| gradient.download(cpu).unwrap());
+    values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn ids_are_in_order() {
+    // The order of parameters is what makes a ParamId; the head comes last.
+    let Some(reference) = Reference::open("tiny/distilbert_classifier") else { return };
+    let (model, specs) = Classifier::new(&config_of(&reference));
+    assert_eq!(model.embeddings.words, ParamId(0));
+    assert_eq!(specs.last().unwrap().name, "classifier.bias");
+}

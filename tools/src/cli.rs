@@ -1,0 +1,349 @@
+//! What can be typed. What it means stands in the file of each command.
+
+use crate::failure::Failure;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use limbeck::stages::Recipe;
+use std::path::{Path, PathBuf};
+
+const AFTER: &str = "\
+A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
+LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels. Exit codes: 0 done, 1 failed, 2 wrong use,
+3 a quality gate (--max-drop) not met.";
+
+/// Fine-tune, prune, distil, quantize and deploy text classifiers.
+#[derive(Debug, Parser)]
+#[command(name = "limbeck", version, after_help = AFTER)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All four stages, then the table. Without a recipe: the demo, which needs no file and no network
+    Run(Run),
+    /// First stage: fine-tune the model of the recipe
+    Train(Stage),
+    /// Second stage: delete heads and feed-forward units, mask weights
+    Prune(Stage),
+    /// Third stage: the pruned model learns from the baseline
+    Distill(Stage),
+    /// Fourth stage: write the int8 .limbeck file
+    Quantize(Stage),
+    /// Accuracy with its 95 % interval, macro-F1, confusion matrix
+    Eval(Eval),
+    /// Classify texts; without TEXT, one text a line of standard input. Prints JSON lines
+    Predict(Predict),
+    /// Latency of models against each other, interleaved
+    Bench(Bench),
+    /// Parameters, bytes, sparsity, heads, multiply-adds and time, part by part
+    Inspect(Inspect),
+    /// Write a model in another format
+    Export(Export),
+    /// Instruction sets of this CPU, and which kernels run
+    Kernels(Kernels),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Recipe file; none: the demo
+    pub recipe: Option<PathBuf>,
+    /// Fail with exit code 3 if the last variant is more than so many points of accuracy below the baseline
+    #[arg(long, value_name = "POINTS")]
+    pub max_drop: Option<f64>,
+    #[command(flatten)]
+    pub options: StageOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct Stage {
+    /// Recipe file
+    pub recipe: PathBuf,
+    #[command(flatten)]
+    pub options: StageOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct StageOptions {
+    /// Model to start from: a Hugging Face directory (recipe key model.path)
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// Directory of the data files (recipe key data.dir)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Directory of the run; default: runs/ and the recipe's name
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Any recipe key, as data.limit=8000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Source of all randomness (recipe key seed)
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Go on from what the run's directory holds
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags of every command that computes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Threads; 0 = all (recipe key threads)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Device {
+    Cpu,
+    Cuda,
+}
+
+/// Texts with labels for commands that have no recipe.
+#[derive(Debug, Args)]
+pub struct DataOptions {
+    /// File of labelled texts: csv, tsv or jsonl; of a directory, its test.csv
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Any key of a recipe's [data], as data.header=true; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Compare with this model on the same texts (McNemar's exact test)
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<PathBuf>,
+    /// Fail with exit code 3 if MODEL is more than so many points below --against
+    #[arg(long, value_name = "POINTS", requires = "against")]
+    pub max_drop: Option<f64>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    pub model: PathBuf,
+    /// Texts; none: one a line of standard input
+    pub text: Vec<String>,
+    /// Longest text in tokens; the rest is cut. Default: what the model can read
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Threads; 0 = all
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[arg(required = true)]
+    pub model: Vec<PathBuf>,
+    /// Texts a call
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// Tokens a text
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: u32,
+    /// Threads; 0 = all
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Untimed calls before
+    #[arg(long, default_value_t = 10)]
+    pub warmup: u32,
+    /// Timed calls
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    pub model: PathBuf,
+    /// Tokens of the text that multiply-adds and times are for
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    pub model: PathBuf,
+    /// Directory, or file for the limbeck format; must not exist
+    pub out: PathBuf,
+    /// What to write
+    #[arg(long, value_enum)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A Hugging Face directory with the sizes that are left; limbeck reads it
+    Hf,
+    /// A Hugging Face directory with deleted parts as zeros: stock transformers loads it, same logits
+    HfPadded,
+    /// One .limbeck file, mapped when used
+    Limbeck,
+}
+
+#[derive(Debug, Args)]
+pub struct Kernels {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The recipe of `limbeck run` without a recipe.
+const DEMO: &str = include_str!("../recipes/demo.toml");
+
+impl StageOptions {
+    /// The recipe with everything that was typed applied: the file, then `--set`, then the flags.
+    ///
+    /// # Errors
+    /// Those of [`Recipe::load`], and a path that is not UTF-8.
+    pub fn recipe(&self, file: Option<&Path>) -> Result<Recipe, Failure> {
+        let mut assignments = self.set.clone();
+        for (key, path) in [("model.path", &self.model), ("data.dir", &self.data)] {
+            if let Some(path) = path {
+                assignments.push(text_assignment(key, path)?);
+            }
+        }
+        assignments.extend(self.seed.map(|seed| format!("seed={seed}")));
+        assignments.extend(self.common.threads.map(|threads| format!("threads={threads}")));
+        Ok(match file {
+            Some(path) => Recipe::load(path, &assignments)?,
+            None => Recipe::parse(DEMO, "the demo's recipe".as_ref(), &assignments)?,
+        })
+    }
+
+    /// The run's directory.
+    pub fn out(&self, recipe: &Recipe) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name))
+    }
+}
+
+impl DataOptions {
+    /// A recipe of which only `[data]` matters, its test file being the one typed.
+    ///
+    /// # Errors
+    /// Those of [`Recipe::parse`], and a path that is not UTF-8.
+    pub fn recipe(&self) -> Result<Recipe, Failure> {
+        let mut assignments = self.set.clone();
+        match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {
+            (false, Some(folder), Some(file)) => {
+                assignments.push(text_assignment("data.dir", folder)?);
+                assignments.push(text_assignment("data.test", Path::new(file))?);
+            }
+            _ => assignments.push(text_assignment("data.dir", &self.data)?),
+        }
+        Ok(Recipe::parse("", "--data".as_ref(), &assignments)?)
+    }
+}
+
+/// `key="path"`, quoted as TOML, so that a folder named `2024` stays a text.
+fn text_assignment(key: &str, path: &Path) -> Result<String, Failure> {
+    let Some(text) = path.to_str() else {
+        return Err(Failure::Usage(format!("{}: the path is not UTF-8; rename it", path.display())));
+    };
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Ok(format!("{key}=\"{escaped}\""))
+}
+
+impl Common {
+    /// Refuses a device that this version cannot compute on.
+    pub fn check_device(&self) -> Result<(), Failure> {
+        match self.device {
+            Device::Cpu => Ok(()),
+            Device::Cuda => {
+                Err(Failure::Usage("--device cuda: this version computes on the CPU only".into()))
+            }
+        }
+    }
+}
+
+/// As many threads as were asked for; 0 means all that this process may use.
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn options(arguments: &[&str]) -> Run {
+        let typed = ["limbeck", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(typed).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_override_sets_and_paths_stay_text() {
+        let run = options(&[
+            "--set",
+            "seed=3",
+            "--set",
+            "data.limit=9",
+            "--seed",
+            "5",
+            "--data",
+            "20\"24",
+            "--threads",
+            "2",
+        ]);
+        let recipe = run.options.recipe(None).unwrap();
+        assert_eq!((recipe.seed, recipe.data.limit, recipe.threads), (5, 9, 2));
+        assert_eq!(recipe.data.dir, "20\"24");
+        assert_eq!(run.options.out(&recipe), Path::new("runs/demo"));
+        assert_eq!(options(&["--model", "2024"]).options.recipe(None).unwrap().model.path, "2024");
+    }
+
+    #[test]
+    fn a_data_file_is_a_folder_and_a_name() {
+        let data = DataOptions { data: "some/where/news.tsv".into(), set: vec!["data.header=true".into()] };
+        let recipe = data.recipe().unwrap();
+        assert_eq!((recipe.data.dir.as_str(), recipe.data.test.as_str()), ("some/where", "news.tsv"));
+        assert!(recipe.data.header);
+    }
+
+    #[test]
+    fn every_recipe_reads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let recipe = Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(path.file_stem().unwrap().to_str().unwrap(), recipe.name);
+            found += 1;
+        }
+        assert!(found >= 3);
+    }
+}

@@ -1,0 +1,126 @@
+//! `limbeck predict`: a JSON line for each text, as it comes. Memory holds one line at a time.
+
+use crate::cli::{self, Predict};
+use crate::engine::{self, TextModel};
+use crate::failure::Failure;
+use crate::output::Output;
+use limbeck::Error;
+use limbeck_kernels::Kernels;
+use serde::Serialize;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+pub fn predict(typed: &Predict) -> Result<(), Failure> {
+    let mut model = engine::open(&typed.model, Kernels::select()?, cli::threads(typed.threads))?;
+    let max_tokens = typed.max_tokens.unwrap_or(usize::MAX).min(model.positions());
+    if max_tokens < 3 {
+        return Err(Failure::Usage("--max-tokens: [CLS], one piece and [SEP] make 3 at least".into()));
+    }
+    let mut output = Output::new();
+    let mut classify = |text: &str, output: &mut Output| -> Result<(), Failure> {
+        let ids = model.encode(text, max_tokens);
+        let logits = model.logits(&[&ids])?.to_vec();
+        output.json_line(&Line::new(&logits, &*model))
+    };
+    if !typed.text.is_empty() {
+        typed.text.iter().try_for_each(|text| classify(text, &mut output))?;
+        return output.flush();
+    }
+    // Output is handed over whenever input runs dry, so that a program at both ends is never kept waiting.
+    let mut input = BufReader::with_capacity(1 << 16, io::stdin());
+    let mut lines = Lines::default();
+    while let Some(text) = lines.next(&mut input)? {
+        classify(text, &mut output)?;
+        if input.buffer().is_empty() {
+            output.flush()?;
+        }
+    }
+    output.flush()
+}
+
+/// What is said of one text.
+#[derive(Serialize)]
+struct Line<'a> {
+    label: &'a str,
+    logits: &'a [f32],
+    probabilities: Vec<f32>,
+}
+
+impl<'a> Line<'a> {
+    fn new(logits: &'a [f32], model: &'a dyn TextModel) -> Line<'a> {
+        let class = (0..logits.len()).reduce(|best, i| if logits[i] > logits[best] { i } else { best });
+        let label = class.and_then(|class| model.labels().get(class)).map_or("", String::as_str);
+        Line { label, logits, probabilities: softmax(logits) }
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| (power / sum) as f32).collect()
+}
+
+/// Longest line of input, in bytes: a guard against a file that has none.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// Lines of text, their ends (`\n` or `\r\n`) taken off.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Lines {
+    fn next(&mut self, input: &mut impl BufRead) -> Result<Option<&str>, Error> {
+        self.bytes.clear();
+        let source = Path::new("standard input");
+        let mut limited = input.take(LONGEST_LINE as u64);
+        if limited.read_until(b'\n', &mut self.bytes).map_err(Error::io("read", source))? == 0 {
+            return Ok(None);
+        }
+        self.read += 1;
+        let problem = |problem: &str, mend: &str| Error::File {
+            path: PathBuf::from(source),
+            line: Some(self.read),
+            problem: problem.into(),
+            mend: mend.into(),
+        };
+        if self.bytes.len() == LONGEST_LINE {
+            return Err(problem("the line is longer than 64 MiB", "give one text a line"));
+        }
+        let line = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match std::str::from_utf8(line) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(problem("this is not UTF-8", "convert it, for example with iconv -t UTF-8")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_lose_their_ends_and_bad_text_is_named() {
+        let mut input: &[u8] = b"one\r\n\ntwo \xf0\x9f\x8d\xb8\nbad \xff\nlast";
+        let mut lines = Lines::default();
+        assert_eq!(lines.next(&mut input).unwrap(), Some("one"));
+        assert_eq!(lines.next(&mut input).unwrap(), Some(""));
+        assert_eq!(lines.next(&mut input).unwrap(), Some("two \u{1f378}"));
+        let error = lines.next(&mut input).unwrap_err().to_string();
+        assert!(error.starts_with("standard input, line 4: this is not UTF-8"), "{error}");
+        assert_eq!(lines.next(&mut input).unwrap(), Some("last"));
+        assert_eq!(lines.next(&mut input).unwrap(), None);
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_at_any_scale() {
+        for logits in [[0.0, 0.0], [1000.0, -1000.0], [-1e30, -1e30]] {
+            let sum: f32 = softmax(&logits).iter().sum();
+            assert!((sum - 1.0).abs() <= 1e-6, "{logits:?}");
+        }
+        assert_eq!(softmax(&[0.0, 0.0, 0.0, 0.0]), [0.25; 4]);
+    }
+}

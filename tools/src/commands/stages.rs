@@ -1,0 +1,81 @@
+//! `limbeck run`, and each stage alone: `train`, `prune`, `distill`, `quantize`.
+
+use super::{BUILD, gate};
+use crate::cli::{self, Run, StageOptions};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{engine, progress, signals};
+use limbeck::report::latency::{Plan, WallClock};
+use limbeck::report::measure::{Subject, measure};
+use limbeck::report::{Machine, Report};
+use limbeck::stages::{Recipe, Stage, StageContext};
+use limbeck_kernels::Kernels;
+use std::path::Path;
+
+/// All four stages, then the table.
+pub fn run(typed: &Run) -> Result<(), Failure> {
+    in_context(&typed.options, typed.recipe.as_deref(), |context| {
+        for stage in Stage::ALL {
+            engine::stage(stage, context)?;
+        }
+        let report = report(context)?;
+        report.save(&context.out.join("report.json"))?;
+        let mut output = Output::new();
+        if typed.options.common.json {
+            output.json(&report.to_json())?;
+        } else {
+            output.text(&report)?;
+        }
+        output.flush()?;
+        match report.rows.as_slice() {
+            [baseline, .., last] => {
+                gate(baseline.confusion.accuracy(), last.confusion.accuracy(), typed.max_drop)
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+/// One stage: artifact in, artifact out.
+pub fn one(stage: Stage, typed: &cli::Stage) -> Result<(), Failure> {
+    in_context(&typed.options, Some(&typed.recipe), |context| Ok(engine::stage(stage, context)?))
+}
+
+/// Reads the recipe, and calls `act` with all that a stage is told.
+fn in_context(
+    options: &StageOptions,
+    file: Option<&Path>,
+    act: impl FnOnce(&StageContext<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    options.common.check_device()?;
+    let recipe = options.recipe(file)?;
+    let stop = signals::stop_flag()?;
+    let progress = progress::choose(options.common.quiet);
+    act(&StageContext {
+        recipe: &recipe,
+        out: &options.out(&recipe),
+        resume: options.resume,
+        kernels: Kernels::select()?,
+        threads: cli::threads(recipe.threads),
+        progress: &*progress,
+        stop: &stop,
+    })
+}
+
+/// Measures what the stages left in the run's directory.
+fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
+    let Recipe { bench, name, seed, .. } = context.recipe;
+    let latency_threads = if bench.threads == 0 { context.threads } else { bench.threads };
+    let mut opened = engine::variants(context, latency_threads)?;
+    let Some((_, first)) = opened.first() else {
+        unreachable!("a run has a baseline");
+    };
+    let texts = engine::texts(context.recipe, &**first)?;
+    let mut variants: Vec<(String, &mut dyn Subject)> =
+        opened.iter_mut().map(|(name, model)| (name.clone(), &mut **model as &mut dyn Subject)).collect();
+    let plan = Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup };
+    let mut clock = WallClock::default();
+    let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress)?;
+    let machine = Machine::here(context.kernels, context.threads, BUILD);
+    Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads, rows })
+}

@@ -1,0 +1,93 @@
+//! The binary as a user meets it: what it prints where, and how it exits.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+fn limbeck() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    command.env_remove("LIMBECK_ISA").stdin(Stdio::null());
+    command
+}
+
+fn call(arguments: &[&str]) -> Output {
+    limbeck().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn kernels_lists_every_row_as_text_and_as_json() {
+    let output = call(&["kernels"]);
+    assert!(output.status.success());
+    let printed = text(&output.stdout);
+    assert!(["avx512", "avx2", "scalar"].iter().all(|name| printed.contains(name)), "{printed}");
+    let json: serde_json::Value = serde_json::from_slice(&call(&["kernels", "--json"]).stdout).unwrap();
+    let rows = json["kernels"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["selected"] == true).count(), 1);
+    assert!(rows.iter().all(|row| row["selected"] == false || row["available"] == true));
+}
+
+#[test]
+fn a_row_can_be_forced_and_an_unknown_one_is_an_error() {
+    let forced = limbeck().env("LIMBECK_ISA", "scalar").args(["kernels", "--json"]).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&forced.stdout).unwrap();
+    assert_eq!(json["selected"], "scalar");
+    let unknown = limbeck().env("LIMBECK_ISA", "sse9").arg("kernels").output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(unknown.stdout.is_empty());
+    assert_eq!(text(&unknown.stderr).lines().count(), 1);
+    assert!(text(&unknown.stderr).contains("sse9 is not an instruction set (known: avx512, avx2, scalar)"));
+}
+
+#[test]
+fn wrong_use_exits_with_2_and_help_with_0() {
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["train"],
+        &["bench"],
+        &["bench", "x", "--repeat", "0"],
+        &["eval", "x", "--data", "y", "--max-drop", "1"],
+        &["run", "--device", "cuda"],
+    ] {
+        let output = call(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: errors belong on standard error");
+    }
+    let help = call(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("Exit codes"));
+}
+
+#[test]
+fn recipe_errors_name_the_key_or_the_file() {
+    let missing = call(&["train", "no-such-recipe.toml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let lines: Vec<String> = text(&missing.stderr).lines().map(str::to_owned).collect();
+    assert_eq!(lines[0], "error: cannot read no-such-recipe.toml");
+    assert!(lines[1].starts_with("  because: "), "{lines:?}");
+    let unknown = call(&["run", "--set", "train.learnin_rate=1"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("train.learnin_rate: there is no such key; did you mean learning_rate?"));
+    assert!(!text(&unknown.stderr).contains('\x1b'), "no colour where there is no terminal");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    // `head -n 0`, so to speak: the pipe's reading end is closed before anything is written.
+    let mut child =
+        limbeck().arg("kernels").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_to_string(&mut said).unwrap();
+    assert!(status.success() && said.is_empty(), "{status}: {said}");
+    // The counterpart, so that the test above cannot pass because nothing was printed at all.
+    let mut child = limbeck().arg("kernels").stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(child.wait().unwrap().code().is_some() && first.starts_with("kernels"));
+}
