@@ -22,6 +22,7 @@ pub mod compress;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod infer;
 pub mod models;
 pub mod nn;
 #[cfg(feature = "train")]
