@@ -4,10 +4,10 @@ use super::bytes::Bytes;
 use super::format::Metadata;
 use super::load::{Loaded, load, pack};
 use super::session::Session;
-use super::weights::{Floats, Value, Weights};
+use super::weights::{Floats, Table, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{ParamSpec, Role};
+use crate::nn::{ParamId, ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Batch, Error, Result, files};
 use limbeck_kernels::Kernels;
@@ -188,10 +188,30 @@ impl Model {
                 Value::MatrixI8 { panels, scale, sums } => {
                     (StoredAs::Int8, panels.len() + scale.len() + sums.len())
                 }
-                Value::Vector(_) | Value::Table(_) | Value::Matrix(_) => (StoredAs::F32, 4 * spec.len()),
+                Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
             };
             Stored { spec, form, bytes }
         })
+    }
+
+    /// How many elements of all parameters are zero.
+    pub fn zeros(&self) -> usize {
+        let weights = &self.weights;
+        let in_bytes = |range: &Range<usize>| weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
+        let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
+        let of_one = |(i, (spec, value)): (usize, (&ParamSpec, &Value))| match value {
+            // Padding is zero and no parameter.
+            Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
+                in_bytes(range) - (range.len() - spec.len())
+            }
+            Value::Vector(_) => in_floats(weights.vector(ParamId(i as u32))),
+            Value::Table(_) => match weights.table(ParamId(i as u32)) {
+                Table::F32(values) => in_floats(values),
+                Table::I8 { .. } => unreachable!("a table of floats"),
+            },
+            Value::Matrix { zeros, .. } => *zeros,
+        };
+        weights.specs.iter().zip(&weights.values).enumerate().map(of_one).sum()
     }
 
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of

@@ -63,7 +63,7 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
 fn answers_of(path: &Path, typed: &Eval) -> Result<Answers, Failure> {
     let recipe = typed.data.recipe()?;
     let threads = cli::threads(typed.common.threads.unwrap_or(0));
-    let mut model = engine::open(path, Kernels::select()?, threads)?;
+    let mut model = engine::open(path, threads)?;
     let texts = engine::texts(&recipe, &*model)?;
     let mut confusion = Confusion::new(model.classes());
     let mut right = Vec::with_capacity(texts.len());
