@@ -137,7 +137,7 @@ impl Model {
             let values = values(spec)?;
             assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
             held.push(match spec.role {
-                Role::Weight => Value::Matrix(pack(kernels, spec, &values)),
+                Role::Weight => pack(kernels, spec, &values),
                 Role::Embedding => Value::Table(Floats::Owned(values)),
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
@@ -151,7 +151,14 @@ impl Model {
     pub(super) fn widest(&self) -> usize {
         let layers = self.classifier.layers.iter().flat_map(|layer| {
             let attention = &layer.attention;
-            [&attention.query, &attention.key, &attention.value, &attention.output, &layer.expand, &layer.contract]
+            [
+                &attention.query,
+                &attention.key,
+                &attention.value,
+                &attention.output,
+                &layer.expand,
+                &layer.contract,
+            ]
         });
         let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
         let held = linears.filter(|linear| linear.activation == Activation::Identity);
@@ -197,7 +204,8 @@ impl Model {
     /// How many elements of all parameters are zero.
     pub fn zeros(&self) -> usize {
         let weights = &self.weights;
-        let in_bytes = |range: &Range<usize>| weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
+        let in_bytes =
+            |range: &Range<usize>| weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
         let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
         let of_one = |(i, (spec, value)): (usize, (&ParamSpec, &Value))| match value {
             // Padding is zero and no parameter.
@@ -233,7 +241,8 @@ impl Model {
             let bits: Vec<u32> = logits.iter().map(|logit| logit.to_bits()).collect();
             if bits != golden.logits {
                 let expected: Vec<f32> = golden.logits.iter().map(|&bits| f32::from_bits(bits)).collect();
-                let problem = format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
+                let problem =
+                    format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
                 let mend = "report it with the output of `limbeck kernels`: this build computes otherwise";
                 return Err(Error::file(&self.path, problem, mend));
             }

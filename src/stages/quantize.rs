@@ -29,7 +29,10 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     let vocabulary = directory.tokenizer()?.pack().map_err(|problem| Error::file(&source, problem, mend))?;
     let extras = Extras {
         vocabulary: Some(vocabulary),
-        parents: Parents { model: Some(artifact::weights_hash(&source)?), recipe: Some(context.recipe_hash()) },
+        parents: Parents {
+            model: Some(artifact::weights_hash(&source)?),
+            recipe: Some(context.recipe_hash()),
+        },
         golden: golden_texts(&directory.config),
     };
     let path = context.artifact(Stage::Quantize);
@@ -42,7 +45,8 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     let quantized = to_image(&path, &directory.config, read, quantization, &extras)?;
     let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
     if let Some(worst) = worst {
-        let message = format!("quantize: lowest signal-to-noise {:.1} dB, {}", worst.signal_to_noise, worst.name);
+        let message =
+            format!("quantize: lowest signal-to-noise {:.1} dB, {}", worst.signal_to_noise, worst.name);
         context.progress.message(&message);
     }
     quantized.image.write(&path)

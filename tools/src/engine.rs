@@ -63,7 +63,8 @@ pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
 
 /// The artifacts of all stages, baseline first, each under its name in the table, and the test texts.
 pub fn variants(context: &StageContext<'_>) -> Result<Vec<(String, Box<dyn TextModel>)>> {
-    let open = |stage: Stage| Ok((stage.variant().to_owned(), open(&context.artifact(stage), context.threads)?));
+    let open =
+        |stage: Stage| Ok((stage.variant().to_owned(), open(&context.artifact(stage), context.threads)?));
     Stage::ALL.into_iter().map(open).collect()
 }
 
@@ -159,7 +160,8 @@ impl Subject for Deployed {
     }
 
     fn file_bytes(&self) -> u64 {
-        let weights = if self.path.is_dir() { self.path.join("model.safetensors") } else { self.path.clone() };
+        let weights =
+            if self.path.is_dir() { self.path.join("model.safetensors") } else { self.path.clone() };
         fs::metadata(weights).map_or(0, |metadata| metadata.len())
     }
 
@@ -192,8 +194,9 @@ impl TextModel for Deployed {
         match &self.reader {
             Reader::Directory(_) => HfDirectory::open(&self.path)?.tokenizer(),
             Reader::Mapped(vocabulary) => {
-                let pieces: Vec<&str> =
-                    (0..vocabulary.vocab() as u32).map(|id| vocabulary.piece(id).unwrap_or_default()).collect();
+                let pieces: Vec<&str> = (0..vocabulary.vocab() as u32)
+                    .map(|id| vocabulary.piece(id).unwrap_or_default())
+                    .collect();
                 Tokenizer::from_pieces(&pieces, vocabulary.rules())
             }
         }

@@ -8,7 +8,6 @@ use crate::{engine, progress};
 use limbeck::report::measure::answers;
 use limbeck::report::table::{aligned, grouped};
 use limbeck::report::{Confusion, Paired};
-use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
 use std::path::Path;
 

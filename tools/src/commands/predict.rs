@@ -5,7 +5,6 @@ use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
-use limbeck_kernels::Kernels;
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
