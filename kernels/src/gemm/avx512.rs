@@ -13,7 +13,8 @@
 use super::int8::Scales;
 use super::pack::{Packing, Words, pack_a, pack_b};
 use super::{
-    FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar, tiles,
+    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
+    tiles,
 };
 use crate::isa::avx512;
 use std::arch::x86_64::*;
@@ -22,8 +23,7 @@ use std::ops::Range;
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
     bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
-    i8: strip_i8,
-    dequantize,
+    i8: Int8Kernels { offset: 128, strip: strip_i8, dequantize },
 };
 
 /// Rows of a tile.
