@@ -11,10 +11,10 @@
 //! ```
 
 use super::int8::Scales;
-use super::pack::{pack_a, pack_b};
-use super::scalar::{Bf16, F32};
+use super::pack::{Packing, Words, pack_a, pack_b};
 use super::{
-    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, tiles,
+    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
+    tiles,
 };
 use crate::isa::avx2;
 use std::arch::x86_64::*;
@@ -230,5 +230,97 @@ avx2! {
 
     fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
         int8::dequantize(sums, scales, c, c_stride);
+    }
+
+    /// Four blocks of 8×8, those off the diagonal changing places.
+    #[inline]
+    fn transpose(block: &mut [Words; PANEL]) {
+        let corner = |block: &[Words; PANEL], i: usize, j: usize| {
+            let mut x = [_mm256_setzero_si256(); 8];
+            for (x, row) in x.iter_mut().zip(&block[i..]) {
+                // SAFETY: 32 bytes are borrowed.
+                *x = unsafe { _mm256_loadu_si256(row[j..j + 8].as_ptr().cast()) };
+            }
+            transpose_8x8(x)
+        };
+        let (top_right, bottom_left) = (corner(block, 0, 8), corner(block, 8, 0));
+        for (i, j, x) in [
+            (0, 0, corner(block, 0, 0)),
+            (8, 8, corner(block, 8, 8)),
+            (8, 0, top_right),
+            (0, 8, bottom_left),
+        ] {
+            for (x, row) in x.iter().zip(&mut block[i..]) {
+                // SAFETY: 32 bytes are borrowed.
+                unsafe { _mm256_storeu_si256(row[j..j + 8].as_mut_ptr().cast(), *x) }
+            }
+        }
+    }
+
+    /// Rows become columns: pairs of words, pairs of pairs, then halves.
+    #[inline]
+    fn transpose_8x8(mut x: [__m256i; 8]) -> [__m256i; 8] {
+        let mut y = x;
+        for i in (0..8).step_by(2) {
+            y[i] = _mm256_unpacklo_epi32(x[i], x[i + 1]);
+            y[i + 1] = _mm256_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        // x[4g + j], half h: column 4h + j of rows 4g to 4g + 3.
+        for i in (0..8).step_by(4) {
+            x[i] = _mm256_unpacklo_epi64(y[i], y[i + 2]);
+            x[i + 1] = _mm256_unpackhi_epi64(y[i], y[i + 2]);
+            x[i + 2] = _mm256_unpacklo_epi64(y[i + 1], y[i + 3]);
+            x[i + 3] = _mm256_unpackhi_epi64(y[i + 1], y[i + 3]);
+        }
+        for j in 0..4 {
+            y[j] = _mm256_permute2x128_si256::<0x20>(x[j], x[4 + j]);
+            y[4 + j] = _mm256_permute2x128_si256::<0x31>(x[j], x[4 + j]);
+        }
+        y
+    }
+}
+
+/// Packing for this row: instantiated by the functions of this file alone.
+struct F32;
+
+impl Packing for F32 {
+    const FLOATS: usize = 1;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        scalar::F32::along(from)
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        scalar::F32::across(low, high)
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        // SAFETY: runs inside functions that have the instructions, see the struct.
+        unsafe { transpose(block) }
+    }
+}
+
+/// As [`F32`]; the rounding is plain Rust, which the compiler turns into AVX2.
+struct Bf16;
+
+impl Packing for Bf16 {
+    const FLOATS: usize = 2;
+
+    #[inline(always)]
+    fn along(from: &[f32]) -> Words {
+        scalar::Bf16::along(from)
+    }
+
+    #[inline(always)]
+    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
+        scalar::Bf16::across(low, high)
+    }
+
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        F32::transpose(block);
     }
 }

@@ -1,8 +1,8 @@
 //! The int8 products: exact sums on every row, and their way back to floats.
 //!
-//! Weights are signed, `|w| ≤ 127`; activations are signed too, `|s| ≤ 127`, but stored as `a = s + 128`,
-//! as the instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which
-//! takes the 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`, exact in 32 bits up to k = 2^31/127² ≈ 133,000.
+//! Weights are signed, `|w| ≤ 127`; activations are signed too, but stored as `a = s + 128`, as the
+//! instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which takes the
+//! 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`. Exact for every byte up to k = 2³¹/(255·127) ≈ 66,000.
 
 use super::{Line, PANEL, Panels, depth_blocks, with_block};
 use crate::Kernels;
@@ -97,7 +97,7 @@ pub(crate) struct Scales<'a> {
 
 impl Kernels {
     /// `c[i][j] = Σ_p (a[i][p] − 128)·w[j][p]`, exactly. The rows of `a: [m, k]` begin `a_stride` bytes
-    /// apart, and k is rounded up to a multiple of 4 with bytes of 128. `|a − 128| ≤ 127` and `|w| ≤ 127`.
+    /// apart, and k is rounded up to a multiple of 4, with any bytes. Any `a` is right, and `|w| ≤ 127`.
     pub fn gemm_i8(
         self,
         a: &[u8],
