@@ -9,6 +9,9 @@
 //!              │ sum 11,0  │ sum 11,1  │   and 14 loads feed 24 multiply-adds
 //!              └───────────┴───────────┘
 //! ```
+//!
+//! On one core of a Zen 4, as shares of what its registers alone can do (`benches/kernels_gemm.rs`; f32 118,
+//! bf16 236, int8 473 Gop/s): f32 88 to 96 %, bf16 88 to 95 %, int8 to floats 86 to 96 %, for 16 to 512 rows.
 
 use super::int8::Scales;
 use super::pack::{Packing, Words, pack_a, pack_b};
