@@ -6,7 +6,7 @@
 use crate::cli::Format;
 use limbeck::report::Inspection;
 use limbeck::report::measure::{Subject, Texts};
-use limbeck::stages::{Recipe, Stage, StageContext};
+use limbeck::stages::{self, Recipe, Stage, StageContext};
 use limbeck::{Error, Result};
 use limbeck_kernels::Kernels;
 use std::path::Path;
@@ -42,8 +42,13 @@ pub fn export(model: &Path, _out: &Path, _format: Format) -> Result<()> {
 }
 
 /// Runs one stage.
-pub fn stage(stage: Stage, _context: &StageContext<'_>) -> Result<()> {
-    Err(absent(stage.name()))
+pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
+    match stage {
+        Stage::Train => stages::train(context),
+        Stage::Prune => stages::prune(context),
+        Stage::Distill => stages::distill(context),
+        Stage::Quantize => Err(absent(stage.name())),
+    }
 }
 
 /// Opens the artifacts of all stages, baseline first, each under its name in the table.
