@@ -15,12 +15,14 @@ pub mod autograd;
 pub mod backend;
 mod batch;
 pub mod checkpoint;
+pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod compress;
 #[cfg(feature = "train")]
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod infer;
 pub mod models;
 pub mod nn;
 #[cfg(feature = "train")]

@@ -25,6 +25,7 @@ pub use config_json::{config_to_json, parse_config, read_config};
 #[cfg(feature = "train")]
 pub use directory::{HfDirectory, Located, Wanted};
 pub use header::Dtype;
+pub(crate) use header::{Entry, Header, parse as parse_header};
 pub use names::{find, is_head};
 pub use tensor_file::TensorFile;
 #[cfg(feature = "train")]

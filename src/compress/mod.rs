@@ -4,6 +4,7 @@ pub mod attention;
 pub mod gradual;
 pub mod importance;
 pub mod magnitude;
+pub mod quantize;
 pub mod schedule;
 pub mod structure;
 

@@ -114,7 +114,8 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
-        self.forward_with_taps(e, Rows::Needed).map(|(logits, _)| logits)
+        let embedded = e.embed(&self.embeddings)?;
+        self.encode(e, embedded, Rows::Needed, |_| {})
     }
 
     /// Logits, and the results inside. A tap that nobody keeps costs nothing.
@@ -122,15 +123,27 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward_with_taps<E: Exec>(&self, e: &mut E, rows: Rows) -> Result<(E::Var, Taps<E::Var>)> {
-        let first_only = rows == Rows::Needed && self.config.pooling != Pooling::Mean;
         let embedded = e.embed(&self.embeddings)?;
-        let mut taps: Taps<E::Var> = Taps { embedded: embedded.clone(), layers: Vec::new() };
+        let mut taps = Taps { embedded: embedded.clone(), layers: Vec::with_capacity(self.layers.len()) };
+        let logits = self.encode(e, embedded, rows, |layer| taps.layers.push(layer))?;
+        Ok((logits, taps))
+    }
+
+    /// From the embeddings' output to logits; each layer's results go to `tap`.
+    fn encode<E: Exec>(
+        &self,
+        e: &mut E,
+        embedded: E::Var,
+        rows: Rows,
+        mut tap: impl FnMut(LayerTaps<E::Var>),
+    ) -> Result<E::Var> {
+        let first_only = rows == Rows::Needed && self.config.pooling != Pooling::Mean;
         let mut x = embedded;
         for (i, layer) in self.layers.iter().enumerate() {
             let last = i + 1 == self.layers.len();
             let result = layer.forward(e, &x, first_only && last)?;
             x = result.hidden.clone();
-            taps.layers.push(result);
+            tap(result);
         }
         let pooled = match self.config.pooling {
             Pooling::Mean => e.mean_tokens(&x)?,
@@ -142,7 +155,7 @@ impl Classifier {
             None => pooled,
         };
         let dense = e.dropout(&dense, self.head.dropout)?;
-        Ok((e.linear(&self.head.classifier, &dense)?, taps))
+        e.linear(&self.head.classifier, &dense)
     }
 }
 

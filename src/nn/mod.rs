@@ -243,6 +243,8 @@ impl Layer {
         let x = if first_only { e.first_tokens(x)? } else { x.clone() };
         let query = e.linear(&attention.query, &x)?;
         let context = e.attend(&attention.attend, &query, &key, &value)?;
+        // Results go as soon as nobody reads them: an executor that keeps no records has their memory back.
+        drop((query, key, value));
         let attended = e.linear(&attention.output, &context)?;
         let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
         let intermediate = e.linear(&self.expand, &x)?;

@@ -1,0 +1,85 @@
+//! Activations: a few slots of memory that are handed out, shared and taken back, but never freed.
+//!
+//! Every slot is as large as the largest activation of the largest batch so far, so which slot serves which
+//! result does not matter, and after one batch of a size no batch of that size or below allocates. Fresh memory
+//! comes zeroed from the operating system: of a slot that is never filled to its end, the end is never resident.
+
+use std::sync::Arc;
+
+/// One activation: floats, and for the products of an int8 model the same rows in bytes.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// `[rows, cols]`.
+    pub values: Vec<f32>,
+    /// `[rows, quantized_stride(cols)]`, biased by 128.
+    pub bytes: Vec<u8>,
+    /// `[rows]`.
+    pub scales: Vec<f32>,
+    /// Whether `bytes` and `scales` stand for `values`.
+    pub quantized: bool,
+}
+
+/// A claim on a slot. Clones share it; the slot is free when all are gone.
+#[derive(Clone)]
+pub(super) struct Place {
+    index: usize,
+    _claim: Arc<()>,
+}
+
+/// The slots of one session.
+#[derive(Default)]
+pub(super) struct Arena {
+    slots: Vec<(Slot, Arc<()>)>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Arena {
+    /// Makes every slot, from its next use on, large enough for `rows × cols`.
+    pub fn reserve(&mut self, rows: usize, cols: usize) {
+        self.rows = self.rows.max(rows);
+        self.cols = self.cols.max(cols.next_multiple_of(4));
+    }
+
+    /// Takes a free slot's memory out, to be filled while others are read. It holds whatever it held.
+    pub fn take(&mut self) -> (Place, Slot) {
+        let free = self.slots.iter().position(|(_, claim)| Arc::strong_count(claim) == 1);
+        let index = free.unwrap_or_else(|| {
+            self.slots.push((Slot::default(), Arc::new(())));
+            self.slots.len() - 1
+        });
+        let (slot, claim) = &mut self.slots[index];
+        let mut slot = std::mem::take(slot);
+        let len = self.rows * self.cols;
+        if slot.values.len() < len {
+            // Dropped first: the two need not be there together.
+            slot = Slot::default();
+            slot = Slot { values: vec![0.0; len], bytes: vec![0; len], scales: vec![0.0; self.rows], ..slot };
+        }
+        slot.quantized = false;
+        (Place { index, _claim: Arc::clone(claim) }, slot)
+    }
+
+    /// Puts a slot back under its claim.
+    pub fn put(&mut self, place: &Place, slot: Slot) {
+        self.slots[place.index].0 = slot;
+    }
+
+    /// A slot, to read.
+    pub fn get(&self, place: &Place) -> &Slot {
+        &self.slots[place.index].0
+    }
+
+    /// A slot, to quantize.
+    pub fn get_mut(&mut self, place: &Place) -> &mut Slot {
+        &mut self.slots[place.index].0
+    }
+}
+
+/// Makes `buffer` at least `len` long; what it holds is of no interest.
+pub(super) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.clear();
+        buffer.resize(len, T::default());
+    }
+}

@@ -1,0 +1,156 @@
+//! What a `.limbeck` file holds, version 1.
+//!
+//! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, its data begin
+//! at a multiple of 64 bytes, and so does every tensor; between two tensors there may be one named `pad.N`.
+//!
+//! | tensor | type and shape | content |
+//! |---|---|---|
+//! | a matrix `[n, k]` in int8 | I8 `[⌈n/16⌉, ⌈k/4⌉, 16, 4]` | output `16·i + l`, input `4·j + b` at `[i, j, l, b]`; zeros beyond n and k |
+//! | … `.scale` | F32 `[n]` | an output's weights are its bytes times this |
+//! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
+//! | a matrix in f32 | F32 `[n, k]` | as in a Hugging Face checkpoint |
+//! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |
+//! | an embedding table in f32 | F32 `[entries, hidden]` | |
+//! | biases, gamma, beta | F32 `[n]` | |
+//! | [`VOCABULARY`] | U8 | the tokenizer: [`WordPiece::from_bytes`](crate::tokenizer::WordPiece::from_bytes) |
+//!
+//! Names are those of Hugging Face. Deleted heads and units are not there; `config` says which are left.
+//! The metadata are [`Metadata`], one string an entry, JSON where there is structure.
+
+use crate::checkpoint::{config_to_json, parse_config};
+use crate::models::ModelConfig;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The version written and read.
+pub const VERSION: u32 = 1;
+
+/// Every tensor begins at a multiple of this, counted from the beginning of the file: a line of cache.
+pub const ALIGNMENT: usize = 64;
+
+/// The name of the packed vocabulary.
+pub const VOCABULARY: &str = "tokenizer.wordpiece";
+
+/// How the names of tensors that only align the next one begin.
+pub const PAD: &str = "pad.";
+
+/// The widest product whose 32-bit sums cannot overflow: `128·127·k < 2³¹`.
+pub const MAX_INPUTS: usize = 1 << 17;
+
+/// The name of the scales that belong to a tensor.
+pub fn scale_name(name: &str) -> String {
+    format!("{name}.scale")
+}
+
+/// The name of the sums that belong to a matrix.
+pub fn sums_name(name: &str) -> String {
+    format!("{name}.sums")
+}
+
+/// The shape in which an int8 matrix `[n, k]` is stored.
+pub fn panels_shape(n: usize, k: usize) -> [usize; 4] {
+    [n.div_ceil(16), k.div_ceil(4), 16, 4]
+}
+
+/// What a model was made from. Hashes are SHA-256 in hexadecimal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parents {
+    /// Of the `model.safetensors` that was quantized.
+    pub model: Option<String>,
+    /// Of the recipe.
+    pub recipe: Option<String>,
+}
+
+/// How a file's numbers came to be; for whoever looks, since the tensors' types say what they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `int8` or `f32`.
+    pub weights: String,
+    /// `channel` or `tensor`: over what the largest weight sets the scale.
+    pub scales: String,
+    /// `int8` (a scale for each row) or `f32`.
+    pub embeddings: String,
+}
+
+/// A text and the logits that the model gave for it when the file was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Golden {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// The bits of the logits, as `f32::to_bits`.
+    pub logits: Vec<u32>,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// The network.
+    pub config: ModelConfig,
+    /// What it was made from.
+    pub parents: Parents,
+    /// How it was quantized.
+    pub settings: Settings,
+    /// What it computes.
+    pub golden: Vec<Golden>,
+    /// The version of limbeck that wrote it.
+    pub writer: String,
+    /// SHA-256 of all bytes behind the header, in hexadecimal.
+    pub data_hash: String,
+}
+
+impl Metadata {
+    /// As the entries of a safetensors header.
+    pub fn to_entries(&self) -> BTreeMap<String, String> {
+        let json = |value: serde_json::Result<String>| value.expect("plain structures are always JSON");
+        let entries = [
+            ("format", "limbeck".to_owned()),
+            ("version", VERSION.to_string()),
+            ("writer", self.writer.clone()),
+            ("config", config_to_json(&self.config).to_string()),
+            ("parents", json(serde_json::to_string(&self.parents))),
+            ("quantization", json(serde_json::to_string(&self.settings))),
+            ("golden", json(serde_json::to_string(&self.golden))),
+            ("data_sha256", self.data_hash.clone()),
+        ];
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// From the entries of a safetensors header; `path` is for errors.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is not a `.limbeck` file, is of another version, or an entry cannot be read.
+    pub fn from_entries(path: &Path, entries: &BTreeMap<String, String>) -> Result<Metadata> {
+        let entry = |key: &str| entries.get(key).map(String::as_str);
+        if entry("format") != Some("limbeck") {
+            let mend = "quantize a model directory to make one";
+            return Err(Error::file(path, "a safetensors file, but not a .limbeck file", mend));
+        }
+        let version = entry("version").unwrap_or("missing");
+        if version.parse() != Ok(VERSION) {
+            let problem = format!("its format version is {version}, this program reads {VERSION}");
+            return Err(Error::file(path, problem, "quantize the model again with this program"));
+        }
+        let damaged = |key: &str, problem: String| {
+            Error::file(path, format!("metadata \"{key}\": {problem}"), "write the file again")
+        };
+        let required = |key: &str| entry(key).ok_or_else(|| damaged(key, "missing".to_owned()));
+        fn json<'a, T: Deserialize<'a>>(text: &'a str) -> std::result::Result<T, String> {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        }
+        let config = parse_config(path, required("config")?)?;
+        let parents = json(required("parents")?).map_err(|problem| damaged("parents", problem))?;
+        let settings = json(required("quantization")?).map_err(|problem| damaged("quantization", problem))?;
+        let golden: Vec<Golden> = json(required("golden")?).map_err(|problem| damaged("golden", problem))?;
+        for (place, golden) in golden.iter().enumerate() {
+            if golden.logits.len() != config.labels.len() {
+                let problem = format!("entry {place} has {} logits", golden.logits.len());
+                return Err(damaged("golden", problem));
+            }
+        }
+        let writer = required("writer")?.to_owned();
+        let data_hash = required("data_sha256")?.to_owned();
+        Ok(Metadata { config, parents, settings, golden, writer, data_hash })
+    }
+}

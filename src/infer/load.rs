@@ -1,0 +1,183 @@
+//! From bytes to weights: nothing in a file is believed before it has been compared with the configuration.
+
+use super::bytes::{Bytes, numbers};
+use super::format::{self, ALIGNMENT, MAX_INPUTS, Metadata, PAD, VOCABULARY};
+use super::weights::{Floats, Value, Weights};
+use crate::checkpoint::{Dtype, Entry, Header, parse_header};
+use crate::models::Classifier;
+use crate::nn::{ParamSpec, Role};
+use crate::tokenizer::WordPiece;
+use crate::{Error, Result};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
+use std::ops::Range;
+use std::path::Path;
+
+const MEND: &str = "fetch the file again, or quantize the model again";
+
+/// A file that has been checked.
+pub(super) struct Loaded {
+    pub metadata: Metadata,
+    pub classifier: Classifier,
+    pub weights: Weights,
+    pub vocabulary: Option<Range<usize>>,
+}
+
+/// Checks a whole `.limbeck` file, `path` by name.
+pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded> {
+    if cfg!(target_endian = "big") {
+        return Err(Error::file(path, "its numbers are little-endian, this CPU's are not", "use another CPU"));
+    }
+    if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+        let problem = format!("it does not begin at a multiple of {ALIGNMENT} in memory");
+        return Err(Error::file(path, problem, "embed it with limbeck::include_model!"));
+    }
+    let header = parse_header(path, &bytes)?;
+    let metadata = Metadata::from_entries(path, &header.metadata)?;
+    let (classifier, specs) = Classifier::new(&metadata.config);
+    if metadata.config.labels.is_empty() {
+        return Err(Error::file(path, "the configuration names no classes", MEND));
+    }
+    let mut file = File { path, bytes: &bytes, header, taken: 0 };
+    file.check_alignment()?;
+    let values = specs.iter().map(|spec| file.value(spec, kernels)).collect::<Result<Vec<_>>>()?;
+    let vocabulary = file.vocabulary(metadata.config.vocab)?;
+    file.check_all_taken(&specs)?;
+    for golden in &metadata.golden {
+        check_golden(path, &golden.ids, &metadata.config)?;
+    }
+    Ok(Loaded { metadata, classifier, weights: Weights { bytes, specs, values }, vocabulary })
+}
+
+fn check_golden(path: &Path, ids: &[u32], config: &crate::models::ModelConfig) -> Result<()> {
+    let fits = (1..=config.positions).contains(&ids.len());
+    if fits && ids.iter().all(|&id| (id as usize) < config.vocab) {
+        return Ok(());
+    }
+    Err(Error::file(path, "metadata \"golden\": a text that the model cannot read", MEND))
+}
+
+struct File<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    header: Header,
+    /// Tensors that the network or its tokenizer uses.
+    taken: usize,
+}
+
+impl File<'_> {
+    fn wrong(&self, name: &str, problem: impl Into<String>) -> Error {
+        Error::tensor(self.path, name, problem, MEND)
+    }
+
+    fn check_alignment(&self) -> Result<()> {
+        let crooked = self.header.tensors.iter().find(|(name, entry)| {
+            !name.starts_with(PAD) && !entry.bytes.is_empty() && !entry.bytes.start.is_multiple_of(ALIGNMENT)
+        });
+        crooked.map_or(Ok(()), |(name, entry)| {
+            let problem = format!("it begins at byte {}, no multiple of {ALIGNMENT}", entry.bytes.start);
+            Err(self.wrong(name, problem))
+        })
+    }
+
+    /// The bytes of a tensor that must be of this type and shape.
+    fn take(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Range<usize>> {
+        let Some(entry) = self.header.tensors.get(name) else {
+            return Err(self.wrong(name, "the file has no such tensor"));
+        };
+        if entry.dtype != dtype || entry.shape != shape {
+            let Entry { dtype: found, shape: extents, .. } = entry;
+            let problem = format!("it is {found} {extents:?}, the configuration asks for {dtype} {shape:?}");
+            return Err(self.wrong(name, problem));
+        }
+        self.taken += 1;
+        Ok(entry.bytes.clone())
+    }
+
+    /// As [`File::take`], for f32 of which none may be NaN or infinite.
+    fn take_finite(&mut self, name: &str, shape: &[usize]) -> Result<Range<usize>> {
+        let range = self.take(name, Dtype::F32, shape)?;
+        let values = numbers::<f32>(&self.bytes[range.clone()]);
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(range),
+            Some(place) => Err(self.wrong(name, format!("element {place} is {}", values[place]))),
+        }
+    }
+
+    fn value(&mut self, spec: &ParamSpec, kernels: Kernels) -> Result<Value> {
+        let int8 = self.header.tensors.get(&spec.name).is_some_and(|entry| entry.dtype == Dtype::I8);
+        match spec.role {
+            Role::Bias | Role::Gamma | Role::Beta => {
+                Ok(Value::Vector(Floats::Mapped(self.take_finite(&spec.name, &spec.dims())?)))
+            }
+            Role::Embedding if int8 => Ok(Value::TableI8 {
+                rows: self.take(&spec.name, Dtype::I8, &spec.dims())?,
+                scale: self.take_finite(&format::scale_name(&spec.name), &[spec.rows])?,
+            }),
+            // Read in place, row by row, when a text asks for it: not looked at here.
+            Role::Embedding => {
+                Ok(Value::Table(Floats::Mapped(self.take(&spec.name, Dtype::F32, &spec.dims())?)))
+            }
+            Role::Weight if int8 => self.int8_matrix(spec),
+            Role::Weight => {
+                let range = self.take_finite(&spec.name, &spec.dims())?;
+                Ok(Value::Matrix(pack(kernels, spec, numbers(&self.bytes[range]))))
+            }
+        }
+    }
+
+    fn int8_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
+        let ParamSpec { name, rows, cols, .. } = spec;
+        if *cols > MAX_INPUTS {
+            return Err(self.wrong(name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")));
+        }
+        let panels = self.take(name, Dtype::I8, &format::panels_shape(*rows, *cols))?;
+        let scale = self.take_finite(&format::scale_name(name), &[*rows])?;
+        let sums_name = format::sums_name(name);
+        let sums = self.take(&sums_name, Dtype::I32, &[rows.next_multiple_of(16)])?;
+        // A sum beyond what its weights can make would overflow; comparing them would read the whole file.
+        let limit = 127 * *cols as u32;
+        if numbers::<i32>(&self.bytes[sums.clone()]).iter().any(|sum| sum.unsigned_abs() > limit) {
+            return Err(self.wrong(&sums_name, format!("a sum is larger than that of {cols} weights can be")));
+        }
+        Ok(Value::MatrixI8 { panels, scale, sums })
+    }
+
+    fn vocabulary(&mut self, vocab: usize) -> Result<Option<Range<usize>>> {
+        let Some(entry) = self.header.tensors.get(VOCABULARY) else { return Ok(None) };
+        let length = entry.bytes.len();
+        let range = self.take(VOCABULARY, Dtype::U8, &[length])?;
+        let tokenizer =
+            WordPiece::from_bytes(&self.bytes[range.clone()]).map_err(|problem| self.wrong(VOCABULARY, problem))?;
+        if tokenizer.vocab() > vocab {
+            let problem = format!("it has {} pieces, the model {vocab}", tokenizer.vocab());
+            return Err(self.wrong(VOCABULARY, problem));
+        }
+        Ok(Some(range))
+    }
+
+    /// A tensor that nothing reads means that file and configuration do not belong together.
+    fn check_all_taken(&self, specs: &[ParamSpec]) -> Result<()> {
+        let names = || self.header.tensors.keys().filter(|name| !name.starts_with(PAD));
+        if names().count() == self.taken {
+            return Ok(());
+        }
+        let known = |name: &str| {
+            name == VOCABULARY
+                || specs.iter().any(|spec| {
+                    let rest = name.strip_prefix(&spec.name);
+                    rest.is_some_and(|rest| ["", ".scale", ".sums"].contains(&rest))
+                })
+        };
+        let name = names().find(|name| !known(name)).map_or("", String::as_str);
+        Err(self.wrong(name, "the configuration has no such parameter"))
+    }
+}
+
+/// A matrix in f32, in the order of the inner loop.
+pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> PackedMatrix {
+    let mut packed = PackedMatrix::new(Precision::F32, spec.cols, spec.rows);
+    let weights = Matrix::new(values, spec.rows, spec.cols);
+    kernels.pack(weights.transpose(), &mut packed.panels_mut());
+    packed
+}

@@ -1,0 +1,45 @@
+//! Prediction: one thread, one arena, no copy of the weights.
+//!
+//! ```text
+//! .limbeck file ──map──► Model (shared, read only) ──► Session (one a thread) ──► logits
+//!                 │                                      │
+//!                 checked against its own                runs `Classifier::forward` over an arena
+//!                 configuration, never copied            of activations that is reused, not freed
+//! ```
+//!
+//! A `.limbeck` file is a safetensors file ([`format`] says what it holds), whose int8 matrices lie in the order
+//! in which the inner loop reads them. Opening one costs page faults, and processes that open the same file
+//! share its memory.
+//!
+//! An int8 session quantizes activations per token, each row once, while it is still in the first-level cache:
+//! whoever produces a row that a product will read (a norm, the embeddings, attention, a nonlinearity) leaves
+//! both the floats and the bytes. Between the products everything is f32 over sixteen virtual lanes in a fixed
+//! order, so that logits are the same bits on every CPU, in every batch and beside every other text.
+
+mod arena;
+mod bytes;
+pub mod format;
+mod load;
+mod model;
+mod run;
+mod session;
+mod weights;
+#[cfg(feature = "train")]
+mod write;
+
+pub use model::{Model, Stored, StoredAs};
+pub use session::Session;
+#[cfg(feature = "train")]
+pub use write::{Image, Tensor};
+
+/// Embeds a `.limbeck` file in the program, aligned as [`Model::from_bytes`] asks for; the path is as in
+/// [`include_bytes!`].
+#[macro_export]
+macro_rules! include_model {
+    ($path:expr) => {{
+        #[repr(C, align(64))]
+        struct Aligned<Bytes: ?Sized>(Bytes);
+        static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!($path));
+        &MODEL.0
+    }};
+}

@@ -1,0 +1,223 @@
+//! A model that is open for prediction.
+
+use super::bytes::Bytes;
+use super::format::Metadata;
+use super::load::{Loaded, load, pack};
+use super::session::Session;
+use super::weights::{Floats, Value, Weights};
+use crate::models::config::Activation;
+use crate::models::{Classifier, ModelConfig};
+use crate::nn::{ParamSpec, Role};
+use crate::tokenizer::WordPiece;
+use crate::{Batch, Error, Result, files};
+use limbeck_kernels::Kernels;
+use memmap2::Mmap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A classifier with its weights, for any number of [`Session`]s on any threads.
+pub struct Model {
+    pub(super) path: PathBuf,
+    pub(super) kernels: Kernels,
+    pub(super) classifier: Classifier,
+    pub(super) weights: Weights,
+    /// Whether products read bytes.
+    pub(super) quantizes: bool,
+    metadata: Option<Metadata>,
+    vocabulary: Option<Range<usize>>,
+}
+
+/// In what form a parameter is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// 32-bit floats.
+    F32,
+    /// Bytes with scales.
+    Int8,
+}
+
+/// One parameter as it is held.
+#[derive(Clone, Debug)]
+pub struct Stored<'a> {
+    /// Name, purpose and size.
+    pub spec: &'a ParamSpec,
+    /// Its form.
+    pub form: StoredAs,
+    /// Its bytes, with padding, scales and sums.
+    pub bytes: usize,
+}
+
+impl Model {
+    /// Opens a `.limbeck` file, or (with the feature `train`) a Hugging Face directory.
+    ///
+    /// Of a `.limbeck` file in int8 nothing is copied. Matrices in f32 are packed into memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] or [`Error::Tensor`] if the file is cut short, damaged, of another version,
+    /// or does not hold what its own configuration asks for; [`Error::Isa`].
+    pub fn open(path: &Path) -> Result<Model> {
+        #[cfg(feature = "train")]
+        if path.is_dir() {
+            return Model::from_directory(&crate::checkpoint::HfDirectory::open(path)?);
+        }
+        let map = files::map(path)?;
+        Model::from_file(path, Bytes::Mapped(map))
+    }
+
+    /// A `.limbeck` file that is part of the program: [`include_model!`](crate::include_model) aligns it.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; the name in errors is `embedded model`.
+    pub fn from_bytes(bytes: &'static [u8]) -> Result<Model> {
+        Model::from_file(Path::new("embedded model"), Bytes::Static(bytes))
+    }
+
+    /// A `.limbeck` file in memory that was mapped elsewhere; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_map(path: &Path, map: Mmap) -> Result<Model> {
+        Model::from_file(path, Bytes::Mapped(map))
+    }
+
+    fn from_file(path: &Path, bytes: Bytes) -> Result<Model> {
+        let kernels = Kernels::select()?;
+        let Loaded { metadata, classifier, weights, vocabulary } = load(path, bytes, kernels)?;
+        Ok(Model {
+            path: path.to_owned(),
+            kernels,
+            classifier,
+            quantizes: weights.any_int8(),
+            weights,
+            metadata: Some(metadata),
+            vocabulary,
+        })
+    }
+
+    /// A Hugging Face directory, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if a tensor is missing (a head counts), has another shape or holds NaN; [`Error::Isa`].
+    #[cfg(feature = "train")]
+    pub fn from_directory(directory: &crate::checkpoint::HfDirectory) -> Result<Model> {
+        use crate::checkpoint::find;
+        let tensors = &directory.tensors;
+        let mut model = Model::from_values(&directory.config, |spec| {
+            let Some(name) = find(&spec.name, |name| tensors.shape(name).is_some()) else {
+                let mend = "train a head first: this is an encoder, or another model's weights";
+                return Err(Error::tensor(tensors.path(), &spec.name, "the file has no such tensor", mend));
+            };
+            let shape = tensors.shape(&name).unwrap_or_default();
+            if shape != spec.dims() {
+                return Err(crate::params::shape_error(tensors.path(), spec, shape));
+            }
+            let mut values = Vec::new();
+            tensors.read_f32(&name, &mut values)?;
+            Ok(values)
+        })?;
+        model.path = directory.path.clone();
+        Ok(model)
+    }
+
+    /// A network with these values in f32: `spec.len()` of them, row-major, for each parameter.
+    ///
+    /// # Errors
+    /// Those of `values`; [`Error::Setting`] if there are no classes; [`Error::Isa`].
+    pub fn from_values(
+        config: &ModelConfig,
+        mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Model> {
+        if config.labels.is_empty() {
+            return Err(Error::setting("id2label", "the model has no classes", "train a head first"));
+        }
+        let kernels = Kernels::select()?;
+        let (classifier, specs) = Classifier::new(config);
+        let mut held = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let values = values(spec)?;
+            assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
+            held.push(match spec.role {
+                Role::Weight => Value::Matrix(pack(kernels, spec, &values)),
+                Role::Embedding => Value::Table(Floats::Owned(values)),
+                Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
+            });
+        }
+        let weights = Weights { bytes: Bytes::Static(&[]), specs, values: held };
+        let path = PathBuf::from("model in memory");
+        Ok(Model { path, kernels, classifier, quantizes: false, weights, metadata: None, vocabulary: None })
+    }
+
+    /// Columns of the widest activation that is held whole; one with a nonlinearity is not.
+    pub(super) fn widest(&self) -> usize {
+        let layers = self.classifier.layers.iter().flat_map(|layer| {
+            let attention = &layer.attention;
+            [&attention.query, &attention.key, &attention.value, &attention.output, &layer.expand, &layer.contract]
+        });
+        let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
+        let held = linears.filter(|linear| linear.activation == Activation::Identity);
+        held.map(|linear| linear.outputs).max().unwrap_or(0).max(self.config().hidden)
+    }
+
+    /// The network: sizes, classes, layers.
+    pub fn config(&self) -> &ModelConfig {
+        &self.classifier.config
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What its file says of itself; `None` if it is not from a `.limbeck` file.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    /// The tokenizer that its file carries. Making one checks the whole vocabulary: keep it.
+    pub fn tokenizer(&self) -> Option<WordPiece<'_>> {
+        let bytes = &self.weights.bytes[self.vocabulary.clone()?];
+        Some(WordPiece::from_bytes(bytes).expect("checked when the file was opened"))
+    }
+
+    /// Every parameter, in order, as it is held.
+    pub fn parameters(&self) -> impl Iterator<Item = Stored<'_>> {
+        let weights = &self.weights;
+        weights.specs.iter().zip(&weights.values).map(|(spec, value)| {
+            let (form, bytes) = match value {
+                Value::TableI8 { rows, scale } => (StoredAs::Int8, rows.len() + scale.len()),
+                Value::MatrixI8 { panels, scale, sums } => {
+                    (StoredAs::Int8, panels.len() + scale.len() + sums.len())
+                }
+                Value::Vector(_) | Value::Table(_) | Value::Matrix(_) => (StoredAs::F32, 4 * spec.len()),
+            };
+            Stored { spec, form, bytes }
+        })
+    }
+
+    /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of
+    /// when it was written; compares the data with their hash. Reads the whole file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they differ: the file is damaged, or this CPU or build computes otherwise.
+    pub fn check_golden(&self) -> Result<()> {
+        let Some(metadata) = &self.metadata else { return Ok(()) };
+        let bytes: &[u8] = &self.weights.bytes;
+        let header = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length) as usize);
+        if files::sha256(&bytes[8 + header..]) != metadata.data_hash {
+            let problem = "the data are not those that were written: their hash differs";
+            return Err(Error::file(&self.path, problem, "fetch the file again"));
+        }
+        let mut session = Session::new(self);
+        for (place, golden) in metadata.golden.iter().enumerate() {
+            let logits = session.logits(&Batch::from_texts([golden.ids.as_slice()]))?;
+            let bits: Vec<u32> = logits.iter().map(|logit| logit.to_bits()).collect();
+            if bits != golden.logits {
+                let expected: Vec<f32> = golden.logits.iter().map(|&bits| f32::from_bits(bits)).collect();
+                let problem = format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
+                let mend = "report it with the output of `limbeck kernels`: this build computes otherwise";
+                return Err(Error::file(&self.path, problem, mend));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! One thread's predictions with a shared model.
+
+use super::arena::Arena;
+use super::model::Model;
+use super::run::{Run, Scratch};
+use crate::{Batch, Error, Result};
+use limbeck_kernels::Kernels;
+use std::ops::Range;
+
+/// Tokens that go through the network together, unless one text alone is longer: enough for the products to
+/// read each weight once for many tokens, few enough that activations stay in the second and third cache.
+const TOKENS: usize = 288;
+
+/// Runs a [`Model`] on the calling thread. Its memory grows to the longest input met, and stays: after one batch
+/// of a size, batches of that size or below allocate nothing.
+pub struct Session<'m> {
+    model: &'m Model,
+    kernels: Kernels,
+    arena: Arena,
+    scratch: Scratch,
+    logits: Vec<f32>,
+}
+
+impl<'m> Session<'m> {
+    /// A session with the kernels that this CPU or `LIMBECK_ISA` chose when the model was opened.
+    pub fn new(model: &'m Model) -> Session<'m> {
+        Session::with_kernels(model, model.kernels)
+    }
+
+    /// A session with these kernels. Logits are the same bits with any.
+    pub fn with_kernels(model: &'m Model, kernels: Kernels) -> Session<'m> {
+        Session { model, kernels, arena: Arena::default(), scratch: Scratch::default(), logits: Vec::new() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'m Model {
+        self.model
+    }
+
+    /// Logits of each text: `[texts, labels]`. A text's logits do not depend on the others in the batch.
+    ///
+    /// # Errors
+    /// [`Error::File`], with the model's name, if a text is empty or longer than the model's positions, or holds
+    /// an id or a token type that the model does not have.
+    pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
+        self.check(batch)?;
+        let labels = self.model.config().labels.len();
+        self.logits.clear();
+        self.logits.reserve(batch.texts() * labels);
+        let mut first = 0;
+        while first < batch.texts() {
+            let start = batch.offsets[first];
+            let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= TOKENS).count();
+            let texts = first..first + more.max(1);
+            self.run(batch, texts.clone())?;
+            first = texts.end;
+        }
+        Ok(&self.logits)
+    }
+
+    fn run(&mut self, batch: &Batch, texts: Range<usize>) -> Result<()> {
+        let classifier = &self.model.classifier;
+        let offsets = &batch.offsets[texts.start..texts.end + 1];
+        self.arena.reserve(offsets[texts.len()] - offsets[0], self.model.widest());
+        let mut run = Run {
+            weights: &self.model.weights,
+            quantize: self.model.quantizes,
+            kernels: self.kernels,
+            arena: &mut self.arena,
+            scratch: &mut self.scratch,
+            batch,
+            offsets,
+        };
+        let logits = classifier.forward(&mut run)?;
+        self.logits.extend_from_slice(run.values(&logits));
+        Ok(())
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let config = self.model.config();
+        let wrong = |problem: String, mend: &str| Err(Error::file(self.model.path(), problem, mend));
+        let whole = batch.offsets.first() == Some(&0) && batch.offsets.last() == Some(&batch.ids.len());
+        assert!(whole && batch.offsets.is_sorted(), "the offsets of a batch cover its ids");
+        for (place, ends) in batch.offsets.windows(2).enumerate() {
+            let tokens = ends[1] - ends[0];
+            if tokens == 0 {
+                return wrong(format!("text {place} of the batch has no tokens"), "begin each text with [CLS]");
+            }
+            if tokens > config.positions {
+                let problem = format!("text {place} of the batch has {tokens} tokens, the model {}", config.positions);
+                return wrong(problem, "cut it when it is tokenized");
+            }
+        }
+        if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= config.vocab) {
+            let problem = format!("token id {id} is not among its {}", config.vocab);
+            return wrong(problem, "use the tokenizer that the model was trained with");
+        }
+        assert!(
+            batch.token_types.is_empty() || batch.token_types.len() == batch.ids.len(),
+            "a token type for each token, or none at all"
+        );
+        if let Some(kind) = batch.token_types.iter().find(|&&kind| kind as usize >= config.token_types.max(1)) {
+            let problem = format!("token type {kind} is not among its {}", config.token_types);
+            return wrong(problem, "leave token types away");
+        }
+        Ok(())
+    }
+}

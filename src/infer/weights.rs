@@ -1,0 +1,109 @@
+//! The values of a model's parameters, for reading: in the file, or packed at load.
+
+use super::bytes::{Bytes, numbers};
+use crate::nn::{ParamId, ParamSpec};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::{PackedI8, PackedMatrix};
+use std::ops::Range;
+
+/// Floats in the file or in memory.
+pub(super) enum Floats {
+    /// Bytes of the file.
+    Mapped(Range<usize>),
+    /// In memory.
+    Owned(Vec<f32>),
+}
+
+/// One parameter. Ranges are bytes of the file, which the loader has checked.
+pub(super) enum Value {
+    /// Bias, gamma or beta.
+    Vector(Floats),
+    /// An embedding table in f32.
+    Table(Floats),
+    /// An embedding table in int8, with a scale for each row.
+    TableI8 { rows: Range<usize>, scale: Range<usize> },
+    /// A matrix in f32, packed at load.
+    Matrix(PackedMatrix),
+    /// A matrix in int8, packed in the file, with a scale for each output.
+    MatrixI8 { panels: Range<usize>, scale: Range<usize>, sums: Range<usize> },
+}
+
+/// A matrix, as a product takes it.
+pub(super) enum Matrix<'a> {
+    F32(&'a PackedMatrix),
+    I8 { panels: PackedI8<'a>, scale: &'a [f32] },
+}
+
+/// An embedding table.
+#[derive(Clone, Copy)]
+pub(super) enum Table<'a> {
+    F32(&'a [f32]),
+    I8 { rows: &'a [i8], scale: &'a [f32] },
+}
+
+impl Table<'_> {
+    /// Row `index` into `out`, or added to it.
+    pub fn read(self, kernels: Kernels, index: usize, out: &mut [f32], accumulate: bool) {
+        let row = index * out.len()..(index + 1) * out.len();
+        match self {
+            Table::I8 { rows, scale } => kernels.dequantize_row(&rows[row], scale[index], out, accumulate),
+            Table::F32(rows) if accumulate => kernels.add(&rows[row], out),
+            Table::F32(rows) => out.copy_from_slice(&rows[row]),
+        }
+    }
+}
+
+/// All parameters, in the order of declaration.
+pub(super) struct Weights {
+    pub bytes: Bytes,
+    pub specs: Vec<ParamSpec>,
+    pub values: Vec<Value>,
+}
+
+impl Weights {
+    /// A bias, gamma or beta.
+    pub fn vector(&self, id: ParamId) -> &[f32] {
+        match &self.values[id.index()] {
+            Value::Vector(floats) => self.floats(floats),
+            _ => unreachable!("{} is no vector", self.specs[id.index()].name),
+        }
+    }
+
+    /// An embedding table.
+    pub fn table(&self, id: ParamId) -> Table<'_> {
+        match &self.values[id.index()] {
+            Value::Table(floats) => Table::F32(self.floats(floats)),
+            Value::TableI8 { rows, scale } => {
+                Table::I8 { rows: numbers(&self.bytes[rows.clone()]), scale: numbers(&self.bytes[scale.clone()]) }
+            }
+            _ => unreachable!("{} is no table", self.specs[id.index()].name),
+        }
+    }
+
+    /// The matrix of a linear layer.
+    pub fn matrix(&self, id: ParamId) -> Matrix<'_> {
+        let spec = &self.specs[id.index()];
+        match &self.values[id.index()] {
+            Value::Matrix(packed) => Matrix::F32(packed),
+            Value::MatrixI8 { panels, scale, sums } => {
+                let panels = numbers(&self.bytes[panels.clone()]);
+                let sums = numbers(&self.bytes[sums.clone()]);
+                let scale = numbers(&self.bytes[scale.clone()]);
+                Matrix::I8 { panels: PackedI8::new(panels, spec.rows, spec.cols, sums), scale }
+            }
+            _ => unreachable!("{} is no matrix", spec.name),
+        }
+    }
+
+    /// Whether products read bytes, so that whoever makes their input should quantize it.
+    pub fn any_int8(&self) -> bool {
+        self.values.iter().any(|value| matches!(value, Value::MatrixI8 { .. }))
+    }
+
+    fn floats<'a>(&'a self, floats: &'a Floats) -> &'a [f32] {
+        match floats {
+            Floats::Mapped(range) => numbers(&self.bytes[range.clone()]),
+            Floats::Owned(values) => values,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Writing a `.limbeck` file.
+//!
+//! The golden logits are those of the very bytes that are written: the data are laid out in memory, opened as a
+//! model, run, and written behind a header that holds the answers.
+
+use super::format::{ALIGNMENT, Golden, Metadata, PAD};
+use super::{Model, Session};
+use crate::checkpoint::Dtype;
+use crate::{Batch, Error, Result, files};
+use memmap2::{Mmap, MmapMut};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// A tensor that is to be written.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its elements.
+    pub dtype: Dtype,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Its content, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+/// A whole `.limbeck` file in memory.
+pub struct Image {
+    map: Mmap,
+    /// What the file says of itself.
+    pub metadata: Metadata,
+}
+
+impl Image {
+    /// Lays out a file. `metadata.golden` and `metadata.data_hash` are filled in here: the golden texts are
+    /// `golden`, token ids each.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no memory; what [`Model::open`] and [`Session::logits`] return; `path` is the name
+    /// in errors.
+    pub fn new(path: &Path, metadata: Metadata, tensors: &[Tensor], golden: &[Vec<u32>]) -> Result<Image> {
+        let (places, length) = layout(tensors);
+        let mut data = map_of(path, length)?;
+        for (tensor, &place) in tensors.iter().zip(&places) {
+            data[place..place + tensor.bytes.len()].copy_from_slice(&tensor.bytes);
+        }
+        let data = &data[..length];
+        let mut metadata = Metadata { golden: Vec::new(), data_hash: files::sha256(data), ..metadata };
+        let model = Model::from_map(path, image(path, &metadata, tensors, &places, data)?)?;
+        let mut session = Session::new(&model);
+        for ids in golden {
+            let logits = session.logits(&Batch::from_texts([ids.as_slice()]))?;
+            let logits = logits.iter().map(|logit| logit.to_bits()).collect();
+            metadata.golden.push(Golden { ids: ids.clone(), logits });
+        }
+        let map = image(path, &metadata, tensors, &places, data)?;
+        Ok(Image { map, metadata })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Writes the file as a whole ([`files::replace`]).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        files::replace(path, |file| file.write_all(self.bytes()).map_err(Error::io("write", path)))
+    }
+
+    /// Opens the model without writing it; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn into_model(self, path: &Path) -> Result<Model> {
+        Model::from_map(path, self.map)
+    }
+}
+
+/// Where each tensor's bytes begin among the data, and how many bytes there are.
+fn layout(tensors: &[Tensor]) -> (Vec<usize>, usize) {
+    let mut end: usize = 0;
+    let places = tensors.iter().map(|tensor| {
+        let place = end.next_multiple_of(ALIGNMENT);
+        end = place + tensor.bytes.len();
+        place
+    });
+    let places = places.collect();
+    (places, end)
+}
+
+/// Memory that begins on a page; at least one byte of it, since none cannot be mapped.
+fn map_of(path: &Path, length: usize) -> Result<MmapMut> {
+    MmapMut::map_anon(length.max(1)).map_err(Error::io("lay out", path))
+}
+
+/// Header and data, in memory.
+fn image(path: &Path, metadata: &Metadata, tensors: &[Tensor], places: &[usize], data: &[u8]) -> Result<Mmap> {
+    let header = header(metadata, tensors, places);
+    let origin = 8 + header.len();
+    let mut map = map_of(path, origin + data.len())?;
+    map[..8].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    map[8..origin].copy_from_slice(header.as_bytes());
+    map[origin..].copy_from_slice(data);
+    map.make_read_only().map_err(Error::io("lay out", path))
+}
+
+/// The JSON header, padded with spaces so that the data begin aligned.
+fn header(metadata: &Metadata, tensors: &[Tensor], places: &[usize]) -> String {
+    let mut members = Map::new();
+    members.insert("__metadata__".to_owned(), json!(metadata.to_entries()));
+    let mut end = 0;
+    for (index, (tensor, &place)) in tensors.iter().zip(places).enumerate() {
+        let size = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
+        assert_eq!(size, tensor.bytes.len(), "the shape of {} does not make its bytes", tensor.name);
+        if place > end {
+            let pad = json!({ "dtype": "U8", "shape": [place - end], "data_offsets": [end, place] });
+            members.insert(format!("{PAD}{index}"), pad);
+        }
+        end = place + size;
+        let entry = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [place, end] });
+        let former = members.insert(tensor.name.clone(), entry);
+        assert!(former.is_none(), "{} is written twice", tensor.name);
+    }
+    let mut header = Value::Object(members).to_string();
+    while !(8 + header.len()).is_multiple_of(ALIGNMENT) {
+        header.push(' ');
+    }
+    header
+}

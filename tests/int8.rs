@@ -1,0 +1,398 @@
+//! The inference session: against the reference in f32, and int8 against f32, against itself on every kernel
+//! row, in every batch, and beside a dense network whose deleted parts are zeros.
+
+use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
+use limbeck::infer::{Model, Session};
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::nn::ParamSpec;
+use limbeck::{Batch, Result};
+use limbeck_kernels::Kernels;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+/// The system's allocator, which counts what each thread asks for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// The folder of reference data, or a loud word that it is not there.
+fn shared(part: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("LIMBECK_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = root.join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED to the reference data", path.display());
+    None
+}
+
+/// Numbers in [-1, 1) that depend on a name and a place alone.
+fn random(name: &str, len: usize) -> Vec<f32> {
+    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed >> 40) as f32) / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Values that keep activations in a natural range.
+fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
+    use limbeck::nn::Role;
+    let spread = match spec.role {
+        Role::Embedding | Role::Bias | Role::Beta => 0.5,
+        Role::Weight => 1.7 / (spec.cols.max(1) as f32).sqrt(),
+        Role::Gamma => 0.3,
+    };
+    let centre = if spec.role == Role::Gamma { 1.0 } else { 0.0 };
+    Ok(random(&spec.name, spec.len()).into_iter().map(|x| centre + spread * x).collect())
+}
+
+fn config(architecture: Architecture, pooling: Pooling, layers: Vec<LayerConfig>) -> ModelConfig {
+    ModelConfig {
+        architecture,
+        vocab: 97,
+        positions: 40,
+        token_types: if architecture == Architecture::Bert { 2 } else { 0 },
+        hidden: 36,
+        head_size: 9,
+        original_heads: 4,
+        original_intermediate: 19,
+        layers,
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+        pooling,
+        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        masked: Vec::new(),
+    }
+}
+
+fn pruned_layers() -> Vec<LayerConfig> {
+    [(vec![], 5), (vec![1], 0), (vec![0, 1, 3], 17)]
+        .map(|(heads, intermediate)| LayerConfig { heads, intermediate })
+        .to_vec()
+}
+
+fn texts(lengths: &[usize], vocab: usize) -> Vec<Vec<u32>> {
+    let text = |(place, &length): (usize, &usize)| {
+        let ids = random(&format!("text {place}"), length);
+        ids.into_iter().map(|x| ((x + 1.0) / 2.0 * vocab as f32) as u32).collect()
+    };
+    lengths.iter().enumerate().map(text).collect()
+}
+
+fn int8(config: &ModelConfig, quantization: Quantization) -> Model {
+    let path = Path::new("test model");
+    let quantized = quantize(path, config, values, quantization, &Extras::default()).unwrap();
+    quantized.image.into_model(path).unwrap()
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// The largest difference, as a share of the largest magnitude.
+fn distance(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    let largest = theirs.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+    // NaN is the worst of all, and stays.
+    let worst = worst.fold(0.0f32, |worst, x| if x <= worst || worst.is_nan() { worst } else { x });
+    worst / largest
+}
+
+mod reference {
+    use super::*;
+    use limbeck::checkpoint::{HfDirectory, TensorFile, parse_config};
+
+    fn integers(file: &TensorFile, name: &str) -> (Vec<usize>, Vec<u32>) {
+        let bytes = file.bytes(name).unwrap();
+        let numbers = bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+        (file.shape(name).unwrap().to_vec(), numbers.collect())
+    }
+
+    /// The padded rows of a reference file as a ragged batch.
+    fn batch(file: &TensorFile, prefix: &str) -> Batch {
+        let (shape, ids) = integers(file, &format!("{prefix}input_ids"));
+        let (_, mask) = integers(file, &format!("{prefix}attention_mask"));
+        let types = format!("{prefix}token_type_ids");
+        let types = file.shape(&types).is_some().then(|| integers(file, &types).1);
+        let mut batch = Batch::new();
+        for row in 0..shape[0] {
+            let row = row * shape[1]..(row + 1) * shape[1];
+            let length = mask[row.clone()].iter().filter(|&&kept| kept == 1).count();
+            batch.push(&ids[row.clone()][..length], 0);
+            if let Some(types) = &types {
+                batch.token_types.extend(types[row][..length].iter().map(|&kind| kind as u8));
+            }
+        }
+        batch
+    }
+
+    fn read(file: &TensorFile, name: &str) -> Vec<f32> {
+        let mut values = Vec::new();
+        file.read_f32(name, &mut values).unwrap();
+        values
+    }
+
+    #[test]
+    fn f32_logits_are_those_of_transformers() {
+        for name in ["distilbert_classifier", "bert_classifier"] {
+            let Some(path) = shared(&format!("reference/tiny/{name}.safetensors")) else { return };
+            let file = TensorFile::open(&path).unwrap();
+            let mut text = file.metadata()["config"].clone();
+            if !text.contains("\"model_type\"") {
+                let family = name.split('_').next().unwrap();
+                text.insert_str(1, &format!("\"model_type\": \"{family}\", "));
+            }
+            let config = parse_config(&path, &text).unwrap();
+            let model = Model::from_values(&config, |spec| Ok(read(&file, &format!("weight/{}", spec.name)))).unwrap();
+            let batch = batch(&file, "input/");
+            let expected = read(&file, "output/logits");
+            for kernels in Kernels::available() {
+                let mut session = Session::with_kernels(&model, kernels);
+                let worst = distance(session.logits(&batch).unwrap(), &expected);
+                println!("{name} on {}: {worst:.1e}", kernels.isa());
+                assert!(worst <= 2e-5, "{name} on {}: {worst}", kernels.isa());
+            }
+        }
+    }
+
+    /// The pretrained encoder with the reference's seeded head.
+    fn minilm() -> Option<(ModelConfig, impl FnMut(&ParamSpec) -> Result<Vec<f32>>, Batch, Vec<f32>)> {
+        let (directory, file) =
+            (shared("models/minilm-l6-distil")?, shared("reference/minilm_agnews.safetensors")?);
+        let directory = HfDirectory::open(&directory).unwrap();
+        let file = TensorFile::open(&file).unwrap();
+        let config = ModelConfig {
+            labels: ["World", "Sports", "Business", "Sci/Tech"].map(str::to_owned).to_vec(),
+            ..directory.config.clone()
+        };
+        let (batch, logits) = (batch(&file, ""), read(&file, "logits"));
+        let values = move |spec: &ParamSpec| {
+            let head = format!("head/{}", spec.name);
+            if file.shape(&head).is_some() {
+                return Ok(read(&file, &head));
+            }
+            let name = limbeck::checkpoint::find(&spec.name, |name| directory.tensors.shape(name).is_some());
+            Ok(read(&directory.tensors, &name.unwrap()))
+        };
+        Some((config, values, batch, logits))
+    }
+
+    #[test]
+    fn a_real_encoder_in_f32_and_in_int8() {
+        let Some((config, mut values, batch, expected)) = minilm() else { return };
+        let model = Model::from_values(&config, &mut values).unwrap();
+        let worst = distance(Session::new(&model).logits(&batch).unwrap(), &expected);
+        println!("minilm in f32: {worst:.1e}");
+        assert!(worst <= 2e-5, "{worst}");
+
+        let path = Path::new("minilm");
+        for (quantization, bound) in [
+            // f32 stored and mapped is the same numbers.
+            (Quantization::NONE, 2e-5),
+            // Weights and activations are each off by 2⁻⁸ of their largest at most, and the errors of 384 and
+            // more products average out: a few per cent through six layers.
+            (Quantization::INT8, 0.05),
+            (Quantization { weights: Some(Granularity::Tensor), embeddings: false }, 0.25),
+        ] {
+            let extras = Extras { golden: vec![batch.ids[batch.text(0)].to_vec()], ..Extras::default() };
+            let quantized = quantize(path, &config, &mut values, quantization, &extras).unwrap();
+            let quietest = quantized.losses.iter().map(|loss| loss.signal_to_noise).fold(f64::INFINITY, f64::min);
+            let model = quantized.image.into_model(path).unwrap();
+            model.check_golden().unwrap();
+            let worst = distance(Session::new(&model).logits(&batch).unwrap(), &expected);
+            println!("minilm with {quantization:?}: {worst:.1e}, lowest signal to noise {quietest:.1} dB");
+            assert!(worst <= bound, "{quantization:?}: {worst}");
+        }
+    }
+
+    #[test]
+    fn a_real_encoder_gives_the_same_bits_on_every_kernel_row() {
+        let Some((config, values, batch, _)) = minilm() else { return };
+        let path = Path::new("minilm");
+        let quantized = quantize(path, &config, values, Quantization::INT8, &Extras::default()).unwrap();
+        let model = quantized.image.into_model(path).unwrap();
+        let logits = Kernels::available().map(|kernels| {
+            println!("covers {}", kernels.isa());
+            bits(Session::with_kernels(&model, kernels).logits(&batch).unwrap())
+        });
+        let logits: Vec<_> = logits.collect();
+        assert!(logits.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(logits[0].len(), batch.texts() * 4);
+    }
+}
+
+/// Every family and pooling, dense and pruned.
+fn configs() -> Vec<ModelConfig> {
+    let families = [
+        (Architecture::DistilBert, Pooling::FirstToken),
+        (Architecture::DistilBert, Pooling::Mean),
+        (Architecture::Bert, Pooling::Pooler),
+        (Architecture::Bert, Pooling::FirstToken),
+        (Architecture::Bert, Pooling::Mean),
+    ];
+    let layers = [pruned_layers(), vec![LayerConfig { heads: (0..4).collect(), intermediate: 19 }; 2], vec![]];
+    families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers))).collect()
+}
+
+const FORMS: [Quantization; 4] = [
+    Quantization::NONE,
+    Quantization::INT8,
+    Quantization { weights: Some(Granularity::Tensor), embeddings: false },
+    Quantization { weights: None, embeddings: true },
+];
+
+#[test]
+fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {
+    // More tokens than go through the network together, and lengths on both sides of sixteen.
+    let texts = texts(&[1, 40, 15, 16, 17, 2, 40, 33, 40, 40, 40, 3, 40, 40, 1], 97);
+    let all = Batch::from_texts(texts.iter().map(Vec::as_slice));
+    for config in configs() {
+        for quantization in FORMS {
+            let model = int8(&config, quantization);
+            let expected = bits(Session::new(&model).logits(&all).unwrap());
+            assert_eq!(expected.len(), texts.len() * 3);
+            assert!(expected.iter().all(|&logit| f32::from_bits(logit).is_finite()));
+            for kernels in Kernels::available() {
+                let mut session = Session::with_kernels(&model, kernels);
+                assert_eq!(bits(session.logits(&all).unwrap()), expected, "{} {config:?}", kernels.isa());
+                for (text, expected) in texts.iter().zip(expected.chunks(3)) {
+                    let alone = session.logits(&Batch::from_texts([text.as_slice()])).unwrap();
+                    assert_eq!(bits(alone), expected, "a text of {} alone on {}", text.len(), kernels.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_is_near_f32() {
+    let batch = Batch::from_texts(texts(&[1, 7, 40, 12], 97).iter().map(Vec::as_slice));
+    for config in configs() {
+        let exact = Session::new(&Model::from_values(&config, values).unwrap()).logits(&batch).unwrap().to_vec();
+        let model = int8(&config, Quantization::NONE);
+        assert_eq!(bits(Session::new(&model).logits(&batch).unwrap()), bits(&exact), "f32 from a file");
+        let model = int8(&config, Quantization::INT8);
+        let worst = distance(Session::new(&model).logits(&batch).unwrap(), &exact);
+        assert!(worst <= 0.05, "{worst} with {config:?}");
+    }
+}
+
+/// The values of the dense network that computes what the pruned one does: zeros where parts were deleted.
+fn with_zeros(pruned: &ModelConfig, spec: &ParamSpec) -> Vec<f32> {
+    let (_, specs) = limbeck::models::Classifier::new(pruned);
+    let small = specs.iter().find(|small| small.name == spec.name).unwrap();
+    let held = values(small).unwrap();
+    if (small.rows, small.cols) == (spec.rows, spec.cols) {
+        return held;
+    }
+    let layer: usize = spec.name.split('.').find_map(|part| part.parse().ok()).unwrap();
+    let layer = &pruned.layers[layer];
+    let size = pruned.head_size;
+    let is_head = spec.name.contains("attention");
+    let kept: Vec<usize> = if is_head {
+        layer.heads.iter().flat_map(|head| head * size..(head + 1) * size).collect()
+    } else {
+        (0..layer.intermediate).collect()
+    };
+    let mut dense = vec![0.0; spec.len()];
+    for row in 0..small.rows {
+        for col in 0..small.cols {
+            let to_row = if small.rows == spec.rows { row } else { kept[row] };
+            let to_col = if small.cols == spec.cols { col } else { kept[col] };
+            dense[to_row * spec.cols + to_col] = held[row * small.cols + col];
+        }
+    }
+    dense
+}
+
+#[test]
+fn what_is_deleted_is_as_if_it_were_zero() {
+    let batch = Batch::from_texts(texts(&[1, 7, 40, 12], 97).iter().map(Vec::as_slice));
+    for (architecture, pooling) in
+        [(Architecture::DistilBert, Pooling::FirstToken), (Architecture::Bert, Pooling::Mean)]
+    {
+        let pruned = config(architecture, pooling, pruned_layers());
+        let dense = pruned.dense();
+        for quantization in [Quantization::NONE, Quantization::INT8] {
+            let small = int8(&pruned, quantization);
+            let path = Path::new("dense");
+            let zeros = |spec: &ParamSpec| Ok(with_zeros(&pruned, spec));
+            let large = quantize(path, &dense, zeros, quantization, &Extras::default()).unwrap();
+            assert!(small.parameters().map(|p| p.bytes).sum::<usize>() < large.image.bytes().len());
+            let large = large.image.into_model(path).unwrap();
+            // A product with zeros adds exact zeros, and zeros never set a scale: equal to the bit.
+            assert_eq!(
+                bits(Session::new(&small).logits(&batch).unwrap()),
+                bits(Session::new(&large).logits(&batch).unwrap()),
+                "{quantization:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_is_allocated_after_the_first_batch() {
+    let long = Batch::from_texts(texts(&[40; 12], 97).iter().map(Vec::as_slice));
+    let short = Batch::from_texts(texts(&[1, 5, 40, 17], 97).iter().map(Vec::as_slice));
+    for config in configs() {
+        for quantization in FORMS {
+            let model = int8(&config, quantization);
+            let mut session = Session::new(&model);
+            session.logits(&long).unwrap();
+            let before = ALLOCATIONS.get();
+            for batch in [&short, &long, &short] {
+                session.logits(batch).unwrap();
+            }
+            assert_eq!(ALLOCATIONS.get() - before, 0, "{quantization:?} {config:?}");
+        }
+    }
+}
+
+#[test]
+fn texts_that_the_model_cannot_read_are_errors() {
+    let model = int8(&config(Architecture::Bert, Pooling::Pooler, pruned_layers()), Quantization::INT8);
+    let mut session = Session::new(&model);
+    let ids = vec![5; 41];
+    let mut wrong_type = Batch::from_texts([&ids[..2]]);
+    wrong_type.token_types = vec![0, 2];
+    for (batch, word) in [
+        (Batch::from_texts([&ids[..]]), "41 tokens"),
+        (Batch::from_texts([&ids[..3], &[]]), "text 1"),
+        (Batch::from_texts([&[1, 97][..]]), "token id 97"),
+        (wrong_type, "token type 2"),
+    ] {
+        let error = session.logits(&batch).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(session.logits(&Batch::new()).unwrap().is_empty());
+    assert_eq!(session.logits(&Batch::from_texts([&ids[..40]])).unwrap().len(), 3);
+}
