@@ -15,7 +15,6 @@ pub mod autograd;
 pub mod backend;
 mod batch;
 pub mod checkpoint;
-pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod compress;
 #[cfg(feature = "train")]

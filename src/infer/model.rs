@@ -174,7 +174,7 @@ impl Model {
     }
 
     /// The tokenizer that its file carries. Making one checks the whole vocabulary: keep it.
-    pub fn tokenizer(&self) -> Option<WordPiece<'_>> {
+    pub fn tokenizer(&self) -> Option<WordPiece<&[u8]>> {
         let bytes = &self.weights.bytes[self.vocabulary.clone()?];
         Some(WordPiece::from_bytes(bytes).expect("checked when the file was opened"))
     }
