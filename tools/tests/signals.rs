@@ -39,7 +39,8 @@ fn a_signal_saves_the_state_and_resume_goes_on() {
     // The log is one training: every step once, in order, without a gap between the two calls.
     let log = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let steps: Vec<u64> = lines.filter_map(|line| line["step"].as_u64().filter(|_| line["loss"].is_f64())).collect();
+    let steps: Vec<u64> =
+        lines.filter_map(|line| line["step"].as_u64().filter(|_| line["loss"].is_f64())).collect();
     assert!(steps.len() >= 2 && steps.iter().copied().eq(1..=steps.len() as u64), "{steps:?}");
     // Without --resume the run is kept as it is.
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/demo.toml");
