@@ -6,6 +6,9 @@ use crate::Kernels;
 use std::cell::Cell;
 use std::ops::Range;
 
+/// Rows of the largest tile of any row of the table.
+const TILE: usize = 12;
+
 /// What a product adds to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct End<'a> {
@@ -44,7 +47,9 @@ impl Kernels {
         assert!(c_stride >= n && c.len() >= (m - 1) * c_stride + n, "c is smaller than {m}×{n}");
         let kernels = self.floats(b.precision());
         let blocks = depth_blocks(b.words()).len();
-        let rows = (BLOCK_LINES / blocks).clamp(48, 512).min(m);
+        // Equal blocks of whole tiles.
+        let most = (BLOCK_LINES / blocks / TILE * TILE).max(4 * TILE);
+        let rows = m.div_ceil(m.div_ceil(most)).next_multiple_of(TILE).min(m);
         with_block(rows * blocks, |lines| {
             for first in (0..m).step_by(rows) {
                 let last = (first + rows).min(m);
