@@ -153,8 +153,14 @@ impl Left for Rows<'_> {
         mut sums: [[S::Floats; N]; ROWS],
     ) -> [[S::Floats; N]; ROWS] {
         let k = panels[0].len();
-        let panels = panels.map(|panel| &panel[..k]);
-        let rows = self.0.map(|row| &row[..k]);
+        let (mut panels, mut rows) = (panels, self.0);
+        // Lengths that the compiler can see, so that the loop below has no checks.
+        for panel in &mut panels {
+            *panel = &panel[..k];
+        }
+        for row in &mut rows {
+            *row = &row[..k];
+        }
         for p in 0..k {
             let mut right = [s.zero(); N];
             for (right, panel) in right.iter_mut().zip(&panels) {
@@ -192,7 +198,10 @@ impl Left for Columns<'_> {
         mut sums: [[S::Floats; N]; ROWS],
     ) -> [[S::Floats; N]; ROWS] {
         let k = panels[0].len();
-        let panels = panels.map(|panel| &panel[..k]);
+        let mut panels = panels;
+        for panel in &mut panels {
+            *panel = &panel[..k];
+        }
         for (p, row) in self.block.chunks_exact(self.stride).take(k).enumerate() {
             let column = row.as_flattened()[self.first..].first_chunk::<ROWS>().expect("padded to tiles");
             let mut right = [s.zero(); N];
