@@ -185,7 +185,7 @@ impl Kernels {
 /// Copies rows of activations into lines, one block of k after the other.
 fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
     for (words, lines) in depth_blocks(words).zip(lines.chunks_exact_mut(rows)) {
-        for (line, row) in lines.iter_mut().zip(a.chunks(a_stride)) {
+        for (line, row) in lines.iter_mut().zip(a.chunks(a_stride.max(1))) {
             let bytes = row[4 * words.start..4 * words.end].as_chunks::<4>().0;
             line.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
         }

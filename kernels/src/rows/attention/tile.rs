@@ -9,6 +9,7 @@
 //! Every output is one chain of FMAs in ascending k, however it is tiled.
 
 use crate::simd::{LANES, Simd, transpose};
+use std::cell::Cell;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;
@@ -21,13 +22,27 @@ pub(super) fn vectors(n: usize) -> usize {
     n.div_ceil(LANES)
 }
 
+thread_local! {
+    /// The memory of the last call, kept for the next: prediction allocates nothing.
+    static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Working memory of one call, zeroed, aligned to cache lines.
 pub(super) struct Scratch(Vec<f32>);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        MEMORY.set(std::mem::take(&mut self.0));
+    }
+}
 
 impl Scratch {
     pub(super) fn new(vectors: usize) -> Scratch {
         // One vector more than asked for, so that an aligned start can be chosen.
-        Scratch(vec![0.0; (vectors + 1) * LANES])
+        let mut memory = MEMORY.take();
+        memory.clear();
+        memory.resize((vectors + 1) * LANES, 0.0);
+        Scratch(memory)
     }
 
     pub(super) fn vectors(&mut self) -> &mut [Vector] {
