@@ -9,6 +9,7 @@
 pub mod artifact;
 mod corpus;
 mod distill;
+pub mod export;
 mod prune;
 pub mod recipe;
 mod run_directory;
@@ -19,6 +20,7 @@ pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 pub use corpus::Corpus;
 pub use distill::distill;
+pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
 pub use prune::prune;
 pub use recipe::Recipe;
