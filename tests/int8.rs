@@ -49,9 +49,9 @@ fn shared(part: &str) -> Option<PathBuf> {
 
 /// Numbers in [-1, 1) that depend on a name and a place alone.
 fn random(name: &str, len: usize) -> Vec<f32> {
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut state = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -172,7 +172,8 @@ mod reference {
                 text.insert_str(1, &format!("\"model_type\": \"{family}\", "));
             }
             let config = parse_config(&path, &text).unwrap();
-            let model = Model::from_values(&config, |spec| Ok(read(&file, &format!("weight/{}", spec.name)))).unwrap();
+            let model = Model::from_values(&config, |spec| Ok(read(&file, &format!("weight/{}", spec.name))))
+                .unwrap();
             let batch = batch(&file, "input/");
             let expected = read(&file, "output/logits");
             for kernels in Kernels::available() {
@@ -225,7 +226,8 @@ mod reference {
         ] {
             let extras = Extras { golden: vec![batch.ids[batch.text(0)].to_vec()], ..Extras::default() };
             let quantized = quantize(path, &config, &mut values, quantization, &extras).unwrap();
-            let quietest = quantized.losses.iter().map(|loss| loss.signal_to_noise).fold(f64::INFINITY, f64::min);
+            let quietest =
+                quantized.losses.iter().map(|loss| loss.signal_to_noise).fold(f64::INFINITY, f64::min);
             let model = quantized.image.into_model(path).unwrap();
             model.check_golden().unwrap();
             let worst = distance(Session::new(&model).logits(&batch).unwrap(), &expected);
@@ -259,7 +261,8 @@ fn configs() -> Vec<ModelConfig> {
         (Architecture::Bert, Pooling::FirstToken),
         (Architecture::Bert, Pooling::Mean),
     ];
-    let layers = [pruned_layers(), vec![LayerConfig { heads: (0..4).collect(), intermediate: 19 }; 2], vec![]];
+    let layers =
+        [pruned_layers(), vec![LayerConfig { heads: (0..4).collect(), intermediate: 19 }; 2], vec![]];
     families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers))).collect()
 }
 
@@ -297,7 +300,8 @@ fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {
 fn int8_is_near_f32() {
     let batch = Batch::from_texts(texts(&[1, 7, 40, 12], 97).iter().map(Vec::as_slice));
     for config in configs() {
-        let exact = Session::new(&Model::from_values(&config, values).unwrap()).logits(&batch).unwrap().to_vec();
+        let exact =
+            Session::new(&Model::from_values(&config, values).unwrap()).logits(&batch).unwrap().to_vec();
         let model = int8(&config, Quantization::NONE);
         assert_eq!(bits(Session::new(&model).logits(&batch).unwrap()), bits(&exact), "f32 from a file");
         let model = int8(&config, Quantization::INT8);

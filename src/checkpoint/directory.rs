@@ -128,7 +128,8 @@ impl HfDirectory {
     fn incomplete(&self, first: &str, missing: usize, wanted: usize) -> Error {
         let some: Vec<&str> = self.tensors.names().take(2).collect();
         let problem = format!(
-            "the file does not have it; {missing} of {wanted} parameters are missing, and its own names are like {some:?}"
+            "the file does not have it; {missing} of {wanted} parameters are missing, \
+             and its own names are like {some:?}"
         );
         Error::tensor(
             self.tensors.path(),

@@ -26,7 +26,11 @@ pub(super) struct Loaded {
 /// Checks a whole `.limbeck` file, `path` by name.
 pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded> {
     if cfg!(target_endian = "big") {
-        return Err(Error::file(path, "its numbers are little-endian, this CPU's are not", "use another CPU"));
+        return Err(Error::file(
+            path,
+            "its numbers are little-endian, this CPU's are not",
+            "use another CPU",
+        ));
     }
     if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
         let problem = format!("it does not begin at a multiple of {ALIGNMENT} in memory");
@@ -121,7 +125,7 @@ impl File<'_> {
             Role::Weight if int8 => self.int8_matrix(spec),
             Role::Weight => {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
-                Ok(Value::Matrix(pack(kernels, spec, numbers(&self.bytes[range]))))
+                Ok(pack(kernels, spec, numbers(&self.bytes[range])))
             }
         }
     }
@@ -147,8 +151,8 @@ impl File<'_> {
         let Some(entry) = self.header.tensors.get(VOCABULARY) else { return Ok(None) };
         let length = entry.bytes.len();
         let range = self.take(VOCABULARY, Dtype::U8, &[length])?;
-        let tokenizer =
-            WordPiece::from_bytes(&self.bytes[range.clone()]).map_err(|problem| self.wrong(VOCABULARY, problem))?;
+        let tokenizer = WordPiece::from_bytes(&self.bytes[range.clone()])
+            .map_err(|problem| self.wrong(VOCABULARY, problem))?;
         if tokenizer.vocab() > vocab {
             let problem = format!("it has {} pieces, the model {vocab}", tokenizer.vocab());
             return Err(self.wrong(VOCABULARY, problem));
@@ -175,9 +179,10 @@ impl File<'_> {
 }
 
 /// A matrix in f32, in the order of the inner loop.
-pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> PackedMatrix {
+pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> Value {
     let mut packed = PackedMatrix::new(Precision::F32, spec.cols, spec.rows);
     let weights = Matrix::new(values, spec.rows, spec.cols);
     kernels.pack(weights.transpose(), &mut packed.panels_mut());
-    packed
+    let zeros = values.iter().filter(|value| **value == 0.0).count();
+    Value::Matrix { packed, zeros }
 }

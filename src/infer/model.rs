@@ -4,10 +4,10 @@ use super::bytes::Bytes;
 use super::format::Metadata;
 use super::load::{Loaded, load, pack};
 use super::session::Session;
-use super::weights::{Floats, Value, Weights};
+use super::weights::{Floats, Table, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{ParamSpec, Role};
+use crate::nn::{ParamId, ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Batch, Error, Result, files};
 use limbeck_kernels::Kernels;
@@ -137,7 +137,7 @@ impl Model {
             let values = values(spec)?;
             assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
             held.push(match spec.role {
-                Role::Weight => Value::Matrix(pack(kernels, spec, &values)),
+                Role::Weight => pack(kernels, spec, &values),
                 Role::Embedding => Value::Table(Floats::Owned(values)),
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
@@ -151,7 +151,14 @@ impl Model {
     pub(super) fn widest(&self) -> usize {
         let layers = self.classifier.layers.iter().flat_map(|layer| {
             let attention = &layer.attention;
-            [&attention.query, &attention.key, &attention.value, &attention.output, &layer.expand, &layer.contract]
+            [
+                &attention.query,
+                &attention.key,
+                &attention.value,
+                &attention.output,
+                &layer.expand,
+                &layer.contract,
+            ]
         });
         let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
         let held = linears.filter(|linear| linear.activation == Activation::Identity);
@@ -188,10 +195,31 @@ impl Model {
                 Value::MatrixI8 { panels, scale, sums } => {
                     (StoredAs::Int8, panels.len() + scale.len() + sums.len())
                 }
-                Value::Vector(_) | Value::Table(_) | Value::Matrix(_) => (StoredAs::F32, 4 * spec.len()),
+                Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
             };
             Stored { spec, form, bytes }
         })
+    }
+
+    /// How many elements of all parameters are zero.
+    pub fn zeros(&self) -> usize {
+        let weights = &self.weights;
+        let in_bytes =
+            |range: &Range<usize>| weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
+        let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
+        let of_one = |(i, (spec, value)): (usize, (&ParamSpec, &Value))| match value {
+            // Padding is zero and no parameter.
+            Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
+                in_bytes(range) - (range.len() - spec.len())
+            }
+            Value::Vector(_) => in_floats(weights.vector(ParamId(i as u32))),
+            Value::Table(_) => match weights.table(ParamId(i as u32)) {
+                Table::F32(values) => in_floats(values),
+                Table::I8 { .. } => unreachable!("a table of floats"),
+            },
+            Value::Matrix { zeros, .. } => *zeros,
+        };
+        weights.specs.iter().zip(&weights.values).enumerate().map(of_one).sum()
     }
 
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of
@@ -213,7 +241,8 @@ impl Model {
             let bits: Vec<u32> = logits.iter().map(|logit| logit.to_bits()).collect();
             if bits != golden.logits {
                 let expected: Vec<f32> = golden.logits.iter().map(|&bits| f32::from_bits(bits)).collect();
-                let problem = format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
+                let problem =
+                    format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
                 let mend = "report it with the output of `limbeck kernels`: this build computes otherwise";
                 return Err(Error::file(&self.path, problem, mend));
             }

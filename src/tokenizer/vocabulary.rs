@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic, version            8 bytes
-//! eight numbers             flags, pieces, slots, longest piece in bytes, [UNK], [CLS], [SEP], number of specials
+//! eight numbers             flags, pieces, slots, longest piece in bytes, [UNK], [CLS], [SEP], specials
 //! specials [specials]       ids of the tokens that are recognised in raw text, as [MASK]
 //! offsets [pieces + 1]      where each piece begins in the text
 //! table [slots]             hash table, open addressing: 12 bits of the hash, 20 bits of the id

@@ -16,7 +16,7 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
     let mut models = Vec::with_capacity(typed.model.len());
     for path in &typed.model {
-        let model = engine::open(path, kernels, threads)?;
+        let model = engine::open(path, threads)?;
         if model.positions() < typed.seq as usize {
             let problem =
                 format!("--seq {}: {} reads {} tokens", typed.seq, path.display(), model.positions());
