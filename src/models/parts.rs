@@ -160,7 +160,13 @@ mod tests {
             Ok(*x)
         }
 
-        fn attend(&mut self, attend: &Attend, query: &usize, key: &usize, value: &usize) -> crate::Result<usize> {
+        fn attend(
+            &mut self,
+            attend: &Attend,
+            query: &usize,
+            key: &usize,
+            value: &usize,
+        ) -> crate::Result<usize> {
             self.sum += (attend.heads * attend.head_size * query * (key + value)) as u64;
             Ok(*query)
         }

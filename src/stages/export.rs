@@ -55,7 +55,8 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
         ExportFormat::HfPadded => {
             let padding = Padding::new(&directory.config);
             check_stock(&directory, &padding.model.config)?;
-            let values: Vec<_> = (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
+            let values: Vec<_> =
+                (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
             save(out, &directory, &padding.model.config, &padding.specs, &values)
         }
         ExportFormat::Limbeck => save_file(out, &directory, values),
