@@ -165,7 +165,12 @@ impl Model {
         held.map(|linear| linear.outputs).max().unwrap_or(0).max(self.config().hidden)
     }
 
-    /// The network: sizes, classes, layers.
+    /// The network: its layers and the ids of their parameters.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// Its sizes, classes and layers.
     pub fn config(&self) -> &ModelConfig {
         &self.classifier.config
     }
@@ -203,23 +208,26 @@ impl Model {
 
     /// How many elements of all parameters are zero.
     pub fn zeros(&self) -> usize {
+        (0..self.weights.specs.len() as u32).map(|i| self.zeros_of(ParamId(i))).sum()
+    }
+
+    /// How many elements of a parameter are zero.
+    pub fn zeros_of(&self, id: ParamId) -> usize {
         let weights = &self.weights;
-        let in_bytes =
-            |range: &Range<usize>| weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
         let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
-        let of_one = |(i, (spec, value)): (usize, (&ParamSpec, &Value))| match value {
+        match &weights.values[id.index()] {
             // Padding is zero and no parameter.
             Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
-                in_bytes(range) - (range.len() - spec.len())
+                let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
+                zeros - (range.len() - weights.specs[id.index()].len())
             }
-            Value::Vector(_) => in_floats(weights.vector(ParamId(i as u32))),
-            Value::Table(_) => match weights.table(ParamId(i as u32)) {
+            Value::Vector(_) => in_floats(weights.vector(id)),
+            Value::Table(_) => match weights.table(id) {
                 Table::F32(values) => in_floats(values),
                 Table::I8 { .. } => unreachable!("a table of floats"),
             },
             Value::Matrix { zeros, .. } => *zeros,
-        };
-        weights.specs.iter().zip(&weights.values).enumerate().map(of_one).sum()
+        }
     }
 
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of

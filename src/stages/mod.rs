@@ -9,6 +9,7 @@
 pub mod artifact;
 mod corpus;
 mod distill;
+pub mod export;
 mod prune;
 mod quantize;
 pub mod recipe;
@@ -20,6 +21,7 @@ pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
+pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
 pub use prune::prune;
 pub use quantize::quantize;

@@ -4,7 +4,7 @@
     limbeck export runs/agnews/pruned padded --format hf-padded
     python3 tools/compare/check_padded.py --padded padded --model runs/agnews/pruned --original DIR --venv .venv
 
-Runs `limbeck predict MODEL --json` on the texts (--texts FILE, one a line; a few built-in ones otherwise), loads the export in
+Runs `limbeck predict MODEL` on the texts (--texts FILE, one a line; a few built-in ones otherwise), loads the export in
 transformers with no code of ours, in float32, and compares the logits of each text: every difference must be at most 1e-4,
 else the exit code is 1. --predictions FILE takes the JSON lines (fields label, logits, probabilities) from a file instead. Says
 too how many heads and FFN units of each layer are all zero in the export, that is, were deleted; and, with --original, how far
@@ -31,7 +31,7 @@ def predictions(args, texts):
     if args.predictions:
         lines = args.predictions.read_text(encoding="utf-8").splitlines()
     else:
-        run = subprocess.run([args.limbeck, "predict", args.model, "--json"], input="\n".join(texts) + "\n", stdout=subprocess.PIPE,
+        run = subprocess.run([args.limbeck, "predict", args.model], input="\n".join(texts) + "\n", stdout=subprocess.PIPE,
                              encoding="utf-8", check=False)
         if run.returncode:
             sys.exit(f"limbeck predict ended with status {run.returncode}")
@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--padded", type=Path, required=True, help="what `limbeck export --format hf-padded` wrote")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="the pruned model, for `limbeck predict`")
-    source.add_argument("--predictions", type=Path, help="JSON lines of `limbeck predict --json` on the texts")
+    source.add_argument("--predictions", type=Path, help="JSON lines of `limbeck predict` on the texts")
     parser.add_argument("--original", type=Path, help="Hugging Face directory of the model before pruning")
     parser.add_argument("--texts", type=Path, help="one text a line")
     parser.add_argument("--max-tokens", type=int, default=512, help="where limbeck cuts a text (default: %(default)s)")

@@ -3,17 +3,14 @@
 //! Commands are written against the few functions here, so that what a model file is, or how a stage keeps
 //! its artifacts, is decided in one place.
 
-use crate::cli::Format;
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Session};
-use limbeck::report::Inspection;
 use limbeck::report::measure::{Subject, Texts};
 use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::{Tokenizer, WordPiece};
 use limbeck::train::evaluate::highest;
 use limbeck::{Batch, Error, Result};
-use limbeck_kernels::Kernels;
 use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +21,8 @@ pub trait TextModel: Subject {
     fn labels(&self) -> &[String];
     /// Longest text it can read, in tokens.
     fn positions(&self) -> usize;
+    /// One more than the largest token id.
+    fn vocab(&self) -> usize;
     /// Token ids of `text`, with `[CLS]` and `[SEP]`, cut to `max_tokens`.
     fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32>;
     /// The tokenizer, for whole files of texts.
@@ -39,16 +38,6 @@ pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
 pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Box<dyn Texts>> {
     let set = stages::test_texts(recipe, &model.tokenizer()?, model.labels(), model.positions(), &cache())?;
     Ok(Box::new(Tokenized(set)))
-}
-
-/// What `model` is made of, timed on a text of `seq` tokens.
-pub fn inspect(model: &Path, _seq: usize, _kernels: Kernels) -> Result<Inspection> {
-    Err(absent(&model.display().to_string()))
-}
-
-/// Writes `model` to `out`, which must not exist.
-pub fn export(model: &Path, _out: &Path, _format: Format) -> Result<()> {
-    Err(absent(&model.display().to_string()))
 }
 
 /// Runs one stage.
@@ -71,10 +60,6 @@ pub fn variants(context: &StageContext<'_>) -> Result<Vec<(String, Box<dyn TextM
 /// The test texts of a run.
 pub fn corpus(context: &StageContext<'_>) -> Result<Box<dyn Texts>> {
     Ok(Box::new(Tokenized(Corpus::open(context)?.test)))
-}
-
-fn absent(what: &str) -> Error {
-    Error::setting(what, "this build has no engine behind the command line", "build a later commit")
 }
 
 /// Where tokenized files are kept between calls.
@@ -181,6 +166,10 @@ impl TextModel for Deployed {
 
     fn positions(&self) -> usize {
         self.model.config().positions
+    }
+
+    fn vocab(&self) -> usize {
+        self.model.config().vocab
     }
 
     fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
