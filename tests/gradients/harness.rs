@@ -45,13 +45,16 @@ pub fn batch() -> Batch {
     batch
 }
 
+/// What a case does on the tape with its inputs.
+type OnTape = dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>>;
+
 /// An operation, or a few: the shapes of its parameters and inputs, and its result on the tape and in f64.
 /// The oracle is handed parameters, then inputs.
 pub struct Case<'a> {
     pub name: &'a str,
     pub params: &'a [(usize, usize)],
     pub inputs: &'a [(usize, usize)],
-    pub tape: &'a dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>>,
+    pub tape: &'a OnTape,
     pub oracle: &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>,
 }
 
