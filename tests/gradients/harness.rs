@@ -46,7 +46,7 @@ pub fn batch() -> Batch {
 }
 
 /// What a case does on the tape with its inputs.
-type OnTape = dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>>;
+type OnTape<'a> = dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>> + 'a;
 
 /// An operation, or a few: the shapes of its parameters and inputs, and its result on the tape and in f64.
 /// The oracle is handed parameters, then inputs.
@@ -54,7 +54,7 @@ pub struct Case<'a> {
     pub name: &'a str,
     pub params: &'a [(usize, usize)],
     pub inputs: &'a [(usize, usize)],
-    pub tape: &'a OnTape,
+    pub tape: &'a OnTape<'a>,
     pub oracle: &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>,
 }
 
