@@ -159,7 +159,7 @@ pub struct Bench {
     /// Tokens a text
     #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
-    /// Threads; 0 = all
+    /// Threads; 0 = all. A text alone is read by one of them
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
