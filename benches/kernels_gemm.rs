@@ -8,7 +8,6 @@ use criterion::{Criterion, Throughput};
 use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::{Isa, Kernels};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -63,15 +62,15 @@ fn main() {
         for precision in [Precision::F32, Precision::Bf16] {
             let peak = peak::floats(kernels.isa(), precision);
             for &(name, shape) in shapes(TRAINING) {
-                let product = Float::new(kernels, precision, shape, name == "weight_gradient");
+                let product = || Float::new(kernels, precision, shape, name == "weight_gradient");
                 let id = format!("{}/{}", tile(kernels.isa(), Some(precision)), label(name, shape));
-                table.extend(product.bench(&mut criterion, id, shape, peak));
+                table.extend(bench(&mut criterion, id, shape, peak, product));
             }
         }
         let peak = peak::int8(kernels.isa());
         for &(name, shape) in shapes(INFERENCE) {
             let id = format!("{}/{}", tile(kernels.isa(), None), label(name, shape));
-            table.extend(Int8::new(kernels, shape).bench(&mut criterion, id, shape, peak));
+            table.extend(bench(&mut criterion, id, shape, peak, || Int8::new(kernels, shape)));
         }
     }
     pack::bench(&mut criterion, &mut table);
@@ -93,54 +92,52 @@ fn tile(isa: Isa, precision: Option<Precision>) -> String {
     let tile = match (isa, precision) {
         (Isa::Avx512, _) => "12x32",
         (Isa::Avx2, Some(_)) => "6x16",
-        (Isa::Avx2, None) => "3x16",
+        (Isa::Avx2, None) => "4x16",
         (Isa::Scalar, _) => "4x16",
     };
     format!("gemm_{product}_{tile}_{isa}")
 }
 
-/// Something to time: one call, doing the arithmetic of an m×k×n product.
+/// Something to time.
 trait Product {
     fn check(&mut self);
     fn call(&mut self);
+}
 
-    /// Times the product; a line for the table, unless it was filtered out or merely tried.
-    fn bench(
-        mut self,
-        criterion: &mut Criterion,
-        id: String,
-        [m, k, n]: [usize; 3],
-        peak: Option<f64>,
-    ) -> Option<String>
-    where
-        Self: Sized,
-    {
-        let operations = 2 * (m * k * n) as u64;
-        let (best, calls, checked) = (Cell::new(f64::INFINITY), Cell::new(0), Cell::new(false));
-        let (group, name) = id.split_once('/').expect("a group and a name");
-        let mut group = criterion.benchmark_group(group);
-        group.throughput(Throughput::Elements(operations));
-        group.bench_function(name, |bencher| {
-            if !checked.replace(true) {
-                self.check();
-            }
-            bencher.iter_custom(|calls_now| {
-                let whole = Instant::now();
-                for _ in 0..calls_now {
-                    let one = Instant::now();
-                    self.call();
-                    best.set(best.get().min(one.elapsed().as_secs_f64()));
-                }
-                calls.set(calls.get() + calls_now);
-                whole.elapsed()
-            });
+/// Times an m×k×n product; gives a line for the table, unless it was filtered out or merely tried.
+fn bench<P: Product>(
+    criterion: &mut Criterion,
+    id: String,
+    [m, k, n]: [usize; 3],
+    peak: Option<f64>,
+    new: impl Fn() -> P,
+) -> Option<String> {
+    let operations = 2 * (m * k * n) as u64;
+    let (mut product, mut best, mut calls) = (None, f64::INFINITY, 0);
+    let (group, name) = id.split_once('/').expect("a group and a name");
+    let mut group = criterion.benchmark_group(group);
+    group.throughput(Throughput::Elements(operations));
+    group.bench_function(name, |bencher| {
+        let product = product.get_or_insert_with(|| {
+            let mut product = new();
+            product.check();
+            product
         });
-        group.finish();
-        let rate = operations as f64 / best.get() / 1e9;
-        let share = peak
-            .map_or("no peak known".to_owned(), |peak| format!("{:5.1} % of {peak:.0}", 100.0 * rate / peak));
-        (calls.get() > 1).then(|| format!("{id:68} {:9.1} µs {rate:7.1} Gop/s  {share}", best.get() * 1e6))
-    }
+        bencher.iter_custom(|calls_now| {
+            let whole = Instant::now();
+            for _ in 0..calls_now {
+                let one = Instant::now();
+                product.call();
+                best = best.min(one.elapsed().as_secs_f64());
+            }
+            calls += calls_now;
+            whole.elapsed()
+        });
+    });
+    group.finish();
+    let rate = operations as f64 / best / 1e9;
+    let share = peak.map(|peak| format!("{:5.1} % of {peak:.0}", 100.0 * rate / peak)).unwrap_or_default();
+    (calls > 1).then(|| format!("{id:68} {:9.1} µs {rate:7.1} Gop/s  {share}", best * 1e6))
 }
 
 struct Float {
@@ -321,7 +318,7 @@ mod peak {
         }
     }
 
-    /// Gop/s of int8 products.
+    /// Gop/s of int8 products; on AVX2, of its exact multiply-add alone, without what prepares its operands.
     pub fn int8(isa: Isa) -> Option<f64> {
         match isa {
             #[cfg(target_arch = "x86_64")]

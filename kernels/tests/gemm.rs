@@ -266,20 +266,24 @@ fn matrices_are_cut_by_rows_and_columns() {
 }
 
 /// int8 operands of one shape: random, or every value at one of its extremes.
-fn int8_case([m, n, k]: [usize; 3], extreme: bool) -> (Vec<u8>, usize, Vec<i8>) {
+fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, usize, Vec<i8>) {
     let mut random = Random(7 + (m * 31 + n * 17 + k) as u64);
-    let mut draw = |_| match (extreme, random.int(0, 1)) {
+    let mut draw = |_| match (extreme_case, random.int(0, 1)) {
         (false, _) => random.int(-127, 127),
         (true, 0) => -127,
         (true, _) => 127,
     };
-    let weights: Vec<i8> =
-        (0..n * k).map(&mut draw).map(|w| if extreme { 127 * w.signum() } else { w } as i8).collect();
+    let weights: Vec<i8> = (0..n * k).map(&mut draw).map(|w| w as i8).collect();
     // The last row ends where its last word does: nothing follows it in memory.
     let stride = k.next_multiple_of(4) + 8;
     let mut a = vec![128; (m * stride).saturating_sub(8)];
     for row in 0..m {
-        (0..k).for_each(|p| a[row * stride + p] = (draw(p) + 128) as u8);
+        // A quantized activation is never 0 (-128), but the product is right for it too.
+        let extreme = |s: i32| if s < 0 { 0 } else { 255 };
+        (0..k).for_each(|p| {
+            let s = draw(p);
+            a[row * stride + p] = if extreme_case { extreme(s) } else { (s + 128) as u8 };
+        });
     }
     (a, stride, weights)
 }

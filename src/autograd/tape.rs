@@ -67,6 +67,9 @@ pub trait Node<B: Backend> {
 /// An operation's result, and its node if one was recorded.
 pub type Recorded<B> = (Tensor<B>, Option<Box<dyn Node<B>>>);
 
+/// The node that made a variable.
+type Entry<B> = (VarId, Box<dyn Node<B>>);
+
 /// Runs operations over one batch, and records them if there will be a backward pass.
 pub struct Tape<'a, B: Backend> {
     backend: &'a B,
@@ -75,7 +78,7 @@ pub struct Tape<'a, B: Backend> {
     noise: Option<Noise>,
     sites: u32,
     vars: u32,
-    nodes: Option<Vec<(VarId, Box<dyn Node<B>>)>>,
+    nodes: Option<Vec<Entry<B>>>,
     retained: RefCell<Vec<VarId>>,
 }
 

@@ -154,8 +154,8 @@ pub fn select(scores: &[Vec<f64>], delete: usize, scope: Scope) -> Vec<Vec<usize
         Scope::Global => drop_lowest(0..scores.len(), delete),
         Scope::Each => {
             let fraction = delete as f64 / all.max(1) as f64;
-            for layer in 0..scores.len() {
-                drop_lowest(layer..layer + 1, (fraction * scores[layer].len() as f64).round() as usize);
+            for (layer, of_layer) in scores.iter().enumerate() {
+                drop_lowest(layer..layer + 1, (fraction * of_layer.len() as f64).round() as usize);
             }
         }
     }

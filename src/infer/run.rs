@@ -10,7 +10,7 @@ use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{End, Matrix};
-use limbeck_kernels::rows::{AttentionArgs, LayerNormSaved, quantized_stride};
+use limbeck_kernels::rows::{AttentionArgs, quantized_stride};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
@@ -187,8 +187,7 @@ impl Run<'_> {
     /// `y = gamma·(x − mean)/σ + beta` of one row, from the scratch row.
     fn normalize(&self, norm: &LayerNorm, x: &[f32], y: &mut [f32]) {
         let (gamma, beta) = (self.weights.vector(norm.gamma), self.weights.vector(norm.beta));
-        let mut saved = LayerNormSaved { mean: &mut [0.0], rstd: &mut [0.0] };
-        self.kernels.layer_norm_forward(x, gamma, beta, norm.eps, y, &mut saved);
+        self.kernels.layer_norm_forward(x, gamma, beta, norm.eps, y, None);
     }
 }
 

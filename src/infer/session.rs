@@ -33,6 +33,11 @@ impl<'m> Session<'m> {
         Session { model, kernels, arena: Arena::default(), scratch: Scratch::default(), logits: Vec::new() }
     }
 
+    /// The kernels that it runs on.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
     /// The model.
     pub fn model(&self) -> &'m Model {
         self.model

@@ -17,7 +17,7 @@ use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const STATE: &str = "state.json";
 const BEST: &str = "best.safetensors";
@@ -162,7 +162,7 @@ fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<(String, Shape, Vec<u8>)> {
 }
 
 fn write(
-    path: &PathBuf,
+    path: &Path,
     tensors: &[(String, Shape, Vec<f32>)],
     masks: &[(String, Shape, Vec<u8>)],
 ) -> Result<()> {

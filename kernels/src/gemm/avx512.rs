@@ -9,11 +9,16 @@
 //!              │ sum 11,0  │ sum 11,1  │   and 14 loads feed 24 multiply-adds
 //!              └───────────┴───────────┘
 //! ```
+//!
+//! On one core of a Zen 4, as shares of what its registers alone can do (`benches/kernels_gemm.rs`; f32 118,
+//! bf16 236, int8 473 Gop/s): f32 and bf16 83 to 96 %, the less the more of `b` and `c` lies outside L2; int8
+//! to floats 86 to 96 %, for 16 to 512 rows.
 
 use super::int8::Scales;
 use super::pack::{Packing, Words, pack_a, pack_b};
 use super::{
-    FloatKernels, GemmKernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar, tiles,
+    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
+    tiles,
 };
 use crate::isa::avx512;
 use std::arch::x86_64::*;
@@ -22,8 +27,7 @@ use std::ops::Range;
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
     bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
-    i8: strip_i8,
-    dequantize,
+    i8: Int8Kernels { offset: 128, strip: strip_i8, dequantize },
 };
 
 /// Rows of a tile.
@@ -61,10 +65,18 @@ macro_rules! product {
                         *sum = $load(from.expect("a whole panel"));
                     }
                 }
+                if start.is_some() {
+                    // Nothing has read these lines of `c`: they would be waited for when the sums are stored.
+                    for row in c.chunks(c_stride).take(M) {
+                        (0..P).for_each(|j| _mm_prefetch::<_MM_HINT_ET0>(row[j * PANEL..].as_ptr().cast()));
+                    }
+                }
                 for p in 0..depth {
                     let mut row = [_mm512_setzero_si512(); P];
                     for (row, b) in row.iter_mut().zip(b) {
                         *row = $load_b(&b[p]);
+                        // The next block of this panel, into L2.
+                        _mm_prefetch::<_MM_HINT_T1>(b.as_ptr().wrapping_add(p + depth).cast());
                     }
                     for (sums, a) in sums.iter_mut().zip(a) {
                         let a = _mm512_set1_epi32(a[p].cast_signed());
@@ -213,21 +225,20 @@ avx512! {
 
     #[inline]
     fn across_bf16(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
-        /// From all the low halves, then all the high ones, to pairs.
-        const PAIRS: [u16; 32] = {
-            let mut pairs = [0; 32];
+        /// From all the low halves and then all the high ones, 16 bits each, to pairs.
+        const PAIRS: [u32; PANEL] = {
+            let mut pairs = [0; PANEL];
             let mut at = 0;
-            while at < 32 {
-                pairs[at] = (at / 2 + at % 2 * 16) as u16;
+            while at < PANEL {
+                pairs[at] = (at | (PANEL + at) << 16) as u32;
                 at += 1;
             }
             pairs
         };
-        // SAFETY: all of these are 512 bits without invalid values.
-        unsafe {
-            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(load_f32(high), load_f32(low)));
-            std::mem::transmute(_mm512_permutexvar_epi16(std::mem::transmute(PAIRS), halves))
-        }
+        let halves = words(_mm512_cvtne2ps_pbh(load_f32(high), load_f32(low)));
+        let mut pairs = [0; PANEL];
+        store_u32(&mut pairs, _mm512_permutexvar_epi16(load_u32(&PAIRS), load_u32(&halves)));
+        pairs
     }
 
     #[inline]

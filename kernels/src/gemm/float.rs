@@ -3,7 +3,11 @@
 use super::{BLOCK_LINES, FloatKernels, Line, Matrix, PANEL, PackedMatrix, PanelsMut, Precision, Start};
 use super::{depth_blocks, with_block};
 use crate::Kernels;
+use std::cell::Cell;
 use std::ops::Range;
+
+/// Rows of the largest tile of any row of the table.
+const TILE: usize = 12;
 
 /// What a product adds to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +16,11 @@ pub struct End<'a> {
     pub bias: Option<&'a [f32]>,
     /// Add to what `c` holds, instead of overwriting it.
     pub accumulate: bool,
+}
+
+thread_local! {
+    /// The last, incomplete columns of `c`, kept from call to call as the packed block of `a` is.
+    static EDGE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 impl Kernels {
@@ -38,7 +47,9 @@ impl Kernels {
         assert!(c_stride >= n && c.len() >= (m - 1) * c_stride + n, "c is smaller than {m}×{n}");
         let kernels = self.floats(b.precision());
         let blocks = depth_blocks(b.words()).len();
-        let rows = (BLOCK_LINES / blocks).clamp(48, 512).min(m);
+        // Equal blocks of whole tiles.
+        let most = (BLOCK_LINES / blocks / TILE * TILE).max(4 * TILE);
+        let rows = m.div_ceil(m.div_ceil(most)).next_multiple_of(TILE).min(m);
         with_block(rows * blocks, |lines| {
             for first in (0..m).step_by(rows) {
                 let last = (first + rows).min(m);
@@ -72,7 +83,7 @@ fn block(
         // SAFETY: the table came from a `Kernels`, which exists only if this CPU has its instructions.
         unsafe { (kernels.pack_a)(a, words, lines) }
     }
-    let mut edge = Vec::new();
+    let mut edge = EDGE.take();
     for first in (0..n).step_by(2 * PANEL) {
         let columns = first..(first + 2 * PANEL).min(n);
         let mut start = [0.0; 2 * PANEL];
@@ -94,6 +105,7 @@ fn block(
             copy(c, c_stride, columns, &mut edge, |c, edge| c.copy_from_slice(edge));
         }
     }
+    EDGE.set(edge);
 }
 
 /// The product of the packed rows with panels `panel` and `panel + 1`, over all of k.

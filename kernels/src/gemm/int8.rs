@@ -1,8 +1,8 @@
 //! The int8 products: exact sums on every row, and their way back to floats.
 //!
-//! Weights are signed, `|w| ≤ 127`; activations are signed too, `|s| ≤ 127`, but stored as `a = s + 128`,
-//! as the instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which
-//! takes the 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`, exact in 32 bits up to k = 2^31/127² ≈ 133,000.
+//! Weights are signed, `|w| ≤ 127`; activations are signed too, but stored as `a = s + 128`, as the
+//! instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which takes the
+//! 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`. Exact for every byte up to k = 2³¹/(255·127) ≈ 66,000.
 
 use super::{Line, PANEL, Panels, depth_blocks, with_block};
 use crate::Kernels;
@@ -77,9 +77,9 @@ impl<'a> PackedI8<'a> {
     }
 
     /// What the sums of panel `index` and the next start from.
-    fn start(&self, index: usize) -> [i32; 2 * PANEL] {
+    fn start(&self, index: usize, offset: i32) -> [i32; 2 * PANEL] {
         let mut start = [0; 2 * PANEL];
-        start.iter_mut().zip(&self.sums[index * PANEL..]).for_each(|(start, sum)| *start = -128 * sum);
+        start.iter_mut().zip(&self.sums[index * PANEL..]).for_each(|(start, sum)| *start = -offset * sum);
         start
     }
 }
@@ -97,7 +97,7 @@ pub(crate) struct Scales<'a> {
 
 impl Kernels {
     /// `c[i][j] = Σ_p (a[i][p] − 128)·w[j][p]`, exactly. The rows of `a: [m, k]` begin `a_stride` bytes
-    /// apart, and k is rounded up to a multiple of 4 with bytes of 128. `|a − 128| ≤ 127` and `|w| ≤ 127`.
+    /// apart, and k is rounded up to a multiple of 4, with any bytes. Any `a` is right, and `|w| ≤ 127`.
     pub fn gemm_i8(
         self,
         a: &[u8],
@@ -139,7 +139,7 @@ impl Kernels {
             let c = &mut c[rows.start * c_stride + columns.start..];
             let scales = Scales { a: &a_scale[rows], b: &b_scale[columns.clone()], bias: &bias[columns] };
             // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-            unsafe { (self.0.gemm.dequantize)(sums, scales, c, c_stride) }
+            unsafe { (self.0.gemm.i8.dequantize)(sums, scales, c, c_stride) }
         });
     }
 
@@ -158,6 +158,7 @@ impl Kernels {
         }
         let fits = a_stride >= 4 * words && a.len() >= (m - 1) * a_stride + 4 * words;
         assert!(fits, "a is smaller than {m}×{}", b.k);
+        let kernels = &self.0.gemm.i8;
         let mut sums = [[0; 2 * PANEL]; ROWS];
         let blocks = depth_blocks(words).len();
         with_block(ROWS.min(m) * blocks, |lines| {
@@ -167,12 +168,12 @@ impl Kernels {
                 copy_a(&a[first * a_stride..], a_stride, words, rows.len(), lines);
                 let sums = &mut sums[..rows.len()];
                 for panel in (0..b.n.div_ceil(PANEL)).step_by(2) {
-                    let start = b.start(panel);
+                    let start = b.start(panel, kernels.offset);
                     let mut start = Some(&start);
                     for (words, lines) in depth_blocks(words).zip(lines.chunks_exact(rows.len())) {
                         let (b, sums) = (b.panels_at(panel, words), sums.as_flattened_mut());
                         // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-                        unsafe { (self.0.gemm.i8)(lines, b, start.take(), sums, 2 * PANEL) }
+                        unsafe { (kernels.strip)(lines, b, start.take(), sums, 2 * PANEL) }
                     }
                     take(rows.clone(), panel * PANEL..b.n.min((panel + 2) * PANEL), sums);
                 }
@@ -184,7 +185,7 @@ impl Kernels {
 /// Copies rows of activations into lines, one block of k after the other.
 fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
     for (words, lines) in depth_blocks(words).zip(lines.chunks_exact_mut(rows)) {
-        for (line, row) in lines.iter_mut().zip(a.chunks(a_stride)) {
+        for (line, row) in lines.iter_mut().zip(a.chunks(a_stride.max(1))) {
             let bytes = row[4 * words.start..4 * words.end].as_chunks::<4>().0;
             line.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
         }

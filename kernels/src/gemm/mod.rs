@@ -12,9 +12,9 @@
 //! a row ─►  [ c     ] [ c     ]
 //! ```
 //!
-//! Loops, outside in: blocks of rows of `a`, copied once into words ([`KC`] to a line, so that any tile
+//! Loops, outside in: blocks of rows of `a`, copied once into words (`KC` to a line, so that any tile
 //! addresses its rows by constants and no two of them fight for one cache set) and kept in L2; pairs of
-//! panels; blocks of [`KC`] words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
+//! panels; blocks of `KC` words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
 //! seeded with the bias (or kept, to accumulate) and every tile adds to it. A sum that waits in `c`
 //! between two blocks is the same f32 as one that waits in a register: the result does not depend on
 //! the blocking, which is why f32 products are equal bit for bit on every row.
@@ -40,11 +40,12 @@ use std::ops::Range;
 /// Columns of a panel: the words of 64 bytes.
 pub(crate) const PANEL: usize = 16;
 
-/// Words of k in one block: 128 of them for two panels are 16 KiB, half of the smallest L1 we meet.
-pub(crate) const KC: usize = 128;
+/// Words of k in one block, at most: two panels of 192 of them are 24 KiB, which leaves the smallest L1 we
+/// meet 8 KiB for `a` and `c`, and k = 384 or 768 are whole blocks in every precision.
+pub(crate) const KC: usize = 192;
 
-/// Memory for a packed block of `a`: less than half of the smallest L2 we meet, in lines of [`KC`] words.
-const BLOCK_LINES: usize = 400 * 1024 / (4 * KC);
+/// Lines of a packed block of `a`: 648 KiB, of the 1 MiB of L2 of the CPUs that we tune for.
+const BLOCK_LINES: usize = 864;
 
 /// One row of `a` in one block of k.
 pub(crate) type Line = [u32; KC];
@@ -75,15 +76,23 @@ pub(crate) struct FloatKernels {
     pub(crate) strip: Strip<[u32; PANEL], f32>,
 }
 
+/// How int8 is multiplied.
+#[derive(Debug)]
+pub(crate) struct Int8Kernels {
+    /// What the strip leaves in each byte of `a`, which is biased by 128: all of it, or nothing.
+    pub(crate) offset: i32,
+    /// Multiplies.
+    pub(crate) strip: Strip<[i8; 4 * PANEL], i32>,
+    /// From sums to floats.
+    pub(crate) dequantize: Dequantize,
+}
+
 /// The matrix products of one instruction set.
 #[derive(Debug)]
 pub(crate) struct GemmKernels {
     pub(crate) f32: FloatKernels,
     pub(crate) bf16: FloatKernels,
-    /// `a` biased by 128, `b` signed: see [`int8`].
-    pub(crate) i8: Strip<[i8; 4 * PANEL], i32>,
-    /// From sums to floats.
-    pub(crate) dequantize: Dequantize,
+    pub(crate) i8: Int8Kernels,
 }
 
 /// A line of cache, so that blocks start on one.
@@ -102,12 +111,12 @@ fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
         if block.len() < lines {
             block.resize(lines, Aligned([0; KC]));
         }
-        // SAFETY: `Aligned` is exactly one `Line` (512 bytes, a multiple of its alignment).
+        // SAFETY: `Aligned` is exactly one `Line` (768 bytes, a multiple of its alignment).
         body(unsafe { std::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), lines) })
     })
 }
 
-/// Blocks of at most [`KC`] that cut `0..words` into equal parts.
+/// Blocks of at most `KC` that cut `0..words` into equal parts.
 ///
 /// One block, an empty one, if there are no words: it is what gives `c` its start.
 fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {

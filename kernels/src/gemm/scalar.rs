@@ -1,13 +1,12 @@
 //! The portable row: tiles of four rows by one panel, in plain Rust.
 
 use super::pack::{Packing, Words, bf16_pair, pack_a, pack_b};
-use super::{FloatKernels, GemmKernels, Line, PANEL, Panels, Start, int8, tiles};
+use super::{FloatKernels, GemmKernels, Int8Kernels, Line, PANEL, Panels, Start, int8, tiles};
 
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a::<F32>, pack_b: pack_b::<F32>, strip: strip_f32 },
     bf16: FloatKernels { pack_a: pack_a::<Bf16>, pack_b: pack_b::<Bf16>, strip: strip_bf16 },
-    i8: strip_i8,
-    dequantize: int8::dequantize,
+    i8: Int8Kernels { offset: 128, strip: strip_i8, dequantize: int8::dequantize },
 };
 
 /// Rows of a tile.

@@ -73,7 +73,7 @@ row_kernels! {
     activation::tanh_backward(y: &[f32], dy: &[f32], dx: &mut [f32]);
     softmax::softmax_row(row: &mut [f32]);
     norm::layer_norm_forward(
-        x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], saved: &mut LayerNormSaved<'_>
+        x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32], saved: Option<LayerNormSaved<'_>>
     );
     norm::layer_norm_backward(
         dy: &[f32], x: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32], into: &mut LayerNormGradients<'_>

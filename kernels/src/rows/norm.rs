@@ -34,8 +34,8 @@ pub struct LayerNormGradients<'a> {
 }
 
 impl Kernels {
-    /// Normalises each row of `x`: `[rows, hidden]` into `y`, and saves what the backward needs. `gamma` and
-    /// `beta`: `[hidden]`. A NaN or infinity makes its whole row NaN.
+    /// Normalises each row of `x`: `[rows, hidden]` into `y`, and saves what the backward needs, if there will
+    /// be one. `gamma` and `beta`: `[hidden]`. A NaN or infinity makes its whole row NaN.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -46,11 +46,14 @@ impl Kernels {
         beta: &[f32],
         eps: f32,
         y: &mut [f32],
-        saved: &mut LayerNormSaved<'_>,
+        saved: Option<LayerNormSaved<'_>>,
     ) {
-        let rows = saved.mean.len();
-        assert!(gamma.len() == beta.len() && saved.rstd.len() == rows);
-        assert!(x.len() == rows * gamma.len() && y.len() == x.len());
+        let hidden = gamma.len();
+        assert!(beta.len() == hidden && y.len() == x.len());
+        assert!(if hidden == 0 { x.is_empty() } else { x.len().is_multiple_of(hidden) });
+        if let Some(saved) = &saved {
+            assert!(saved.mean.len() == saved.rstd.len() && x.len() == saved.mean.len() * hidden);
+        }
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
         unsafe { (self.0.rows.layer_norm_forward)(x, gamma, beta, eps, y, saved) }
     }
@@ -129,18 +132,20 @@ pub(super) fn layer_norm_forward<S: Simd>(
     beta: &[f32],
     eps: f32,
     y: &mut [f32],
-    saved: &mut LayerNormSaved<'_>,
+    mut saved: Option<LayerNormSaved<'_>>,
 ) {
     let hidden = gamma.len();
     if hidden == 0 {
         return;
     }
-    let rows = x.chunks_exact(hidden).zip(y.chunks_exact_mut(hidden));
-    for ((x, y), (mean, rstd)) in rows.zip(saved.mean.iter_mut().zip(saved.rstd.iter_mut())) {
-        *mean = sum_row(s, x, 0.0, Identity) / hidden as f32;
-        let variance = sum_row(s, x, *mean, SquaredDistance(*mean)) / hidden as f32;
-        *rstd = 1.0 / (variance + eps).sqrt();
-        normalize(s, x, gamma, beta, *mean, *rstd, y);
+    for (i, (x, y)) in x.chunks_exact(hidden).zip(y.chunks_exact_mut(hidden)).enumerate() {
+        let mean = sum_row(s, x, 0.0, Identity) / hidden as f32;
+        let variance = sum_row(s, x, mean, SquaredDistance(mean)) / hidden as f32;
+        let rstd = 1.0 / (variance + eps).sqrt();
+        normalize(s, x, gamma, beta, mean, rstd, y);
+        if let Some(saved) = &mut saved {
+            (saved.mean[i], saved.rstd[i]) = (mean, rstd);
+        }
     }
 }
 

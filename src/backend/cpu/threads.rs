@@ -20,11 +20,11 @@ pub fn rows_per_block(cols: usize) -> usize {
 }
 
 /// Cuts `data`, rows of `cols`, at `bounds` (ascending, from 0 to all rows): one mutable piece each.
-pub fn split_rows<'a>(
-    mut data: &'a mut [f32],
+pub fn split_rows(
+    mut data: &mut [f32],
     cols: usize,
     pieces: impl Iterator<Item = Range<usize>>,
-) -> Vec<&'a mut [f32]> {
+) -> Vec<&mut [f32]> {
     let mut parts = Vec::new();
     for piece in pieces {
         let (part, rest) = data.split_at_mut(piece.len() * cols);

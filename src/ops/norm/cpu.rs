@@ -32,7 +32,7 @@ impl NormOps for Cpu {
                 beta.buffer(),
                 eps,
                 y,
-                &mut LayerNormSaved { mean, rstd },
+                Some(LayerNormSaved { mean, rstd }),
             );
         };
         let z = match residual {

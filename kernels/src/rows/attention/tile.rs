@@ -9,6 +9,7 @@
 //! Every output is one chain of FMAs in ascending k, however it is tiled.
 
 use crate::simd::{LANES, Simd, transpose};
+use std::cell::Cell;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;
@@ -21,13 +22,27 @@ pub(super) fn vectors(n: usize) -> usize {
     n.div_ceil(LANES)
 }
 
+thread_local! {
+    /// The memory of the last call, kept for the next: prediction allocates nothing.
+    static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
 /// Working memory of one call, zeroed, aligned to cache lines.
 pub(super) struct Scratch(Vec<f32>);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        MEMORY.set(std::mem::take(&mut self.0));
+    }
+}
 
 impl Scratch {
     pub(super) fn new(vectors: usize) -> Scratch {
         // One vector more than asked for, so that an aligned start can be chosen.
-        Scratch(vec![0.0; (vectors + 1) * LANES])
+        let mut memory = MEMORY.take();
+        memory.clear();
+        memory.resize((vectors + 1) * LANES, 0.0);
+        Scratch(memory)
     }
 
     pub(super) fn vectors(&mut self) -> &mut [Vector] {
@@ -53,6 +68,10 @@ pub(super) struct HeadRows<'a> {
 impl<'a> HeadRows<'a> {
     pub(super) fn new(data: &'a [f32], stride: usize, rows: usize, head: usize, width: usize) -> Self {
         HeadRows { data: &data[head * width..], stride, rows, width }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.rows
     }
 
     #[inline(always)]
@@ -138,8 +157,14 @@ impl Left for Rows<'_> {
         mut sums: [[S::Floats; N]; ROWS],
     ) -> [[S::Floats; N]; ROWS] {
         let k = panels[0].len();
-        let panels = panels.map(|panel| &panel[..k]);
-        let rows = self.0.map(|row| &row[..k]);
+        let (mut panels, mut rows) = (panels, self.0);
+        // Lengths that the compiler can see, so that the loop below has no checks.
+        for panel in &mut panels {
+            *panel = &panel[..k];
+        }
+        for row in &mut rows {
+            *row = &row[..k];
+        }
         for p in 0..k {
             let mut right = [s.zero(); N];
             for (right, panel) in right.iter_mut().zip(&panels) {
@@ -177,7 +202,10 @@ impl Left for Columns<'_> {
         mut sums: [[S::Floats; N]; ROWS],
     ) -> [[S::Floats; N]; ROWS] {
         let k = panels[0].len();
-        let panels = panels.map(|panel| &panel[..k]);
+        let mut panels = panels;
+        for panel in &mut panels {
+            *panel = &panel[..k];
+        }
         for (p, row) in self.block.chunks_exact(self.stride).take(k).enumerate() {
             let column = row.as_flattened()[self.first..].first_chunk::<ROWS>().expect("padded to tiles");
             let mut right = [s.zero(); N];

@@ -1,0 +1,305 @@
+//! The `.limbeck` file: readable by others, checked against itself, and never a panic, whatever its bytes are.
+
+use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
+use limbeck::infer::format::{ALIGNMENT, Parents};
+use limbeck::infer::{Image, Model, Session, StoredAs};
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::nn::{ParamSpec, Role};
+use limbeck::tokenizer::{Rules, WordPiece};
+use limbeck::{Batch, Result};
+use memmap2::{Mmap, MmapMut};
+use proptest::prelude::*;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::LazyLock;
+
+const PIECES: [&str; 9] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "."];
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Bert,
+        vocab: 11,
+        positions: 12,
+        token_types: 2,
+        hidden: 6,
+        head_size: 3,
+        original_heads: 2,
+        original_intermediate: 7,
+        layers: vec![
+            LayerConfig { heads: vec![1], intermediate: 7 },
+            LayerConfig { heads: vec![], intermediate: 0 },
+        ],
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
+        pooling: Pooling::Pooler,
+        labels: ["no", "yes"].map(str::to_owned).to_vec(),
+        masked: Vec::new(),
+    }
+}
+
+fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
+    let start = spec.name.bytes().map(usize::from).sum::<usize>();
+    let value = |place: usize| ((start + 31 * place) % 97) as f32 / 97.0 - 0.4;
+    Ok((0..spec.len()).map(value).collect())
+}
+
+fn image(quantization: Quantization) -> Image {
+    let extras = Extras {
+        vocabulary: Some(WordPiece::pack(&PIECES, Rules::bert(true)).unwrap()),
+        parents: Parents { model: Some("00ff".to_owned()), recipe: None },
+        golden: golden_texts(&config()),
+    };
+    quantize(Path::new("test"), &config(), values, quantization, &extras).unwrap().image
+}
+
+/// The files of all tests, made once: int8 and f32.
+static FILES: LazyLock<[Vec<u8>; 2]> =
+    LazyLock::new(|| [Quantization::INT8, Quantization::NONE].map(|form| image(form).bytes().to_vec()));
+
+fn map(bytes: &[u8]) -> Mmap {
+    let mut map = MmapMut::map_anon(bytes.len()).unwrap();
+    map.copy_from_slice(bytes);
+    map.make_read_only().unwrap()
+}
+
+fn open(bytes: &[u8]) -> Result<Model> {
+    Model::from_map(Path::new("test.limbeck"), map(bytes))
+}
+
+fn header_length(bytes: &[u8]) -> usize {
+    u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
+}
+
+/// The same file with its header changed, and padded again.
+fn with_header(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let length = header_length(bytes);
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    change(&mut header);
+    let mut header = header.to_string();
+    header += &" ".repeat((8 + header.len()).next_multiple_of(ALIGNMENT) - 8 - header.len());
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
+}
+
+/// Opens and, if it can be opened, runs a file that may be damaged; what matters is that this returns.
+fn try_all(bytes: &[u8]) -> bool {
+    let Ok(model) = open(bytes) else { return false };
+    let batch = Batch::from_texts([&[2, 5, 3][..], &[2]]);
+    let _ = Session::new(&model).logits(&batch);
+    let _ = model.check_golden();
+    let _ = model.tokenizer().map(|tokenizer| tokenizer.encode("unaffable.", 12));
+    true
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    for (quantization, form) in [(Quantization::INT8, StoredAs::Int8), (Quantization::NONE, StoredAs::F32)] {
+        let path = directory.path().join("model.limbeck");
+        let image = image(quantization);
+        image.write(&path).unwrap();
+        let model = Model::open(&path).unwrap();
+        model.check_golden().unwrap();
+        let metadata = model.metadata().unwrap();
+        assert_eq!(*metadata, image.metadata);
+        assert_eq!((&metadata.config, model.config()), (&config(), &config()));
+        assert_eq!(metadata.parents.model.as_deref(), Some("00ff"));
+        assert!(metadata.golden.len() >= 3 && metadata.golden.iter().all(|golden| golden.logits.len() == 2));
+        let tokenizer = model.tokenizer().unwrap();
+        assert_eq!(tokenizer.encode("Unaffable.", 12), [2, 5, 6, 7, 8, 3]);
+        for parameter in model.parameters() {
+            let quantized = matches!(parameter.spec.role, Role::Weight | Role::Embedding);
+            assert_eq!(
+                parameter.form,
+                if quantized { form } else { StoredAs::F32 },
+                "{}",
+                parameter.spec.name
+            );
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside the file");
+}
+
+#[test]
+fn any_safetensors_reader_opens_it() {
+    let bytes = &FILES[0];
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let origin = bytes.as_ptr().addr();
+    for (name, tensor) in file.tensors() {
+        let place = tensor.data().as_ptr().addr() - origin;
+        assert!(
+            name.starts_with("pad.") || tensor.data().is_empty() || place.is_multiple_of(ALIGNMENT),
+            "{name}"
+        );
+    }
+    // A matrix as the format's table describes it, read without any of our code.
+    let name = "bert.encoder.layer.0.intermediate.dense.weight";
+    let (panels, scale) = (file.tensor(name).unwrap(), file.tensor(&format!("{name}.scale")).unwrap());
+    let sums = file.tensor(&format!("{name}.sums")).unwrap();
+    assert_eq!((panels.dtype(), panels.shape()), (Dtype::I8, &[1, 2, 16, 4][..]));
+    assert_eq!((scale.dtype(), scale.shape()), (Dtype::F32, &[7][..]));
+    assert_eq!((sums.dtype(), sums.shape()), (Dtype::I32, &[16][..]));
+    let spec = ParamSpec { name: name.to_owned(), role: Role::Weight, rows: 7, cols: 6 };
+    let weights = values(&spec).unwrap();
+    for output in 0..16 {
+        let mut sum = 0;
+        for input in 0..8 {
+            let byte = i32::from(panels.data()[(input / 4 * 16 + output) * 4 + input % 4] as i8);
+            sum += byte;
+            if output >= 7 || input >= 6 {
+                assert_eq!(byte, 0, "padding");
+                continue;
+            }
+            let scale = f32::from_le_bytes(scale.data()[4 * output..][..4].try_into().unwrap());
+            let error = (weights[output * 6 + input] - byte as f32 * scale).abs();
+            assert!(error <= scale * 0.5001, "{error} against a step of {scale}");
+        }
+        assert_eq!(i32::from_le_bytes(sums.data()[4 * output..][..4].try_into().unwrap()), sum);
+    }
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_an_error() {
+    for file in FILES.iter() {
+        for length in 1..file.len() {
+            assert!(open(&file[..length]).is_err(), "{length} of {} bytes", file.len());
+        }
+        assert!(open(&[&file[..], &[0]].concat()).is_err(), "a byte too many");
+        assert!(try_all(file));
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_the_header_panics() {
+    let mut file = FILES[0].clone();
+    let mut opened = 0;
+    for byte in 0..8 + header_length(&file) {
+        for bit in 0..8 {
+            file[byte] ^= 1 << bit;
+            opened += usize::from(try_all(&file));
+            file[byte] ^= 1 << bit;
+        }
+    }
+    // Labels, hashes, dropout rates and golden logits may be anything.
+    println!("{opened} of {} flips leave a file that opens", 8 * (8 + header_length(&file)));
+}
+
+proptest! {
+    #[test]
+    fn no_damage_panics(
+        form in 0..2usize,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let mut file = FILES[form].clone();
+        for (place, byte) in &damage {
+            file[place.index(FILES[form].len())] = *byte;
+        }
+        try_all(&file);
+    }
+}
+
+#[test]
+fn damaged_data_are_found_by_the_golden_check() {
+    let file = &FILES[0];
+    let last = file.len() - 1;
+    for place in [8 + header_length(file), last] {
+        let mut damaged = file.clone();
+        damaged[place] ^= 1;
+        if let Ok(model) = open(&damaged) {
+            let error = model.check_golden().unwrap_err().to_string();
+            assert!(error.contains("hash") && error.contains("test.limbeck"), "{error}");
+        }
+    }
+    let other = with_header(file, |header| {
+        let golden = header["__metadata__"]["golden"].as_str().unwrap();
+        let mut golden: Value = serde_json::from_str(golden).unwrap();
+        golden[1]["logits"][0] = json!(golden[1]["logits"][0].as_u64().unwrap() ^ 1);
+        header["__metadata__"]["golden"] = json!(golden.to_string());
+    });
+    let error = open(&other).unwrap().check_golden().unwrap_err().to_string();
+    assert!(error.contains("golden text 1"), "{error}");
+}
+
+#[test]
+fn errors_name_file_tensor_and_mend() {
+    const WEIGHT: &str = "bert.encoder.layer.0.intermediate.dense.weight";
+    type Change = fn(&mut Value);
+    let cases: [(Change, &[&str]); 8] = [
+        (|header| header["__metadata__"]["format"] = json!("pt"), &["not a .limbeck file", "quantize"]),
+        (
+            |header| header["__metadata__"]["version"] = json!("2"),
+            &["version is 2", "quantize the model again"],
+        ),
+        (|header| header["__metadata__"]["golden"] = json!("[{}]"), &["golden", "write the file again"]),
+        (
+            |header| header[WEIGHT]["shape"] = json!([2, 1, 16, 4]),
+            &[WEIGHT, "I8 [2, 1, 16, 4]", "I8 [1, 2, 16, 4]"],
+        ),
+        (|header| header[WEIGHT]["dtype"] = json!("U8"), &[WEIGHT, "U8"]),
+        (
+            |header| {
+                let entry = header[WEIGHT].take();
+                header.as_object_mut().unwrap().remove(WEIGHT);
+                header["stranger"] = entry;
+            },
+            &[WEIGHT, "no such tensor"],
+        ),
+        (
+            |header| {
+                let config = header["__metadata__"]["config"].as_str().unwrap();
+                header["__metadata__"]["config"] =
+                    json!(config.replace("\"hidden_size\":6", "\"hidden_size\":8"));
+            },
+            &["asks for", "tensor bert.embeddings.word_embeddings.weight"],
+        ),
+        (
+            |header| header["stranger"] = json!({"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}),
+            &["stranger"],
+        ),
+    ];
+    for (change, words) in cases {
+        let error = open(&with_header(&FILES[0], change)).map(|_| "opened").unwrap_err().to_string();
+        for word in words.iter().chain(&["test.limbeck"]) {
+            assert!(error.contains(word), "{word:?} is not in: {error}");
+        }
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_errors() {
+    let file = &FILES[0];
+    let origin = 8 + header_length(file);
+    let header: Value = serde_json::from_slice(&file[8..origin]).unwrap();
+    for (name, bytes, word) in [
+        ("classifier.bias", f32::NAN.to_le_bytes(), "NaN"),
+        ("classifier.weight.scale", f32::INFINITY.to_le_bytes(), "inf"),
+        ("classifier.weight.sums", i32::MIN.to_le_bytes(), "larger"),
+    ] {
+        let place = origin + header[name]["data_offsets"][0].as_u64().unwrap() as usize;
+        let mut damaged = file.clone();
+        damaged[place..place + 4].copy_from_slice(&bytes);
+        let error = open(&damaged).map(|_| "opened").unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(word), "{error}");
+    }
+    let wrong = |spec: &ParamSpec| {
+        let mut values = values(spec)?;
+        if spec.name == "classifier.weight" {
+            values[3] = f32::NAN;
+        }
+        Ok(values)
+    };
+    let made = quantize(Path::new("x.limbeck"), &config(), wrong, Quantization::INT8, &Extras::default());
+    let error = made.map(|_| "made").unwrap_err().to_string();
+    assert!(error.contains("classifier.weight") && error.contains("element 3"), "{error}");
+}
+
+#[test]
+fn a_model_can_be_part_of_the_program() {
+    let bytes: &'static [u8] = Box::leak(Box::new(map(&FILES[0])));
+    let model = Model::from_bytes(bytes).unwrap();
+    model.check_golden().unwrap();
+    let shifted: &'static [u8] = Box::leak(Box::new(map(&[&[0], &FILES[0][..]].concat())));
+    let error = Model::from_bytes(&shifted[1..]).map(|_| "opened").unwrap_err().to_string();
+    assert!(error.contains("include_model!"), "{error}");
+}
