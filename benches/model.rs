@@ -7,8 +7,8 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::infer::{Model, Session};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
 use limbeck::models::Classifier;
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
 use limbeck::nn::{Linear, ParamSpec, Role};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
@@ -46,7 +46,8 @@ fn config(hidden: usize, heads: usize, intermediate: usize) -> ModelConfig {
 
 /// Random values that keep activations in a natural range.
 fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
-    let mut state = spec.name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut state =
+        spec.name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31).wrapping_add(byte.into()));
     let spread = if spec.role == Role::Weight { 1.7 / (spec.cols as f32).sqrt() } else { 0.2 };
     let centre = if spec.role == Role::Gamma { 1.0 } else { 0.0 };
     let mut next = || {
@@ -91,7 +92,13 @@ impl Products {
         }
         let widest = steps.iter().map(|step| step.1.max(step.2)).max().unwrap_or(0);
         let bytes = (0..tokens * widest).map(|i| (i * 91 % 255 + 1) as u8).collect();
-        Products { kernels, steps, bytes, ones: vec![1.0; widest.max(tokens)], out: vec![0.0; tokens * widest] }
+        Products {
+            kernels,
+            steps,
+            bytes,
+            ones: vec![1.0; widest.max(tokens)],
+            out: vec![0.0; tokens * widest],
+        }
     }
 
     fn run(&mut self) {
@@ -100,7 +107,15 @@ impl Products {
             let bytes = &self.bytes[..rows * stride];
             let weights = PackedI8::new(weights, *n, *k, sums);
             self.kernels.gemm_i8_f32(
-                bytes, stride, *rows, &ones[..*rows], weights, &ones[..*n], &ones[..*n], &mut self.out, *n,
+                bytes,
+                stride,
+                *rows,
+                &ones[..*rows],
+                weights,
+                &ones[..*n],
+                &ones[..*n],
+                &mut self.out,
+                *n,
             );
         }
         black_box(&mut self.out);
@@ -126,7 +141,8 @@ fn latency(criterion: &mut Criterion) {
         let config = config(hidden, heads, intermediate);
         let path = Path::new(name);
         let quantized = quantize(path, &config, values, Quantization::INT8, &Extras::default());
-        let model = quantized.and_then(|quantized| quantized.image.into_model(path)).expect("a model in memory");
+        let model =
+            quantized.and_then(|quantized| quantized.image.into_model(path)).expect("a model in memory");
         check(&model);
         let mut group = criterion.benchmark_group(format!("int8 {name}"));
         group.sample_size(20);
@@ -136,13 +152,17 @@ fn latency(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("session", length), |bencher| {
                 bencher.iter(|| session.logits(black_box(&batch)).expect("a text that fits").len());
             });
-            group.bench_function(BenchmarkId::new("products", length), |bencher| bencher.iter(|| products.run()));
+            group.bench_function(BenchmarkId::new("products", length), |bencher| {
+                bencher.iter(|| products.run())
+            });
             let mut whole = || {
                 black_box(session.logits(&batch).expect("a text that fits"));
             };
             let [all, alone] = best(15, [&mut whole, &mut || products.run()]);
             let share = 100.0 * alone.as_secs_f64() / all.as_secs_f64();
-            table += &format!("{name:>16} {length:>5} tokens {all:>10.2?}  products {alone:>10.2?}  {share:.0} %\n");
+            table += &format!(
+                "{name:>16} {length:>5} tokens {all:>10.2?}  products {alone:>10.2?}  {share:.0} %\n"
+            );
         }
     }
     eprintln!("\n{table}");

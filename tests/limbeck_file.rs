@@ -110,7 +110,12 @@ fn what_is_written_is_read() {
         assert_eq!(tokenizer.encode("Unaffable.", 12), [2, 5, 6, 7, 8, 3]);
         for parameter in model.parameters() {
             let quantized = matches!(parameter.spec.role, Role::Weight | Role::Embedding);
-            assert_eq!(parameter.form, if quantized { form } else { StoredAs::F32 }, "{}", parameter.spec.name);
+            assert_eq!(
+                parameter.form,
+                if quantized { form } else { StoredAs::F32 },
+                "{}",
+                parameter.spec.name
+            );
         }
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside the file");
@@ -123,7 +128,10 @@ fn any_safetensors_reader_opens_it() {
     let origin = bytes.as_ptr().addr();
     for (name, tensor) in file.tensors() {
         let place = tensor.data().as_ptr().addr() - origin;
-        assert!(name.starts_with("pad.") || tensor.data().is_empty() || place.is_multiple_of(ALIGNMENT), "{name}");
+        assert!(
+            name.starts_with("pad.") || tensor.data().is_empty() || place.is_multiple_of(ALIGNMENT),
+            "{name}"
+        );
     }
     // A matrix as the format's table describes it, read without any of our code.
     let name = "bert.encoder.layer.0.intermediate.dense.weight";
@@ -219,9 +227,15 @@ fn errors_name_file_tensor_and_mend() {
     type Change = fn(&mut Value);
     let cases: [(Change, &[&str]); 8] = [
         (|header| header["__metadata__"]["format"] = json!("pt"), &["not a .limbeck file", "quantize"]),
-        (|header| header["__metadata__"]["version"] = json!("2"), &["version is 2", "quantize the model again"]),
+        (
+            |header| header["__metadata__"]["version"] = json!("2"),
+            &["version is 2", "quantize the model again"],
+        ),
         (|header| header["__metadata__"]["golden"] = json!("[{}]"), &["golden", "write the file again"]),
-        (|header| header[WEIGHT]["shape"] = json!([2, 1, 16, 4]), &[WEIGHT, "I8 [2, 1, 16, 4]", "I8 [1, 2, 16, 4]"]),
+        (
+            |header| header[WEIGHT]["shape"] = json!([2, 1, 16, 4]),
+            &[WEIGHT, "I8 [2, 1, 16, 4]", "I8 [1, 2, 16, 4]"],
+        ),
         (|header| header[WEIGHT]["dtype"] = json!("U8"), &[WEIGHT, "U8"]),
         (
             |header| {
@@ -234,11 +248,15 @@ fn errors_name_file_tensor_and_mend() {
         (
             |header| {
                 let config = header["__metadata__"]["config"].as_str().unwrap();
-                header["__metadata__"]["config"] = json!(config.replace("\"hidden_size\":6", "\"hidden_size\":8"));
+                header["__metadata__"]["config"] =
+                    json!(config.replace("\"hidden_size\":6", "\"hidden_size\":8"));
             },
             &["asks for", "tensor bert.embeddings.word_embeddings.weight"],
         ),
-        (|header| header["stranger"] = json!({"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}), &["stranger"]),
+        (
+            |header| header["stranger"] = json!({"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}),
+            &["stranger"],
+        ),
     ];
     for (change, words) in cases {
         let error = open(&with_header(&FILES[0], change)).map(|_| "opened").unwrap_err().to_string();

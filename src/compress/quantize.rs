@@ -234,7 +234,12 @@ fn table(spec: &ParamSpec, values: &[f32], tensors: &mut Vec<Tensor>) -> Rows {
 }
 
 fn bytes(name: String, shape: Vec<usize>, values: &[i8]) -> Tensor {
-    Tensor { name, dtype: Dtype::I8, shape, bytes: values.iter().map(|&value| value.cast_unsigned()).collect() }
+    Tensor {
+        name,
+        dtype: Dtype::I8,
+        shape,
+        bytes: values.iter().map(|&value| value.cast_unsigned()).collect(),
+    }
 }
 
 fn floats(name: String, shape: Vec<usize>, values: &[f32]) -> Tensor {

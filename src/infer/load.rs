@@ -26,7 +26,11 @@ pub(super) struct Loaded {
 /// Checks a whole `.limbeck` file, `path` by name.
 pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded> {
     if cfg!(target_endian = "big") {
-        return Err(Error::file(path, "its numbers are little-endian, this CPU's are not", "use another CPU"));
+        return Err(Error::file(
+            path,
+            "its numbers are little-endian, this CPU's are not",
+            "use another CPU",
+        ));
     }
     if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
         let problem = format!("it does not begin at a multiple of {ALIGNMENT} in memory");
@@ -147,8 +151,8 @@ impl File<'_> {
         let Some(entry) = self.header.tensors.get(VOCABULARY) else { return Ok(None) };
         let length = entry.bytes.len();
         let range = self.take(VOCABULARY, Dtype::U8, &[length])?;
-        let tokenizer =
-            WordPiece::from_bytes(&self.bytes[range.clone()]).map_err(|problem| self.wrong(VOCABULARY, problem))?;
+        let tokenizer = WordPiece::from_bytes(&self.bytes[range.clone()])
+            .map_err(|problem| self.wrong(VOCABULARY, problem))?;
         if tokenizer.vocab() > vocab {
             let problem = format!("it has {} pieces, the model {vocab}", tokenizer.vocab());
             return Err(self.wrong(VOCABULARY, problem));

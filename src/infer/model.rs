@@ -151,7 +151,14 @@ impl Model {
     pub(super) fn widest(&self) -> usize {
         let layers = self.classifier.layers.iter().flat_map(|layer| {
             let attention = &layer.attention;
-            [&attention.query, &attention.key, &attention.value, &attention.output, &layer.expand, &layer.contract]
+            [
+                &attention.query,
+                &attention.key,
+                &attention.value,
+                &attention.output,
+                &layer.expand,
+                &layer.contract,
+            ]
         });
         let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
         let held = linears.filter(|linear| linear.activation == Activation::Identity);
@@ -213,7 +220,8 @@ impl Model {
             let bits: Vec<u32> = logits.iter().map(|logit| logit.to_bits()).collect();
             if bits != golden.logits {
                 let expected: Vec<f32> = golden.logits.iter().map(|&bits| f32::from_bits(bits)).collect();
-                let problem = format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
+                let problem =
+                    format!("golden text {place} gives {logits:?}, and gave {expected:?} when written");
                 let mend = "report it with the output of `limbeck kernels`: this build computes otherwise";
                 return Err(Error::file(&self.path, problem, mend));
             }

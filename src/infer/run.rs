@@ -127,7 +127,15 @@ impl Run<'_> {
                 let stride = quantized_stride(layer.inputs);
                 let (bytes, scales) = (&x.bytes[..x.count * stride], &x.scales[..x.count]);
                 self.kernels.gemm_i8_f32(
-                    bytes, stride, x.count, scales, panels, scale, bias, out, layer.outputs,
+                    bytes,
+                    stride,
+                    x.count,
+                    scales,
+                    panels,
+                    scale,
+                    bias,
+                    out,
+                    layer.outputs,
                 );
             }
         }
@@ -292,8 +300,10 @@ impl Exec for Run<'_> {
             let from = run.arena.get(&x.place);
             for text in 0..run.texts() {
                 let row = run.rows_of(text, x.rows).start;
-                slot.values[text * cols..(text + 1) * cols].copy_from_slice(&run.values(x)[row * cols..][..cols]);
-                slot.bytes[text * stride..(text + 1) * stride].copy_from_slice(&from.bytes[row * stride..][..stride]);
+                slot.values[text * cols..(text + 1) * cols]
+                    .copy_from_slice(&run.values(x)[row * cols..][..cols]);
+                slot.bytes[text * stride..(text + 1) * stride]
+                    .copy_from_slice(&from.bytes[row * stride..][..stride]);
                 slot.scales[text] = from.scales[row];
             }
             slot.quantized = from.quantized;

@@ -89,10 +89,14 @@ impl<'m> Session<'m> {
         for (place, ends) in batch.offsets.windows(2).enumerate() {
             let tokens = ends[1] - ends[0];
             if tokens == 0 {
-                return wrong(format!("text {place} of the batch has no tokens"), "begin each text with [CLS]");
+                return wrong(
+                    format!("text {place} of the batch has no tokens"),
+                    "begin each text with [CLS]",
+                );
             }
             if tokens > config.positions {
-                let problem = format!("text {place} of the batch has {tokens} tokens, the model {}", config.positions);
+                let problem =
+                    format!("text {place} of the batch has {tokens} tokens, the model {}", config.positions);
                 return wrong(problem, "cut it when it is tokenized");
             }
         }
@@ -104,7 +108,8 @@ impl<'m> Session<'m> {
             batch.token_types.is_empty() || batch.token_types.len() == batch.ids.len(),
             "a token type for each token, or none at all"
         );
-        if let Some(kind) = batch.token_types.iter().find(|&&kind| kind as usize >= config.token_types.max(1)) {
+        if let Some(kind) = batch.token_types.iter().find(|&&kind| kind as usize >= config.token_types.max(1))
+        {
             let problem = format!("token type {kind} is not among its {}", config.token_types);
             return wrong(problem, "leave token types away");
         }

@@ -73,9 +73,10 @@ impl Weights {
     pub fn table(&self, id: ParamId) -> Table<'_> {
         match &self.values[id.index()] {
             Value::Table(floats) => Table::F32(self.floats(floats)),
-            Value::TableI8 { rows, scale } => {
-                Table::I8 { rows: numbers(&self.bytes[rows.clone()]), scale: numbers(&self.bytes[scale.clone()]) }
-            }
+            Value::TableI8 { rows, scale } => Table::I8 {
+                rows: numbers(&self.bytes[rows.clone()]),
+                scale: numbers(&self.bytes[scale.clone()]),
+            },
             _ => unreachable!("{} is no table", self.specs[id.index()].name),
         }
     }

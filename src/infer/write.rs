@@ -98,7 +98,13 @@ fn map_of(path: &Path, length: usize) -> Result<MmapMut> {
 }
 
 /// Header and data, in memory.
-fn image(path: &Path, metadata: &Metadata, tensors: &[Tensor], places: &[usize], data: &[u8]) -> Result<Mmap> {
+fn image(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &[Tensor],
+    places: &[usize],
+    data: &[u8],
+) -> Result<Mmap> {
     let header = header(metadata, tensors, places);
     let origin = 8 + header.len();
     let mut map = map_of(path, origin + data.len())?;
