@@ -188,8 +188,11 @@ mod reference {
         }
     }
 
+    /// Configuration, values, texts and the reference's logits.
+    type Encoder<Values> = (ModelConfig, Values, Batch, Vec<f32>);
+
     /// The pretrained encoder with the reference's seeded head.
-    fn minilm() -> Option<(ModelConfig, impl FnMut(&ParamSpec) -> Result<Vec<f32>>, Batch, Vec<f32>)> {
+    fn minilm() -> Option<Encoder<impl FnMut(&ParamSpec) -> Result<Vec<f32>>>> {
         let (directory, file) =
             (shared("models/minilm-l6-distil")?, shared("reference/minilm_agnews.safetensors")?);
         let directory = HfDirectory::open(&directory).unwrap();
@@ -414,7 +417,7 @@ fn nothing_is_allocated_after_the_first_batch() {
 fn texts_that_the_model_cannot_read_are_errors() {
     let model = int8(&config(Architecture::Bert, Pooling::Pooler, pruned_layers()), Quantization::INT8);
     let mut session = Session::new(&model);
-    let ids = vec![5; 41];
+    let ids = [5; 41];
     let mut wrong_type = Batch::from_texts([&ids[..2]]);
     wrong_type.token_types = vec![0, 2];
     for (batch, word) in [
