@@ -318,7 +318,7 @@ mod peak {
         }
     }
 
-    /// Gop/s of int8 products.
+    /// Gop/s of int8 products; on AVX2, of its exact multiply-add alone, without what prepares its operands.
     pub fn int8(isa: Isa) -> Option<f64> {
         match isa {
             #[cfg(target_arch = "x86_64")]

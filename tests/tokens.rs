@@ -7,6 +7,9 @@ use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tokenizers::models::wordpiece::WordPiece as ReferenceModel;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 /// The folder of reference files; says loudly when it is absent.
 fn shared(file: &str) -> Option<PathBuf> {
@@ -17,6 +20,31 @@ fn shared(file: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// The tokenizers crate, set up without our code.
+fn reference(pieces: &[String], rules: Rules) -> tokenizers::Tokenizer {
+    let vocabulary = ReferenceModel::read_bytes(pieces.join("\n").as_bytes()).unwrap();
+    let mut tokenizer =
+        tokenizers::Tokenizer::new(ReferenceModel::builder().vocab(vocabulary).build().unwrap());
+    let Rules { clean_text, space_ideographs, strip_accents, lower_case } = rules;
+    let normalizer = BertNormalizer::new(clean_text, space_ideographs, Some(strip_accents), lower_case);
+    tokenizer.with_normalizer(Some(normalizer)).unwrap();
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let specials = specials.into_iter().filter(|special| pieces.iter().any(|piece| piece == special));
+    tokenizer
+        .add_special_tokens(specials.map(|special| tokenizers::AddedToken::from(special, true)))
+        .unwrap();
+    tokenizer
+}
+
+/// The reference's ids between `[CLS]` and `[SEP]`, cut.
+fn reference_ids(tokenizer: &tokenizers::Tokenizer, text: &str, max_tokens: usize) -> Vec<u32> {
+    let ids = tokenizer.encode(text, false).unwrap();
+    let id = |token| tokenizer.token_to_id(token).unwrap();
+    let kept = ids.get_ids().len().min(max_tokens.saturating_sub(2));
+    [&[id("[CLS]")], &ids.get_ids()[..kept], &[id("[SEP]")]].concat()
 }
 
 fn integers(file: &TensorFile, name: &str) -> Vec<u32> {
@@ -38,11 +66,11 @@ fn every_ag_news_test_text() {
 
     let tokenizer = Tokenizer::from_directory(&model).unwrap();
     let packed = tokenizer.pack().unwrap();
-    let wordpiece = WordPiece::from_bytes(&packed).unwrap();
-    let by_crate = tokenizer.encode_batch(&texts, 512);
+    let wordpiece = WordPiece::from_bytes(packed.as_slice()).unwrap();
+    let by_tokenizer = tokenizer.encode_batch(&texts, 512);
     for (row, text) in texts.iter().enumerate() {
         let expected = &ids[offsets[row] as usize..offsets[row + 1] as usize];
-        assert_eq!(by_crate[row], expected, "row {row}, tokenizers crate: {text}");
+        assert_eq!(by_tokenizer[row], expected, "row {row}, Tokenizer: {text}");
         assert_eq!(wordpiece.encode(text, 512), expected, "row {row}, our own: {text}");
     }
 }
@@ -58,7 +86,7 @@ fn every_squad_question() {
     let pieces: Vec<String> = fs::read_to_string(vocabulary).unwrap().lines().map(str::to_owned).collect();
     let tokenizer = Tokenizer::from_pieces(&pieces, Rules::bert(true)).unwrap();
     let packed = WordPiece::pack(&pieces, Rules::bert(true)).unwrap();
-    let wordpiece = WordPiece::from_bytes(&packed).unwrap();
+    let wordpiece = WordPiece::from_bytes(packed.as_slice()).unwrap();
     let (questions, ids) = (questions.as_array().unwrap(), ids.as_array().unwrap());
     assert_eq!((questions.len(), ids.len()), (10_570, 10_570));
     for (question, expected) in questions.iter().zip(ids) {
@@ -69,7 +97,7 @@ fn every_squad_question() {
         expected.push(102);
         let found = wordpiece.encode(text, 512);
         assert_eq!(found, expected, "our own: {text}");
-        assert_eq!(tokenizer.encode(text, 512), expected, "tokenizers crate: {text}");
+        assert_eq!(tokenizer.encode(text, 512), expected, "Tokenizer: {text}");
         let words = question["wordpiece"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
         assert!(words.eq(found[1..found.len() - 1].iter().map(|&id| wordpiece.piece(id).unwrap())), "{text}");
     }
@@ -89,27 +117,20 @@ fn pieces_with(extra: impl IntoIterator<Item = char>) -> Vec<String> {
 
 /// Both tokenizers with the same vocabulary.
 struct Pair {
-    tokenizer: Tokenizer,
-    packed: Vec<u8>,
+    reference: tokenizers::Tokenizer,
+    wordpiece: WordPiece<Vec<u8>>,
 }
 
 impl Pair {
     fn new(pieces: &[String], rules: Rules) -> Pair {
-        Pair {
-            tokenizer: Tokenizer::from_pieces(pieces, rules).unwrap(),
-            packed: WordPiece::pack(pieces, rules).unwrap(),
-        }
+        let packed = WordPiece::pack(pieces, rules).unwrap();
+        Pair { reference: reference(pieces, rules), wordpiece: WordPiece::from_bytes(packed).unwrap() }
     }
 
     fn check(&self, text: &str, max_tokens: usize) {
-        let wordpiece = WordPiece::from_bytes(&self.packed).unwrap();
-        let found = wordpiece.encode(text, max_tokens);
-        assert_eq!(
-            found,
-            self.tokenizer.encode(text, max_tokens),
-            "{:?}",
-            text.chars().take(300).collect::<String>()
-        );
+        let found = self.wordpiece.encode(text, max_tokens);
+        let beginning = || text.chars().take(300).collect::<String>();
+        assert_eq!(found, reference_ids(&self.reference, text, max_tokens), "{:?}", beginning());
         assert!(found.len() <= max_tokens.max(2) && found.first() == Some(&2) && found.last() == Some(&3));
     }
 }
@@ -182,12 +203,14 @@ fn adversarial_texts() {
     for (pieces, lower_case) in [(uncased, true), (cased, false)] {
         let rules = Rules::bert(lower_case);
         let tokenizer = Tokenizer::from_pieces(&pieces, rules).unwrap();
+        let by_crate = reference(&pieces, rules);
         let packed = WordPiece::pack(&pieces, rules).unwrap();
         assert_eq!(tokenizer.pack().unwrap(), packed);
-        let wordpiece = WordPiece::from_bytes(&packed).unwrap();
+        let wordpiece = WordPiece::from_bytes(packed.as_slice()).unwrap();
         for text in &texts {
             for max_tokens in [0, 2, 3, 5, 128, 512, usize::MAX] {
-                let expected = tokenizer.encode(text, max_tokens);
+                let expected = reference_ids(&by_crate, text, max_tokens);
+                assert_eq!(tokenizer.encode(text, max_tokens), expected);
                 let found = wordpiece.encode(text, max_tokens);
                 assert_eq!(found, expected, "{:?}", text.chars().take(80).collect::<String>());
                 assert!(found.len() <= max_tokens.max(2));
@@ -248,7 +271,7 @@ proptest! {
         if cut % 3 == 0 {
             bytes.truncate(length - cut % length);
         }
-        if let Ok(wordpiece) = WordPiece::from_bytes(&bytes) {
+        if let Ok(wordpiece) = WordPiece::from_bytes(bytes) {
             let _ = wordpiece.encode(&text, 16);
         }
     }
@@ -261,6 +284,24 @@ fn the_file_s_padding_and_truncation_do_not_count() {
     assert_eq!(tokenizer.encode("word", 512).len(), 3, "no padding to 128");
     assert_eq!(tokenizer.encode(&"word ".repeat(600), 512).len(), 512, "no truncation to 128");
     assert_eq!(tokenizer.encode(&"word ".repeat(600), 4), [101, 2773, 2773, 102]);
+}
+
+/// What our own tokenizer does not do is left to the crate: here an added token that is matched after
+/// normalization.
+#[test]
+fn a_tokenizer_with_rules_of_its_own() {
+    let Some(model) = shared("models/minilm-l6-distil") else { return };
+    let mut by_crate = tokenizers::Tokenizer::from_file(model.join("tokenizer.json")).unwrap();
+    by_crate.add_tokens([tokenizers::AddedToken::from("New York", false)]).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("tokenizer.json"), by_crate.to_string(false).unwrap()).unwrap();
+    let tokenizer = Tokenizer::from_directory(root.path()).unwrap();
+    assert!(tokenizer.pack().unwrap_err().contains("New York"));
+    assert_eq!(tokenizer.vocab(), 30_523);
+    assert_eq!(tokenizer.encode("in NEW YORK now", 512), [101, 1999, 30_522, 2085, 102]);
+    assert_eq!(tokenizer.encode("in NEW YORK now", 4), [101, 1999, 30_522, 102]);
+    let plain = Tokenizer::from_directory(&model).unwrap();
+    assert_ne!(plain.content_hash(), tokenizer.content_hash());
 }
 
 #[test]

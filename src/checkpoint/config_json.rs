@@ -227,12 +227,7 @@ impl Reader<'_> {
     }
 
     fn pooling(&self, architecture: Architecture, name: Option<String>) -> Result<Pooling> {
-        let Some(name) = name else {
-            return Ok(match architecture {
-                Architecture::DistilBert => Pooling::FirstToken,
-                Architecture::Bert => Pooling::Pooler,
-            });
-        };
+        let Some(name) = name else { return Ok(usual_pooling(architecture)) };
         let found = POOLINGS.iter().find(|(known, _)| *known == name).map(|&(_, pooling)| pooling);
         found.ok_or_else(|| {
             self.wrong("limbeck", format!("pooling {name:?} is unknown (known: first_token, pooler, mean)"))
@@ -296,7 +291,8 @@ impl Reader<'_> {
 }
 
 /// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects;
-/// what is left is in `"limbeck"`, and for transformers 4 also in `pruned_heads`.
+/// what is left is in `"limbeck"`, and for transformers 4 also in `pruned_heads`. A network that the plain keys
+/// describe has no such block ([`is_stock`]).
 pub fn config_to_json(config: &ModelConfig) -> Value {
     let keys = keys(config.architecture);
     let class = match config.architecture {
@@ -339,8 +335,27 @@ pub fn config_to_json(config: &ModelConfig) -> Value {
     if !pruned.is_empty() {
         set("pruned_heads", Value::Object(pruned));
     }
-    set("limbeck", block_to_json(config));
+    if !is_stock(config) {
+        set("limbeck", block_to_json(config));
+    }
     Value::Object(object)
+}
+
+/// Whether stock transformers runs this network: nothing is deleted or masked, and its pooling is the one that
+/// its architecture has there.
+pub fn is_stock(config: &ModelConfig) -> bool {
+    config.is_dense()
+        && config.head_size * config.original_heads == config.hidden
+        && config.pooling == usual_pooling(config.architecture)
+        && config.masked.is_empty()
+}
+
+/// The pooling of an architecture in transformers.
+fn usual_pooling(architecture: Architecture) -> Pooling {
+    match architecture {
+        Architecture::DistilBert => Pooling::FirstToken,
+        Architecture::Bert => Pooling::Pooler,
+    }
 }
 
 fn block_to_json(config: &ModelConfig) -> Value {

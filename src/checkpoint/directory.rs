@@ -128,7 +128,8 @@ impl HfDirectory {
     fn incomplete(&self, first: &str, missing: usize, wanted: usize) -> Error {
         let some: Vec<&str> = self.tensors.names().take(2).collect();
         let problem = format!(
-            "the file does not have it; {missing} of {wanted} parameters are missing, and its own names are like {some:?}"
+            "the file does not have it; {missing} of {wanted} parameters are missing, \
+             and its own names are like {some:?}"
         );
         Error::tensor(
             self.tensors.path(),
@@ -172,9 +173,19 @@ impl HfDirectory {
         }
         let temporary = files::Temporary::beside(path)?;
         fs::create_dir(&temporary.path).map_err(Error::io("create", path))?;
-        write(&temporary.path)?;
+        write(&temporary.path).map_err(|error| under(&temporary.path, path, error))?;
         temporary.rename(path)
     }
+}
+
+/// An error of writing below a temporary directory, told of the place that was meant.
+fn under(temporary: &Path, meant: &Path, mut error: Error) -> Error {
+    if let Error::Io { path, .. } | Error::Tensor { path, .. } = &mut error
+        && let Ok(name) = path.strip_prefix(temporary)
+    {
+        *path = meant.join(name);
+    }
+    error
 }
 
 /// What to do depends on which other format is there.

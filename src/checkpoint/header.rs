@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 8 bytes      N, little-endian
-//! N bytes      JSON: {"__metadata__": {text: text}, name: {"dtype", "shape", "data_offsets": [begin, end]}, …}
+//! N bytes      JSON: {"__metadata__": {text: text},
+//!                     name: {"dtype", "shape", "data_offsets": [begin, end]}, …}
 //! the rest     the tensors' bytes, little-endian, without gaps
 //! ```
 //!
@@ -126,8 +127,8 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER || length > rest.len() as u64 {
         return Err(damaged(format!(
-            "the header should have {length} bytes, the file has {} after its first 8 (not a safetensors file, or \
-             cut short)",
+            "the header should have {length} bytes, the file has {} after its first 8 \
+             (not a safetensors file, or cut short)",
             rest.len()
         )));
     }

@@ -44,14 +44,14 @@ impl Keep {
 }
 
 /// Rows or columns of a parameter that stay.
-enum Part {
+pub(super) enum Part {
     Rows(Vec<usize>),
     Cols(Vec<usize>),
 }
 
 /// How a network's parameters shrink.
 pub struct Deletion {
-    parts: BTreeMap<ParamId, Part>,
+    pub(super) parts: BTreeMap<ParamId, Part>,
     /// The smaller network.
     pub model: Classifier,
     /// Its parameters, in the order of the larger network's.

@@ -1,7 +1,7 @@
 //! The token cache: a file that is used where it lies.
 //!
 //! ```text
-//! header    magic, version, byte order, rows, tokens, classes, key [32], SHA-256 of all that [32]     128 bytes
+//! header    magic, version, byte order, rows, tokens, classes, key [32], SHA-256 of all that [32]: 128 bytes
 //! offsets   u64 [rows + 1]      where each text begins among the ids
 //! classes   u32 [rows]          padded to 8 bytes
 //! ids       u32 [tokens]

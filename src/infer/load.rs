@@ -125,7 +125,7 @@ impl File<'_> {
             Role::Weight if int8 => self.int8_matrix(spec),
             Role::Weight => {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
-                Ok(Value::Matrix(pack(kernels, spec, numbers(&self.bytes[range]))))
+                Ok(pack(kernels, spec, numbers(&self.bytes[range])))
             }
         }
     }
@@ -179,9 +179,10 @@ impl File<'_> {
 }
 
 /// A matrix in f32, in the order of the inner loop.
-pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> PackedMatrix {
+pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> Value {
     let mut packed = PackedMatrix::new(Precision::F32, spec.cols, spec.rows);
     let weights = Matrix::new(values, spec.rows, spec.cols);
     kernels.pack(weights.transpose(), &mut packed.panels_mut());
-    packed
+    let zeros = values.iter().filter(|value| **value == 0.0).count();
+    Value::Matrix { packed, zeros }
 }

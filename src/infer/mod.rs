@@ -23,12 +23,14 @@ mod load;
 mod model;
 mod run;
 mod session;
+mod timing;
 mod weights;
 #[cfg(feature = "train")]
 mod write;
 
 pub use model::{Model, Stored, StoredAs};
 pub use session::Session;
+pub use timing::PartTimes;
 #[cfg(feature = "train")]
 pub use write::{Image, Tensor};
 

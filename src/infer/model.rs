@@ -4,10 +4,10 @@ use super::bytes::Bytes;
 use super::format::Metadata;
 use super::load::{Loaded, load, pack};
 use super::session::Session;
-use super::weights::{Floats, Value, Weights};
+use super::weights::{Floats, Table, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{ParamSpec, Role};
+use crate::nn::{ParamId, ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Batch, Error, Result, files};
 use limbeck_kernels::Kernels;
@@ -137,7 +137,7 @@ impl Model {
             let values = values(spec)?;
             assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
             held.push(match spec.role {
-                Role::Weight => Value::Matrix(pack(kernels, spec, &values)),
+                Role::Weight => pack(kernels, spec, &values),
                 Role::Embedding => Value::Table(Floats::Owned(values)),
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
@@ -165,7 +165,12 @@ impl Model {
         held.map(|linear| linear.outputs).max().unwrap_or(0).max(self.config().hidden)
     }
 
-    /// The network: sizes, classes, layers.
+    /// The network: its layers and the ids of their parameters.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// Its sizes, classes and layers.
     pub fn config(&self) -> &ModelConfig {
         &self.classifier.config
     }
@@ -181,7 +186,7 @@ impl Model {
     }
 
     /// The tokenizer that its file carries. Making one checks the whole vocabulary: keep it.
-    pub fn tokenizer(&self) -> Option<WordPiece<'_>> {
+    pub fn tokenizer(&self) -> Option<WordPiece<&[u8]>> {
         let bytes = &self.weights.bytes[self.vocabulary.clone()?];
         Some(WordPiece::from_bytes(bytes).expect("checked when the file was opened"))
     }
@@ -195,10 +200,34 @@ impl Model {
                 Value::MatrixI8 { panels, scale, sums } => {
                     (StoredAs::Int8, panels.len() + scale.len() + sums.len())
                 }
-                Value::Vector(_) | Value::Table(_) | Value::Matrix(_) => (StoredAs::F32, 4 * spec.len()),
+                Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
             };
             Stored { spec, form, bytes }
         })
+    }
+
+    /// How many elements of all parameters are zero.
+    pub fn zeros(&self) -> usize {
+        (0..self.weights.specs.len() as u32).map(|i| self.zeros_of(ParamId(i))).sum()
+    }
+
+    /// How many elements of a parameter are zero.
+    pub fn zeros_of(&self, id: ParamId) -> usize {
+        let weights = &self.weights;
+        let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
+        match &weights.values[id.index()] {
+            // Padding is zero and no parameter.
+            Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
+                let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
+                zeros - (range.len() - weights.specs[id.index()].len())
+            }
+            Value::Vector(_) => in_floats(weights.vector(id)),
+            Value::Table(_) => match weights.table(id) {
+                Table::F32(values) => in_floats(values),
+                Table::I8 { .. } => unreachable!("a table of floats"),
+            },
+            Value::Matrix { zeros, .. } => *zeros,
+        }
     }
 
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of

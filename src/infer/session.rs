@@ -3,6 +3,7 @@
 use super::arena::Arena;
 use super::model::Model;
 use super::run::{Run, Scratch};
+use super::timing::{PartTimes, Timed};
 use crate::{Batch, Error, Result};
 use limbeck_kernels::Kernels;
 use std::ops::Range;
@@ -48,6 +49,18 @@ impl<'m> Session<'m> {
     /// [`Error::File`], with the model's name, if a text is empty or longer than the model's positions, or holds
     /// an id or a token type that the model does not have.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
+        self.pass(batch, None)
+    }
+
+    /// As [`Session::logits`]; adds to `times` what each part of the network took.
+    ///
+    /// # Errors
+    /// As [`Session::logits`].
+    pub fn logits_timed(&mut self, batch: &Batch, times: &mut PartTimes) -> Result<&[f32]> {
+        self.pass(batch, Some(times))
+    }
+
+    fn pass(&mut self, batch: &Batch, mut times: Option<&mut PartTimes>) -> Result<&[f32]> {
         self.check(batch)?;
         let labels = self.model.config().labels.len();
         self.logits.clear();
@@ -57,13 +70,13 @@ impl<'m> Session<'m> {
             let start = batch.offsets[first];
             let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= TOKENS).count();
             let texts = first..first + more.max(1);
-            self.run(batch, texts.clone())?;
+            self.run(batch, texts.clone(), times.as_deref_mut())?;
             first = texts.end;
         }
         Ok(&self.logits)
     }
 
-    fn run(&mut self, batch: &Batch, texts: Range<usize>) -> Result<()> {
+    fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) -> Result<()> {
         let classifier = &self.model.classifier;
         let offsets = &batch.offsets[texts.start..texts.end + 1];
         self.arena.reserve(offsets[texts.len()] - offsets[0], self.model.widest());
@@ -76,7 +89,15 @@ impl<'m> Session<'m> {
             batch,
             offsets,
         };
-        let logits = classifier.forward(&mut run)?;
+        let logits = match times {
+            None => classifier.forward(&mut run)?,
+            Some(times) => {
+                let mut timed = Timed { exec: run, times, last: 0 };
+                let logits = classifier.forward(&mut timed)?;
+                run = timed.exec;
+                logits
+            }
+        };
         self.logits.extend_from_slice(run.values(&logits));
         Ok(())
     }

@@ -22,8 +22,8 @@ pub(super) enum Value {
     Table(Floats),
     /// An embedding table in int8, with a scale for each row.
     TableI8 { rows: Range<usize>, scale: Range<usize> },
-    /// A matrix in f32, packed at load.
-    Matrix(PackedMatrix),
+    /// A matrix in f32, packed at load, and how many of its elements are zero.
+    Matrix { packed: PackedMatrix, zeros: usize },
     /// A matrix in int8, packed in the file, with a scale for each output.
     MatrixI8 { panels: Range<usize>, scale: Range<usize>, sums: Range<usize> },
 }
@@ -85,7 +85,7 @@ impl Weights {
     pub fn matrix(&self, id: ParamId) -> Matrix<'_> {
         let spec = &self.specs[id.index()];
         match &self.values[id.index()] {
-            Value::Matrix(packed) => Matrix::F32(packed),
+            Value::Matrix { packed, .. } => Matrix::F32(packed),
             Value::MatrixI8 { panels, scale, sums } => {
                 let panels = numbers(&self.bytes[panels.clone()]);
                 let sums = numbers(&self.bytes[sums.clone()]);

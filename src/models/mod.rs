@@ -2,6 +2,7 @@
 
 mod classifier;
 pub mod config;
+pub mod parts;
 
 pub use classifier::{Classifier, Head, Rows, Taps};
 pub use config::ModelConfig;

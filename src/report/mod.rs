@@ -2,8 +2,10 @@
 //!
 //! [`statistics`] turns predictions into accuracies, intervals and p-values; [`latency`] times variants
 //! against each other; [`machine`] says where; [`table`] puts it all side by side, for people and as
-//! `report.json`. Nothing here knows how a prediction is made: [`measure`] asks whatever is a `Subject`.
+//! `report.json`. None of these knows how a prediction is made: [`measure`] asks whatever is a `Subject`.
+//! [`inspect()`] looks into one model instead, part by part.
 
+mod inspect;
 pub mod inspection;
 pub mod latency;
 pub mod machine;
@@ -11,6 +13,7 @@ pub mod measure;
 pub mod statistics;
 pub mod table;
 
+pub use inspect::inspect;
 pub use inspection::{Inspection, Part};
 pub use latency::Latency;
 pub use machine::{Build, Machine};

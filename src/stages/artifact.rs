@@ -113,7 +113,12 @@ fn new_encoder(context: &StageContext<'_>, tokenizer: &Tokenizer) -> ModelConfig
     }
 }
 
-fn learner(
+/// A learner with the network of `config`, its values from a directory, or drawn from `seed` where there is none
+/// (and, if the flag says so, for the head), and its optimizer before the first step.
+///
+/// # Errors
+/// Whatever is wrong with the directory's weights.
+pub fn learner(
     device: &Cpu,
     config: &ModelConfig,
     source: Option<(&HfDirectory, bool)>,

@@ -84,6 +84,23 @@ fn file_corpus(context: &StageContext<'_>) -> Result<Corpus> {
     Ok(Corpus { train, test, tokenizer, held_out: data.validation })
 }
 
+/// The test file of a recipe, tokenized for a model that knows these classes and reads so many positions.
+///
+/// # Errors
+/// Whatever is wrong with the file, with its line.
+pub fn test_texts(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    labels: &[String],
+    positions: usize,
+    cache: &Path,
+) -> Result<TokenSet> {
+    let data = &recipe.data;
+    let source = table(data, &data.test, Classes::Named(labels.to_vec()))?;
+    let source = if data.test_limit == 0 { source } else { source.first(data.test_limit) };
+    TokenSet::prepare(&source, tokenizer, data.max_tokens.min(positions), cache)
+}
+
 /// Opens one table of the corpus.
 fn table(data: &tables::Data, file: &str, classes: Classes) -> Result<TableSource> {
     let column = |column: &tables::Column| match column {

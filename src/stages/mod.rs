@@ -9,7 +9,9 @@
 pub mod artifact;
 mod corpus;
 mod distill;
+pub mod export;
 mod prune;
+mod quantize;
 pub mod recipe;
 mod run_directory;
 mod train;
@@ -17,10 +19,12 @@ mod training;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
-pub use corpus::Corpus;
+pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
+pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
 pub use prune::prune;
+pub use quantize::quantize;
 pub use recipe::Recipe;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

@@ -1,11 +1,12 @@
 //! The tokenizer of a Hugging Face directory, over the tokenizers crate.
 
 use super::wordpiece::SPECIALS;
-use super::{Rules, vocabulary};
+use super::{Rules, WordPiece, vocabulary};
 use crate::{Error, Result, files};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use tokenizers::models::wordpiece::WordPiece as WordPieceModel;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -19,6 +20,8 @@ const FILES: [&str; 5] =
 #[derive(Clone)]
 pub struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
+    /// The same function, eight times as fast, where it is plain BERT.
+    own: Option<WordPiece<Arc<[u8]>>>,
     cls: u32,
     sep: u32,
     vocab: usize,
@@ -121,7 +124,8 @@ impl Tokenizer {
             .with_truncation(None)
             .and_then(|tokenizer| tokenizer.to_string(false))
             .map_err(|error| Error::file(path, error.to_string(), MEND))?;
-        Ok(Tokenizer { tokenizer, cls, sep, vocab, content_hash: files::sha256(text.as_bytes()), files })
+        let own = pack(&tokenizer).and_then(|bytes| WordPiece::from_bytes(bytes.into())).ok();
+        Ok(Tokenizer { tokenizer, own, cls, sep, vocab, content_hash: files::sha256(text.as_bytes()), files })
     }
 
     /// One more than the largest id.
@@ -136,6 +140,9 @@ impl Tokenizer {
 
     /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
     pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        if let Some(own) = &self.own {
+            return own.encode(text, max_tokens);
+        }
         let pieces = self.tokenizer.encode_fast(text, false);
         let pieces = pieces.expect("WordPiece fails only without an unknown token, which was seen");
         let kept = pieces.get_ids().len().min(max_tokens.saturating_sub(2));
@@ -165,46 +172,49 @@ impl Tokenizer {
         self.files.iter().try_for_each(|(name, bytes)| files::replace_bytes(&directory.join(name), bytes))
     }
 
-    /// The vocabulary and rules as [`super::WordPiece::from_bytes`] reads them.
+    /// The vocabulary and rules as [`WordPiece::from_bytes`] reads them.
     ///
     /// # Errors
-    /// A sentence that names what [`super::WordPiece`] does not do: other normalizers, tokens with their own
+    /// A sentence that names what [`WordPiece`] does not do: other normalizers, tokens with their own
     /// spacing.
     pub fn pack(&self) -> std::result::Result<Vec<u8>, String> {
-        let ModelWrapper::WordPiece(model) = self.tokenizer.get_model() else {
-            return Err("the tokenizer is not WordPiece".to_owned());
-        };
-        let plain = model.unk_token == "[UNK]"
-            && model.continuing_subword_prefix == vocabulary::CONTINUATION
-            && model.max_input_chars_per_word == 100;
-        let Some(NormalizerWrapper::BertNormalizer(normalizer)) = self.tokenizer.get_normalizer() else {
-            return Err("its normalizer is not BertNormalizer".to_owned());
-        };
-        let bert =
-            matches!(self.tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
-        if !plain || !bert {
-            return Err("its model or pre-tokenizer is not BERT's".to_owned());
-        }
-        let by_piece = model.get_vocab();
-        let mut pieces = vec![""; by_piece.values().max().map_or(0, |&id| id as usize + 1)];
-        by_piece.iter().for_each(|(piece, &id)| pieces[id as usize] = piece);
-        let mut specials = Vec::new();
-        for (id, token) in self.tokenizer.get_added_tokens_decoder() {
-            let spaced = token.single_word || token.lstrip || token.rstrip || token.normalized;
-            if spaced || pieces.get(id as usize) != Some(&token.content.as_str()) {
-                return Err(format!("the added token {} has rules of its own", token.content));
-            }
-            specials.push(id);
-        }
-        specials.sort_unstable();
-        let rules = Rules {
-            clean_text: normalizer.clean_text,
-            space_ideographs: normalizer.handle_chinese_chars,
-            strip_accents: normalizer.strip_accents.unwrap_or(normalizer.lowercase),
-            lower_case: normalizer.lowercase,
-        };
-        vocabulary::pack(&pieces, &specials, rules)
+        pack(&self.tokenizer)
     }
+}
+
+fn pack(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<u8>, String> {
+    let ModelWrapper::WordPiece(model) = tokenizer.get_model() else {
+        return Err("the tokenizer is not WordPiece".to_owned());
+    };
+    let plain = model.unk_token == "[UNK]"
+        && model.continuing_subword_prefix == vocabulary::CONTINUATION
+        && model.max_input_chars_per_word == 100;
+    let Some(NormalizerWrapper::BertNormalizer(normalizer)) = tokenizer.get_normalizer() else {
+        return Err("its normalizer is not BertNormalizer".to_owned());
+    };
+    let bert = matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+    if !plain || !bert {
+        return Err("its model or pre-tokenizer is not BERT's".to_owned());
+    }
+    let by_piece = model.get_vocab();
+    let mut pieces = vec![""; by_piece.values().max().map_or(0, |&id| id as usize + 1)];
+    by_piece.iter().for_each(|(piece, &id)| pieces[id as usize] = piece);
+    let mut specials = Vec::new();
+    for (id, token) in tokenizer.get_added_tokens_decoder() {
+        let spaced = token.single_word || token.lstrip || token.rstrip || token.normalized;
+        if spaced || pieces.get(id as usize) != Some(&token.content.as_str()) {
+            return Err(format!("the added token {} has rules of its own", token.content));
+        }
+        specials.push(id);
+    }
+    specials.sort_unstable();
+    let rules = Rules {
+        clean_text: normalizer.clean_text,
+        space_ideographs: normalizer.handle_chinese_chars,
+        strip_accents: normalizer.strip_accents.unwrap_or(normalizer.lowercase),
+        lower_case: normalizer.lowercase,
+    };
+    vocabulary::pack(&pieces, &specials, rules)
 }
 
 /// The reference tokenizer over a plain list of pieces.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic, version            8 bytes
-//! eight numbers             flags, pieces, slots, longest piece in bytes, [UNK], [CLS], [SEP], number of specials
+//! eight numbers             flags, pieces, slots, longest piece in bytes, [UNK], [CLS], [SEP], specials
 //! specials [specials]       ids of the tokens that are recognised in raw text, as [MASK]
 //! offsets [pieces + 1]      where each piece begins in the text
 //! table [slots]             hash table, open addressing: 12 bits of the hash, 20 bits of the id
@@ -46,24 +46,25 @@ impl Hash {
     }
 }
 
-/// A packed vocabulary, borrowed.
+/// A packed vocabulary over bytes that someone else may own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Vocabulary<'a> {
+pub(super) struct Vocabulary<B> {
+    bytes: B,
     pub rules: Rules,
     pub unknown: u32,
     pub cls: u32,
     pub sep: u32,
+    /// Bytes of the longest piece.
     pub longest: usize,
-    specials: &'a [[u8; 4]],
-    offsets: &'a [[u8; 4]],
-    table: &'a [[u8; 4]],
-    text: &'a str,
+    pieces: usize,
+    slots: usize,
+    specials: usize,
 }
 
-impl<'a> Vocabulary<'a> {
+impl<B: AsRef<[u8]>> Vocabulary<B> {
     /// Checks every number in `bytes`, so that no lookup can leave them.
-    pub fn from_bytes(bytes: &'a [u8]) -> Result<Vocabulary<'a>, String> {
-        let Some(rest) = bytes.strip_prefix(&MAGIC) else {
+    pub fn from_bytes(bytes: B) -> Result<Vocabulary<B>, String> {
+        let Some(rest) = bytes.as_ref().strip_prefix(&MAGIC) else {
             return Err("not a packed vocabulary of this version".to_owned());
         };
         let words = rest.as_chunks::<4>().0;
@@ -71,68 +72,87 @@ impl<'a> Vocabulary<'a> {
             return Err("the vocabulary is cut short".to_owned());
         };
         let [flags, pieces, slots, longest, unknown, cls, sep, specials] = numbers.map(u32::from_le_bytes);
-        let (pieces, slots, specials) = (pieces as usize, slots as usize, specials as usize);
+        let [pieces, slots, longest, specials] =
+            [pieces, slots, longest, specials].map(|count| count as usize);
         let sum = specials.checked_add(pieces).and_then(|sum| sum.checked_add(slots)?.checked_add(1));
         if sum.is_none_or(|sum| sum > words.len()) {
             return Err("the vocabulary is cut short".to_owned());
         }
-        let (special_ids, words) = words.split_at(specials);
-        let (offsets, words) = words.split_at(pieces + 1);
-        let (table, _) = words.split_at(slots);
-        let text = &rest[4 * (NUMBERS + specials + pieces + 1 + slots)..];
-        let text = std::str::from_utf8(text).map_err(|error| format!("a piece is not UTF-8: {error}"))?;
-        let id_is_good = |id: u32| (id as usize) < pieces;
-        let ids = special_ids.iter().map(|&id| u32::from_le_bytes(id)).chain([unknown, cls, sep]);
-        let entries = table.iter().map(|&slot| u32::from_le_bytes(slot));
-        let in_table = entries.clone().filter(|&slot| slot != EMPTY).map(|slot| slot & ID_MASK);
-        if !ids.chain(in_table).all(id_is_good) || !entries.clone().any(|slot| slot == EMPTY) {
+        let rules = Rules::from_flags(flags).ok_or("the vocabulary's flags are unknown")?;
+        let vocabulary = Vocabulary { bytes, rules, unknown, cls, sep, longest, pieces, slots, specials };
+        vocabulary.check()?;
+        Ok(vocabulary)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let text =
+            std::str::from_utf8(self.text()).map_err(|error| format!("a piece is not UTF-8: {error}"))?;
+        let slots = || (0..self.slots).map(|slot| self.number(self.table() + slot));
+        let in_table = slots().filter(|&slot| slot != EMPTY).map(|slot| slot & ID_MASK);
+        let mut ids = self.specials().chain([self.unknown, self.cls, self.sep]).chain(in_table);
+        if !ids.all(|id| (id as usize) < self.pieces) || !slots().any(|slot| slot == EMPTY) {
             return Err("an id is not in the vocabulary".to_owned());
         }
-        let boundaries = offsets.iter().map(|&offset| u32::from_le_bytes(offset) as usize);
-        let whole =
-            boundaries.clone().next() == Some(0) && boundaries.clone().next_back() == Some(text.len());
-        if !whole
-            || !boundaries.clone().is_sorted()
-            || !boundaries.clone().all(|place| text.is_char_boundary(place))
-        {
+        let mut places = (0..=self.pieces).map(|id| self.offset(id));
+        let whole = self.offset(0) == 0 && self.offset(self.pieces) == text.len();
+        if !whole || !places.clone().is_sorted() || !places.all(|place| text.is_char_boundary(place)) {
             return Err("the pieces' places are damaged".to_owned());
         }
-        let rules = Rules::from_flags(flags).ok_or("the vocabulary's flags are unknown")?;
-        let longest = longest as usize;
-        Ok(Vocabulary { rules, unknown, cls, sep, longest, specials: special_ids, offsets, table, text })
+        Ok(())
+    }
+
+    /// The number at a place, counted in numbers behind the magic.
+    fn number(&self, place: usize) -> u32 {
+        let place = MAGIC.len() + 4 * place;
+        let bytes = self.bytes.as_ref()[place..]
+            .first_chunk()
+            .expect("`from_bytes` compared the counts with the length");
+        u32::from_le_bytes(*bytes)
+    }
+
+    fn offset(&self, id: usize) -> usize {
+        self.number(NUMBERS + self.specials + id) as usize
+    }
+
+    fn table(&self) -> usize {
+        NUMBERS + self.specials + self.pieces + 1
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes.as_ref()[MAGIC.len() + 4 * (self.table() + self.slots)..]
     }
 
     pub fn pieces(&self) -> usize {
-        self.offsets.len() - 1
+        self.pieces
     }
 
     /// The text of a piece, with its `##`.
     ///
     /// # Panics
     /// If `id` is not below [`Vocabulary::pieces`].
-    pub fn piece(&self, id: u32) -> &'a str {
-        let place = |index: usize| u32::from_le_bytes(self.offsets[index]) as usize;
-        &self.text[place(id as usize)..place(id as usize + 1)]
+    pub fn piece(&self, id: u32) -> &[u8] {
+        &self.text()[self.offset(id as usize)..self.offset(id as usize + 1)]
     }
 
     pub fn specials(&self) -> impl Iterator<Item = u32> {
-        self.specials.iter().map(|&id| u32::from_le_bytes(id))
+        (0..self.specials).map(|index| self.number(NUMBERS + index))
     }
 
     /// The piece `prefix + part`, whose hash is given.
     pub fn find(&self, hash: Hash, prefix: &str, part: &str) -> Option<u32> {
-        let (mut slot, mark) = hash.place(self.table.len());
+        let (mut slot, mark) = hash.place(self.slots);
         loop {
-            // `from_bytes` saw an empty slot: the search ends.
-            let entry = u32::from_le_bytes(self.table[slot]);
+            // `check` saw an empty slot: the search ends.
+            let entry = self.number(self.table() + slot);
             if entry == EMPTY {
                 return None;
             }
             let id = entry & ID_MASK;
-            if entry & !ID_MASK == mark && self.piece(id).strip_prefix(prefix) == Some(part) {
+            let equal = || self.piece(id).strip_prefix(prefix.as_bytes()) == Some(part.as_bytes());
+            if entry & !ID_MASK == mark && equal() {
                 return Some(id);
             }
-            slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 };
+            slot = if slot + 1 == self.slots { 0 } else { slot + 1 };
         }
     }
 }

@@ -19,13 +19,15 @@ const MAX_WORD_CHARS: usize = 100;
 /// The tokens that are recognised in raw text, as the reference does when it reads a `vocab.txt`.
 pub(super) const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
-/// BERT's tokenizer over a vocabulary that lies in borrowed bytes; making one allocates nothing.
+/// BERT's tokenizer over a packed vocabulary.
+///
+/// The bytes can be borrowed (a part of a mapped file), shared or owned; nothing of the vocabulary is copied.
 #[derive(Clone, Copy, Debug)]
-pub struct WordPiece<'a> {
-    vocabulary: Vocabulary<'a>,
+pub struct WordPiece<B> {
+    vocabulary: Vocabulary<B>,
 }
 
-impl<'a> WordPiece<'a> {
+impl WordPiece<Vec<u8>> {
     /// Packs a vocabulary, given by id as in `vocab.txt`, into the bytes that [`WordPiece::from_bytes`]
     /// reads.
     ///
@@ -37,12 +39,14 @@ impl<'a> WordPiece<'a> {
         let specials: Vec<u32> = SPECIALS.into_iter().filter_map(id).collect();
         vocabulary::pack(&pieces, &specials, rules)
     }
+}
 
+impl<B: AsRef<[u8]>> WordPiece<B> {
     /// A tokenizer over packed bytes, all of which are checked.
     ///
     /// # Errors
     /// A sentence that says what is wrong with them.
-    pub fn from_bytes(bytes: &'a [u8]) -> Result<WordPiece<'a>, String> {
+    pub fn from_bytes(bytes: B) -> Result<WordPiece<B>, String> {
         Ok(WordPiece { vocabulary: Vocabulary::from_bytes(bytes)? })
     }
 
@@ -57,8 +61,9 @@ impl<'a> WordPiece<'a> {
     }
 
     /// The text of a piece, `##` included; `None` if there is no such id.
-    pub fn piece(&self, id: u32) -> Option<&'a str> {
-        ((id as usize) < self.vocab()).then(|| self.vocabulary.piece(id))
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        let piece = ((id as usize) < self.vocab()).then(|| self.vocabulary.piece(id))?;
+        std::str::from_utf8(piece).ok()
     }
 
     /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
@@ -71,11 +76,11 @@ impl<'a> WordPiece<'a> {
     /// As [`WordPiece::encode`], appended to `ids`.
     pub fn encode_into(&self, text: &str, max_tokens: usize, ids: &mut Vec<u32>) {
         ids.push(self.vocabulary.cls);
-        let full = ids.len() + max_tokens.saturating_sub(2);
-        let mut pieces = Pieces { vocabulary: self.vocabulary, word: String::new(), chars: 0, ids, full };
+        let full = ids.len().saturating_add(max_tokens.saturating_sub(2));
+        let mut pieces = Pieces { vocabulary: &self.vocabulary, word: String::new(), chars: 0, ids, full };
         let mut rest = text;
         while let Some((place, special)) = self.first_special(rest) {
-            normalize(&rest[..place], self.vocabulary.rules, &mut pieces);
+            normalize(&rest[..place], &mut pieces);
             pieces.end_word();
             pieces.ids.push(special);
             rest = &rest[place + self.vocabulary.piece(special).len()..];
@@ -83,7 +88,7 @@ impl<'a> WordPiece<'a> {
                 rest = "";
             }
         }
-        normalize(rest, self.vocabulary.rules, &mut pieces);
+        normalize(rest, &mut pieces);
         pieces.end_word();
         ids.truncate(full);
         ids.push(self.vocabulary.sep);
@@ -94,19 +99,19 @@ impl<'a> WordPiece<'a> {
         let specials = || self.vocabulary.specials().map(|id| (id, self.vocabulary.piece(id)));
         let mut firsts = [false; 256];
         specials()
-            .filter_map(|(_, special)| special.bytes().next())
-            .for_each(|byte| firsts[usize::from(byte)] = true);
+            .filter_map(|(_, special)| special.first())
+            .for_each(|&byte| firsts[usize::from(byte)] = true);
         let candidates = text.bytes().enumerate().filter(|&(_, byte)| firsts[usize::from(byte)]);
         candidates.map(|(place, _)| place).find_map(|place| {
-            let here =
-                specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special.as_bytes()));
+            let here = specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special));
             here.max_by_key(|(_, special)| special.len()).map(|(id, _)| (place, id))
         })
     }
 }
 
 /// Sends a text's characters to `pieces`, cleaned, spaced, decomposed, stripped and lowered as the rules say.
-fn normalize(text: &str, rules: Rules, pieces: &mut Pieces<'_, '_>) {
+fn normalize<B: AsRef<[u8]>>(text: &str, pieces: &mut Pieces<'_, B>) {
+    let rules = pieces.vocabulary.rules;
     // Marks between two starters wait here to be put in canonical order; nearly always empty.
     let mut marks: Vec<(u8, char)> = Vec::new();
     for c in text.chars() {
@@ -114,7 +119,7 @@ fn normalize(text: &str, rules: Rules, pieces: &mut Pieces<'_, '_>) {
             return;
         }
         if c.is_ascii() {
-            flush(&mut marks, rules, pieces);
+            flush(&mut marks, pieces);
             match c {
                 '\t' | '\n' | '\r' | ' ' => pieces.end_word(),
                 _ if rules.clean_text && c.is_ascii_control() => {}
@@ -123,46 +128,46 @@ fn normalize(text: &str, rules: Rules, pieces: &mut Pieces<'_, '_>) {
             }
         } else if rules.clean_text && is_removed(c) {
         } else if rules.space_ideographs && is_chinese(c) {
-            flush(&mut marks, rules, pieces);
+            flush(&mut marks, pieces);
             pieces.end_word();
-            decompose(c, rules, &mut marks, pieces);
-            flush(&mut marks, rules, pieces);
+            decompose(c, &mut marks, pieces);
+            flush(&mut marks, pieces);
             pieces.end_word();
         } else {
-            decompose(c, rules, &mut marks, pieces);
+            decompose(c, &mut marks, pieces);
         }
     }
-    flush(&mut marks, rules, pieces);
+    flush(&mut marks, pieces);
 }
 
 /// Canonical decomposition of one character, without its marks, if accents are stripped.
-fn decompose(c: char, rules: Rules, marks: &mut Vec<(u8, char)>, pieces: &mut Pieces<'_, '_>) {
-    if !rules.strip_accents {
-        return lower(c, rules, pieces);
+fn decompose<B: AsRef<[u8]>>(c: char, marks: &mut Vec<(u8, char)>, pieces: &mut Pieces<'_, B>) {
+    if !pieces.vocabulary.rules.strip_accents {
+        return lower(c, pieces);
     }
     let mut each = |part: char| {
         let class = if is_unordered(part) { 0 } else { canonical_combining_class(part) };
         if class == 0 {
-            flush(marks, rules, pieces);
+            flush(marks, pieces);
         }
         match (is_mark(part), class) {
             (true, _) => {}
-            (false, 0) => lower(part, rules, pieces),
+            (false, 0) => lower(part, pieces),
             (false, _) => marks.push((class, part)),
         }
     };
     if is_undecomposed(c) { each(c) } else { decompose_canonical(c, each) }
 }
 
-fn flush(marks: &mut Vec<(u8, char)>, rules: Rules, pieces: &mut Pieces<'_, '_>) {
+fn flush<B: AsRef<[u8]>>(marks: &mut Vec<(u8, char)>, pieces: &mut Pieces<'_, B>) {
     if !marks.is_empty() {
         marks.sort_by_key(|&(class, _)| class);
-        marks.drain(..).for_each(|(_, mark)| lower(mark, rules, pieces));
+        marks.drain(..).for_each(|(_, mark)| lower(mark, pieces));
     }
 }
 
-fn lower(c: char, rules: Rules, pieces: &mut Pieces<'_, '_>) {
-    if rules.lower_case {
+fn lower<B: AsRef<[u8]>>(c: char, pieces: &mut Pieces<'_, B>) {
+    if pieces.vocabulary.rules.lower_case {
         c.to_lowercase().for_each(|c| pieces.push(c));
     } else {
         pieces.push(c);
@@ -170,16 +175,16 @@ fn lower(c: char, rules: Rules, pieces: &mut Pieces<'_, '_>) {
 }
 
 /// Gathers characters into words and words into ids.
-struct Pieces<'a, 'b> {
-    vocabulary: Vocabulary<'a>,
+struct Pieces<'a, B> {
+    vocabulary: &'a Vocabulary<B>,
     word: String,
     /// Characters of the word, also those beyond the longest that is kept.
     chars: usize,
-    ids: &'b mut Vec<u32>,
+    ids: &'a mut Vec<u32>,
     full: usize,
 }
 
-impl Pieces<'_, '_> {
+impl<B: AsRef<[u8]>> Pieces<'_, B> {
     fn is_full(&self) -> bool {
         self.ids.len() >= self.full
     }
@@ -231,7 +236,11 @@ impl Pieces<'_, '_> {
 }
 
 /// The longest beginning of `word` that, after `prefix`, is a piece: its length in bytes and its id.
-fn longest_piece(vocabulary: Vocabulary<'_>, prefix: &str, word: &str) -> Option<(usize, u32)> {
+fn longest_piece<B: AsRef<[u8]>>(
+    vocabulary: &Vocabulary<B>,
+    prefix: &str,
+    word: &str,
+) -> Option<(usize, u32)> {
     let mut ends = [(0, Hash::START); MAX_WORD_CHARS];
     let mut count = 0;
     let (mut end, mut hash) = (0, Hash::START.then(prefix.as_bytes()));

@@ -153,24 +153,54 @@ pub struct Predict {
 pub struct Bench {
     #[arg(required = true)]
     pub model: Vec<PathBuf>,
-    /// Texts a call
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch: u32,
+    /// Texts a call or a step [default: 1; 32 with --train]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
     /// Tokens a text
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
+    #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
     /// Threads; 0 = all
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// Untimed calls before
-    #[arg(long, default_value_t = 10)]
-    pub warmup: u32,
-    /// Timed calls
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub repeat: u32,
+    /// Untimed calls or steps before [default: 10; 2 with --train]
+    #[arg(long)]
+    pub warmup: Option<u32>,
+    /// Timed calls or steps [default: 100; 10 with --train]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Time a training step of a model directory on the first texts of --data
+    #[arg(long, requires = "data")]
+    pub train: bool,
+    /// File of labelled texts: csv, tsv or jsonl
+    #[arg(long, value_name = "FILE", requires = "train")]
+    pub data: Option<PathBuf>,
+    /// How a training step multiplies matrices
+    #[arg(long, value_enum, default_value = "f32", requires = "train")]
+    pub precision: Precision,
+    /// Longest training text in tokens; the rest is cut
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "train", value_parser = clap::value_parser!(u32).range(3..))]
+    pub max_tokens: u32,
+    /// Work once for each line "go" of standard input (the protocol of tools/compare)
+    #[arg(long, conflicts_with = "json")]
+    pub interactive: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

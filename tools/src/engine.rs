@@ -3,13 +3,17 @@
 //! Commands are written against the few functions here, so that what a model file is, or how a stage keeps
 //! its artifacts, is decided in one place.
 
-use crate::cli::Format;
-use limbeck::report::Inspection;
+use limbeck::checkpoint::HfDirectory;
+use limbeck::data::TokenSet;
+use limbeck::infer::{Model, Session};
 use limbeck::report::measure::{Subject, Texts};
-use limbeck::stages::{self, Recipe, Stage, StageContext};
-use limbeck::{Error, Result};
-use limbeck_kernels::Kernels;
-use std::path::Path;
+use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
+use limbeck::tokenizer::{Tokenizer, WordPiece};
+use limbeck::train::evaluate::highest;
+use limbeck::{Batch, Error, Result};
+use rayon::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A model that reads text.
 pub trait TextModel: Subject {
@@ -17,28 +21,23 @@ pub trait TextModel: Subject {
     fn labels(&self) -> &[String];
     /// Longest text it can read, in tokens.
     fn positions(&self) -> usize;
+    /// One more than the largest token id.
+    fn vocab(&self) -> usize;
     /// Token ids of `text`, with `[CLS]` and `[SEP]`, cut to `max_tokens`.
     fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32>;
+    /// The tokenizer, for whole files of texts.
+    fn tokenizer(&self) -> Result<Tokenizer>;
 }
 
-/// Opens a Hugging Face directory or a `.limbeck` file.
-pub fn open(model: &Path, _kernels: Kernels, _threads: usize) -> Result<Box<dyn TextModel>> {
-    Err(absent(&model.display().to_string()))
+/// Opens a Hugging Face directory or a `.limbeck` file. `threads` predict when there are many texts.
+pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
+    Ok(Box::new(Deployed::open(model, threads)?))
 }
 
 /// The test texts of `recipe`, as `model` reads them.
-pub fn texts(_recipe: &Recipe, _model: &dyn TextModel) -> Result<Box<dyn Texts>> {
-    Err(absent("data"))
-}
-
-/// What `model` is made of, timed on a text of `seq` tokens.
-pub fn inspect(model: &Path, _seq: usize, _kernels: Kernels) -> Result<Inspection> {
-    Err(absent(&model.display().to_string()))
-}
-
-/// Writes `model` to `out`, which must not exist.
-pub fn export(model: &Path, _out: &Path, _format: Format) -> Result<()> {
-    Err(absent(&model.display().to_string()))
+pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Box<dyn Texts>> {
+    let set = stages::test_texts(recipe, &model.tokenizer()?, model.labels(), model.positions(), &cache())?;
+    Ok(Box::new(Tokenized(set)))
 }
 
 /// Runs one stage.
@@ -47,15 +46,148 @@ pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
         Stage::Train => stages::train(context),
         Stage::Prune => stages::prune(context),
         Stage::Distill => stages::distill(context),
-        Stage::Quantize => Err(absent(stage.name())),
+        Stage::Quantize => stages::quantize(context),
     }
 }
 
-/// Opens the artifacts of all stages, baseline first, each under its name in the table.
-pub fn variants(_context: &StageContext<'_>, _threads: usize) -> Result<Vec<(String, Box<dyn TextModel>)>> {
-    Err(absent("run"))
+/// The artifacts of all stages, baseline first, each under its name in the table, and the test texts.
+pub fn variants(context: &StageContext<'_>) -> Result<Vec<(String, Box<dyn TextModel>)>> {
+    let open =
+        |stage: Stage| Ok((stage.variant().to_owned(), open(&context.artifact(stage), context.threads)?));
+    Stage::ALL.into_iter().map(open).collect()
 }
 
-fn absent(what: &str) -> Error {
-    Error::setting(what, "this build has no engine behind the command line", "build a later commit")
+/// The test texts of a run.
+pub fn corpus(context: &StageContext<'_>) -> Result<Box<dyn Texts>> {
+    Ok(Box::new(Tokenized(Corpus::open(context)?.test)))
+}
+
+/// Where tokenized files are kept between calls.
+fn cache() -> PathBuf {
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given("LIMBECK_CACHE")
+        .or_else(|| given("XDG_CACHE_HOME").map(|cache| cache.join("limbeck")))
+        .or_else(|| given("HOME").map(|home| home.join(".cache/limbeck")))
+        .unwrap_or_else(|| std::env::temp_dir().join("limbeck"))
+}
+
+struct Tokenized(TokenSet);
+
+impl Texts for Tokenized {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn tokens(&self, i: usize) -> &[u32] {
+        self.0.tokens(i)
+    }
+    fn label(&self, i: usize) -> usize {
+        self.0.label(i)
+    }
+}
+
+/// What turns text into ids: the file's own vocabulary, or the tokenizer beside the weights.
+enum Reader {
+    Mapped(WordPiece<&'static [u8]>),
+    Directory(Box<Tokenizer>),
+}
+
+/// A model from its file, and a session for each thread.
+struct Deployed {
+    model: &'static Model,
+    path: PathBuf,
+    reader: Reader,
+    sessions: Vec<Session<'static>>,
+    batch: Batch,
+}
+
+impl Deployed {
+    fn open(path: &Path, threads: usize) -> Result<Deployed> {
+        let reader = path.is_dir().then(|| HfDirectory::open(path)?.tokenizer()).transpose()?;
+        // Sessions borrow the model; it lives as long as the process, which opens a handful.
+        let model: &'static Model = Box::leak(Box::new(Model::open(path)?));
+        let reader = match (reader, model.tokenizer()) {
+            (Some(tokenizer), _) => Reader::Directory(Box::new(tokenizer)),
+            (None, Some(vocabulary)) => Reader::Mapped(vocabulary),
+            (None, None) => {
+                let mend = "quantize it again from a directory with a tokenizer";
+                return Err(Error::file(path, "the file has no vocabulary", mend));
+            }
+        };
+        let sessions = (0..threads.max(1)).map(|_| Session::new(model)).collect();
+        Ok(Deployed { model, path: path.to_owned(), reader, sessions, batch: Batch::new() })
+    }
+}
+
+impl Subject for Deployed {
+    fn classes(&self) -> usize {
+        self.model.config().labels.len()
+    }
+
+    fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
+        let (share, count) = (texts.len().div_ceil(self.sessions.len()).max(1), self.classes());
+        let parts: Vec<Vec<usize>> = self
+            .sessions
+            .par_iter_mut()
+            .zip(texts.par_chunks(share))
+            .map(|(session, texts)| {
+                let logits = session.logits(&Batch::from_texts(texts.iter().copied()))?;
+                Ok(logits.chunks(count).map(highest).collect())
+            })
+            .collect::<Result<_>>()?;
+        classes.extend(parts.into_iter().flatten());
+        Ok(())
+    }
+
+    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
+        self.batch.clear();
+        texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
+        self.sessions[0].logits(&self.batch)
+    }
+
+    fn file_bytes(&self) -> u64 {
+        let weights =
+            if self.path.is_dir() { self.path.join("model.safetensors") } else { self.path.clone() };
+        fs::metadata(weights).map_or(0, |metadata| metadata.len())
+    }
+
+    fn parameters(&self) -> u64 {
+        self.model.parameters().map(|stored| stored.spec.len() as u64).sum()
+    }
+
+    fn sparsity(&self) -> f64 {
+        self.model.zeros() as f64 / self.parameters().max(1) as f64
+    }
+}
+
+impl TextModel for Deployed {
+    fn labels(&self) -> &[String] {
+        &self.model.config().labels
+    }
+
+    fn positions(&self) -> usize {
+        self.model.config().positions
+    }
+
+    fn vocab(&self) -> usize {
+        self.model.config().vocab
+    }
+
+    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        match &self.reader {
+            Reader::Mapped(vocabulary) => vocabulary.encode(text, max_tokens),
+            Reader::Directory(tokenizer) => tokenizer.encode(text, max_tokens),
+        }
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.reader {
+            Reader::Directory(_) => HfDirectory::open(&self.path)?.tokenizer(),
+            Reader::Mapped(vocabulary) => {
+                let pieces: Vec<&str> = (0..vocabulary.vocab() as u32)
+                    .map(|id| vocabulary.piece(id).unwrap_or_default())
+                    .collect();
+                Tokenizer::from_pieces(&pieces, vocabulary.rules())
+            }
+        }
+    }
 }

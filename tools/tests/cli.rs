@@ -70,7 +70,10 @@ fn recipe_errors_name_the_key_or_the_file() {
     assert!(lines[1].starts_with("  because: "), "{lines:?}");
     let unknown = call(&["run", "--set", "train.learnin_rate=1"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(text(&unknown.stderr).contains("train.learnin_rate: there is no such key; did you mean learning_rate?"));
+    assert!(
+        text(&unknown.stderr)
+            .contains("train.learnin_rate: there is no such key; did you mean learning_rate?")
+    );
     assert!(!text(&unknown.stderr).contains('\x1b'), "no colour where there is no terminal");
 }
 
@@ -78,8 +81,7 @@ fn recipe_errors_name_the_key_or_the_file() {
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     // `head -n 0`, so to speak: the pipe's reading end is closed before anything is written.
-    let mut child =
-        limbeck().arg("kernels").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = limbeck().arg("kernels").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let status = child.wait().unwrap();
     let mut said = String::new();

@@ -9,6 +9,11 @@
 //!             │ sum 5,0   │ sum 5,1   │   and 8 loads feed 12 multiply-adds
 //!             └───────────┴───────────┘
 //! ```
+//!
+//! On one core of a Zen 4 f32 reaches 83 to 96 % of the 118 Gop/s of its registers, bf16 60 to 65 %: it exists
+//! so that the numbers are right everywhere, not to be fast. int8 does 115 Gop/s, for its tile takes four
+//! instructions where VNNI takes one. Widening to 16 bits and `vpmaddwd` was measured too: as fast from
+//! 16 rows on, slower below.
 
 use super::int8::Scales;
 use super::pack::{Packing, Words, pack_a, pack_b};

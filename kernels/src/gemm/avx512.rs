@@ -9,6 +9,10 @@
 //!              │ sum 11,0  │ sum 11,1  │   and 14 loads feed 24 multiply-adds
 //!              └───────────┴───────────┘
 //! ```
+//!
+//! On one core of a Zen 4, as shares of what its registers alone can do (`benches/kernels_gemm.rs`; f32 118,
+//! bf16 236, int8 473 Gop/s): f32 and bf16 83 to 96 %, the less the more of `b` and `c` lies outside L2; int8
+//! to floats 86 to 96 %, for 16 to 512 rows.
 
 use super::int8::Scales;
 use super::pack::{Packing, Words, pack_a, pack_b};

@@ -12,9 +12,9 @@
 //! a row ─►  [ c     ] [ c     ]
 //! ```
 //!
-//! Loops, outside in: blocks of rows of `a`, copied once into words ([`KC`] to a line, so that any tile
+//! Loops, outside in: blocks of rows of `a`, copied once into words (`KC` to a line, so that any tile
 //! addresses its rows by constants and no two of them fight for one cache set) and kept in L2; pairs of
-//! panels; blocks of [`KC`] words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
+//! panels; blocks of `KC` words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
 //! seeded with the bias (or kept, to accumulate) and every tile adds to it. A sum that waits in `c`
 //! between two blocks is the same f32 as one that waits in a register: the result does not depend on
 //! the blocking, which is why f32 products are equal bit for bit on every row.
@@ -116,7 +116,7 @@ fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
     })
 }
 
-/// Blocks of at most [`KC`] that cut `0..words` into equal parts.
+/// Blocks of at most `KC` that cut `0..words` into equal parts.
 ///
 /// One block, an empty one, if there are no words: it is what gives `c` its start.
 fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {

@@ -1,7 +1,18 @@
 //! How rows are split into blocks. Bounds depend on sizes alone, never on the number of threads.
 
+use crate::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// Has this process compute on so many threads, the calling one among them. To be called once, before anything
+/// is computed. Results do not depend on the number.
+///
+/// # Errors
+/// [`Error::Setting`] if work has begun already, or the system gives no more threads.
+pub fn set_threads(threads: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread();
+    pool.build_global().map_err(|error| Error::setting("threads", error.to_string(), "ask for fewer"))
+}
 
 /// Rows in a block of a row-wise operation on rows of `cols` floats: about 64 KiB.
 pub fn rows_per_block(cols: usize) -> usize {

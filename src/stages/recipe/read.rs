@@ -68,7 +68,7 @@ pub(super) fn recipe(mut tree: Table) -> Result<Recipe> {
     if let Some(train) = tree.get_mut("prune").and_then(|prune| prune.get_mut("train"))
         && let Value::Table(train) = train
     {
-        train.entry("epochs").or_insert(Value::Float(PRUNE_EPOCHS.into()));
+        train.entry("epochs").or_insert(Value::Float(PRUNE_EPOCHS));
     }
     tree.try_into().map_err(|error: toml::de::Error| explain(&error))
 }

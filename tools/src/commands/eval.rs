@@ -8,7 +8,6 @@ use crate::{engine, progress};
 use limbeck::report::measure::answers;
 use limbeck::report::table::{aligned, grouped};
 use limbeck::report::{Confusion, Paired};
-use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -63,7 +62,7 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
 fn answers_of(path: &Path, typed: &Eval) -> Result<Answers, Failure> {
     let recipe = typed.data.recipe()?;
     let threads = cli::threads(typed.common.threads.unwrap_or(0));
-    let mut model = engine::open(path, Kernels::select()?, threads)?;
+    let mut model = engine::open(path, threads)?;
     let texts = engine::texts(&recipe, &*model)?;
     let mut confusion = Confusion::new(model.classes());
     let mut right = Vec::with_capacity(texts.len());

@@ -1,19 +1,16 @@
 //! `limbeck export`: a model in another format. Never overwrites.
 
-use crate::cli::Export;
-use crate::engine;
+use crate::cli::{Export, Format};
 use crate::failure::Failure;
-use limbeck::Error;
+use limbeck::stages::{self, ExportFormat};
 
 pub fn export(typed: &Export) -> Result<(), Failure> {
-    if typed.out.exists() {
-        return Err(Failure::Failed(Error::Occupied {
-            path: typed.out.clone(),
-            found: "something".into(),
-            mend: "choose another name, or remove it".into(),
-        }));
-    }
-    engine::export(&typed.model, &typed.out, typed.format)?;
+    let format = match typed.format {
+        Format::Hf => ExportFormat::Hf,
+        Format::HfPadded => ExportFormat::HfPadded,
+        Format::Limbeck => ExportFormat::Limbeck,
+    };
+    stages::export(&typed.model, &typed.out, format)?;
     eprintln!("wrote {}", typed.out.display());
     Ok(())
 }

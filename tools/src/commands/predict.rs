@@ -5,13 +5,12 @@ use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
-use limbeck_kernels::Kernels;
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 pub fn predict(typed: &Predict) -> Result<(), Failure> {
-    let mut model = engine::open(&typed.model, Kernels::select()?, cli::threads(typed.threads))?;
+    let mut model = engine::open(&typed.model, cli::threads(typed.threads))?;
     let max_tokens = typed.max_tokens.unwrap_or(usize::MAX).min(model.positions());
     if max_tokens < 3 {
         return Err(Failure::Usage("--max-tokens: [CLS], one piece and [SEP] make 3 at least".into()));

@@ -65,17 +65,13 @@ fn in_context(
 /// Measures what the stages left in the run's directory.
 fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
     let Recipe { bench, name, seed, .. } = context.recipe;
-    let latency_threads = if bench.threads == 0 { context.threads } else { bench.threads };
-    let mut opened = engine::variants(context, latency_threads)?;
-    let Some((_, first)) = opened.first() else {
-        unreachable!("a run has a baseline");
-    };
-    let texts = engine::texts(context.recipe, &**first)?;
+    let mut opened = engine::variants(context)?;
+    let texts = engine::corpus(context)?;
     let mut variants: Vec<(String, &mut dyn Subject)> =
         opened.iter_mut().map(|(name, model)| (name.clone(), &mut **model as &mut dyn Subject)).collect();
     let plan = Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup };
     let mut clock = WallClock::default();
     let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress)?;
     let machine = Machine::here(context.kernels, context.threads, BUILD);
-    Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads, rows })
+    Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: 1, rows })
 }

@@ -70,6 +70,10 @@ impl<'a> HeadRows<'a> {
         HeadRows { data: &data[head * width..], stride, rows, width }
     }
 
+    pub(super) fn len(self) -> usize {
+        self.rows
+    }
+
     #[inline(always)]
     pub(super) fn row(self, i: usize) -> &'a [f32] {
         &self.data[i * self.stride..][..self.width]

@@ -1,0 +1,79 @@
+//! A training step: forward with dropout, backward, clipping, AdamW.
+//!
+//! distilbert-base's shape with random weights, on a batch of 32 texts as long as AG News's are. Throughput is
+//! in tokens (criterion prints elements), on all threads. In test mode (`cargo bench -- --test`) the network is
+//! tiny, and only that a step runs is seen.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use limbeck::Batch;
+use limbeck::backend::Cpu;
+use limbeck::models::ModelConfig;
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::ops::noise::Noise;
+use limbeck::stages::artifact;
+use limbeck::stages::recipe::tables::Train;
+use limbeck::train::{Learner, Lesson};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::Precision;
+
+/// Tokens of 32 texts: the means of 32 equal parts of AG News's lengths, shuffled. Their mean is 53.
+const LENGTHS: [usize; 32] = [
+    64, 52, 46, 46, 69, 31, 40, 38, 42, 51, 44, 54, 85, 48, 57, 26, 56, 74, 41, 47, 55, 59, 49, 50, 37, 124,
+    34, 60, 62, 66, 53, 43,
+];
+const LABELS: usize = 4;
+const SEED: u64 = 1;
+
+fn config([hidden, heads, intermediate, layers, vocab]: [usize; 5]) -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::DistilBert,
+        vocab,
+        positions: 512,
+        token_types: 0,
+        hidden,
+        head_size: hidden / heads,
+        original_heads: heads,
+        original_intermediate: intermediate,
+        layers: vec![LayerConfig::dense(heads, intermediate); layers],
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+        pooling: Pooling::FirstToken,
+        labels: (0..LABELS).map(|label| label.to_string()).collect(),
+        masked: Vec::new(),
+    }
+}
+
+fn lesson(vocab: usize) -> Lesson {
+    let mut batch = Batch::new();
+    for (sample, length) in LENGTHS.into_iter().enumerate() {
+        let ids: Vec<u32> = (0..length).map(|place| (7919 * (place + 64 * sample) % vocab) as u32).collect();
+        batch.push(&ids, sample as u64);
+    }
+    let labels = (0..LENGTHS.len()).map(|text| text % LABELS).collect();
+    Lesson { batch, labels, teacher: None }
+}
+
+fn step(c: &mut Criterion) {
+    let test = std::env::args().any(|argument| argument == "--test");
+    let shape = if test { [32, 2, 64, 2, 500] } else { [768, 12, 3072, 6, 30_522] };
+    let (config, lesson) = (config(shape), lesson(shape[4]));
+    let kernels = Kernels::select().expect("LIMBECK_ISA names a row that this CPU has");
+    let mut group = c.benchmark_group("train_step");
+    group.sample_size(10).throughput(Throughput::Elements(lesson.batch.tokens() as u64));
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let device = Cpu::new(kernels).with_precision(precision);
+        let mut learner: Learner<Cpu> = artifact::learner(&device, &config, None, SEED, &Train::default())
+            .expect("memory for the network");
+        group.bench_function(BenchmarkId::new(name, "distilbert-base"), |b| {
+            b.iter(|| {
+                let noise = Noise { seed: SEED, step: learner.optimizer.steps() };
+                learner.step(&lesson, Some(noise), 2e-5, None).expect("small steps do not diverge")
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, step);
+criterion_main!(benches);

@@ -1,0 +1,149 @@
+//! Deletion undone, in zeros: the network that stock programs can load, with the same logits.
+//!
+//! A deleted head comes back with zero rows in query, key and value, biases included, and zero columns in the
+//! output projection: its scores are all equal, its values all zero, and so is its context. A deleted unit
+//! comes back with a zero row in the expansion, bias included, and a zero column in the contraction: every
+//! nonlinearity here maps zero to zero. Heads return to their original places. Where a unit stood is not
+//! recorded, and their order means nothing: those that were kept come first.
+
+use super::structure::{Deletion, Keep, Part};
+use crate::models::{Classifier, ModelConfig};
+use crate::nn::{ParamId, ParamSpec};
+
+/// How a network's parameters grow back to their original sizes.
+pub struct Padding {
+    /// What would make the padded network small again.
+    deletion: Deletion,
+    /// The padded network. It has no masks: whoever trains it on trains all of it.
+    pub model: Classifier,
+    /// Its parameters, in the order of the smaller network's.
+    pub specs: Vec<ParamSpec>,
+}
+
+impl Padding {
+    /// Plans to bring back what was deleted from a network of this configuration.
+    pub fn new(config: &ModelConfig) -> Padding {
+        let dense = ModelConfig { masked: Vec::new(), ..config.dense() };
+        let (model, specs) = Classifier::new(&dense);
+        let keep = Keep {
+            heads: config.layers.iter().map(|layer| layer.heads.clone()).collect(),
+            units: config.layers.iter().map(|layer| (0..layer.intermediate).collect()).collect(),
+        };
+        Padding { deletion: Deletion::new(&model, &keep), model, specs }
+    }
+
+    /// The values of parameter `id` in the padded network, from those in the smaller one; both row-major.
+    ///
+    /// # Panics
+    /// If there are more or fewer values than the smaller network's parameter has.
+    pub fn apply(&self, id: ParamId, values: &[f32]) -> Vec<f32> {
+        let (spec, small) = (&self.specs[id.index()], &self.deletion.specs[id.index()]);
+        assert_eq!(values.len(), small.len(), "the values of {}", spec.name);
+        let Some(part) = self.deletion.parts.get(&id) else { return values.to_vec() };
+        let mut padded = vec![0.0; spec.len()];
+        let rows = values.chunks_exact(small.cols.max(1));
+        match part {
+            Part::Rows(kept) => {
+                for (&row, values) in kept.iter().zip(rows) {
+                    padded[row * spec.cols..][..spec.cols].copy_from_slice(values);
+                }
+            }
+            Part::Cols(kept) => {
+                for (padded, values) in padded.chunks_exact_mut(spec.cols.max(1)).zip(rows) {
+                    kept.iter().zip(values).for_each(|(&col, &value)| padded[col] = value);
+                }
+            }
+        }
+        padded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Batch;
+    use crate::backend::Cpu;
+    use crate::checkpoint::fresh;
+    use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+    use crate::nn::Role;
+    use crate::params::ParamStore;
+    use crate::train::learner::logits;
+    use limbeck_kernels::Kernels;
+
+    /// A layer without heads, one without units, one that lost its first head, and a whole one.
+    fn pruned(architecture: Architecture, activation: Activation) -> ModelConfig {
+        let layers = [(vec![], 5), (vec![1], 0), (vec![1, 3], 17), (vec![0, 1, 2, 3], 19)];
+        ModelConfig {
+            architecture,
+            vocab: 50,
+            positions: 16,
+            token_types: if architecture == Architecture::Bert { 2 } else { 0 },
+            hidden: 36,
+            head_size: 9,
+            original_heads: 4,
+            original_intermediate: 19,
+            layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
+            activation,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
+            pooling: Pooling::FirstToken,
+            labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            masked: vec!["classifier.weight".to_owned()],
+        }
+    }
+
+    /// Values of which none is zero, biases included.
+    fn values(spec: &ParamSpec) -> Vec<f32> {
+        let as_weight = ParamSpec { role: Role::Weight, ..spec.clone() };
+        let centre = if spec.role == Role::Gamma { 1.0 } else { 0.0 };
+        fresh(&as_weight, 7).into_iter().map(|value| centre + 10.0 * value).collect()
+    }
+
+    #[test]
+    fn padded_networks_have_the_same_logits() {
+        let device = Cpu::new(Kernels::select().unwrap());
+        let texts: [&[u32]; 3] = [&[1, 7, 9, 30, 49, 2], &[1, 2], &[3; 16]];
+        let batch = Batch::from_texts(texts);
+        for (architecture, activation) in [
+            (Architecture::DistilBert, Activation::Gelu),
+            (Architecture::Bert, Activation::Relu),
+            (Architecture::Bert, Activation::Tanh),
+        ] {
+            let config = pruned(architecture, activation);
+            let (model, specs) = Classifier::new(&config);
+            let padding = Padding::new(&config);
+            assert!(padding.model.config.is_dense() && padding.model.config.masked.is_empty());
+            let small = ParamStore::new(&device, &specs, |spec| Ok(values(spec))).unwrap();
+            let mut ids = 0..;
+            let padded = ParamStore::new(&device, &padding.specs, |_| {
+                let id = ParamId(ids.next().unwrap());
+                Ok(padding.apply(id, &values(&specs[id.index()])))
+            })
+            .unwrap();
+            let expected = logits(&device, &model, &small, &batch).unwrap();
+            let found = logits(&device, &padding.model, &padded, &batch).unwrap();
+            let largest = expected.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+            assert!(largest > 0.1, "logits that say something");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-6 * largest, "{found} for {expected}");
+            }
+            // What came back is zeros, and nothing else is.
+            let zeros = padded.count(&device).unwrap();
+            assert_eq!(zeros.1, small.count(&device).unwrap().1);
+            assert!(zeros.0 > zeros.1);
+        }
+    }
+
+    #[test]
+    fn deleting_what_came_back_gives_the_values_again() {
+        let config = pruned(Architecture::DistilBert, Activation::Gelu);
+        let (_, specs) = Classifier::new(&config);
+        let padding = Padding::new(&config);
+        for (i, spec) in specs.iter().enumerate() {
+            let (id, values) = (ParamId(i as u32), values(spec));
+            let padded = padding.apply(id, &values);
+            assert_eq!(padded.len(), padding.specs[i].len(), "{}", spec.name);
+            assert_eq!(padding.deletion.apply(id, &padded, padding.specs[i].cols), values, "{}", spec.name);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A network's parts as people speak of them, and what each costs.
+
+use super::config::{Architecture, Pooling};
+use super::{Classifier, ModelConfig};
+use crate::nn::{LayerNorm, Linear, ParamId};
+
+/// What a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The tables and their norm.
+    Embeddings,
+    /// Attention of one layer, with the norm behind it.
+    Attention(usize),
+    /// The feed-forward part of one layer, with the norm behind it.
+    FeedForward(usize),
+    /// From the last layer's output to logits.
+    Head,
+}
+
+/// One part of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub kind: Kind,
+    /// Its parameters. Every parameter belongs to one part.
+    pub params: Vec<ParamId>,
+    /// Heads, or feed-forward units, that remain, and how many there were.
+    pub remaining: Option<(usize, usize)>,
+}
+
+impl Kind {
+    /// As `layer 0 attention`.
+    pub fn name(self) -> String {
+        match self {
+            Kind::Embeddings => "embeddings".to_owned(),
+            Kind::Attention(layer) => format!("layer {layer} attention"),
+            Kind::FeedForward(layer) => format!("layer {layer} feed-forward"),
+            Kind::Head => "head".to_owned(),
+        }
+    }
+
+    /// Multiply-adds for one text of `tokens` tokens, when only logits are wanted: those of the matrix products
+    /// and of attention, which are nearly all. Lookups, norms and nonlinearities are not counted.
+    ///
+    /// Where the pooling reads the first token alone, the last layer has keys and values of all tokens, and the
+    /// rest of it is of one row.
+    pub fn multiply_adds(self, config: &ModelConfig, tokens: usize) -> u64 {
+        let (hidden, tokens) = (config.hidden as u64, tokens as u64);
+        let rows = |layer: usize| {
+            let first_only = layer + 1 == config.layers.len() && config.pooling != Pooling::Mean;
+            if first_only { 1 } else { tokens }
+        };
+        match self {
+            Kind::Embeddings => 0,
+            Kind::Attention(layer) => {
+                let width = config.attention_width(layer) as u64;
+                let projections = 2 * tokens + 2 * rows(layer);
+                // Scores, and the sum of values that they weigh.
+                let attention = 2 * rows(layer) * tokens;
+                projections * hidden * width + attention * width
+            }
+            Kind::FeedForward(layer) => 2 * rows(layer) * hidden * config.layers[layer].intermediate as u64,
+            Kind::Head => {
+                let dense = match (config.architecture, config.pooling) {
+                    (Architecture::DistilBert, _) | (_, Pooling::Pooler) => hidden * hidden,
+                    _ => 0,
+                };
+                dense + hidden * config.labels.len() as u64
+            }
+        }
+    }
+}
+
+impl Classifier {
+    /// The parts, in the order in which a text flows through them.
+    pub fn parts(&self) -> Vec<Part> {
+        let config = &self.config;
+        let tables = &self.embeddings;
+        let mut params = vec![tables.words, tables.positions];
+        params.extend(tables.token_types);
+        params.extend(norm(&tables.norm));
+        let mut parts = vec![Part { kind: Kind::Embeddings, params, remaining: None }];
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (attention, left) = (&layer.attention, &config.layers[i]);
+            let projections = [&attention.query, &attention.key, &attention.value, &attention.output];
+            parts.push(Part {
+                kind: Kind::Attention(i),
+                params: part(&projections, &layer.attention_norm),
+                remaining: Some((left.heads.len(), config.original_heads)),
+            });
+            parts.push(Part {
+                kind: Kind::FeedForward(i),
+                params: part(&[&layer.expand, &layer.contract], &layer.output_norm),
+                remaining: Some((left.intermediate, config.original_intermediate)),
+            });
+        }
+        let linears = self.head.dense.iter().chain([&self.head.classifier]);
+        parts.push(Part { kind: Kind::Head, params: linears.flat_map(linear).collect(), remaining: None });
+        parts
+    }
+}
+
+/// The parameters of some linear layers and of the norm behind them.
+fn part(linears: &[&Linear], after: &LayerNorm) -> Vec<ParamId> {
+    linears.iter().flat_map(|layer| linear(layer)).chain(norm(after)).collect()
+}
+
+fn linear(layer: &Linear) -> [ParamId; 2] {
+    [layer.weight, layer.bias]
+}
+
+fn norm(norm: &LayerNorm) -> [ParamId; 2] {
+    [norm.gamma, norm.beta]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::config::{Activation, DropoutConfig, LayerConfig};
+    use crate::nn::{Attend, Embeddings, Exec, ParamSpec};
+
+    fn config(architecture: Architecture, pooling: Pooling) -> ModelConfig {
+        ModelConfig {
+            architecture,
+            vocab: 50,
+            positions: 16,
+            token_types: 2,
+            hidden: 36,
+            head_size: 9,
+            original_heads: 4,
+            original_intermediate: 19,
+            layers: [(vec![], 5), (vec![1], 0), (vec![1, 3], 17)]
+                .map(|(heads, intermediate)| LayerConfig { heads, intermediate })
+                .to_vec(),
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
+            pooling,
+            labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            masked: Vec::new(),
+        }
+    }
+
+    /// Runs a network on sizes alone and counts the multiply-adds of what it is asked for.
+    struct Counting {
+        tokens: usize,
+        sum: u64,
+    }
+
+    impl Exec for Counting {
+        /// Rows.
+        type Var = usize;
+
+        fn embed(&mut self, _: &Embeddings) -> crate::Result<usize> {
+            Ok(self.tokens)
+        }
+
+        fn linear(&mut self, layer: &Linear, x: &usize) -> crate::Result<usize> {
+            self.sum += (x * layer.inputs * layer.outputs) as u64;
+            Ok(*x)
+        }
+
+        fn attend(
+            &mut self,
+            attend: &Attend,
+            query: &usize,
+            key: &usize,
+            value: &usize,
+        ) -> crate::Result<usize> {
+            self.sum += (attend.heads * attend.head_size * query * (key + value)) as u64;
+            Ok(*query)
+        }
+
+        fn add_norm(&mut self, _: &LayerNorm, x: &usize, residual: &usize, _: f32) -> crate::Result<usize> {
+            assert_eq!(x, residual);
+            Ok(*x)
+        }
+
+        fn first_tokens(&mut self, _: &usize) -> crate::Result<usize> {
+            Ok(1)
+        }
+
+        fn mean_tokens(&mut self, _: &usize) -> crate::Result<usize> {
+            Ok(1)
+        }
+
+        fn dropout(&mut self, x: &usize, _: f32) -> crate::Result<usize> {
+            Ok(*x)
+        }
+    }
+
+    #[test]
+    fn multiply_adds_are_those_that_the_network_asks_for() {
+        let (bert, distilbert) = (Architecture::Bert, Architecture::DistilBert);
+        for (architecture, pooling) in [
+            (bert, Pooling::Pooler),
+            (bert, Pooling::FirstToken),
+            (bert, Pooling::Mean),
+            (distilbert, Pooling::FirstToken),
+            (distilbert, Pooling::Mean),
+        ] {
+            let (model, _) = Classifier::new(&config(architecture, pooling));
+            let mut counting = Counting { tokens: 11, sum: 0 };
+            model.forward(&mut counting).unwrap();
+            let parts = model.parts();
+            let sum: u64 = parts.iter().map(|part| part.kind.multiply_adds(&model.config, 11)).sum();
+            assert_eq!(sum, counting.sum, "{architecture:?} {pooling:?}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_belongs_to_one_part_of_its_name() {
+        for architecture in Architecture::ALL {
+            let (model, specs) = Classifier::new(&config(architecture, Pooling::FirstToken));
+            let mut found: Vec<ParamId> = model.parts().into_iter().flat_map(|part| part.params).collect();
+            found.sort();
+            assert!(found.iter().map(|id| id.index()).eq(0..specs.len()));
+            let name = |id: &ParamId| -> &ParamSpec { &specs[id.index()] };
+            let attention = &model.parts()[3];
+            assert_eq!((attention.kind, attention.remaining), (Kind::Attention(1), Some((1, 4))));
+            assert!(attention.params.iter().all(|id| name(id).name.contains("layer.1.")));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A model in another format.
+//!
+//! ```text
+//! Hugging Face directory ─┬─ Hf        the sizes that are left, checked and written again: limbeck reads it
+//!                         ├─ HfPadded  deleted parts as zeros: stock transformers reads it, same logits
+//!                         └─ Limbeck   one mapped file, weights in f32
+//! ```
+//!
+//! A `.limbeck` file is the end of the line: what is packed, and rounded, is not unpacked again.
+
+use super::artifact::weights_hash;
+use crate::checkpoint::{Dtype, HfDirectory, Located, TensorToWrite, Values, Wanted, is_stock, read_values};
+use crate::compress::Padding;
+use crate::compress::quantize::{Extras, Quantization, golden_texts, quantize};
+use crate::infer::format::Parents;
+use crate::models::config::Pooling;
+use crate::models::{Classifier, ModelConfig};
+use crate::nn::{ParamId, ParamSpec};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// A Hugging Face directory with the sizes that are left.
+    Hf,
+    /// A Hugging Face directory with deleted parts as zeros.
+    HfPadded,
+    /// A `.limbeck` file in f32.
+    Limbeck,
+}
+
+/// Writes the model directory `model` as `out`, which must not exist; it appears whole or not at all.
+///
+/// # Errors
+/// [`Error::Occupied`]; whatever is wrong with the model; [`Error::File`] if the format cannot hold it.
+pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
+    if out.exists() {
+        let mend = "choose another name, or remove it";
+        return Err(Error::Occupied { path: out.into(), found: "something".into(), mend: mend.into() });
+    }
+    if model.is_file() {
+        let problem = "only model directories are exported, and this is a file";
+        let mend = "give the directory that it was made from: a run keeps one for each stage; a .limbeck file is \
+                    complete and can be copied";
+        return Err(Error::file(model, problem, mend));
+    }
+    let directory = HfDirectory::open(model)?;
+    let specs = Classifier::new(&directory.config).1;
+    check_complete(&directory, &specs)?;
+    let values = read_values(&directory, &specs, false, 0)?;
+    match format {
+        ExportFormat::Hf => save(out, &directory, &directory.config, &specs, &values),
+        ExportFormat::HfPadded => {
+            let padding = Padding::new(&directory.config);
+            check_stock(&directory, &padding.model.config)?;
+            let values: Vec<_> =
+                (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
+            save(out, &directory, &padding.model.config, &padding.specs, &values)
+        }
+        ExportFormat::Limbeck => save_file(out, &directory, values),
+    }
+}
+
+/// Refuses a model without a head: with one that is drawn anew its answers would be noise.
+fn check_complete(directory: &HfDirectory, specs: &[ParamSpec]) -> Result<()> {
+    let mend = "train a head first: this is an encoder, or another model's weights";
+    if directory.config.labels.is_empty() {
+        return Err(Error::file(&directory.path, "the model has no classes", mend));
+    }
+    let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
+    let wanted: Vec<Wanted<'_>> =
+        specs.iter().zip(&dims).map(|(spec, shape)| Wanted { name: &spec.name, shape }).collect();
+    let located = directory.locate(&wanted, false)?;
+    match specs.iter().zip(located).find(|(_, located)| *located == Located::Fresh) {
+        None => Ok(()),
+        Some((spec, _)) => {
+            Err(Error::tensor(directory.tensors.path(), &spec.name, "the file has no such tensor", mend))
+        }
+    }
+}
+
+/// Refuses what transformers has no key for.
+fn check_stock(directory: &HfDirectory, padded: &ModelConfig) -> Result<()> {
+    if is_stock(padded) {
+        return Ok(());
+    }
+    let pooling = match padded.pooling {
+        Pooling::Mean => "the mean of the tokens",
+        Pooling::FirstToken => "the first token without BERT's pooler",
+        Pooling::Pooler => "BERT's pooler",
+    };
+    let problem = format!(
+        "stock transformers cannot run it: it reads {pooling}, and has {} heads of {} in a width of {}",
+        padded.original_heads, padded.head_size, padded.hidden
+    );
+    Err(Error::file(&directory.path, problem, "export it as hf, or train with model.pooling = \"auto\""))
+}
+
+fn save(
+    out: &Path,
+    directory: &HfDirectory,
+    config: &ModelConfig,
+    specs: &[ParamSpec],
+    values: &[Vec<f32>],
+) -> Result<()> {
+    let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
+    let tensors: Vec<TensorToWrite<'_>> = specs
+        .iter()
+        .zip(values.iter().zip(&dims))
+        .map(|(spec, (values, shape))| TensorToWrite { name: &spec.name, shape, values: Values::F32(values) })
+        .collect();
+    let mut origin: BTreeMap<String, String> = directory.tensors.metadata().clone();
+    origin.insert("limbeck.exported_from".to_owned(), weights_hash(&directory.path)?);
+    let dtype = stored_as(directory);
+    HfDirectory::save(out, config, &tensors, dtype, &origin, &directory.tokenizer()?, false)
+}
+
+/// The type that all tensors of the model's file have, or else f32: either way nothing is lost.
+fn stored_as(directory: &HfDirectory) -> Dtype {
+    let mut types = directory.tensors.names().filter_map(|name| directory.tensors.dtype(name));
+    let first = types.next().unwrap_or(Dtype::F32);
+    if types.all(|dtype| dtype == first) { first } else { Dtype::F32 }
+}
+
+fn save_file(out: &Path, directory: &HfDirectory, values: Vec<Vec<f32>>) -> Result<()> {
+    let packed = directory.tokenizer()?.pack().map_err(|problem| {
+        let mend = "export it as hf, which keeps any tokenizer";
+        Error::file(&directory.path, format!("a .limbeck file cannot hold its tokenizer: {problem}"), mend)
+    })?;
+    let extras = Extras {
+        vocabulary: Some(packed),
+        parents: Parents { model: Some(weights_hash(&directory.path)?), recipe: None },
+        golden: golden_texts(&directory.config),
+    };
+    let mut values = values.into_iter();
+    let next = |_: &ParamSpec| Ok(values.next().expect("a vector for each spec"));
+    quantize(out, &directory.config, next, Quantization::NONE, &extras)?.image.write(out)
+}

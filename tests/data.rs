@@ -1,0 +1,383 @@
+//! Tables in their original formats, what is wrong with broken ones, and the token cache.
+#![cfg(feature = "train")]
+
+use limbeck::data::{
+    Classes, Column, Example, Format, TableOptions, TableSource, TokenSet, demo, read_classes,
+};
+use limbeck::tokenizer::{Rules, Tokenizer};
+use limbeck::{Error, Result};
+use proptest::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of reference files; says loudly when it is absent.
+fn shared(file: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("LIMBECK_SHARED").map(PathBuf::from);
+    let path = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(file);
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Opens a table of the given content.
+fn table(name: &str, content: impl AsRef<[u8]>, options: &TableOptions) -> Result<Vec<Example>> {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join(name);
+    fs::write(&path, content).unwrap();
+    let source = TableSource::open(&path, options)?;
+    examples(&source)
+}
+
+fn examples(source: &TableSource) -> Result<Vec<Example>> {
+    source.read()?.map(|row| row.map(|row| Example { label: row.label, text: row.text })).collect()
+}
+
+fn found(name: &str, content: impl AsRef<[u8]>) -> Result<Vec<Example>> {
+    table(name, content, &TableOptions::default())
+}
+
+fn refusal(name: &str, content: impl AsRef<[u8]>) -> String {
+    found(name, content).expect_err("the table is broken").to_string()
+}
+
+fn pairs(rows: &[(usize, &str)]) -> Vec<Example> {
+    rows.iter().map(|&(label, text)| Example { label, text: text.to_owned() }).collect()
+}
+
+fn histogram(source: &TableSource) -> Vec<usize> {
+    let mut counts = vec![0; source.labels().names().len()];
+    examples(source).unwrap().iter().for_each(|example| counts[example.label] += 1);
+    counts
+}
+
+#[test]
+fn ag_news() {
+    let Some(folder) = shared("data/ag_news") else { return };
+    let classes = Classes::Named(read_classes(&folder.join("classes.txt")).unwrap());
+    let options = TableOptions { classes, ..TableOptions::default() };
+    let train = TableSource::open(&folder.join("train.csv"), &options).unwrap();
+    assert_eq!(train.rows(), 0..50_030);
+    assert_eq!(histogram(&train), [12_465, 12_465, 12_582, 12_518], "the counts of data/README.md");
+    assert_eq!(train.labels().names(), ["World", "Sports", "Business", "Sci/Tech"]);
+    let known = TableOptions { classes: Classes::Known(train.labels().clone()), ..TableOptions::default() };
+    let test = TableSource::open(&folder.join("test.csv"), &known).unwrap();
+    assert_eq!(histogram(&test), [1_900; 4]);
+
+    let (rest, validation) = train.hold_out(2_000).unwrap();
+    assert_eq!((rest.rows(), validation.rows()), (0..48_030, 48_030..50_030));
+    assert_eq!(rest.first(8_000).rows(), 0..8_000);
+    let all = examples(&train).unwrap();
+    assert_eq!(examples(&validation).unwrap(), all[48_030..]);
+    assert_eq!(examples(&rest.first(3)).unwrap(), all[..3]);
+    assert!(all[0].text.starts_with("Blast hits Thai fireworks factory An explosion at a fireworks factory"));
+    assert!(all.iter().any(|example| example.text.contains('\\')), "backslashes belong to the texts");
+    assert!(train.hold_out(50_030).unwrap_err().to_string().contains("data.validation"));
+}
+
+#[test]
+fn glue() {
+    let Some(folder) = shared("data") else { return };
+    let open = |path: &str, options: TableOptions| TableSource::open(&folder.join(path), &options).unwrap();
+    let columns = |label, text| TableOptions {
+        label: Some(Column::Index(label)),
+        texts: Some(vec![Column::Index(text)]),
+        ..TableOptions::default()
+    };
+    for (path, rows) in [("sst2/train.tsv", 67_349), ("sst2/dev.tsv", 872)] {
+        let sst2 = open(path, TableOptions::default());
+        assert_eq!((sst2.rows().len(), sst2.labels().names().len()), (rows, 2), "{path}");
+    }
+    for (path, rows) in [("glue/CoLA/train.tsv", 8_551), ("glue/CoLA/dev.tsv", 1_043)] {
+        assert_eq!(open(path, columns(1, 3)).rows().len(), rows, "{path}");
+    }
+    for (path, rows) in [
+        ("glue/MRPC/train.tsv", 3_668),
+        ("glue/MRPC/dev.tsv", 408),
+        ("glue/MRPC/msr_paraphrase_test.txt", 1_725),
+    ] {
+        let mrpc = open(path, TableOptions::default());
+        assert_eq!(
+            (mrpc.rows().len(), mrpc.labels().names()),
+            (rows, &["0".to_owned(), "1".to_owned()][..]),
+            "{path}"
+        );
+    }
+    let rte = open("glue/RTE/train.tsv", TableOptions::default());
+    assert_eq!((rte.rows().len(), rte.labels().names().len()), (2_490, 2));
+    assert_eq!(rte.labels().names(), ["entailment", "not_entailment"]);
+    assert_eq!(open("glue/WNLI/train.tsv", TableOptions::default()).rows().len(), 635);
+    let imdb = open("imdb/train.tsv", columns(0, 2));
+    assert_eq!(histogram(&imdb), [12_500, 12_500]);
+}
+
+#[test]
+fn formats() {
+    let expected = pairs(&[(1, "say \"hi\", twice\nor more \\n it"), (0, "plain")]);
+    assert_eq!(
+        found("a.csv", "2,\"say \"\"hi\"\", twice\nor more \\n it\"\r\n1,plain\r\n").unwrap(),
+        expected
+    );
+    assert_eq!(
+        found(
+            "a.jsonl",
+            r#"{"text": "say \"hi\", twice\nor more \\n it", "label": "b"}
+{"label": "a", "text": "plain", "other": null}"#
+        )
+        .unwrap(),
+        expected
+    );
+    let tsv = "\u{feff}sentence\tlabel\r\n\"unbalanced\t1\r\n\t0\r\n";
+    assert_eq!(found("a.tsv", tsv).unwrap(), pairs(&[(1, "\"unbalanced"), (0, "")]), "empty texts are texts");
+    assert_eq!(
+        found("a.csv", "\u{feff}label,title,description\nx,\"a, b\",c\n").unwrap(),
+        pairs(&[(0, "a, b c")])
+    );
+    assert_eq!(
+        found("a.jsonl", "{\"label\": 1, \"text\": \"\"}\n\n{\"label\": 0, \"text\": \"b\"}\n").unwrap(),
+        pairs(&[(1, ""), (0, "b")])
+    );
+    let by_name = TableOptions {
+        format: Some(Format::Csv),
+        label: Some(Column::Name("stars".to_owned())),
+        texts: Some(vec![Column::Name("b".to_owned()), Column::Name("a".to_owned())]),
+        header: Some(true),
+        ..TableOptions::default()
+    };
+    assert_eq!(
+        table("a.data", "a,b,stars\n1,2,9\n3,4,8\n", &by_name).unwrap(),
+        pairs(&[(1, "2 1"), (0, "4 3")])
+    );
+}
+
+#[test]
+fn broken_tables_are_refused_by_line() {
+    for name in ["t.csv", "t.tsv", "t.jsonl"] {
+        assert!(refusal(name, "").contains("empty"), "{name}");
+        assert!(refusal(name, "\n\n").contains("empty"), "{name}");
+    }
+    assert!(refusal("t.csv", "label,text\n").contains("no rows"));
+    assert!(refusal("t.csv", "1\n2\n").contains("one column"));
+    assert!(refusal("t.tsv", "1,a\n2,b\n").contains("tabs"));
+    assert!(refusal("t.csv", "1,a\n2,b,c\n").contains("line 2: 3 columns, the first row has 2"));
+    assert!(refusal("t.csv", "1,a\n2,\"b\n3,c\n").contains("line 2: a quote"));
+    assert!(refusal("t.tsv", "1\ta\n2\n").contains("line 2: 1 columns"));
+    assert!(refusal("t.csv", b"1,a\n2,\xff\n").contains("line 2: the row is not UTF-8"));
+    assert!(refusal("t.tsv", b"1\ta\n2\t\xc3\n").contains("line 2: the line is not UTF-8"));
+    assert!(refusal("t.jsonl", "{\"text\":\"a\",\"label\":1}\n[]\n").contains("line 2: not a JSON object"));
+    assert!(
+        refusal("t.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"a\"}\n")
+            .contains("line 2: there is no text or number \"label\"")
+    );
+    assert!(refusal("t.jsonl", "{\"text\":[],\"label\":1}\n").contains("line 1"));
+    assert!(refusal("t.jsonl", "{\"words\":\"a\",\"label\":1}\n").contains("data.text_columns"));
+    assert!(refusal("t.tsv", "a\tb\tc\n").contains("data.text_columns"));
+    assert!(refusal("t.parquet", "PAR1").contains(".csv, .tsv or .jsonl"));
+    let many: String = (0..1_001).map(|row| format!("text {row},a\n")).collect();
+    assert!(refusal("t.csv", many).contains("line 1001: there are over 1000 different labels"));
+    assert!(
+        TableSource::open(Path::new("absent.csv"), &TableOptions::default())
+            .unwrap_err()
+            .to_string()
+            .contains("absent.csv")
+    );
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("t.csv");
+    fs::create_dir(&folder).unwrap();
+    assert!(
+        TableSource::open(&folder, &TableOptions::default()).unwrap_err().to_string().contains("directory")
+    );
+
+    let named = |names: &[&str]| TableOptions {
+        classes: Classes::Named(names.iter().map(|&name| name.to_owned()).collect()),
+        ..TableOptions::default()
+    };
+    let error = table("t.csv", "1,a\n5,b\n", &named(&["x", "y", "z", "w"])).unwrap_err().to_string();
+    assert!(error.contains("\"5\"") && error.contains("\"w\""), "{error}");
+    let path = root.path().join("known.csv");
+    fs::write(&path, "1,a\n2,b\n").unwrap();
+    let labels = TableSource::open(&path, &TableOptions::default()).unwrap().labels().clone();
+    let known = TableOptions { classes: Classes::Known(labels), ..TableOptions::default() };
+    let error = table("t.csv", "1,a\n2,b\n3,c\n", &known).unwrap_err().to_string();
+    assert!(error.contains("line 3: label \"3\" is none of [\"1\", \"2\"]"), "{error}");
+    for (options, expected) in [
+        (TableOptions { label: Some(Column::Index(2)), ..TableOptions::default() }, "there is no 2"),
+        (
+            TableOptions { label: Some(Column::Name("y".to_owned())), ..TableOptions::default() },
+            "data.header",
+        ),
+        (
+            TableOptions {
+                label: Some(Column::Name("y".to_owned())),
+                header: Some(true),
+                texts: Some(vec![Column::Index(0)]),
+                ..TableOptions::default()
+            },
+            "has no column \"y\"",
+        ),
+    ] {
+        let error = table("t.csv", "1,a\n2,b\n", &options).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn classes_files() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("classes.txt");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        read_classes(&path)
+    };
+    assert_eq!(read("\u{feff}World\r\nSci/Tech\r\n\n").unwrap(), ["World", "Sci/Tech"]);
+    assert!(read("a\n\nb\n").unwrap_err().to_string().contains("line 2"));
+    assert!(read("\n").unwrap_err().to_string().contains("no class"));
+}
+
+proptest! {
+    /// Whatever the bytes, an answer and never a panic; and what was checked can be read.
+    #[test]
+    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), name in "t\\.(csv|tsv|jsonl)") {
+        let _ = found(&name, bytes);
+    }
+
+    #[test]
+    fn any_table_like_text(text in r#"([01],("?[ab\\ ]{0,3}"?)\n|[01]\t[a"]\t?[ab]\n|\{"label":(1|"a"|\[\]),"text":"[ab]{0,2}"\}\n){0,6}"#, name in "t\\.(csv|tsv|jsonl)") {
+        let _ = found(&name, text);
+    }
+
+    /// What the csv crate writes is what we read.
+    #[test]
+    fn any_texts(rows in prop::collection::vec((0_usize..3, "[a-c \",\n\\\\é]{0,8}", "[x\"',]{0,3}"), 1..20)) {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for (label, title, text) in &rows {
+            writer.write_record([&label.to_string(), title, text]).unwrap();
+        }
+        let options = TableOptions { header: Some(false), ..TableOptions::default() };
+        let read = table("t.csv", writer.into_inner().unwrap(), &options).unwrap();
+        prop_assert_eq!(read.len(), rows.len());
+        for (example, (_, title, text)) in read.iter().zip(&rows) {
+            prop_assert_eq!(&example.text, &format!("{title} {text}"));
+        }
+    }
+}
+
+fn small_tokenizer() -> Tokenizer {
+    let demo = demo::generate(3, 500, 1);
+    Tokenizer::from_pieces(&demo.pieces, Rules::bert(true)).unwrap()
+}
+
+/// A table of `count` generated notes, one of them empty.
+fn notes(path: &Path, count: usize) -> Vec<Example> {
+    let mut notes = demo::generate(5, count, 0).train;
+    notes[0].text.clear();
+    let text: String = notes.iter().map(|note| format!("{}\t{}\n", note.label, note.text)).collect();
+    fs::write(path, text).unwrap();
+    notes
+}
+
+#[test]
+fn the_cache_holds_what_encoding_gives() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, cache) = (root.path().join("notes.tsv"), root.path().join("cache"));
+    let notes = notes(&path, 9_001);
+    let tokenizer = small_tokenizer();
+    let source = TableSource::open(&path, &TableOptions::default()).unwrap();
+    for _ in ["written", "found"] {
+        let set = TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap();
+        assert_eq!(set.len(), notes.len());
+        for (index, note) in notes.iter().enumerate() {
+            assert_eq!(set.tokens(index), tokenizer.encode(&note.text, 16), "{}", note.text);
+            assert_eq!(set.label(index), note.label);
+        }
+        assert_eq!(set.tokens(0).len(), 2, "a text of no characters is [CLS] [SEP]");
+        assert_eq!(set.histogram().iter().sum::<usize>(), notes.len());
+        assert_eq!(set.labels(), ["0", "1", "2", "3"]);
+        assert_eq!(set.total_tokens(), (0..set.len()).map(|index| set.tokens(index).len()).sum::<usize>());
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1, "one cache, and no temporary file");
+    }
+    let (rest, held_out) = source.hold_out(100).unwrap();
+    let set = TokenSet::prepare(&held_out, &tokenizer, 16, &cache).unwrap();
+    assert_eq!((set.len(), set.tokens(99)), (100, tokenizer.encode(&notes[9_000].text, 16).as_slice()));
+    assert_eq!(TokenSet::prepare(&rest.first(7), &tokenizer, 16, &cache).unwrap().len(), 7);
+    assert!(matches!(TokenSet::prepare(&source, &tokenizer, 2, &cache), Err(Error::Setting { .. })));
+
+    let in_memory = TokenSet::from_examples(&notes[..50], set.labels(), &tokenizer, 16);
+    assert_eq!(in_memory.len(), 50);
+    assert!((0..50).all(|index| in_memory.tokens(index) == tokenizer.encode(&notes[index].text, 16)));
+}
+
+#[test]
+fn the_key_is_everything_that_decides() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("notes.tsv");
+    notes(&path, 40);
+    let prepare = |options: &TableOptions, tokenizer: &Tokenizer, max_tokens| {
+        let source = TableSource::open(&path, options).unwrap();
+        TokenSet::prepare(&source, tokenizer, max_tokens, root.path()).unwrap().content_hash().to_owned()
+    };
+    let plain = TableOptions::default();
+    let tokenizer = small_tokenizer();
+    let first = prepare(&plain, &tokenizer, 16);
+    assert_eq!(prepare(&plain, &tokenizer, 16), first);
+    let names = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let named = TableOptions { classes: Classes::Named(names), ..TableOptions::default() };
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
+    let other = Tokenizer::from_pieces(&specials, Rules::bert(true)).unwrap();
+    let mut hashes = vec![
+        first,
+        prepare(&plain, &tokenizer, 17),
+        prepare(&named, &tokenizer, 16),
+        prepare(&plain, &other, 16),
+    ];
+    let swapped = TableOptions {
+        label: Some(Column::Index(0)),
+        texts: Some(vec![Column::Index(0)]),
+        ..TableOptions::default()
+    };
+    hashes.push(prepare(&swapped, &tokenizer, 16));
+    fs::write(&path, fs::read_to_string(&path).unwrap() + "1\tone more\n").unwrap();
+    hashes.push(prepare(&plain, &tokenizer, 16));
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 6);
+}
+
+#[test]
+fn a_damaged_cache_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, cache) = (root.path().join("notes.tsv"), root.path().join("cache"));
+    notes(&path, 40);
+    let tokenizer = small_tokenizer();
+    let source = TableSource::open(&path, &TableOptions::default()).unwrap();
+    drop(TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap());
+    let file = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    let good = fs::read(&file).unwrap();
+    // Each part: the header, its digest, the first and a middle offset, a class, the last id, the length.
+    let last = good.len() - 1;
+    for place in [0, 9, 16, 24, 41, 100, 128, 128 + 8 * 20 + 3, 128 + 8 * 41 + 3, last] {
+        let mut damaged = good.clone();
+        damaged[place] ^= 0x81;
+        fs::write(&file, &damaged).unwrap();
+        drop(TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap());
+        assert!(fs::read(&file).unwrap() == good, "byte {place} was changed");
+    }
+    for length in [0, 5, 127, 128, 300, last] {
+        fs::write(&file, &good[..length]).unwrap();
+        drop(TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap());
+        assert!(fs::read(&file).unwrap() == good, "cut to {length} bytes");
+    }
+}
+
+#[test]
+fn a_table_that_shrinks_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("notes.tsv");
+    notes(&path, 40);
+    let source = TableSource::open(&path, &TableOptions::default()).unwrap();
+    fs::write(&path, "0\ta\n1\tb\n").unwrap();
+    let error = TokenSet::prepare(&source, &small_tokenizer(), 16, root.path()).err().unwrap().to_string();
+    assert!(error.contains("shorter"), "{error}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no half-written cache remains");
+}
