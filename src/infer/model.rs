@@ -219,7 +219,7 @@ impl Model {
             // Padding is zero and no parameter; a damaged file may say otherwise.
             Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
                 let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
-                zeros - (range.len() - weights.specs[id.index()].len())
+                zeros.saturating_sub(range.len() - weights.specs[id.index()].len())
             }
             Value::Vector(_) => in_floats(weights.vector(id)),
             Value::Table(_) => match weights.table(id) {

@@ -40,6 +40,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write a model in another format
     Export(Export),
+    /// The table of a finished run, as Markdown
+    Report(Report),
     /// Instruction sets of this CPU, and which kernels run
     Kernels(Kernels),
 }
@@ -212,6 +214,15 @@ pub struct Inspect {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run's directory
+    pub run: PathBuf,
+    /// Put the table between the markers `<!-- table:RECIPE begin -->` and `<!-- table:RECIPE end -->` of this file
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
