@@ -62,11 +62,13 @@ fn text(length: usize) -> Batch {
     Batch::from_texts([ids.as_slice()])
 }
 
+/// Rows, outputs, inputs, weights and sums.
+type Product = (usize, usize, usize, Vec<i8>, Vec<i32>);
+
 /// The int8 products of one pass, on memory of their own, in the order of the network.
 struct Products {
     kernels: Kernels,
-    /// Rows, sizes, weights and sums of each.
-    steps: Vec<(usize, usize, usize, Vec<i8>, Vec<i32>)>,
+    steps: Vec<Product>,
     bytes: Vec<u8>,
     ones: Vec<f32>,
     out: Vec<f32>,

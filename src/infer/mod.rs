@@ -7,7 +7,7 @@
 //!                 configuration, never copied            of activations that is reused, not freed
 //! ```
 //!
-//! A `.limbeck` file is a safetensors file ([`format`] says what it holds), whose int8 matrices lie in the order
+//! A `.limbeck` file is a safetensors file ([`mod@format`] says what it holds), whose int8 matrices lie in the order
 //! in which the inner loop reads them. Opening one costs page faults, and processes that open the same file
 //! share its memory.
 //!

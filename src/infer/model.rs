@@ -216,10 +216,10 @@ impl Model {
         let weights = &self.weights;
         let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
         match &weights.values[id.index()] {
-            // Padding is zero and no parameter.
+            // Padding is zero and no parameter; a damaged file may say otherwise.
             Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
                 let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
-                zeros - (range.len() - weights.specs[id.index()].len())
+                zeros.saturating_sub(range.len() - weights.specs[id.index()].len())
             }
             Value::Vector(_) => in_floats(weights.vector(id)),
             Value::Table(_) => match weights.table(id) {

@@ -247,6 +247,7 @@ impl Layer {
         drop((query, key, value));
         let attended = e.linear(&attention.output, &context)?;
         let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
+        drop(attended);
         let intermediate = e.linear(&self.expand, &x)?;
         let y = e.linear(&self.contract, &intermediate)?;
         let hidden = e.add_norm(&self.output_norm, &y, &x, self.output_dropout)?;

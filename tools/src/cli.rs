@@ -40,6 +40,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write a model in another format
     Export(Export),
+    /// The table of a finished run, as Markdown
+    Report(Report),
     /// Instruction sets of this CPU, and which kernels run
     Kernels(Kernels),
 }
@@ -159,7 +161,7 @@ pub struct Bench {
     /// Tokens a text
     #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
-    /// Threads; 0 = all
+    /// Threads; 0 = all. A text alone is read by one of them
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
@@ -212,6 +214,15 @@ pub struct Inspect {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run's directory
+    pub run: PathBuf,
+    /// Put the table between the markers `<!-- table:RECIPE begin -->` and `<!-- table:RECIPE end -->` of this file
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -98,6 +98,8 @@ struct Deployed {
     reader: Reader,
     sessions: Vec<Session<'static>>,
     batch: Batch,
+    /// Of a batch that several sessions shared.
+    logits: Vec<f32>,
 }
 
 impl Deployed {
@@ -114,7 +116,14 @@ impl Deployed {
             }
         };
         let sessions = (0..threads.max(1)).map(|_| Session::new(model)).collect();
-        Ok(Deployed { model, path: path.to_owned(), reader, sessions, batch: Batch::new() })
+        Ok(Deployed {
+            model,
+            path: path.to_owned(),
+            reader,
+            sessions,
+            batch: Batch::new(),
+            logits: Vec::new(),
+        })
     }
 }
 
@@ -139,6 +148,14 @@ impl Subject for Deployed {
     }
 
     fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
+        let share = texts.len().div_ceil(self.sessions.len()).max(1);
+        if share < texts.len() {
+            let parts = self.sessions.par_iter_mut().zip(texts.par_chunks(share)).map(|(session, texts)| {
+                session.logits(&Batch::from_texts(texts.iter().copied())).map(<[f32]>::to_vec)
+            });
+            self.logits = parts.collect::<Result<Vec<_>>>()?.concat();
+            return Ok(&self.logits);
+        }
         self.batch.clear();
         texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
         self.sessions[0].logits(&self.batch)

@@ -12,9 +12,9 @@ use super::Device;
 use crate::Result;
 use buffer::Pool;
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::Precision;
+use limbeck_kernels::gemm::{PackedMatrix, Precision};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Elements in a block of an elementwise operation or a reduction: big enough to be worth a task, small
 /// enough to stay in a core's cache.
@@ -26,12 +26,13 @@ pub struct Cpu {
     kernels: Kernels,
     precision: Precision,
     pool: Arc<Pool>,
+    packs: Arc<Mutex<Vec<PackedMatrix>>>,
 }
 
 impl Cpu {
     /// A CPU that multiplies matrices in f32.
     pub fn new(kernels: Kernels) -> Cpu {
-        Cpu { kernels, precision: Precision::F32, pool: Arc::default() }
+        Cpu { kernels, precision: Precision::F32, pool: Arc::default(), packs: Arc::default() }
     }
 
     /// The same CPU, its buffers shared, multiplying matrices in `precision`.
@@ -47,6 +48,24 @@ impl Cpu {
     /// How matrices are multiplied.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// A packed operand for one product, `[k, n]`, content unspecified; [`Cpu::give_back`] keeps its memory for the
+    /// next one.
+    pub fn packed(&self, k: usize, n: usize) -> PackedMatrix {
+        let mut packs = self.packs.lock().expect("nothing panics while it holds the list");
+        match packs.pop() {
+            None => PackedMatrix::new(self.precision, k, n),
+            Some(mut packed) => {
+                packed.reset(self.precision, k, n);
+                packed
+            }
+        }
+    }
+
+    /// Takes back what [`Cpu::packed`] gave.
+    pub fn give_back(&self, packed: PackedMatrix) {
+        self.packs.lock().expect("nothing panics while it holds the list").push(packed);
     }
 
     /// Storage with unspecified content; the CPU never fails to give it.

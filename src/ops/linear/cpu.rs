@@ -31,7 +31,9 @@ impl LinearOps for Cpu {
             Orientation::Forward => matrix.transpose(),
             Orientation::Backward => matrix,
         };
-        Ok(pack(self, matrix, recycle))
+        let [k, n] = matrix.shape();
+        let memory = recycle.unwrap_or_else(|| PackedMatrix::new(self.precision(), k, n));
+        Ok(pack(self, matrix, memory))
     }
 
     fn fits(&self, packed: &PackedMatrix) -> bool {
@@ -103,9 +105,10 @@ impl LinearOps for Cpu {
         dw: &mut Tensor<Self>,
         accumulate: bool,
     ) -> Result<()> {
-        let packed = pack(self, matrix(x), None);
+        let packed = pack(self, matrix(x), self.packed(x.rows(), x.cols()));
         let end = End { bias: None, accumulate };
         multiply(self, matrix(dz).transpose(), &packed, end, dw.buffer_mut(), |_| ());
+        self.give_back(packed);
         Ok(())
     }
 
@@ -124,16 +127,10 @@ fn matrix(tensor: &Tensor<Cpu>) -> Matrix<'_> {
     Matrix::new(tensor.buffer(), tensor.rows(), tensor.cols())
 }
 
-/// Packs `b` on all threads.
-fn pack(cpu: &Cpu, b: Matrix<'_>, recycle: Option<PackedMatrix>) -> PackedMatrix {
+/// Packs `b` on all threads, in the memory of `packed`.
+fn pack(cpu: &Cpu, b: Matrix<'_>, mut packed: PackedMatrix) -> PackedMatrix {
     let [k, n] = b.shape();
-    let mut packed = match recycle {
-        Some(mut packed) if packed.precision() == cpu.precision() => {
-            packed.resize(k, n);
-            packed
-        }
-        _ => PackedMatrix::new(cpu.precision(), k, n),
-    };
+    packed.reset(cpu.precision(), k, n);
     let each = packed.panels().div_ceil(4 * rayon::current_num_threads()).max(1);
     let parts: Vec<_> = packed.split_mut(each).collect();
     parts.into_par_iter().for_each(|mut part| cpu.kernels().pack(b, &mut part));

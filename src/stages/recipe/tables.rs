@@ -413,7 +413,7 @@ pub struct Quantize {
     pub embeddings: EmbeddingKind,
 }
 
-/// `[bench]`: the latency columns of the table; batch 1, real test texts, all variants interleaved.
+/// `[bench]`: the latency columns of the table; one thread, batch 1, real test texts, all variants interleaved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bench {
@@ -423,12 +423,10 @@ pub struct Bench {
     pub repeat: usize,
     /// Untimed calls of each variant before. Default 10.
     pub warmup: usize,
-    /// Threads; 0 = as many as the run. Default 1.
-    pub threads: usize,
 }
 
 impl Default for Bench {
     fn default() -> Self {
-        Bench { texts: 200, repeat: 3, warmup: 10, threads: 1 }
+        Bench { texts: 200, repeat: 3, warmup: 10 }
     }
 }

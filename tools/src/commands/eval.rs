@@ -5,6 +5,7 @@ use crate::cli::{self, Eval};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress};
+use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::measure::answers;
 use limbeck::report::table::{aligned, grouped};
 use limbeck::report::{Confusion, Paired};
@@ -21,6 +22,7 @@ struct Answers {
 
 pub fn eval(typed: &Eval) -> Result<(), Failure> {
     typed.common.check_device()?;
+    set_threads(cli::threads(typed.common.threads.unwrap_or(0)))?;
     let first = answers_of(&typed.model, typed)?;
     let other = typed.against.as_deref().map(|model| answers_of(model, typed)).transpose()?;
     let pair = other.as_ref().map(|other| {

@@ -6,6 +6,7 @@ mod export;
 mod inspect;
 mod kernels;
 mod predict;
+mod report;
 mod stages;
 
 use crate::cli::{Cli, Command};
@@ -33,6 +34,7 @@ pub fn call(cli: Cli) -> Result<(), Failure> {
         Command::Bench(typed) => bench::bench(&typed),
         Command::Inspect(typed) => inspect::inspect(&typed),
         Command::Export(typed) => export::export(&typed),
+        Command::Report(typed) => report::report(&typed),
         Command::Kernels(typed) => kernels::kernels(&typed),
     }
 }

@@ -5,12 +5,15 @@ use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
+use limbeck::backend::cpu::threads::set_threads;
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 pub fn predict(typed: &Predict) -> Result<(), Failure> {
-    let mut model = engine::open(&typed.model, cli::threads(typed.threads))?;
+    let threads = cli::threads(typed.threads);
+    set_threads(threads)?;
+    let mut model = engine::open(&typed.model, threads)?;
     let max_tokens = typed.max_tokens.unwrap_or(usize::MAX).min(model.positions());
     if max_tokens < 3 {
         return Err(Failure::Usage("--max-tokens: [CLS], one piece and [SEP] make 3 at least".into()));

@@ -5,6 +5,7 @@ use crate::cli::{self, Run, StageOptions};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress, signals};
+use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Plan, WallClock};
 use limbeck::report::measure::{Subject, measure};
 use limbeck::report::{Machine, Report};
@@ -51,12 +52,14 @@ fn in_context(
     let recipe = options.recipe(file)?;
     let stop = signals::stop_flag()?;
     let progress = progress::choose(options.common.quiet);
+    let threads = cli::threads(recipe.threads);
+    set_threads(threads)?;
     act(&StageContext {
         recipe: &recipe,
         out: &options.out(&recipe),
         resume: options.resume,
         kernels: Kernels::select()?,
-        threads: cli::threads(recipe.threads),
+        threads,
         progress: &*progress,
         stop: &stop,
     })

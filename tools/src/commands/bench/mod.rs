@@ -10,6 +10,7 @@ use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
+use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Call, Plan, WallClock, interleaved};
 use limbeck::report::table::aligned;
 use limbeck::report::{Latency, Machine};
@@ -27,6 +28,7 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
         return train::train(typed);
     }
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
+    set_threads(threads)?;
     let mut models = Vec::with_capacity(typed.model.len());
     for path in &typed.model {
         let model = engine::open(path, threads)?;

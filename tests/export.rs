@@ -1,0 +1,136 @@
+//! Exports of a pruned model: what each format holds, and what is refused.
+#![cfg(feature = "train")]
+
+use limbeck::Batch;
+use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
+use limbeck::infer::{Model, Session};
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::{Classifier, ModelConfig};
+use limbeck::stages::{ExportFormat, export};
+use limbeck::tokenizer::{Rules, Tokenizer};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const PIECES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oil", "price", "##s"];
+
+fn config(pooling: Pooling, labels: usize) -> ModelConfig {
+    let layers = [(vec![0, 2], 7), (vec![], 24), (vec![3], 0)];
+    ModelConfig {
+        architecture: Architecture::DistilBert,
+        vocab: PIECES.len(),
+        positions: 12,
+        token_types: 0,
+        hidden: 32,
+        head_size: 8,
+        original_heads: 4,
+        original_intermediate: 24,
+        layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+        pooling,
+        labels: (0..labels).map(|label| format!("class {label}")).collect(),
+        masked: if labels > 0 { vec!["classifier.weight".to_owned()] } else { Vec::new() },
+    }
+}
+
+/// Writes a model directory; without `head`, an encoder alone.
+fn write(path: &Path, config: &ModelConfig, dtype: Dtype, head: bool) {
+    let (_, specs) = Classifier::new(config);
+    let kept = specs.iter().filter(|spec| head || spec.name.starts_with("distilbert."));
+    let tensors: Vec<_> = kept.map(|spec| (spec, spec.dims(), fresh(spec, 3))).collect();
+    let tensors: Vec<TensorToWrite<'_>> = tensors
+        .iter()
+        .map(|(spec, shape, values)| TensorToWrite { name: &spec.name, shape, values: Values::F32(values) })
+        .collect();
+    let tokenizer = Tokenizer::from_pieces(&PIECES, Rules::bert(true)).unwrap();
+    HfDirectory::save(path, config, &tensors, dtype, &BTreeMap::new(), &tokenizer, false).unwrap();
+}
+
+fn pruned(dtype: Dtype) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pruned");
+    write(&path, &config(Pooling::FirstToken, 3), dtype, true);
+    (folder, path)
+}
+
+fn logits(model: &Path) -> Vec<f32> {
+    let batch = Batch::from_texts([&[2, 5, 6, 7, 3][..], &[2, 3]]);
+    Session::new(&Model::open(model).unwrap()).logits(&batch).unwrap().to_vec()
+}
+
+#[test]
+fn every_format_gives_the_same_logits() {
+    let (folder, model) = pruned(Dtype::F32);
+    let expected = logits(&model);
+    let largest = expected.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+    assert!(largest > 1e-4, "logits that say something");
+    for (format, name) in [
+        (ExportFormat::Hf, "hf"),
+        (ExportFormat::HfPadded, "padded"),
+        (ExportFormat::Limbeck, "model.limbeck"),
+    ] {
+        let out = folder.path().join(name);
+        export(&model, &out, format).unwrap();
+        for (found, expected) in logits(&out).iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-6 * largest, "{name}: {found} for {expected}");
+        }
+        let again = export(&model, &out, format).unwrap_err().to_string();
+        assert!(again.contains("is kept"), "{again}");
+    }
+    let file = Model::open(&folder.path().join("model.limbeck")).unwrap();
+    file.check_golden().unwrap();
+    assert_eq!(file.tokenizer().unwrap().encode("oil prices", 8), [2, 5, 6, 7, 3]);
+    assert!(file.metadata().unwrap().parents.model.is_some());
+}
+
+#[test]
+fn plain_exports_keep_sizes_masks_and_type_and_padded_ones_are_stock() {
+    let (folder, model) = pruned(Dtype::F16);
+    let source = HfDirectory::open(&model).unwrap();
+    let [plain, padded] = ["plain", "padded"].map(|name| folder.path().join(name));
+    export(&model, &plain, ExportFormat::Hf).unwrap();
+    let copy = HfDirectory::open(&plain).unwrap();
+    assert_eq!(copy.config, source.config);
+    for name in source.tensors.names() {
+        assert_eq!(copy.tensors.bytes(name).unwrap(), source.tensors.bytes(name).unwrap(), "{name}");
+    }
+    export(&model, &padded, ExportFormat::HfPadded).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(padded.join("config.json")).unwrap()).unwrap();
+    assert!(json.get("limbeck").is_none() && json.get("pruned_heads").is_none(), "{json}");
+    assert_eq!(json["architectures"][0], "DistilBertForSequenceClassification");
+    assert_eq!((&json["n_heads"], &json["hidden_dim"]), (&4.into(), &24.into()));
+    assert_eq!(json["id2label"]["2"], "class 2");
+    let wide = HfDirectory::open(&padded).unwrap();
+    assert_eq!(
+        wide.tensors.shape("distilbert.transformer.layer.1.attention.q_lin.weight"),
+        Some(&[32, 32][..])
+    );
+    let value = wide.tensors.bytes("distilbert.transformer.layer.1.attention.v_lin.bias").unwrap();
+    assert!(value.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let refusal = |model: &str, format| {
+        let message = export(&place(model), &place("out"), format).unwrap_err().to_string();
+        assert!(!place("out").exists(), "{message}");
+        message
+    };
+    write(&place("encoder"), &config(Pooling::FirstToken, 0), Dtype::F32, false);
+    assert!(refusal("encoder", ExportFormat::Hf).contains("no classes; train a head"));
+    write(&place("headless"), &config(Pooling::FirstToken, 3), Dtype::F32, false);
+    assert!(refusal("headless", ExportFormat::Limbeck).contains("tensor pre_classifier.weight"));
+    write(&place("mean"), &config(Pooling::Mean, 3), Dtype::F32, true);
+    assert!(refusal("mean", ExportFormat::HfPadded).contains("export it as hf"));
+    export(&place("mean"), &place("mean.limbeck"), ExportFormat::Limbeck).unwrap();
+    for format in [ExportFormat::Hf, ExportFormat::HfPadded, ExportFormat::Limbeck] {
+        assert!(refusal("mean.limbeck", format).contains("give the directory that it was made from"));
+    }
+    assert!(refusal("absent", ExportFormat::Hf).contains("no such model directory"));
+}

@@ -1,0 +1,162 @@
+//! A text classifier in f64, one text at a time, straight from the formulas; and the same with the rounding of
+//! dynamic int8. Slow, and written without the engine's operations.
+
+use limbeck::Result;
+use limbeck::models::config::{Activation, Pooling};
+use limbeck::models::{Classifier, ModelConfig};
+use limbeck::nn::{LayerNorm, Linear, ParamId, ParamSpec, Role};
+
+type Rows = Vec<Vec<f64>>;
+
+/// A network's values, rounded to int8 and back where asked.
+pub struct Oracle {
+    classifier: Classifier,
+    specs: Vec<ParamSpec>,
+    values: Vec<Vec<f64>>,
+    int8: bool,
+}
+
+impl Oracle {
+    pub fn new(
+        config: &ModelConfig,
+        mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+        int8: bool,
+    ) -> Oracle {
+        let (classifier, specs) = Classifier::new(config);
+        let load = |spec: &ParamSpec| {
+            let mut values: Vec<f64> = values(spec).unwrap().into_iter().map(f64::from).collect();
+            if int8 && matches!(spec.role, Role::Weight | Role::Embedding) {
+                values.chunks_mut(spec.cols.max(1)).for_each(round);
+            }
+            values
+        };
+        let values = specs.iter().map(load).collect();
+        Oracle { classifier, specs, values, int8 }
+    }
+
+    fn row(&self, id: ParamId, index: usize) -> &[f64] {
+        let cols = self.specs[id.index()].cols;
+        &self.values[id.index()][index * cols..(index + 1) * cols]
+    }
+
+    fn linear(&self, layer: &Linear, x: &Rows) -> Rows {
+        let apply = |x: &Vec<f64>| {
+            let mut x = x.clone();
+            if self.int8 {
+                round(&mut x);
+            }
+            let output = |n: usize| {
+                let sum: f64 = x.iter().zip(self.row(layer.weight, n)).map(|(x, w)| x * w).sum();
+                activate(layer.activation, sum + self.row(layer.bias, 0)[n])
+            };
+            (0..layer.outputs).map(output).collect()
+        };
+        x.iter().map(apply).collect()
+    }
+
+    fn norm(&self, norm: &LayerNorm, x: Rows) -> Rows {
+        let apply = |x: Vec<f64>| {
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
+            let scale = 1.0 / (variance + f64::from(norm.eps)).sqrt();
+            let (gamma, beta) = (self.row(norm.gamma, 0), self.row(norm.beta, 0));
+            x.iter()
+                .zip(gamma.iter().zip(beta))
+                .map(|(x, (gamma, beta))| (x - mean) * scale * gamma + beta)
+                .collect()
+        };
+        x.into_iter().map(apply).collect()
+    }
+
+    /// The logits of one text, all of whose token types are 0.
+    pub fn logits(&self, ids: &[u32]) -> Vec<f64> {
+        let tables = &self.classifier.embeddings;
+        let embed = |(place, &id): (usize, &u32)| {
+            let mut row = add(self.row(tables.words, id as usize), self.row(tables.positions, place));
+            if let Some(types) = tables.token_types {
+                row = add(&row, self.row(types, 0));
+            }
+            row
+        };
+        let mut x = self.norm(&tables.norm, ids.iter().enumerate().map(embed).collect());
+        for layer in &self.classifier.layers {
+            let attention = &layer.attention;
+            let [query, key, value] =
+                [&attention.query, &attention.key, &attention.value].map(|linear| self.linear(linear, &x));
+            let size = attention.attend.head_size;
+            let context = attend(&query, &key, &value, attention.attend.heads, size);
+            let attended = self.linear(&attention.output, &context);
+            x = self.norm(&layer.attention_norm, add_rows(&x, &attended));
+            let y = self.linear(&layer.contract, &self.linear(&layer.expand, &x));
+            x = self.norm(&layer.output_norm, add_rows(&x, &y));
+        }
+        let pooled = match self.classifier.config.pooling {
+            Pooling::Mean => {
+                let sum = x.iter().skip(1).fold(x[0].clone(), |sum, row| add(&sum, row));
+                sum.iter().map(|sum| sum / x.len() as f64).collect()
+            }
+            Pooling::FirstToken | Pooling::Pooler => x[0].clone(),
+        };
+        let head = &self.classifier.head;
+        let dense =
+            head.dense.as_ref().map_or(vec![pooled.clone()], |dense| self.linear(dense, &vec![pooled]));
+        self.linear(&head.classifier, &dense).remove(0)
+    }
+}
+
+/// To 127 steps on either side of zero, and back.
+fn round(row: &mut [f64]) {
+    let largest = row.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    if largest > 0.0 {
+        let scale = largest / 127.0;
+        row.iter_mut().for_each(|x| *x = (*x / scale).round_ties_even() * scale);
+    }
+}
+
+fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+fn add_rows(a: &Rows, b: &Rows) -> Rows {
+    a.iter().zip(b).map(|(a, b)| add(a, b)).collect()
+}
+
+fn attend(query: &Rows, key: &Rows, value: &Rows, heads: usize, size: usize) -> Rows {
+    let one = |query: &Vec<f64>, head: usize| {
+        let part = head * size..(head + 1) * size;
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let scores =
+            key.iter().map(|key| dot(&query[part.clone()], &key[part.clone()]) / (size as f64).sqrt());
+        let weights: Vec<f64> = scores.map(f64::exp).collect();
+        let sum: f64 = weights.iter().sum();
+        let mut context = vec![0.0; size];
+        for (weight, value) in weights.iter().zip(value) {
+            context.iter_mut().zip(&value[part.clone()]).for_each(|(c, value)| *c += weight / sum * value);
+        }
+        context
+    };
+    query.iter().map(|query| (0..heads).flat_map(|head| one(query, head)).collect()).collect()
+}
+
+fn activate(how: Activation, x: f64) -> f64 {
+    match how {
+        Activation::Identity => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
+        Activation::Gelu => x * 0.5 * (1.0 + erf(x / 2.0f64.sqrt())),
+    }
+}
+
+/// Abramowitz and Stegun 7.1.6, whose terms all have one sign.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum, mut n) = (x, x, 1.0);
+    while term.abs() > 1e-18 * sum.abs() {
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+        n += 1.0;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}

@@ -1,0 +1,163 @@
+//! The commands that open a model: inspect, bench and export, on a small one that is written here.
+
+use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::{Classifier, ModelConfig};
+use limbeck::tokenizer::{Rules, Tokenizer};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const PIECES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oil", "price", "##s"];
+
+fn model(folder: &Path) -> PathBuf {
+    let layers = [(vec![0, 2], 7), (vec![], 24), (vec![3], 5)];
+    let config = ModelConfig {
+        architecture: Architecture::DistilBert,
+        vocab: PIECES.len(),
+        positions: 12,
+        token_types: 0,
+        hidden: 32,
+        head_size: 8,
+        original_heads: 4,
+        original_intermediate: 24,
+        layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+        pooling: Pooling::FirstToken,
+        labels: ["World", "Sports"].map(str::to_owned).to_vec(),
+        masked: Vec::new(),
+    };
+    let (_, specs) = Classifier::new(&config);
+    let tensors: Vec<_> = specs.iter().map(|spec| (spec, spec.dims(), fresh(spec, 3))).collect();
+    let tensors: Vec<TensorToWrite<'_>> = tensors
+        .iter()
+        .map(|(spec, shape, values)| TensorToWrite { name: &spec.name, shape, values: Values::F32(values) })
+        .collect();
+    let tokenizer = Tokenizer::from_pieces(&PIECES, Rules::bert(true)).unwrap();
+    let path = folder.join("model");
+    HfDirectory::save(&path, &config, &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer, false).unwrap();
+    path
+}
+
+/// Calls the binary in `folder` with this on standard input.
+fn call(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    command.current_dir(folder).args(arguments).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Standard output of a call that succeeds.
+fn said(folder: &Path, arguments: &[&str], input: &str) -> String {
+    let output = call(folder, arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn inspect_counts_what_the_files_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    said(folder, &["export", "model", "model.limbeck", "--format", "limbeck"], "");
+    for source in ["model", "model.limbeck"] {
+        let seen: Value =
+            serde_json::from_str(&said(folder, &["inspect", source, "--seq", "9", "--json"], "")).unwrap();
+        let parts = seen["parts"].as_array().unwrap();
+        let of = |part: &Value, key: &str| part[key].as_u64().unwrap();
+        assert_eq!(parts.len(), 8, "embeddings, two parts a layer, head");
+        // Layer 0, attention: 2 heads of 8. Projections, their biases, the norm; 9 tokens.
+        let attention = &parts[1];
+        assert_eq!(of(attention, "parameters"), 4 * 32 * 16 + 3 * 16 + 32 + 2 * 32);
+        assert_eq!(of(attention, "bytes"), 4 * of(attention, "parameters"));
+        assert_eq!(of(attention, "multiply_adds"), 9 * 4 * 32 * 16 + 2 * 9 * 9 * 16);
+        assert_eq!(attention["remaining"], serde_json::json!([2, 4]));
+        // The last layer: queries, output and feed-forward part of one row.
+        assert_eq!(of(&parts[5], "multiply_adds"), (2 * 9 + 2) * 32 * 8 + 2 * 9 * 8);
+        assert_eq!(of(&parts[6], "multiply_adds"), 2 * 32 * 5);
+        // Fresh biases are zero: of the head 34 of 34 biases, and none of its weights.
+        let sparsity = parts[7]["sparsity"].as_f64().unwrap();
+        assert!((sparsity - 34.0 / of(&parts[7], "parameters") as f64).abs() <= 1e-12, "{sparsity}");
+        assert!(parts.iter().all(|part| part["ms_p50"].as_f64().is_some_and(|ms| ms >= 0.0)));
+        let text = said(folder, &["inspect", source, "--seq", "9"], "");
+        assert!(text.contains("layer 1 attention") && text.contains("0 of 4"), "{text}");
+    }
+    let long = call(folder, &["inspect", "model"], "");
+    assert_eq!(long.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&long.stderr).contains("the model reads 1 to 12"));
+}
+
+#[test]
+fn bench_works_at_another_programs_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    let bench = ["bench", "model", "--interactive", "--seq", "9", "--batch", "3", "--threads", "2"];
+    let answer = said(folder, &bench, "go\n\ngo\n");
+    let (ready, rest) = answer.split_once('\n').unwrap();
+    let about: Value = serde_json::from_str(ready.strip_prefix("ready ").unwrap()).unwrap();
+    assert_eq!((&about["name"], &about["threads"]), (&"limbeck".into(), &2.into()));
+    let answers = lines(rest);
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        assert!(answer["seconds"].as_f64().unwrap() > 0.0);
+        assert_eq!(answer["tokens"], 27);
+        // The same text three times, shared by two threads.
+        let logits = answer["logits"].as_array().unwrap();
+        assert_eq!(logits.len(), 6);
+        assert_eq!((&logits[..2], &logits[..2]), (&logits[2..4], &logits[4..]));
+    }
+    let table = said(folder, &["bench", "model", "model", "--seq", "9", "--repeat", "3"], "");
+    assert!(table.contains("speed-up") && table.contains("batch 1, 9 tokens a text, 3 calls"), "{table}");
+    assert_eq!(
+        call(folder, &["bench", "model", "--interactive", "--seq", "9"], "come\n").status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn bench_trains_on_the_first_texts_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    // Four classes for a model of two: it gets a new head.
+    let rows = [
+        "\"1\",\"oil\",\"prices\"",
+        "\"4\",\"price\",\"oil oil\"",
+        "\"3\",\"oil\",\"x\"",
+        "\"2\",\"a\",\"b\"",
+    ];
+    fs::write(folder.join("train.csv"), rows.join("\n") + "\n").unwrap();
+    for precision in ["f32", "bf16"] {
+        let mut bench = vec!["bench", "model", "--train", "--data", "train.csv", "--batch", "3"];
+        bench.extend(["--max-tokens", "12", "--precision", precision, "--threads", "2", "--interactive"]);
+        let answer = said(folder, &bench, "go\ngo\ngo\n");
+        let (ready, rest) = answer.split_once('\n').unwrap();
+        let about: Value = serde_json::from_str(ready.strip_prefix("ready ").unwrap()).unwrap();
+        assert_eq!((&about["precision"], &about["rows"]), (&precision.into(), &3.into()));
+        // [CLS] oil price ##s [SEP], [CLS] price oil oil [SEP], [CLS] oil [UNK] [SEP]
+        assert_eq!(about["tokens"], 14);
+        for answer in lines(rest) {
+            assert_eq!(answer["tokens"], 14);
+            let loss = answer["loss"].as_f64().unwrap();
+            assert!((loss - 4f64.ln()).abs() <= 0.1, "a fresh head knows nothing: {loss}");
+        }
+    }
+    let train = ["bench", "model", "--train", "--data", "train.csv", "--max-tokens", "12", "--repeat", "2"];
+    assert!(said(folder, &train, "").contains("tokens/s"));
+    let long = call(folder, &["bench", "model", "--train", "--data", "train.csv"], "");
+    assert_eq!(long.status.code(), Some(2), "256 tokens by default, and the model reads 12");
+    for wrong in [&["bench", "model", "--train"][..], &["bench", "model", "--precision", "bf16"]] {
+        assert_eq!(call(folder, wrong, "").status.code(), Some(2), "{wrong:?}");
+    }
+}
