@@ -67,8 +67,9 @@ pub enum Error {
         step: u64,
         /// The loss at that step.
         loss: f32,
-        /// The first parameter whose gradient or value is not finite, or the loss itself.
-        parameter: String,
+        /// Which parameter is to blame, as a sentence: the first whose value or gradient is not finite, or, where
+        /// all are finite, the one with the largest value.
+        blame: String,
     },
     /// The instruction set asked for cannot be had.
     Isa(IsaError),
@@ -124,10 +125,9 @@ impl fmt::Display for Error {
             Error::Occupied { path, found, mend } => {
                 write!(f, "{} holds {found}, which is kept; {mend}", path.display())
             }
-            Error::Diverged { step, loss, parameter } => write!(
+            Error::Diverged { step, loss, blame } => write!(
                 f,
-                "step {step}: the loss is {loss} and {parameter} is the first that is not finite; \
-                 lower train.learning_rate, or raise train.warmup"
+                "step {step}: the loss is {loss}; {blame}; lower train.learning_rate, or raise train.warmup"
             ),
             Error::Isa(error) => error.fmt(f),
             Error::Interrupted { checkpoint: Some(path) } => {

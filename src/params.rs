@@ -159,17 +159,26 @@ impl<D: LinearOps> ParamStore<D> {
         Ok(())
     }
 
-    /// The name of the first parameter that holds a value which is not finite.
+    /// Which parameter is to blame for a loss that is not finite, as a sentence: the first that is not finite
+    /// itself, or else the one with the largest value, through which the network overflows.
     ///
     /// # Errors
     /// The device's.
-    pub fn first_not_finite(&self, device: &D) -> Result<Option<&str>> {
+    pub fn blame(&self, device: &D) -> Result<String> {
+        let mut largest = (0.0_f32, "none");
         for param in &self.params {
-            if !device.sum_squares(param.value.buffer())?.is_finite() {
-                return Ok(Some(&param.spec.name));
+            let name = &param.spec.name;
+            for value in param.value.download(device)? {
+                if !value.is_finite() {
+                    return Ok(format!("{name} is the first parameter that is not finite"));
+                }
+                if value.abs() > largest.0 {
+                    largest = (value.abs(), name);
+                }
             }
         }
-        Ok(None)
+        let (value, name) = largest;
+        Ok(format!("every parameter is finite, and the largest value, {value:.1e}, is in {name}"))
     }
 
     /// Elements of all parameters, and how many of them are not zero.

@@ -5,7 +5,7 @@ use super::layout::{self, Layout};
 use super::records::{Record, Records};
 use crate::{Error, Result};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -87,32 +87,31 @@ impl TableSource {
     /// must be named.
     pub fn open(path: &Path, options: &TableOptions) -> Result<TableSource> {
         let layout = Layout::find(path, options)?;
-        let mut values = BTreeSet::new();
+        // Each value, and the first line that has it.
+        let mut values = BTreeMap::new();
         let mut count = 0;
         let mut rows = Cells::open(path, &layout)?;
         while let Some((line, label, _)) = rows.next()? {
             count += 1;
             if let Classes::Known(labels) = &options.classes {
                 index_of(labels, &label, &rows.records, line)?;
-            } else if !values.contains(&label) {
+            } else if !values.contains_key(&label) {
                 if values.len() == MAX_CLASSES {
                     let problem = format!("there are over {MAX_CLASSES} different labels, as {label:?}");
                     return Err(rows.records.error(line, problem, "check which column holds the label"));
                 }
-                values.insert(label);
+                values.insert(label, line);
             }
         }
         let content_hash = rows.records.finish()?;
         if count == 0 {
             return Err(Error::file(path, "the table has no rows", "check that the file is complete"));
         }
-        let names = match &options.classes {
-            Classes::Known(labels) => Ok(labels.clone()),
-            Classes::Named(names) => Labels::new(&values, Some(names)),
-            Classes::Found => Labels::new(&values, None),
+        let labels = match &options.classes {
+            Classes::Known(labels) => labels.clone(),
+            Classes::Named(names) => labels_of(path, &values, Some(names))?,
+            Classes::Found => labels_of(path, &values, None)?,
         };
-        let mend = "name the classes as the label column has them, in the order of their numbers";
-        let labels = names.map_err(|problem| Error::file(path, problem, mend))?;
         Ok(TableSource { path: path.to_owned(), layout, labels, content_hash, rows: 0..count })
     }
 
@@ -171,6 +170,26 @@ impl TableSource {
     pub(super) fn description(&self) -> String {
         format!("{} {:?} {} {:?}", self.content_hash, self.layout, self.labels.description(), self.rows)
     }
+}
+
+/// The classes that a table's values mean. `values` holds the first line of each; an error names that of the first
+/// one that can be no class.
+fn labels_of(path: &Path, values: &BTreeMap<String, usize>, names: Option<&[String]>) -> Result<Labels> {
+    Labels::new(&values.keys().cloned().collect(), names).map_err(|problem| {
+        let names = names.unwrap_or_default();
+        let number = |value: &str| value.parse().is_ok_and(|number: usize| number <= names.len());
+        let strays = values.iter().filter(|(value, _)| !names.contains(value) && !number(value));
+        let stray = strays.min_by_key(|(_, line)| **line);
+        Error::File {
+            path: path.to_owned(),
+            line: stray.map(|(_, line)| *line),
+            problem: match stray {
+                Some((value, _)) => format!("the label is {value:?}; {problem}"),
+                None => problem,
+            },
+            mend: "name the classes as the label column has them, in the order of their numbers".to_owned(),
+        }
+    })
 }
 
 /// The rows of a table, as a stream.

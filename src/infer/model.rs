@@ -100,11 +100,14 @@ impl Model {
     /// [`Error::Tensor`] if a tensor is missing (a head counts), has another shape or holds NaN; [`Error::Isa`].
     #[cfg(feature = "train")]
     pub fn from_directory(directory: &crate::checkpoint::HfDirectory) -> Result<Model> {
-        use crate::checkpoint::find;
+        use crate::checkpoint::{find, is_head};
         let tensors = &directory.tensors;
         let mut model = Model::from_values(&directory.config, |spec| {
             let Some(name) = find(&spec.name, |name| tensors.shape(name).is_some()) else {
-                let mend = "train a head first: this is an encoder, or another model's weights";
+                let mend = match is_head(&spec.name) {
+                    true => "train a head first: this is an encoder",
+                    false => "take the config.json that belongs to these weights",
+                };
                 return Err(Error::tensor(tensors.path(), &spec.name, "the file has no such tensor", mend));
             };
             let shape = tensors.shape(&name).unwrap_or_default();

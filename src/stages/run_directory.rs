@@ -51,11 +51,15 @@ impl StageContext<'_> {
         if run.exists() {
             let found = read_run(&run)?;
             if found["recipe_sha256"] != self.recipe_hash() {
-                let name = found["name"].as_str().unwrap_or("unnamed");
-                return occupied(
-                    format!("a run of another recipe ({name:?})"),
-                    "choose another --out, or repeat the settings in its recipe.toml",
-                );
+                if self.has_begun() {
+                    let name = found["name"].as_str().unwrap_or("unnamed");
+                    return occupied(
+                        format!("a run of another recipe ({name:?})"),
+                        "choose another --out, or repeat the settings in its recipe.toml",
+                    );
+                }
+                // It ended before its first step, over a mistyped path, say.
+                self.found(&run)?;
             }
         } else if fs::read_dir(self.out).is_ok_and(|entries| entries.flatten().any(is_of_somebody)) {
             return occupied("files that are not of a run".to_owned(), "choose another --out");
@@ -92,6 +96,12 @@ impl StageContext<'_> {
         }
         let mend = format!("run `limbeck {}` with the same recipe and --out first", stage.name());
         Err(Error::file(&path, "the artifact of an earlier stage is missing", mend))
+    }
+
+    /// Whether there is anything that took a step to make.
+    fn has_begun(&self) -> bool {
+        let mut made = Stage::ALL.into_iter().flat_map(|stage| [self.artifact(stage), self.state(stage)]);
+        self.metrics().exists() || made.any(|path| path.exists())
     }
 
     fn found(&self, run: &Path) -> Result<()> {

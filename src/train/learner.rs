@@ -66,20 +66,15 @@ impl<B: Backend> Learner<B> {
     ) -> Result<Step> {
         let (loss, grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
         let step = self.optimizer.steps() + 1;
-        let diverged = |parameter: &str| Error::Diverged {
-            step,
-            loss: loss.total as f32,
-            parameter: parameter.to_owned(),
-        };
+        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame };
         if !loss.total.is_finite() {
-            let parameter = self.params.first_not_finite(&self.backend)?;
-            return Err(diverged(parameter.unwrap_or("the loss")));
+            return Err(diverged(self.params.blame(&self.backend)?));
         }
         let gradient_norm = self.optimizer.step(&self.backend, &mut self.params, &grads, learning_rate)?;
         if !gradient_norm.is_finite() {
             let first = grads.first_not_finite(&self.backend)?;
-            let name = first.map_or("the gradient's norm", |id| self.params.get(id).spec.name.as_str());
-            return Err(diverged(&format!("the gradient of {name}")));
+            let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
+            return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
         }
         let Loss { total, cross_entropy, distillation, .. } = loss;
         Ok(Step { loss: total, cross_entropy, distillation, gradient_norm })
