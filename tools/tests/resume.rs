@@ -136,9 +136,11 @@ fn wait_for_state(running: &mut Running, out: &Path, stage: &str, step: u64) {
 #[test]
 fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
-    folder.finish("whole", &[]);
+    // In the precision of the long trainings; the next test is in f32.
+    let bf16 = ["--set", "train.precision=bf16"];
+    folder.finish("whole", &bf16);
     let (whole, broken) = (folder.out("whole"), folder.out("broken"));
-    let mut more: &[&str] = &[];
+    let mut more = bf16.to_vec();
     // What a writer leaves that is killed at once.
     fs::create_dir(&broken).unwrap();
     fs::write(broken.join(".run.json.1-0.partial"), "{").unwrap();
@@ -146,14 +148,14 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     for (stage, step, artifact) in
         [("train", 20, "baseline"), ("prune", 25, "pruned"), ("distill", 30, "distilled")]
     {
-        let mut running = Running(folder.run("broken", more).spawn().unwrap());
+        let mut running = Running(folder.run("broken", &more).spawn().unwrap());
         wait_for_state(&mut running, &broken, stage, step);
         let status = running.kill();
         assert_eq!(status.code(), None, "killed, not ended");
         assert!(!broken.join(artifact).exists(), "killed in the middle of {stage}");
-        more = &["--resume"];
+        more = [&bf16[..], &["--resume"]].concat();
     }
-    folder.finish("broken", more);
+    folder.finish("broken", &more);
     assert_same(&broken, &whole);
     assert_eq!(log(&broken), log(&whole));
     // Nothing is left of the states.
