@@ -7,6 +7,7 @@
 use crate::{Error, Result};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,12 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(
 /// [`Error::Io`] naming `path`.
 pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, |file| file.write_all(bytes).map_err(Error::io("write", path)))
+}
+
+/// Whether a file's name is a [`Temporary`]'s: one that is there while nobody writes is of a writer that was killed.
+pub fn is_partial(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') && name.ends_with(".partial")
 }
 
 /// A name beside the file that is to be written, removed when dropped.

@@ -26,7 +26,7 @@ impl<D: Device> Grads<D> {
         self.params[id.index()].as_ref()
     }
 
-    /// The gradient of a result that the tape was told to retain.
+    /// The gradient of a leaf, or of a result that the tape was told to retain.
     pub fn var(&self, id: VarId) -> Option<&Tensor<D>> {
         self.vars[id.index()].as_ref()
     }

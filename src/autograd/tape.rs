@@ -107,6 +107,11 @@ impl<'a, B: Backend> Tape<'a, B> {
         }
     }
 
+    /// A value from outside. No node makes it, so its gradient is kept through the backward pass.
+    pub fn leaf(&mut self, value: Tensor<B>) -> Var<B> {
+        self.push((value, None))
+    }
+
     /// Keeps the gradient of `var` through the backward pass, for [`Grads::var`].
     pub fn retain(&self, var: &Var<B>) {
         self.retained.borrow_mut().push(var.id);

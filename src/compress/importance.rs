@@ -45,7 +45,9 @@ impl Scores {
         }
     }
 
-    /// Adds one batch's [`Importance::Gradient`] scores, from a step that was watched.
+    /// Adds one batch's [`Importance::Gradient`] scores, from a step that was watched. The step's loss is a mean
+    /// over its texts, so its gradients are multiplied by their number: a text counts the same in a small batch
+    /// as in a large one.
     ///
     /// # Errors
     /// The device's.
@@ -63,7 +65,10 @@ impl Scores {
                 [(&taps.context, size, &mut self.heads[i]), (&taps.intermediate, 1, &mut self.units[i])];
             for (var, width, scores) in groups {
                 if let Some(gradient) = grads.var(var.id()) {
-                    backend.gate_scores(batch, var.tensor(), gradient, width, scores)?;
+                    let mut of_batch = vec![0.0; scores.len()];
+                    backend.gate_scores(batch, var.tensor(), gradient, width, &mut of_batch)?;
+                    let texts = batch.texts() as f64;
+                    scores.iter_mut().zip(of_batch).for_each(|(score, more)| *score += texts * more);
                 }
             }
         }

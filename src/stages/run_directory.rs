@@ -57,7 +57,7 @@ impl StageContext<'_> {
                     "choose another --out, or repeat the settings in its recipe.toml",
                 );
             }
-        } else if fs::read_dir(self.out).is_ok_and(|mut entries| entries.next().is_some()) {
+        } else if fs::read_dir(self.out).is_ok_and(|entries| entries.flatten().any(is_of_somebody)) {
             return occupied("files that are not of a run".to_owned(), "choose another --out");
         } else {
             self.found(&run)?;
@@ -96,15 +96,21 @@ impl StageContext<'_> {
 
     fn found(&self, run: &Path) -> Result<()> {
         fs::create_dir_all(self.out).map_err(Error::io("create", self.out))?;
-        files::replace_bytes(&self.out.join(RECIPE), self.recipe.canonical().as_bytes())?;
         let content = json!({
             "name": self.recipe.name,
             "recipe_sha256": self.recipe_hash(),
             "version": env!("CARGO_PKG_VERSION"),
             "kernels": self.kernels.isa().name(),
         });
-        files::replace_bytes(run, format!("{content:#}\n").as_bytes())
+        // First what makes the directory a run's: whenever it is killed, it can be entered again.
+        files::replace_bytes(run, format!("{content:#}\n").as_bytes())?;
+        files::replace_bytes(&self.out.join(RECIPE), self.recipe.canonical().as_bytes())
     }
+}
+
+/// Whether an entry is more than what a killed writer left.
+fn is_of_somebody(entry: fs::DirEntry) -> bool {
+    !files::is_partial(&entry.file_name())
 }
 
 fn read_run(path: &Path) -> Result<Value> {

@@ -1,0 +1,135 @@
+//! A tiny network and lessons for it, made of numbers that depend on names alone.
+
+use limbeck::Batch;
+use limbeck::backend::Cpu;
+use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::{Classifier, ModelConfig};
+use limbeck::nn::{ParamId, ParamSpec, Role};
+use limbeck::params::ParamStore;
+use limbeck::tensor::Tensor;
+use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
+use limbeck_kernels::Kernels;
+
+pub const HEADS: usize = 4;
+pub const HEAD_SIZE: usize = 6;
+pub const UNITS: usize = 20;
+pub const LAYERS: usize = 3;
+
+/// Numbers in [-1, 1) that depend on the name alone.
+pub fn random(name: &str, len: usize) -> Vec<f32> {
+    let mut state = name.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| {
+        (state.rotate_left(7) ^ u64::from(byte)).wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len + 8).map(|_| next()).skip(8).collect()
+}
+
+pub fn config(architecture: Architecture, pooling: Pooling, dropout: f32) -> ModelConfig {
+    ModelConfig {
+        architecture,
+        vocab: 50,
+        positions: 64,
+        token_types: if architecture == Architecture::Bert { 2 } else { 0 },
+        hidden: HEADS * HEAD_SIZE,
+        head_size: HEAD_SIZE,
+        original_heads: HEADS,
+        original_intermediate: UNITS,
+        layers: vec![LayerConfig::dense(HEADS, UNITS); LAYERS],
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: dropout, attention: dropout, classifier: dropout },
+        pooling,
+        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        masked: Vec::new(),
+    }
+}
+
+/// A DistilBERT without dropout.
+pub fn plain() -> ModelConfig {
+    config(Architecture::DistilBert, Pooling::FirstToken, 0.0)
+}
+
+fn values(spec: &ParamSpec) -> Vec<f32> {
+    let (centre, spread) = match spec.role {
+        Role::Weight => (0.0, 1.7 / (spec.cols.max(1) as f32).sqrt()),
+        Role::Gamma => (1.0, 0.3),
+        Role::Embedding | Role::Bias | Role::Beta => (0.0, 0.5),
+    };
+    random(&spec.name, spec.len()).into_iter().map(|x| centre + spread * x).collect()
+}
+
+pub fn learner(config: &ModelConfig) -> Learner<Cpu> {
+    learner_on(Cpu::new(Kernels::select().unwrap()), config)
+}
+
+pub fn learner_on(backend: Cpu, config: &ModelConfig) -> Learner<Cpu> {
+    let (model, specs) = Classifier::new(config);
+    let params = ParamStore::new(&backend, &specs, |spec| Ok(values(spec))).unwrap();
+    let settings = AdamWSettings {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        decay_all: false,
+        clip: 1.0,
+    };
+    let optimizer = AdamW::new(&backend, &params, settings).unwrap();
+    Learner { backend, model, params, optimizer }
+}
+
+/// The text with this number: 1 to 9 tokens.
+pub fn text(sample: u64) -> Vec<u32> {
+    let length = 1 + (sample * 5 % 9) as usize;
+    random(&format!("text {sample}"), length).into_iter().map(|x| ((x + 1.0) * 25.0) as u32).collect()
+}
+
+pub fn lesson(samples: impl IntoIterator<Item = u64>) -> Lesson {
+    let (mut batch, mut labels) = (Batch::new(), Vec::new());
+    for sample in samples {
+        batch.push(&text(sample), sample);
+        labels.push((sample % 3) as usize);
+    }
+    Lesson { batch, labels, teacher: None }
+}
+
+/// A parameter by its name.
+pub fn id(learner: &Learner<Cpu>, name: &str) -> ParamId {
+    learner.params.iter().find(|(_, param)| param.spec.name == name).expect("a parameter of this name").0
+}
+
+pub fn download(learner: &Learner<Cpu>, tensor: &Tensor<Cpu>) -> Vec<f32> {
+    tensor.download(&learner.backend).unwrap()
+}
+
+/// Value and both moments of a parameter.
+pub fn states(learner: &Learner<Cpu>, id: ParamId) -> [Vec<f32>; 3] {
+    let [m, v] = &learner.optimizer.moments()[id.index()];
+    [learner.params.value(id), m, v].map(|tensor| download(learner, tensor))
+}
+
+/// Replaces a parameter's values by what `change` makes of them: it is given row, column and value.
+pub fn change(learner: &mut Learner<Cpu>, id: ParamId, change: impl Fn(usize, usize, f32) -> f32) {
+    let (backend, shape) = (learner.backend.clone(), learner.params.value(id).shape());
+    let mut values = download(learner, learner.params.value(id));
+    let cols = shape.cols.max(1);
+    values.iter_mut().enumerate().for_each(|(i, value)| *value = change(i / cols, i % cols, *value));
+    *learner.params.value_mut(id).0 = Tensor::upload(&backend, &values, shape).unwrap();
+}
+
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The largest difference, as a share of the largest magnitude.
+pub fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
+    // A difference that is no number must not be lost.
+    differences.fold(0.0, |a, b| if b <= a { a } else { b }) / f64::from(largest).max(1e-30)
+}

@@ -1,0 +1,152 @@
+//! What every test here does with a case: runs it on the tape and on the oracle, and compares gradients.
+
+use limbeck::autograd::{Tape, Var};
+use limbeck::backend::Cpu;
+use limbeck::nn::{ParamId, ParamSpec, Role};
+use limbeck::ops::noise::Noise;
+use limbeck::params::ParamStore;
+use limbeck::tensor::{Shape, Tensor};
+use limbeck::{Batch, Result};
+use limbeck_kernels::Kernels;
+
+/// Largest error, as a share of the largest magnitude in the tensor: sums here have at most 50 terms, each
+/// rounded a few times.
+const BOUND: f64 = 2e-5;
+
+pub const NOISE: Noise = Noise { seed: 5, step: 3 };
+
+/// Tokens of the texts of [`batch`].
+pub const LENGTHS: [usize; 5] = [3, 1, 7, 2, 5];
+pub const TOKENS: usize = 18;
+pub const TEXTS: usize = LENGTHS.len();
+pub const VOCAB: usize = 9;
+
+/// Numbers in [-1, 1) that depend on the key alone.
+fn random(key: u64, len: usize) -> Vec<f32> {
+    let mut state = key.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len + 8).map(|_| next()).skip(8).collect()
+}
+
+/// Ragged texts in which pieces and types occur more than once.
+pub fn batch() -> Batch {
+    let ids: Vec<u32> = random(91, TOKENS).iter().map(|x| ((x + 1.0) * VOCAB as f32 / 2.0) as u32).collect();
+    let (mut batch, mut rest) = (Batch::new(), &ids[..]);
+    for (text, length) in LENGTHS.into_iter().enumerate() {
+        batch.push(&rest[..length], 100 + text as u64);
+        rest = &rest[length..];
+    }
+    batch.token_types = (0..TOKENS).map(|t| (t % 3 == 1).into()).collect();
+    batch
+}
+
+/// What a case does on the tape with its inputs.
+type OnTape<'a> = dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>> + 'a;
+
+/// An operation, or a few: the shapes of its parameters and inputs, and its result on the tape and in f64.
+/// The oracle is handed parameters, then inputs.
+pub struct Case<'a> {
+    pub name: &'a str,
+    pub params: &'a [(usize, usize)],
+    pub inputs: &'a [(usize, usize)],
+    pub tape: &'a OnTape<'a>,
+    pub oracle: &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>,
+}
+
+impl Case<'_> {
+    pub fn check(&self) {
+        let batch = batch();
+        let shapes: Vec<(usize, usize)> = self.params.iter().chain(self.inputs).copied().collect();
+        let leaves: Vec<Vec<f32>> =
+            shapes.iter().zip(1..).map(|((rows, cols), key)| random(key, rows * cols)).collect();
+        let wide: Vec<Vec<f64>> =
+            leaves.iter().map(|leaf| leaf.iter().map(|x| f64::from(*x)).collect()).collect();
+        let expected = (self.oracle)(&wide);
+        let functional = random(77, expected.len());
+        let slopes = self.slopes(&wide, &functional);
+        for kernels in Kernels::available() {
+            let what = format!("{} on {}", self.name, kernels.isa());
+            let (y, gradients) = self.run(&Cpu::new(kernels), &batch, &shapes, &leaves, &functional);
+            close(&format!("{what}: the result"), &y, &expected);
+            for (i, (found, slope)) in gradients.iter().zip(&slopes).enumerate() {
+                close(&format!("{what}: the gradient of leaf {i} {:?}", shapes[i]), found, slope);
+            }
+        }
+    }
+
+    /// The result on the tape, and the gradients of parameters and inputs.
+    fn run(
+        &self,
+        cpu: &Cpu,
+        batch: &Batch,
+        shapes: &[(usize, usize)],
+        leaves: &[Vec<f32>],
+        functional: &[f32],
+    ) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let spec = |(i, &(rows, cols)): (usize, &(usize, usize))| ParamSpec {
+            name: i.to_string(),
+            role: Role::Weight,
+            rows,
+            cols,
+        };
+        let specs: Vec<ParamSpec> = self.params.iter().enumerate().map(spec).collect();
+        let value = |spec: &ParamSpec| Ok(leaves[spec.name.parse::<usize>().unwrap()].clone());
+        let params = ParamStore::new(cpu, &specs, value).unwrap();
+        let mut tape = Tape::recording(cpu, &params, batch, Some(NOISE));
+        let inputs: Vec<Var<Cpu>> = (specs.len()..leaves.len())
+            .map(|i| {
+                let shape = Shape::new(shapes[i].0, shapes[i].1);
+                tape.leaf(Tensor::upload(cpu, &leaves[i], shape).unwrap())
+            })
+            .collect();
+        let y = (self.tape)(&mut tape, &inputs).unwrap();
+        let dy = Tensor::upload(cpu, functional, y.tensor().shape()).unwrap();
+        let grads = tape.backward(&y, dy).unwrap();
+        let of_params = (0..specs.len()).map(|i| grads.param(ParamId(i as u32)));
+        let gradients = of_params.chain(inputs.iter().map(|input| grads.var(input.id())));
+        // A leaf that the result does not depend on has no gradient: that of a constant.
+        let download = |(gradient, leaf): (Option<&Tensor<Cpu>>, &Vec<f32>)| {
+            gradient.map_or_else(|| vec![0.0; leaf.len()], |tensor| tensor.download(cpu).unwrap())
+        };
+        let gradients = gradients.zip(leaves).map(download).collect();
+        (y.tensor().download(cpu).unwrap(), gradients)
+    }
+
+    /// The derivative of the functional by each element of each leaf.
+    fn slopes(&self, leaves: &[Vec<f64>], functional: &[f32]) -> Vec<Vec<f64>> {
+        let loss = |leaves: &[Vec<f64>]| -> f64 {
+            (self.oracle)(leaves).iter().zip(functional).map(|(y, dy)| y * f64::from(*dy)).sum()
+        };
+        let (mut leaves, h) = (leaves.to_vec(), 1e-5);
+        let mut slopes = Vec::new();
+        for leaf in 0..leaves.len() {
+            let mut of_leaf = Vec::new();
+            for i in 0..leaves[leaf].len() {
+                let x = leaves[leaf][i];
+                leaves[leaf][i] = x + h;
+                let above = loss(&leaves);
+                leaves[leaf][i] = x - h;
+                let below = loss(&leaves);
+                leaves[leaf][i] = x;
+                of_leaf.push((above - below) / (2.0 * h));
+            }
+            slopes.push(of_leaf);
+        }
+        slopes
+    }
+}
+
+fn close(what: &str, found: &[f32], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{what}: elements");
+    // Where terms of order 1 cancel, as in the gradient of a key's bias, what is left is their rounding: 1e-6.
+    let scale = expected.iter().fold(0.05, |largest: f64, x| largest.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(*found) - expected).abs() / scale;
+        assert!(error <= BOUND, "{what}: element {i} is {found}, expected {expected:.8} ({error:.1e})");
+    }
+}

@@ -1,0 +1,210 @@
+//! A run that is killed is as if it had never been: `--resume` leads to the same bytes as an undisturbed run.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Small, but with all that has state: dropout, gradual pruning, masks, a teacher, held-out texts, and
+/// checkpoints that do not fall on events.
+const RECIPE: &str = r#"
+name = "short"
+seed = 3
+[data]
+source = "demo"
+limit = 260
+test_limit = 20
+max_tokens = 24
+validation = 40
+[model]
+layers = 2
+hidden = 16
+heads = 4
+intermediate = 24
+vocab = 300
+positions = 24
+dropout = 0.1
+attention_dropout = 0.1
+[train]
+steps = 60
+batch = 8
+learning_rate = 3e-3
+evaluate_every = 17
+checkpoint_every = 5
+[prune]
+heads = 0.5
+units = 0.5
+weights = 0.4
+classifier = 0.3
+schedule = "cubic"
+events = 4
+[prune.train]
+steps = 60
+[distill.train]
+steps = 60
+[bench]
+texts = 2
+repeat = 1
+warmup = 0
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("short.toml"), RECIPE).unwrap();
+        Folder(folder)
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, name: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+        command.arg("run").arg(self.0.path().join("short.toml")).arg("--out").arg(self.out(name));
+        command.args(["--quiet"]).args(more).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Runs to the end, which must be a good one.
+    fn finish(&self, name: &str, more: &[&str]) {
+        let output = self.run(name, more).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A running program that does not outlive a failed test.
+struct Running(Child);
+
+impl Running {
+    fn kill(&mut self) -> ExitStatus {
+        // SIGKILL: nothing in the program gets a chance to save or tidy up.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The files that a run is for, and what they hold.
+fn artifacts(out: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    ["baseline/model.safetensors", "pruned/model.safetensors", "distilled/model.safetensors", "int8.limbeck"]
+        .into_iter()
+        .map(|name| (name, fs::read(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))))
+        .collect()
+}
+
+fn assert_same(found: &Path, expected: &Path) {
+    for ((name, found), (_, expected)) in artifacts(found).into_iter().zip(artifacts(expected)) {
+        assert!(found == expected, "{name} differs from that of the undisturbed run");
+    }
+}
+
+/// What the log says of each step, without times; once for each step, in order.
+fn log(out: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let mut lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+    lines
+}
+
+/// Waits for the state of `stage` after its `step`th step or later.
+fn wait_for_state(running: &mut Running, out: &Path, stage: &str, step: u64) {
+    let state = out.join(format!("state-{stage}/state.json"));
+    let began = Instant::now();
+    loop {
+        let saved = fs::read(&state).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let saved: serde_json::Value = saved.unwrap_or_default();
+        if saved["position"]["step"].as_u64().is_some_and(|found| found >= step) {
+            return;
+        }
+        assert!(running.0.try_wait().unwrap().is_none(), "it ended before {stage} was at step {step}");
+        assert!(began.elapsed() < Duration::from_secs(300), "{stage} never came to step {step}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    folder.finish("whole", &[]);
+    let (whole, broken) = (folder.out("whole"), folder.out("broken"));
+    let mut more: &[&str] = &[];
+    // What a writer leaves that is killed at once.
+    fs::create_dir(&broken).unwrap();
+    fs::write(broken.join(".run.json.1-0.partial"), "{").unwrap();
+    // In pruning, after the second of four events: the state's network is smaller than the stage's first one.
+    for (stage, step, artifact) in
+        [("train", 20, "baseline"), ("prune", 25, "pruned"), ("distill", 30, "distilled")]
+    {
+        let mut running = Running(folder.run("broken", more).spawn().unwrap());
+        wait_for_state(&mut running, &broken, stage, step);
+        let status = running.kill();
+        assert_eq!(status.code(), None, "killed, not ended");
+        assert!(!broken.join(artifact).exists(), "killed in the middle of {stage}");
+        more = &["--resume"];
+    }
+    folder.finish("broken", more);
+    assert_same(&broken, &whole);
+    assert_eq!(log(&broken), log(&whole));
+    // Nothing is left of the states.
+    let states = fs::read_dir(&broken).unwrap().flatten();
+    assert_eq!(states.filter(|entry| entry.file_name().to_string_lossy().starts_with("state")).count(), 0);
+}
+
+#[test]
+fn killed_at_any_moment_again_and_again_it_still_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let began = Instant::now();
+    folder.finish("whole", &[]);
+    let (whole, broken) = (began.elapsed(), folder.out("broken"));
+    // Each try lasts longer than the one before, so that it ends whatever is lost in between.
+    let mut kills = 0;
+    for tries in 1.. {
+        let mut running = Running(folder.run("broken", &["--resume"]).spawn().unwrap());
+        std::thread::sleep(whole * tries / 8);
+        match running.0.try_wait().unwrap() {
+            Some(status) => {
+                assert!(status.success(), "try {tries} ended by itself: {status}");
+                break;
+            }
+            None => drop(running.kill()),
+        }
+        kills += 1;
+    }
+    assert!(kills >= 2, "it was killed {kills} times");
+    assert_same(&broken, &folder.out("whole"));
+    assert_eq!(log(&broken), log(&folder.out("whole")));
+}
+
+#[test]
+fn threads_change_nothing() {
+    let folder = Folder::new();
+    for threads in ["1", "2", "5"] {
+        folder.finish(threads, &["--threads", threads]);
+    }
+    assert_same(&folder.out("2"), &folder.out("1"));
+    assert_same(&folder.out("5"), &folder.out("1"));
+    assert_eq!(log(&folder.out("5")), log(&folder.out("1")));
+}
+
+#[test]
+fn a_seed_changes_everything() {
+    let folder = Folder::new();
+    folder.finish("first", &[]);
+    folder.finish("second", &["--seed", "4"]);
+    for ((name, first), (_, second)) in
+        artifacts(&folder.out("first")).into_iter().zip(artifacts(&folder.out("second")))
+    {
+        assert!(first != second, "{name} does not depend on the seed");
+    }
+}
