@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
+use limbeck::train::evaluate::highest;
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -50,8 +51,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(logits: &'a [f32], model: &'a dyn TextModel) -> Line<'a> {
-        let class = (0..logits.len()).reduce(|best, i| if logits[i] > logits[best] { i } else { best });
-        let label = class.and_then(|class| model.labels().get(class)).map_or("", String::as_str);
+        let label = &model.labels()[highest(logits)];
         Line { label, logits, probabilities: softmax(logits) }
     }
 }
