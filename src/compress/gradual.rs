@@ -170,9 +170,11 @@ impl<B: Backend> Companion<B> for Gradual {
         state
     }
 
-    fn restore(&mut self, state: &[f64], learner: &Learner<B>) {
-        let (done, scores) = state.split_first().expect("the state begins with the events that are done");
+    fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String> {
+        let problem = || "it has no scores of this network's heads and units".to_owned();
+        let (done, scores) = state.split_first().ok_or_else(problem)?;
+        self.scores = Scores::unflatten(&learner.model.config, scores).ok_or_else(problem)?;
         self.done = *done as usize;
-        self.scores = Scores::unflatten(&learner.model.config, scores);
+        Ok(())
     }
 }

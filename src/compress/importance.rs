@@ -131,16 +131,15 @@ impl Scores {
         self.heads.iter().chain(&self.units).flatten().copied().collect()
     }
 
-    /// The reverse of [`Scores::flatten`].
-    ///
-    /// # Panics
-    /// If the list is not of this configuration.
-    pub fn unflatten(config: &ModelConfig, flat: &[f64]) -> Scores {
+    /// The reverse of [`Scores::flatten`]; `None` if the list is not of this configuration.
+    pub fn unflatten(config: &ModelConfig, flat: &[f64]) -> Option<Scores> {
         let mut scores = Scores::zeros(config);
-        let places = scores.heads.iter_mut().chain(&mut scores.units).flatten();
-        let filled = places.zip(flat).map(|(place, score)| *place = *score).count();
-        assert_eq!(filled, flat.len(), "scores of this configuration");
-        scores
+        let places: Vec<&mut f64> = scores.heads.iter_mut().chain(&mut scores.units).flatten().collect();
+        if places.len() != flat.len() {
+            return None;
+        }
+        places.into_iter().zip(flat).for_each(|(place, score)| *place = *score);
+        Some(scores)
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Position {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     position: Position,
+    /// The content hash of the texts.
+    texts: String,
     /// The network's `config.json`, as text.
     config: String,
     /// The file with the tensors.
@@ -72,6 +74,7 @@ pub(super) fn save<B: Backend>(
     learner: &Learner<B>,
     position: &Position,
     companion: &[f64],
+    texts: &str,
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let name = format!("state-{}.safetensors", position.step);
@@ -86,6 +89,7 @@ pub(super) fn save<B: Backend>(
     write(&directory.join(&name), &tensors, &masks(&learner.params))?;
     let saved = Saved {
         position: position.clone(),
+        texts: texts.to_owned(),
         config: config_to_json(&learner.model.config).to_string(),
         tensors: name.clone(),
         companion: companion.iter().map(|value| value.to_bits()).collect(),
@@ -103,12 +107,19 @@ pub(super) fn save<B: Backend>(
 }
 
 /// Loads what [`save`] saved into `learner`, whose network is replaced by the saved one.
-pub(super) fn load<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Result<(Position, Vec<f64>)> {
+pub(super) fn load<B: Backend>(
+    directory: &Path,
+    learner: &mut Learner<B>,
+    texts: &str,
+) -> Result<(Position, Vec<f64>)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let saved: Saved = serde_json::from_slice(&text).map_err(|error| {
-        Error::file(&path, error.to_string(), "delete the directory and start the stage again")
-    })?;
+    let saved: Saved =
+        serde_json::from_slice(&text).map_err(|error| damaged(directory, &error.to_string()))?;
+    if saved.texts != texts {
+        let mend = "put the data back as they were, or start a new run with another --out";
+        return Err(Error::file(&path, "the state was made on other texts", mend));
+    }
     let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
     let file = TensorFile::open(&directory.join(&saved.tensors))?;
     let backend = learner.backend.clone();
@@ -123,6 +134,11 @@ pub(super) fn load<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Re
     learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, saved.position.step);
     learner.model = model;
     Ok((saved.position, saved.companion.into_iter().map(f64::from_bits).collect()))
+}
+
+/// The error for a state whose parts do not belong together.
+pub(super) fn damaged(directory: &Path, problem: &str) -> Error {
+    Error::file(&directory.join(STATE), problem, "delete the directory and start the stage again")
 }
 
 /// Saves the weights, which are the best so far.

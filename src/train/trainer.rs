@@ -88,7 +88,10 @@ pub trait Companion<B: Backend> {
     fn state(&self) -> Vec<f64>;
 
     /// Goes on from a state, with the network as it was then.
-    fn restore(&mut self, state: &[f64], learner: &Learner<B>);
+    ///
+    /// # Errors
+    /// What is wrong with the state, if it is not one of this companion and this network.
+    fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String>;
 }
 
 /// The parts of a learner that a [`Companion`] may look at during a step.
@@ -122,10 +125,12 @@ pub fn train<B: Backend>(
     let mut order = Order::new(training.seed, training.rows.len(), training.batch);
     let mut position = Position::default();
     if training.resume && state::exists(&training.state) {
-        let (found, extra) = state::load(&training.state, learner)?;
+        let (found, extra) = state::load(&training.state, learner, training.texts.content_hash())?;
         position = found;
         if let Some(companion) = &mut companion {
-            companion.restore(&extra, learner);
+            companion
+                .restore(&extra, learner)
+                .map_err(|problem| state::damaged(&training.state, &problem))?;
         }
         training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
     }
@@ -153,7 +158,8 @@ pub fn train<B: Backend>(
         if stopping || (every > 0 && position.step.is_multiple_of(every) && position.step < steps) {
             metrics.flush()?;
             let extra = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
-            state::save(&training.state, learner, &position, &extra)?;
+            let texts = training.texts.content_hash();
+            state::save(&training.state, learner, &position, &extra, texts)?;
         }
         if stopping {
             training.progress.end();
