@@ -7,11 +7,12 @@
 use crate::{Error, Result};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Maps a file for reading.
 ///
@@ -39,12 +40,8 @@ pub fn map(path: &Path) -> Result<Mmap> {
 /// # Errors
 /// [`Error::Io`] naming `path`, or what `write` returned.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let temporary = Temporary::beside(path)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary.path)
-        .map_err(Error::io("write", path))?;
+    let temporary = Temporary::file(path)?;
+    let file = OpenOptions::new().write(true).open(&temporary.path).map_err(Error::io("write", path))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     write(&mut writer)?;
     let file = writer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
@@ -67,27 +64,56 @@ pub fn is_partial(name: &OsStr) -> bool {
     name.starts_with('.') && name.ends_with(".partial")
 }
 
-/// A name beside the file that is to be written, removed when dropped.
+/// A file or directory beside the one that is to be written, removed when dropped.
+///
+/// It is locked as long as its writer lives: the lock ends with the process, however that ends, and says so to
+/// processes that cannot see each other (containers that share a folder). What a killed writer left is removed when
+/// the same target is written again.
 pub struct Temporary {
     /// Where to write.
     pub path: PathBuf,
+    _lock: Option<File>,
 }
 
 impl Temporary {
-    /// A name that no other process and no other call uses, in the directory of `path`, which is created.
+    /// An empty file in the directory of `path`, which is created.
     ///
     /// # Errors
-    /// [`Error::Io`] if the directory cannot be created, [`Error::File`] if `path` names no file.
-    pub fn beside(path: &Path) -> Result<Temporary> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// [`Error::Io`] naming `path`, or its directory; [`Error::File`] if `path` names no file.
+    pub fn file(path: &Path) -> Result<Temporary> {
+        Temporary::new(path, |path| OpenOptions::new().write(true).create_new(true).open(path).map(drop))
+    }
+
+    /// An empty directory in the directory of `path`, which is created.
+    ///
+    /// # Errors
+    /// As [`Temporary::file`].
+    pub fn directory(path: &Path) -> Result<Temporary> {
+        Temporary::new(path, |path| fs::create_dir(path))
+    }
+
+    fn new(path: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Temporary> {
         let Some(name) = path.file_name() else {
             return Err(Error::file(path, "this names no file", "give a path that ends in a name"));
         };
-        let parent = parent(path);
+        let (name, parent) = (name.to_string_lossy(), parent(path));
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}.{}-{count}.partial", name.to_string_lossy(), std::process::id());
-        Ok(Temporary { path: parent.join(name) })
+        sweep(parent, &name);
+        loop {
+            // Process ids repeat, in containers at once; the keys of the standard hasher are random.
+            let random = RandomState::new().build_hasher().finish();
+            let unique = parent.join(format!(".{name}.{}-{random:016x}.partial", std::process::id()));
+            match create(&unique) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(Error::io("write", path)(error)),
+            }
+            let lock = lock(&unique);
+            // Before it was locked another process may have taken it for a leftover.
+            if unique.exists() {
+                return Ok(Temporary { path: unique, _lock: lock });
+            }
+        }
     }
 
     /// Gives the written file its real name, and makes the change of the directory last.
@@ -106,12 +132,13 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.path.is_dir() {
-            let _ = fs::remove_dir_all(&self.path);
-        } else {
-            let _ = fs::remove_file(&self.path);
-        }
+        remove(&self.path);
     }
+}
+
+/// Removes a file or directory, if it is there.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
 /// The directory a path lies in; `.` for a bare name.
@@ -119,20 +146,29 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// SHA-256 of a file's content, in hexadecimal.
-///
-/// # Errors
-/// [`Error::Io`] naming `path`.
-pub fn sha256_of_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hexadecimal(&hash.finalize())),
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("read", path)(error)),
+/// Waits for the lock of a file or directory. `None` where there is no such thing: then nothing is swept either.
+fn lock(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    (cfg!(unix) && file.lock().is_ok()).then_some(file)
+}
+
+/// Removes what killed writers of `name` left in a directory: what has the name of a [`Temporary`] and nobody holds.
+/// That it fails is no reason not to write.
+fn sweep(directory: &Path, name: &str) {
+    let ours = |entry: &fs::DirEntry| {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let unique = found.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".partial"));
+        unique.is_some_and(|unique| unique.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for path in entries.filter(ours).map(|entry| entry.path()) {
+        // The lock is kept while the leftover goes: its writer, if it has just begun, waits and takes another name.
+        if let Ok(file) = File::open(&path)
+            && cfg!(unix)
+            && file.try_lock().is_ok()
+        {
+            remove(&path);
         }
     }
 }
@@ -172,14 +208,24 @@ mod tests {
         assert_eq!(entries(directory.path()), 1);
     }
 
-    /// Linux has a device that is always full: the error must arrive, not be lost in a buffer.
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     #[test]
-    fn a_full_disk_is_an_error() {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut writer = BufWriter::new(full);
-        writer.write_all(b"x").unwrap();
-        assert!(writer.into_inner().is_err());
+    fn leftovers_of_killed_writers_are_swept_and_living_ones_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let pid = std::process::id();
+        fs::write(at(".model.1-0.partial"), b"left").unwrap();
+        fs::create_dir(at(&format!(".model.{pid}-00ff.partial"))).unwrap();
+        fs::write(at(&format!(".model.{pid}-00ff.partial")).join("part"), b"left").unwrap();
+        let others = [".other.1-0.partial", ".model.notes.partial", "model.1-0.partial", ".model.1-0"];
+        others.iter().for_each(|name| fs::write(at(name), b"not ours").unwrap());
+        let living = [Temporary::file(&at("model")).unwrap(), Temporary::directory(&at("model")).unwrap()];
+        replace_bytes(&at("model"), b"new").unwrap();
+        assert!(living.iter().all(|temporary| temporary.path.exists()), "their writers live");
+        assert!(others.iter().all(|name| at(name).exists()));
+        assert_eq!(entries(directory.path()), 1 + others.len() + living.len());
+        drop(living);
+        assert_eq!(entries(directory.path()), 1 + others.len());
     }
 
     #[test]
@@ -197,9 +243,5 @@ mod tests {
         // FIPS 180-2, appendix B.1.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(b"abc"), abc);
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("abc");
-        fs::write(&path, b"abc").unwrap();
-        assert_eq!(sha256_of_file(&path).unwrap(), abc);
     }
 }

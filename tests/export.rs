@@ -46,7 +46,7 @@ fn write(path: &Path, config: &ModelConfig, dtype: Dtype, head: bool) {
         .map(|(spec, shape, values)| TensorToWrite { name: &spec.name, shape, values: Values::F32(values) })
         .collect();
     let tokenizer = Tokenizer::from_pieces(&PIECES, Rules::bert(true)).unwrap();
-    HfDirectory::save(path, config, &tensors, dtype, &BTreeMap::new(), &tokenizer, false).unwrap();
+    HfDirectory::save(path, config, &tensors, dtype, &BTreeMap::new(), &tokenizer).unwrap();
 }
 
 fn pruned(dtype: Dtype) -> (TempDir, PathBuf) {

@@ -3,7 +3,7 @@
 #![cfg(feature = "train")]
 
 use limbeck::checkpoint::TensorFile;
-use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};
+use limbeck::tokenizer::{Encode, Rules, Tokenizer, WordPiece};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn every_ag_news_test_text() {
     let tokenizer = Tokenizer::from_directory(&model).unwrap();
     let packed = tokenizer.pack().unwrap();
     let wordpiece = WordPiece::from_bytes(packed.as_slice()).unwrap();
-    let by_tokenizer = tokenizer.encode_batch(&texts, 512);
+    let by_tokenizer = tokenizer.encode_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>(), 512);
     for (row, text) in texts.iter().enumerate() {
         let expected = &ids[offsets[row] as usize..offsets[row + 1] as usize];
         assert_eq!(by_tokenizer[row], expected, "row {row}, Tokenizer: {text}");

@@ -329,6 +329,24 @@ fn int8_is_exact_on_every_row() {
     }
 }
 
+/// The largest k that the layout documents: all inputs at their extremes, in either direction.
+#[test]
+fn int8_sums_hold_the_largest_depth() {
+    let k = 1 << 17;
+    let weights: Vec<i8> = [vec![127; k], vec![-127; k]].concat();
+    let mut packed = vec![0; packed_i8_len(2, k)];
+    pack_i8(&weights, 2, k, &mut packed);
+    let mut sums = [0; 16];
+    packed_i8_sums(&packed, 2, k, &mut sums);
+    let a = [vec![0; k], vec![255; k]].concat();
+    let (low, high) = (128 * 127 * k as i32, 127 * 127 * k as i32);
+    for kernels in rows() {
+        let mut c = [0; 4];
+        kernels.gemm_i8(&a, k, 2, PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
+        assert_eq!(c, [-low, low, high, -high], "{}", kernels.isa());
+    }
+}
+
 #[test]
 #[should_panic(expected = "the columns of a and the rows of b differ")]
 fn shapes_that_do_not_meet_are_refused() {

@@ -5,7 +5,6 @@ use crate::models::config::ModelConfig;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, files};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
@@ -139,11 +138,11 @@ impl HfDirectory {
         )
     }
 
-    /// Writes a model directory. A new one appears complete or not at all; in one that exists each file is
-    /// replaced as a whole, the configuration last, and other files are left alone.
+    /// Writes a model directory. A new one appears complete or not at all; in one that exists each file does, the
+    /// configuration last, and other files are left alone.
     ///
     /// # Errors
-    /// [`Error::Occupied`] if the directory holds a model already and `overwrite` is false; [`Error::Io`];
+    /// [`Error::Occupied`] if the directory holds a model already; [`Error::Io`];
     /// [`Error::Tensor`] for values that cannot be stored.
     pub fn save(
         path: &Path,
@@ -152,7 +151,6 @@ impl HfDirectory {
         dtype: Dtype,
         metadata: &BTreeMap<String, String>,
         tokenizer: &Tokenizer,
-        overwrite: bool,
     ) -> Result<()> {
         // transformers refuses a file that does not say which framework's conventions it follows.
         let mut metadata = metadata.clone();
@@ -165,14 +163,13 @@ impl HfDirectory {
         };
         if path.exists() {
             let held = [CONFIG, WEIGHTS].into_iter().find(|name| path.join(name).exists());
-            if let (Some(name), false) = (held, overwrite) {
-                let mend = "choose another directory, or allow overwriting";
+            if let Some(name) = held {
+                let mend = "choose another directory";
                 return Err(Error::Occupied { path: path.into(), found: name.into(), mend: mend.into() });
             }
             return write(path);
         }
-        let temporary = files::Temporary::beside(path)?;
-        fs::create_dir(&temporary.path).map_err(Error::io("create", path))?;
+        let temporary = files::Temporary::directory(path)?;
         write(&temporary.path).map_err(|error| under(&temporary.path, path, error))?;
         temporary.rename(path)
     }

@@ -141,11 +141,9 @@ pub(super) struct CacheWriter<'a> {
 impl<'a> CacheWriter<'a> {
     /// Begins the cache of `rows` texts at `path`; nothing is there before [`CacheWriter::finish`].
     pub fn create(path: &'a Path, rows: usize, classes: usize) -> Result<CacheWriter<'a>> {
-        let temporary = files::Temporary::beside(path)?;
+        let temporary = files::Temporary::file(path)?;
         let counts = Counts { rows: rows as u64, tokens: 0, classes: classes as u64 };
         let places = counts.places().expect("the rows were counted in a file");
-        let create = File::options().write(true).create_new(true).open(&temporary.path);
-        drop(create.map_err(Error::io("write", path))?);
         let at = |place: usize| -> std::io::Result<BufWriter<File>> {
             let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
             file.seek(SeekFrom::Start(place as u64))?;

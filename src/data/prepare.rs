@@ -4,7 +4,7 @@ use super::cache::{Cache, CacheWriter, Key};
 use super::table::{Row, TableSource};
 use super::token_set::{Storage, TokenSet};
 use crate::files::hexadecimal;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::Encode;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -20,10 +20,10 @@ impl TokenSet {
     ///
     /// # Errors
     /// [`Error::Setting`] if `max_tokens` is below 3, which leaves no room for text; [`Error::Io`]; what
-    /// reading the table returns.
+    /// reading the table returns; [`Error::File`] if the table has changed since it was opened.
     pub fn prepare(
         source: &TableSource,
-        tokenizer: &Tokenizer,
+        tokenizer: &dyn Encode,
         max_tokens: usize,
         cache_dir: &Path,
     ) -> Result<TokenSet> {
@@ -53,7 +53,7 @@ impl TokenSet {
 
 fn write(
     source: &TableSource,
-    tokenizer: &Tokenizer,
+    tokenizer: &dyn Encode,
     max_tokens: usize,
     path: &Path,
     key: &Key,
@@ -63,6 +63,8 @@ fn write(
     loop {
         let chunk = chunk(&mut rows)?;
         if chunk.is_empty() {
+            // A cache is found by the hash of what was checked: it may hold nothing else.
+            rows.finish()?;
             return writer.finish(key);
         }
         let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();

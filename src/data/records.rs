@@ -159,23 +159,25 @@ impl Records {
     /// After the last record: SHA-256 of the file's content. A csv file that ends inside of quotes has lost
     /// rows.
     pub fn finish(self) -> Result<String> {
-        let hashing = match self.source {
-            Source::Lines { reader, .. } => reader.into_inner(),
-            Source::Csv { reader, last: (byte, line), .. } => {
-                let mut tail = File::open(&self.path).map_err(Error::io("open", &self.path))?;
-                tail.seek(SeekFrom::Start(byte)).map_err(Error::io("read", &self.path))?;
-                let quotes = BufReader::new(tail).bytes().filter(|byte| matches!(byte, Ok(b'"'))).count();
-                if !quotes.is_multiple_of(2) {
-                    return Err(Error::File {
-                        path: self.path,
-                        line: Some(line),
-                        problem: "a quote that is opened here is not closed before the file ends".to_owned(),
-                        mend: "close it, or double it if it belongs to the text".to_owned(),
-                    });
-                }
-                reader.into_inner()
+        if let Source::Csv { last: (byte, line), .. } = self.source {
+            let mut tail = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+            tail.seek(SeekFrom::Start(byte)).map_err(Error::io("read", &self.path))?;
+            let quotes = BufReader::new(tail).bytes().filter(|byte| matches!(byte, Ok(b'"'))).count();
+            if !quotes.is_multiple_of(2) {
+                let problem = "a quote that is opened here is not closed before the file ends";
+                return Err(self.error(line, problem, "close it, or double it if it belongs to the text"));
             }
+        }
+        self.digest()
+    }
+
+    /// SHA-256 of the file's content, of which what has not been read yet is read now.
+    pub fn digest(self) -> Result<String> {
+        let mut hashing = match self.source {
+            Source::Lines { reader, .. } => reader.into_inner(),
+            Source::Csv { reader, .. } => reader.into_inner(),
         };
+        io::copy(&mut hashing, &mut io::sink()).map_err(Error::io("read", &self.path))?;
         Ok(hexadecimal(&hashing.hash.finalize()))
     }
 }

@@ -142,26 +142,11 @@ impl TableSource {
         TableSource { rows: self.rows.start..end, ..self.clone() }
     }
 
-    /// The last `count` rows of those that are taken, and the rest before them. Held out so, the validation
-    /// rows are the same however many training rows are used.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if no training rows would be left.
-    pub fn hold_out(&self, count: usize) -> Result<(TableSource, TableSource)> {
-        if count >= self.rows.len() {
-            let problem = format!("{count} of {} rows leave none to train on", self.rows.len());
-            return Err(Error::setting("data.validation", problem, "hold out fewer"));
-        }
-        let place = self.rows.end - count;
-        let part = |rows| TableSource { rows, ..self.clone() };
-        Ok((part(self.rows.start..place), part(place..self.rows.end)))
-    }
-
     /// Reads the rows that are taken.
     ///
     /// # Errors
-    /// [`Error::Io`], here and from the iterator; [`Error::File`] if the file has changed since it was
-    /// checked.
+    /// [`Error::Io`], here and from the iterator; [`Error::File`] from the iterator if a row is not what it was when
+    /// the table was checked. [`RowReader::finish`] notices every change.
     pub fn read(&self) -> Result<RowReader<'_>> {
         Ok(RowReader { source: self, cells: Cells::open(&self.path, &self.layout)?, next: 0 })
     }
@@ -225,6 +210,21 @@ impl Iterator for RowReader<'_> {
             }
         }
         None
+    }
+}
+
+impl RowReader<'_> {
+    /// Reads the rest of the file and compares its hash with that of when it was checked: only after this do the
+    /// rows belong to [`TableSource::content_hash`].
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] if the file has changed.
+    pub fn finish(self) -> Result<()> {
+        if self.cells.records.digest()? == self.source.content_hash {
+            return Ok(());
+        }
+        let problem = "the file has changed since it was checked";
+        Err(Error::file(&self.source.path, problem, "leave it alone while it is read, and run again"))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Example;
 use super::cache::Cache;
 use crate::files;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::Encode;
 
 /// Texts as token ids, with their classes.
 pub struct TokenSet {
@@ -25,7 +25,7 @@ impl TokenSet {
     pub fn from_examples(
         examples: &[Example],
         labels: &[String],
-        tokenizer: &Tokenizer,
+        tokenizer: &dyn Encode,
         max_tokens: usize,
     ) -> TokenSet {
         let texts: Vec<&str> = examples.iter().map(|example| example.text.as_str()).collect();
@@ -79,18 +79,6 @@ impl TokenSet {
     /// SHA-256, in hexadecimal, of everything the ids and labels were made from: texts, tokenizer, settings.
     pub fn content_hash(&self) -> &str {
         &self.content_hash
-    }
-
-    /// Texts of each class.
-    pub fn histogram(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.labels.len()];
-        self.classes().iter().for_each(|&class| counts[class as usize] += 1);
-        counts
-    }
-
-    /// Ids of all texts together.
-    pub fn total_tokens(&self) -> usize {
-        self.ids().len()
     }
 
     fn offsets(&self) -> &[u64] {

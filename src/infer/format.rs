@@ -36,7 +36,8 @@ pub const VOCABULARY: &str = "tokenizer.wordpiece";
 /// How the names of tensors that only align the next one begin.
 pub const PAD: &str = "pad.";
 
-/// The widest product whose 32-bit sums cannot overflow: `128·127·k < 2³¹`.
+/// The widest product: 32-bit sums are exact while `128·127·k < 2³¹` (`gemm/int8.rs` of the kernels says why), of
+/// which this is the largest power of two.
 pub const MAX_INPUTS: usize = 1 << 17;
 
 /// The name of the scales that belong to a tensor.

@@ -183,7 +183,7 @@ pub fn save<B: Backend>(
             values: Values::F32(values),
         })
         .collect();
-    HfDirectory::save(path, &config, &tensors, Dtype::F32, origin, tokenizer, false)
+    HfDirectory::save(path, &config, &tensors, Dtype::F32, origin, tokenizer)
 }
 
 /// The content hash of the weights in a model directory.

@@ -4,7 +4,7 @@ use super::recipe::tables::{self, Format, Source};
 use super::{Recipe, StageContext};
 use crate::checkpoint::HfDirectory;
 use crate::data::{self, Classes, TableOptions, TableSource, TokenSet, demo, read_classes};
-use crate::tokenizer::{Rules, Tokenizer};
+use crate::tokenizer::{Encode, Rules, Tokenizer};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ fn file_corpus(context: &StageContext<'_>) -> Result<Corpus> {
 /// Whatever is wrong with the file, with its line.
 pub fn test_texts(
     recipe: &Recipe,
-    tokenizer: &Tokenizer,
+    tokenizer: &dyn Encode,
     labels: &[String],
     positions: usize,
     cache: &Path,

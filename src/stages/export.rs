@@ -114,7 +114,7 @@ fn save(
     let mut origin: BTreeMap<String, String> = directory.tensors.metadata().clone();
     origin.insert("limbeck.exported_from".to_owned(), weights_hash(&directory.path)?);
     let dtype = stored_as(directory);
-    HfDirectory::save(out, config, &tensors, dtype, &origin, &directory.tokenizer()?, false)
+    HfDirectory::save(out, config, &tensors, dtype, &origin, &directory.tokenizer()?)
 }
 
 /// The type that all tensors of the model's file have, or else f32: either way nothing is lost.

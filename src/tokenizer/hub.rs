@@ -1,7 +1,7 @@
 //! The tokenizer of a Hugging Face directory, over the tokenizers crate.
 
 use super::wordpiece::SPECIALS;
-use super::{Rules, WordPiece, vocabulary};
+use super::{Encode, Rules, WordPiece, vocabulary};
 use crate::{Error, Result, files};
 use serde_json::Value;
 use std::fs;
@@ -153,17 +153,6 @@ impl Tokenizer {
         ids
     }
 
-    /// [`Tokenizer::encode`] of many texts, on all threads.
-    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], max_tokens: usize) -> Vec<Vec<u32>> {
-        #[cfg(feature = "parallel")]
-        {
-            use rayon::prelude::*;
-            texts.par_iter().with_min_len(16).map(|text| self.encode(text.as_ref(), max_tokens)).collect()
-        }
-        #[cfg(not(feature = "parallel"))]
-        texts.iter().map(|text| self.encode(text.as_ref(), max_tokens)).collect()
-    }
-
     /// Writes the files that this tokenizer was read from into a directory, which is created if need be.
     ///
     /// # Errors
@@ -182,6 +171,20 @@ impl Tokenizer {
     }
 }
 
+impl Encode for Tokenizer {
+    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        self.encode(text, max_tokens)
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn content_hash(&self) -> String {
+        self.content_hash.clone()
+    }
+}
+
 fn pack(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<u8>, String> {
     let ModelWrapper::WordPiece(model) = tokenizer.get_model() else {
         return Err("the tokenizer is not WordPiece".to_owned());
@@ -197,7 +200,12 @@ fn pack(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<u8>, Strin
         return Err("its model or pre-tokenizer is not BERT's".to_owned());
     }
     let by_piece = model.get_vocab();
-    let mut pieces = vec![""; by_piece.values().max().map_or(0, |&id| id as usize + 1)];
+    let ids = by_piece.values().max().map_or(0, |&id| id as usize + 1);
+    // Ids come from a file: compared before anything of their size is allocated.
+    if ids > vocabulary::MAX_PIECES {
+        return Err(vocabulary::too_many(ids));
+    }
+    let mut pieces = vec![""; ids];
     by_piece.iter().for_each(|(piece, &id)| pieces[id as usize] = piece);
     let mut specials = Vec::new();
     for (id, token) in tokenizer.get_added_tokens_decoder() {

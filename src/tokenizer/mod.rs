@@ -5,17 +5,20 @@
 //! WordPiece   BERT's tokenizer over a vocabulary packed into bytes: what a .limbeck file carries
 //! ```
 //!
-//! Both give `[CLS]`, the pieces, `[SEP]`, cut to a number of tokens, never padded: batches are ragged.
+//! Both are [`Encode`]: they give `[CLS]`, the pieces, `[SEP]`, cut to a number of tokens, never padded: batches are
+//! ragged.
 //! `Tokenizer` says which function a directory describes, and runs `WordPiece` for it where that is plain
 //! BERT, which all models of this family are; the two agree on every text, and ours takes an eighth of the
 //! time.
 
+mod encode;
 #[cfg(feature = "train")]
 mod hub;
 mod unicode;
 mod vocabulary;
 mod wordpiece;
 
+pub use encode::Encode;
 #[cfg(feature = "train")]
 pub use hub::Tokenizer;
 pub use wordpiece::WordPiece;

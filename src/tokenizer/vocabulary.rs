@@ -23,6 +23,14 @@ const EMPTY: u32 = u32::MAX;
 const ID_BITS: u32 = 20;
 const ID_MASK: u32 = (1 << ID_BITS) - 1;
 
+/// Most pieces that a vocabulary can have: the largest id stands for an empty slot.
+pub(super) const MAX_PIECES: usize = ID_MASK as usize;
+
+/// What is said of more than [`MAX_PIECES`].
+pub(super) fn too_many(pieces: usize) -> String {
+    format!("{pieces} pieces; at most {MAX_PIECES} can be packed")
+}
+
 /// The mark of a piece that continues a word.
 pub(super) const CONTINUATION: &str = "##";
 
@@ -122,6 +130,11 @@ impl<B: AsRef<[u8]>> Vocabulary<B> {
         &self.bytes.as_ref()[MAGIC.len() + 4 * (self.table() + self.slots)..]
     }
 
+    /// The whole packed vocabulary.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
     pub fn pieces(&self) -> usize {
         self.pieces
     }
@@ -159,8 +172,8 @@ impl<B: AsRef<[u8]>> Vocabulary<B> {
 
 /// Packs a vocabulary: `pieces` by id, `specials` the ids of those that are recognised in raw text.
 pub(super) fn pack(pieces: &[&str], specials: &[u32], rules: Rules) -> Result<Vec<u8>, String> {
-    if pieces.len() >= ID_MASK as usize {
-        return Err(format!("{} pieces; at most {} can be packed", pieces.len(), ID_MASK - 1));
+    if pieces.len() > MAX_PIECES {
+        return Err(too_many(pieces.len()));
     }
     let id = |piece: &str| {
         let place = pieces.iter().rposition(|&known| known == piece);

@@ -8,9 +8,10 @@
 //! Characters flow through one at a time: no copy of the text is made, and reading stops when the ids are
 //! full. Ids are equal to the reference's on every text (`tests/tokens.rs`).
 
-use super::Rules;
 use super::unicode::{is_chinese, is_mark, is_punctuation, is_removed, is_undecomposed, is_unordered};
 use super::vocabulary::{self, CONTINUATION, Hash, Vocabulary};
+use super::{Encode, Rules};
+use crate::files;
 use unicode_normalization::char::{canonical_combining_class, decompose_canonical};
 
 /// A longer word is unknown as a whole.
@@ -106,6 +107,20 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
             let here = specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special));
             here.max_by_key(|(_, special)| special.len()).map(|(id, _)| (place, id))
         })
+    }
+}
+
+impl<B: AsRef<[u8]> + Sync> Encode for WordPiece<B> {
+    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
+        self.encode(text, max_tokens)
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab()
+    }
+
+    fn content_hash(&self) -> String {
+        files::sha256(self.vocabulary.bytes())
     }
 }
 

@@ -8,7 +8,7 @@ use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Session};
 use limbeck::report::measure::{Subject, Texts};
 use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
-use limbeck::tokenizer::{Tokenizer, WordPiece};
+use limbeck::tokenizer::Encode;
 use limbeck::train::evaluate::highest;
 use limbeck::{Batch, Error, Result};
 use rayon::prelude::*;
@@ -23,10 +23,8 @@ pub trait TextModel: Subject {
     fn positions(&self) -> usize;
     /// One more than the largest token id.
     fn vocab(&self) -> usize;
-    /// Token ids of `text`, with `[CLS]` and `[SEP]`, cut to `max_tokens`.
-    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32>;
-    /// The tokenizer, for whole files of texts.
-    fn tokenizer(&self) -> Result<Tokenizer>;
+    /// What makes its token ids.
+    fn tokenizer(&self) -> &dyn Encode;
 }
 
 /// Opens a Hugging Face directory or a `.limbeck` file. `threads` predict when there are many texts.
@@ -36,7 +34,7 @@ pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
 
 /// The test texts of `recipe`, as `model` reads them.
 pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Box<dyn Texts>> {
-    let set = stages::test_texts(recipe, &model.tokenizer()?, model.labels(), model.positions(), &cache())?;
+    let set = stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), &cache())?;
     Ok(Box::new(Tokenized(set)))
 }
 
@@ -85,17 +83,12 @@ impl Texts for Tokenized {
     }
 }
 
-/// What turns text into ids: the file's own vocabulary, or the tokenizer beside the weights.
-enum Reader {
-    Mapped(WordPiece<&'static [u8]>),
-    Directory(Box<Tokenizer>),
-}
-
 /// A model from its file, and a session for each thread.
 struct Deployed {
     model: &'static Model,
     path: PathBuf,
-    reader: Reader,
+    /// The file's own vocabulary, or what lies beside the weights.
+    tokenizer: Box<dyn Encode>,
     sessions: Vec<Session<'static>>,
     batch: Batch,
     /// Of a batch that several sessions shared.
@@ -104,12 +97,12 @@ struct Deployed {
 
 impl Deployed {
     fn open(path: &Path, threads: usize) -> Result<Deployed> {
-        let reader = path.is_dir().then(|| HfDirectory::open(path)?.tokenizer()).transpose()?;
+        let beside = path.is_dir().then(|| HfDirectory::open(path)?.tokenizer()).transpose()?;
         // Sessions borrow the model; it lives as long as the process, which opens a handful.
         let model: &'static Model = Box::leak(Box::new(Model::open(path)?));
-        let reader = match (reader, model.tokenizer()) {
-            (Some(tokenizer), _) => Reader::Directory(Box::new(tokenizer)),
-            (None, Some(vocabulary)) => Reader::Mapped(vocabulary),
+        let tokenizer: Box<dyn Encode> = match (beside, model.tokenizer()) {
+            (Some(tokenizer), _) => Box::new(tokenizer),
+            (None, Some(vocabulary)) => Box::new(vocabulary),
             (None, None) => {
                 let mend = "quantize it again from a directory with a tokenizer";
                 return Err(Error::file(path, "the file has no vocabulary", mend));
@@ -119,7 +112,7 @@ impl Deployed {
         Ok(Deployed {
             model,
             path: path.to_owned(),
-            reader,
+            tokenizer,
             sessions,
             batch: Batch::new(),
             logits: Vec::new(),
@@ -189,22 +182,7 @@ impl TextModel for Deployed {
         self.model.config().vocab
     }
 
-    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
-        match &self.reader {
-            Reader::Mapped(vocabulary) => vocabulary.encode(text, max_tokens),
-            Reader::Directory(tokenizer) => tokenizer.encode(text, max_tokens),
-        }
-    }
-
-    fn tokenizer(&self) -> Result<Tokenizer> {
-        match &self.reader {
-            Reader::Directory(_) => HfDirectory::open(&self.path)?.tokenizer(),
-            Reader::Mapped(vocabulary) => {
-                let pieces: Vec<&str> = (0..vocabulary.vocab() as u32)
-                    .map(|id| vocabulary.piece(id).unwrap_or_default())
-                    .collect();
-                Tokenizer::from_pieces(&pieces, vocabulary.rules())
-            }
-        }
+    fn tokenizer(&self) -> &dyn Encode {
+        &*self.tokenizer
     }
 }

@@ -40,7 +40,7 @@ fn model(folder: &Path) -> PathBuf {
         .collect();
     let tokenizer = Tokenizer::from_pieces(&PIECES, Rules::bert(true)).unwrap();
     let path = folder.join("model");
-    HfDirectory::save(&path, &config, &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer, false).unwrap();
+    HfDirectory::save(&path, &config, &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer).unwrap();
     path
 }
 

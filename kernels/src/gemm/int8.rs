@@ -2,7 +2,9 @@
 //!
 //! Weights are signed, `|w| ≤ 127`; activations are signed too, but stored as `a = s + 128`, as the
 //! instruction `vpdpbusd` wants its first operand unsigned. The sums start from `-128·Σw`, which takes the
-//! 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`. Exact for every byte up to k = 2³¹/(255·127) ≈ 66,000.
+//! 128 off again: `Σ(s + 128)·w − 128·Σw = Σ s·w`. An input that has been added stands in a sum as `s·w`, one that
+//! has not as `−128·w`: neither is larger than 128·127, so no sum, finished or not, leaves 32 bits as long as
+//! k ≤ 2¹⁷ = 131,072 (2³¹/(128·127) is a little more). Readers of weights refuse a larger k; here sums would wrap.
 
 use super::{Line, PANEL, Panels, depth_blocks, with_block};
 use crate::Kernels;

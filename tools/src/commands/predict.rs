@@ -21,7 +21,7 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     }
     let mut output = Output::new();
     let mut classify = |text: &str, output: &mut Output| -> Result<(), Failure> {
-        let ids = model.encode(text, max_tokens);
+        let ids = model.tokenizer().encode(text, max_tokens);
         let logits = model.logits(&[&ids])?.to_vec();
         output.json_line(&Line::new(&logits, &*model))
     };

@@ -69,7 +69,7 @@ pub fn write_model(path: &Path, change: impl FnOnce(&mut Vec<Named>)) {
         .iter()
         .map(|(name, shape, values)| TensorToWrite { name, shape, values: Values::F32(values) })
         .collect();
-    HfDirectory::save(path, &config(), &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer, false).unwrap();
+    HfDirectory::save(path, &config(), &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer).unwrap();
 }
 
 /// A folder with a model, tables and a recipe.

@@ -1,0 +1,25 @@
+//! What is asked of a tokenizer, whoever made it.
+
+/// A function from text to token ids.
+pub trait Encode: Sync {
+    /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
+    fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32>;
+
+    /// One more than the largest id.
+    fn vocab(&self) -> usize;
+
+    /// SHA-256, in hexadecimal, of everything that decides the ids. Two tokenizers with the same hash are the same
+    /// function; the same function may have two hashes.
+    fn content_hash(&self) -> String;
+
+    /// [`Encode::encode`] of many texts, on all threads.
+    fn encode_batch(&self, texts: &[&str], max_tokens: usize) -> Vec<Vec<u32>> {
+        #[cfg(feature = "parallel")]
+        {
+            use rayon::prelude::*;
+            texts.par_iter().with_min_len(16).map(|text| self.encode(text, max_tokens)).collect()
+        }
+        #[cfg(not(feature = "parallel"))]
+        texts.iter().map(|text| self.encode(text, max_tokens)).collect()
+    }
+}
