@@ -1,23 +1,24 @@
 //! Where figures were measured. No figure is printed without it.
 
 use limbeck_kernels::Kernels;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// What was built, from which source, by which compiler: the binary's to know, not the library's, so that
 /// a commit rebuilds the binary alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// Version of the package.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// Git commit, with `-dirty` if the tree had changes; `unknown` outside a repository.
-    pub commit: &'static str,
+    pub commit: Cow<'static, str>,
     /// What `rustc --version` says.
-    pub rustc: &'static str,
+    pub rustc: Cow<'static, str>,
 }
 
 /// A machine, as far as it decides speed, and the build that ran on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The CPU's name for itself.
     pub cpu: String,
@@ -26,7 +27,7 @@ pub struct Machine {
     /// Operating system and architecture, as `linux x86_64`.
     pub system: String,
     /// The kernel row in use, as `avx512`.
-    pub kernels: &'static str,
+    pub kernels: Cow<'static, str>,
     /// Threads in use.
     pub threads: usize,
     /// The program.
@@ -42,7 +43,7 @@ impl Machine {
             cpu: cpu_name(&info).unwrap_or("an unknown CPU").to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            kernels: kernels.isa().name(),
+            kernels: kernels.isa().name().into(),
             threads,
             build,
         }
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn json_names_everything() {
-        let build = Build { version: "1.2.3", commit: "abc", rustc: "rustc 1.95" };
+        let build = Build { version: "1.2.3".into(), commit: "abc".into(), rustc: "rustc 1.95".into() };
         let machine = Machine::here(Kernels::select().unwrap(), 2, build);
         let json = serde_json::to_value(&machine).unwrap();
         for key in ["cpu", "cpus", "system", "kernels", "threads", "version", "commit", "rustc"] {

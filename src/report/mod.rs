@@ -18,4 +18,4 @@ pub use inspection::{Inspection, Part};
 pub use latency::Latency;
 pub use machine::{Build, Machine};
 pub use statistics::{Confusion, Interval, Paired};
-pub use table::{Report, Row};
+pub use table::{Report, Row, Table};

@@ -1,11 +1,15 @@
-//! The table that every run ends with, for people and as `report.json`. Its first row is the baseline,
-//! which the others are compared with.
+//! The table that every run ends with. Its first row is the baseline, which the others are compared with.
+//!
+//! ```text
+//! Report (answers, latencies) ──► Table (figures) ⇄ report.json
+//!                                   └──► text for a terminal, Markdown for a document
+//! ```
 
 use super::{Confusion, Latency, Machine, Paired};
-use crate::{Result, files};
-use serde_json::{Value, json};
-use std::fmt;
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::{fmt, fs};
 
 /// One variant of the model, measured on the bytes of its file.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ pub struct Row {
     pub latency: Option<Latency>,
 }
 
-/// The table, and what stands above it.
+/// What was measured, and where.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Name of the recipe.
@@ -41,41 +45,111 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
+/// A row of the table, in figures: fractions as fractions, bytes as bytes, latencies in milliseconds. What was not
+/// measured, or makes no sense for the baseline, is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// `baseline`, `pruned`, `distilled`, `int8`, …
+    pub variant: String,
+    /// Of all test texts, those that were classified rightly.
+    pub accuracy: f64,
+    /// Lower end of its 95 % interval.
+    pub accuracy_low: f64,
+    /// Upper end of its 95 % interval.
+    pub accuracy_high: f64,
+    /// Of McNemar's exact test against the baseline.
+    pub p_value: Option<f64>,
+    /// As in [`Row`].
+    pub file_bytes: u64,
+    /// As in [`Row`].
+    pub parameters: u64,
+    /// As in [`Row`].
+    pub sparsity: f64,
+    /// Median latency.
+    pub latency_ms_p50: Option<f64>,
+    /// 95th percentile of the latencies.
+    pub latency_ms_p95: Option<f64>,
+    /// 99th percentile of the latencies.
+    pub latency_ms_p99: Option<f64>,
+    /// How many times faster than the baseline, by the medians.
+    pub speed_up: Option<f64>,
+    /// Mean of the classes' F1.
+    pub macro_f1: f64,
+    /// Test texts.
+    pub texts: u64,
+    /// Texts that only the baseline gets right.
+    pub only_baseline_right: Option<u64>,
+    /// Texts that only this variant gets right.
+    pub only_variant_right: Option<u64>,
+}
+
+/// What `report.json` holds: the table in figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Baseline first; never empty.
+    pub rows: Vec<Figures>,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// The run's seed.
+    pub seed: u64,
+    /// Threads that the latencies were measured with.
+    pub latency_threads: usize,
+}
+
 impl Report {
-    /// `report.json`: fractions as fractions, bytes as bytes, latencies in milliseconds. What was not
-    /// measured, or makes no sense for the baseline, is null.
-    pub fn to_json(&self) -> Value {
-        let rows: Vec<Value> = self.rows.iter().map(|row| self.row_to_json(row)).collect();
-        json!({
-            "recipe": self.recipe,
-            "rows": rows,
-            "machine": self.machine,
-            "seed": self.seed,
-            "latency_threads": self.latency_threads,
-        })
+    /// The figures of all rows.
+    pub fn table(&self) -> Table {
+        Table {
+            recipe: self.recipe.clone(),
+            rows: self.rows.iter().map(|row| self.figures(row)).collect(),
+            machine: self.machine.clone(),
+            seed: self.seed,
+            latency_threads: self.latency_threads,
+        }
     }
 
-    fn row_to_json(&self, row: &Row) -> Value {
+    fn figures(&self, row: &Row) -> Figures {
         let interval = row.confusion.interval();
         let pair = row.against_baseline;
-        json!({
-            "variant": row.variant,
-            "accuracy": row.confusion.accuracy(),
-            "accuracy_low": interval.low,
-            "accuracy_high": interval.high,
-            "p_value": pair.map(Paired::p_value),
-            "file_bytes": row.file_bytes,
-            "parameters": row.parameters,
-            "sparsity": row.sparsity,
-            "latency_ms_p50": row.latency.map(|latency| latency.ms_p50),
-            "latency_ms_p95": row.latency.map(|latency| latency.ms_p95),
-            "latency_ms_p99": row.latency.map(|latency| latency.ms_p99),
-            "speed_up": self.speed_up(row),
-            "macro_f1": row.confusion.macro_f1(),
-            "texts": row.confusion.total(),
-            "only_baseline_right": pair.map(|pair| pair.only_first),
-            "only_variant_right": pair.map(|pair| pair.only_second),
-        })
+        let baseline = self.rows.first().and_then(|baseline| baseline.latency);
+        Figures {
+            variant: row.variant.clone(),
+            accuracy: row.confusion.accuracy(),
+            accuracy_low: interval.low,
+            accuracy_high: interval.high,
+            p_value: pair.map(Paired::p_value),
+            file_bytes: row.file_bytes,
+            parameters: row.parameters,
+            sparsity: row.sparsity,
+            latency_ms_p50: row.latency.map(|latency| latency.ms_p50),
+            latency_ms_p95: row.latency.map(|latency| latency.ms_p95),
+            latency_ms_p99: row.latency.map(|latency| latency.ms_p99),
+            speed_up: baseline.zip(row.latency).map(|(baseline, latency)| baseline.ms_p50 / latency.ms_p50),
+            macro_f1: row.confusion.macro_f1(),
+            texts: row.confusion.total(),
+            only_baseline_right: pair.map(|pair| pair.only_first),
+            only_variant_right: pair.map(|pair| pair.only_second),
+        }
+    }
+}
+
+impl Table {
+    /// Reads a `report.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::File`] if it is not the report of a run.
+    pub fn load(path: &Path) -> Result<Table> {
+        let text = fs::read(path).map_err(Error::io("read", path))?;
+        let damaged =
+            |problem: String| Error::file(path, problem, "finish the run with `limbeck run --resume`");
+        let table: Table = serde_json::from_slice(&text)
+            .map_err(|error| damaged(format!("it is not the report of a run: {error}")))?;
+        if table.rows.is_empty() {
+            return Err(damaged("the report has no rows".to_owned()));
+        }
+        Ok(table)
     }
 
     /// Writes `report.json` at `path`, whole or not at all.
@@ -83,33 +157,46 @@ impl Report {
     /// # Errors
     /// What the operating system refuses; the old file, if any, is then unharmed.
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::replace_bytes(path, format!("{:#}\n", self.to_json()).as_bytes())
+        let text = serde_json::to_string_pretty(self).expect("numbers and texts are JSON");
+        files::replace_bytes(path, format!("{text}\n").as_bytes())
     }
 
-    /// How many times faster than the baseline, by the medians.
-    fn speed_up(&self, row: &Row) -> Option<f64> {
-        let baseline = self.rows.first()?.latency?;
-        Some(baseline.ms_p50 / row.latency?.ms_p50)
+    /// The table in Markdown, and below it where it was measured.
+    pub fn markdown(&self) -> String {
+        let line = |cells: [String; 9]| format!("| {} |\n", cells.join(" | "));
+        let mut text =
+            line(HEADINGS.map(str::to_owned)) + "|---" + &"|--:".repeat(HEADINGS.len() - 1) + "|\n";
+        self.rows.iter().for_each(|row| text += &line(self.cells(row)));
+        let origin: Vec<String> = self.origin().lines().map(|line| format!("{line}.")).collect();
+        format!("{text}\n{}\n", origin.join("\n"))
     }
 
-    fn cells(&self, row: &Row) -> [String; 9] {
-        let interval = row.confusion.interval();
-        let accuracy = row.confusion.accuracy();
-        let delta = row.against_baseline.map(|pair| {
-            let baseline = self.rows[0].confusion.accuracy();
-            format!("{:+.2} ({})", 100.0 * (accuracy - baseline), p_value(pair.p_value()))
+    /// Where the figures come from: two lines of the machine, one of the run.
+    fn origin(&self) -> String {
+        let texts = self.rows.first().map_or(0, |row| row.texts);
+        let Table { recipe, seed, latency_threads: threads, machine, .. } = self;
+        let latency = format!("latency: batch 1, real lengths, variants interleaved, threads {threads}");
+        format!("{machine}\nrecipe {recipe}, seed {seed}, {} test texts; {latency}", grouped(texts))
+    }
+
+    fn cells(&self, row: &Figures) -> [String; 9] {
+        let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
+        let accuracy = row.accuracy;
+        let delta = row.p_value.map(|p| {
+            let baseline = self.rows[0].accuracy;
+            format!("{:+.2} ({})", 100.0 * (accuracy - baseline), p_value(p))
         });
         let ms = |value: Option<f64>| value.map_or_else(dash, |ms| format!("{ms:.2}"));
         [
             row.variant.clone(),
-            format!("{:.2} ({:.2}–{:.2})", 100.0 * accuracy, 100.0 * interval.low, 100.0 * interval.high),
+            format!("{} ({}–{})", percent(accuracy), percent(row.accuracy_low), percent(row.accuracy_high)),
             delta.unwrap_or_else(dash),
             format!("{:.2}", row.file_bytes as f64 / (1 << 20) as f64),
             grouped(row.parameters),
             format!("{:.1} %", 100.0 * row.sparsity),
-            ms(row.latency.map(|latency| latency.ms_p50)),
-            ms(row.latency.map(|latency| latency.ms_p95)),
-            self.speed_up(row).map_or_else(dash, |ratio| format!("{ratio:.2}×")),
+            ms(row.latency_ms_p50),
+            ms(row.latency_ms_p95),
+            row.speed_up.map_or_else(dash, |ratio| format!("{ratio:.2}×")),
         ]
     }
 }
@@ -127,21 +214,11 @@ const HEADINGS: [&str; 9] = [
     "speed-up",
 ];
 
-impl fmt::Display for Report {
+impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts = self.rows.first().map_or(0, |row| row.confusion.total());
-        writeln!(f, "{}", self.machine)?;
-        let (recipe, threads) = (&self.recipe, self.latency_threads);
-        writeln!(
-            f,
-            "recipe {recipe}, seed {}, {} test texts; latency: batch 1, real lengths, threads {threads}",
-            self.seed,
-            grouped(texts)
-        )?;
-        writeln!(f)?;
         let mut lines = vec![HEADINGS.map(str::to_owned)];
         lines.extend(self.rows.iter().map(|row| self.cells(row)));
-        f.write_str(&aligned(&lines))
+        write!(f, "{}\n\n{}", self.origin(), aligned(&lines))
     }
 }
 
@@ -193,6 +270,7 @@ mod tests {
     use super::*;
     use crate::report::machine::Build;
     use limbeck_kernels::Kernels;
+    use serde_json::{Value, json};
 
     fn confusion(right: u64, wrong: u64) -> Confusion {
         let mut confusion = Confusion::new(2);
@@ -202,7 +280,7 @@ mod tests {
     }
 
     fn report() -> Report {
-        let build = Build { version: "0", commit: "abc", rustc: "rustc" };
+        let build = Build { version: "0".into(), commit: "abc".into(), rustc: "rustc".into() };
         let latency = |ms| Latency { ms_p50: ms, ms_p95: 2.0 * ms, ms_p99: 3.0 * ms, ms_mean: ms, calls: 9 };
         let row = |variant: &str, right, pair, bytes, ms| Row {
             variant: variant.into(),
@@ -228,7 +306,7 @@ mod tests {
 
     #[test]
     fn json_holds_every_key_that_readers_rely_on() {
-        let json = report().to_json();
+        let json = serde_json::to_value(report().table()).unwrap();
         let (baseline, int8) = (&json["rows"][0], &json["rows"][1]);
         assert_eq!(json["seed"], 7);
         assert_eq!(json["machine"]["threads"], 2);
@@ -245,7 +323,7 @@ mod tests {
 
     #[test]
     fn text_is_aligned_and_names_its_machine() {
-        let text = report().to_string();
+        let text = report().table().to_string();
         assert!(text.contains("commit abc") && text.contains("seed 7") && text.contains("threads 1"));
         assert!(text.contains("84.00 (75.") && text.contains("-6.00 (p = 0.031"), "{text}");
         assert!(text.contains("1,234,567") && text.contains("4.00×") && text.contains("0.50"));
@@ -254,13 +332,38 @@ mod tests {
     }
 
     #[test]
-    fn saving_writes_the_json() {
+    fn what_is_saved_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
         std::fs::write(&path, "old").unwrap();
-        report().save(&path).unwrap();
-        let read = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(read, format!("{:#}\n", report().to_json()));
+        report().table().save(&path).unwrap();
+        assert_eq!(Table::load(&path).unwrap(), report().table());
+        for (text, problem) in [("{}", "missing field"), ("", "EOF")] {
+            fs::write(&path, text).unwrap();
+            let error = Table::load(&path).unwrap_err().to_string();
+            assert!(error.contains("not the report of a run") && error.contains(problem), "{error}");
+        }
+        Table { rows: Vec::new(), ..report().table() }.save(&path).unwrap();
+        assert!(Table::load(&path).unwrap_err().to_string().contains("no rows"));
+    }
+
+    /// A tiny p is not written as zero, and what was not timed is a dash, in text and in Markdown.
+    #[test]
+    fn markdown_has_the_cells_of_the_text() {
+        let mut report = report();
+        report.rows[1].against_baseline = Some(Paired { only_first: 60, only_second: 0 });
+        report.rows[1].latency = None;
+        let table = report.table();
+        let (markdown, text) = (table.markdown(), table.to_string());
+        let lines: Vec<&str> = markdown.lines().collect();
+        assert_eq!(lines[1], "|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+        assert!(
+            lines[3].starts_with("| int8 | 84.00 (75.") && lines[3].ends_with("| – | – | – |"),
+            "{markdown}"
+        );
+        for cell in lines[3].split('|').map(str::trim).chain(["-6.00 (p < 0.0001)", "commit abc", "seed 7"]) {
+            assert!(markdown.contains(cell) && text.contains(cell), "{cell:?} in\n{markdown}\n{text}");
+        }
     }
 
     #[test]

@@ -211,6 +211,10 @@ pub struct Inspect {
     /// Tokens of the text that multiply-adds and times are for
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
+    /// First check a .limbeck file: its data against their hash, and, bit for bit, the logits of the texts in it
+    /// against those of when it was written
+    #[arg(long)]
+    pub check: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

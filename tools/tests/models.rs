@@ -98,6 +98,51 @@ fn inspect_counts_what_the_files_hold() {
 }
 
 #[test]
+fn inspect_checks_a_file_against_what_it_says_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    said(folder, &["export", "model", "model.limbeck", "--format", "limbeck"], "");
+    let check = ["inspect", "model.limbeck", "--seq", "9", "--check"];
+    assert!(said(folder, &check, "").contains("the same bits as when the file was written"));
+    let json: Value = serde_json::from_str(&said(folder, &[&check[..], &["--json"]].concat(), "")).unwrap();
+    assert!(json["checked_texts"].as_u64().is_some_and(|texts| texts >= 1), "{json}");
+    assert_eq!(call(folder, &["inspect", "model", "--check"], "").status.code(), Some(2), "a directory");
+    // One bit of a weight: it loads, and predicts, and is not what was written.
+    let mut bytes = fs::read(folder.join("model.limbeck")).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    bytes[8 + header] ^= 1;
+    fs::write(folder.join("model.limbeck"), bytes).unwrap();
+    said(folder, &check[..4], "");
+    let damaged = call(folder, &check, "");
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&damaged.stderr).contains("hash differs"));
+}
+
+/// A file is evaluated with the vocabulary in it, a directory with what lies beside its weights.
+#[test]
+fn eval_reads_a_file_as_it_reads_its_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    said(folder, &["export", "model", "model.limbeck", "--format", "limbeck"], "");
+    let rows = ["\"1\",\"oil\",\"prices\"", "\"2\",\"price\",\"[MASK] oil\"", "\"1\",\"a\",\"oils\""];
+    fs::write(folder.join("test.csv"), rows.join("\n") + "\n").unwrap();
+    let eval = |source: &str| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+        command.current_dir(folder).env("LIMBECK_CACHE", folder.join("cache"));
+        let output =
+            command.args(["eval", source, "--data", "test.csv", "--json", "--quiet"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (directory, file) = (eval("model"), eval("model.limbeck"));
+    assert_eq!(directory["texts"], 3);
+    assert_eq!(directory, file);
+    assert_eq!(fs::read_dir(folder.join("cache")).unwrap().count(), 2, "a cache for each tokenizer");
+}
+
+#[test]
 fn bench_works_at_another_programs_word() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -13,12 +13,13 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use limbeck::report::Build;
 use limbeck::stages::Stage;
+use std::borrow::Cow;
 
 /// What made this binary.
 const BUILD: Build = Build {
-    version: env!("CARGO_PKG_VERSION"),
-    commit: env!("LIMBECK_COMMIT"),
-    rustc: env!("LIMBECK_RUSTC"),
+    version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+    commit: Cow::Borrowed(env!("LIMBECK_COMMIT")),
+    rustc: Cow::Borrowed(env!("LIMBECK_RUSTC")),
 };
 
 /// Does what was typed.

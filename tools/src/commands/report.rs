@@ -6,75 +6,21 @@
 use crate::cli::Report;
 use crate::failure::Failure;
 use crate::output::Output;
-use limbeck::report::table::grouped;
+use limbeck::report::Table;
 use limbeck::{Error, files};
-use serde_json::Value;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 pub fn report(typed: &Report) -> Result<(), Failure> {
-    let path = typed.run.join("report.json");
-    let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let damaged = |problem: String| Error::file(&path, problem, "finish the run with `limbeck run --resume`");
-    let json: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    let table = markdown(&json).ok_or_else(|| damaged("it is not the report of a run".to_owned()))?;
+    let table = Table::load(&typed.run.join("report.json"))?;
     match &typed.into {
-        Some(document) => Ok(insert(document, json["recipe"].as_str().unwrap_or("unnamed"), &table)?),
+        Some(document) => Ok(insert(document, &table.recipe, &table.markdown())?),
         None => {
             let mut output = Output::new();
-            output.text(table)?;
+            output.text(table.markdown())?;
             output.flush()
         }
     }
-}
-
-/// The table; `None` if a number is missing.
-fn markdown(report: &Value) -> Option<String> {
-    let machine = &report["machine"];
-    let baseline = &report["rows"][0];
-    let mut table = String::from(
-        "| variant | accuracy % (95 %) | Δ points (p) | MiB | parameters | sparsity | p50 ms | p95 ms | speed-up |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-    );
-    for row in report["rows"].as_array()? {
-        let number = |key: &str| row[key].as_f64();
-        let accuracy = number("accuracy")?;
-        let delta = match number("p_value") {
-            None => "–".to_owned(),
-            Some(p) => format!("{:+.2} ({p:.4})", 100.0 * (accuracy - baseline["accuracy"].as_f64()?)),
-        };
-        let _ = writeln!(
-            table,
-            "| {} | {:.2} ({:.2}–{:.2}) | {delta} | {:.2} | {} | {:.1} % | {:.2} | {:.2} | {:.2}× |",
-            row["variant"].as_str()?,
-            100.0 * accuracy,
-            100.0 * number("accuracy_low")?,
-            100.0 * number("accuracy_high")?,
-            number("file_bytes")? / f64::from(1 << 20),
-            grouped(row["parameters"].as_u64()?),
-            100.0 * number("sparsity")?,
-            number("latency_ms_p50")?,
-            number("latency_ms_p95")?,
-            number("speed_up")?,
-        );
-    }
-    let _ = write!(
-        table,
-        "\nRecipe `{}`, seed {}, {} test texts, all rows from one process, latencies interleaved (batch 1, real lengths, \
-         {} thread). {}, {} logical CPUs, kernels {}; limbeck {}, commit {}, {}.\n",
-        report["recipe"].as_str()?,
-        report["seed"],
-        grouped(baseline["texts"].as_u64()?),
-        report["latency_threads"],
-        machine["cpu"].as_str()?,
-        machine["cpus"],
-        machine["kernels"].as_str()?,
-        machine["version"].as_str()?,
-        machine["commit"].as_str()?,
-        machine["rustc"].as_str()?,
-    );
-    Some(table)
 }
 
 /// Replaces what is between the markers of `name`.
@@ -104,11 +50,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&document).unwrap(), expected);
         let error = insert(&document, "y", "new\n").unwrap_err().to_string();
         assert!(error.contains("table:y"), "{error}");
-    }
-
-    #[test]
-    fn a_report_without_rows_is_no_report() {
-        assert_eq!(markdown(&serde_json::json!({ "rows": [] })), None);
-        assert_eq!(markdown(&serde_json::json!({})), None);
     }
 }

@@ -20,12 +20,13 @@ pub fn run(typed: &Run) -> Result<(), Failure> {
             engine::stage(stage, context)?;
         }
         let report = report(context)?;
-        report.save(&context.out.join("report.json"))?;
+        let table = report.table();
+        table.save(&context.out.join("report.json"))?;
         let mut output = Output::new();
         if typed.options.common.json {
-            output.json(&report.to_json())?;
+            output.json(&table)?;
         } else {
-            output.text(&report)?;
+            output.text(&table)?;
         }
         output.flush()?;
         match report.rows.as_slice() {
