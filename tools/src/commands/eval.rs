@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::{engine, progress};
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::measure::answers;
-use limbeck::report::table::{aligned, grouped};
+use limbeck::report::table::{aligned, grouped, p_value};
 use limbeck::report::{Confusion, Paired};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -47,10 +47,10 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
             output.text(to_text(model, other))?;
             let difference = 100.0 * (first.confusion.accuracy() - other.confusion.accuracy());
             output.text(format!(
-                "\ndifference {difference:+.2} points; right alone: {} against {}; p = {:.4} (McNemar, exact)\n",
+                "\ndifference {difference:+.2} points; right alone: {} against {}; {} (McNemar, exact)\n",
                 grouped(pair.only_second),
                 grouped(pair.only_first),
-                pair.p_value()
+                p_value(pair.p_value())
             ))?;
         }
     }
