@@ -8,10 +8,11 @@ use crate::train::{Companion, Learner, Schedule, Trained, Training, teacher, tra
 use crate::{Error, Result};
 use std::path::Path;
 
-/// Optimizer steps of a training over `texts` texts.
+/// Optimizer steps of a training over `texts` texts; at least one if it is to train at all.
 pub fn steps(settings: &Train, texts: usize) -> u64 {
     match settings.steps {
-        0 => (settings.epochs * texts.div_ceil(settings.batch) as f64).round() as u64,
+        0 if settings.epochs == 0.0 => 0,
+        0 => ((settings.epochs * texts.div_ceil(settings.batch) as f64).round() as u64).max(1),
         steps => steps,
     }
 }

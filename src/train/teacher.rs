@@ -1,4 +1,4 @@
-//! A teacher's logits: computed once for all training texts, kept on disk, mapped.
+//! A teacher's logits: computed once for all training texts, kept on disk.
 
 use super::evaluate::for_logits;
 use super::learner::Learner;
