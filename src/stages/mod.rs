@@ -2,8 +2,8 @@
 //! to disk; they share nothing in memory, so each can be run, stopped and resumed alone.
 //!
 //! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
-//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls after each optimizer
-//! step and which a signal sets. When the flag is set the stage saves its state and returns
+//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls between optimizer steps
+//! and wherever else time passes, and which a signal sets. When the flag is set the stage saves its state and returns
 //! [`Error::Interrupted`](crate::Error::Interrupted).
 
 pub mod artifact;
@@ -19,6 +19,7 @@ mod training;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
+use crate::{Error, Result};
 pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
 pub use export::{ExportFormat, export};
@@ -85,4 +86,14 @@ pub struct StageContext<'a> {
     pub progress: &'a dyn Progress,
     /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
     pub stop: &'a AtomicBool,
+}
+
+impl StageContext<'_> {
+    /// Ends whatever has no state to save, if a signal has asked for it.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check_stop(&self) -> Result<()> {
+        Error::if_stopped(self.stop)
+    }
 }

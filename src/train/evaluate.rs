@@ -5,7 +5,7 @@ use crate::data::TokenSet;
 use crate::ops::Backend;
 use crate::{Batch, Error, Result};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Texts that are run together: enough to fill two cores, few enough that memory stays small.
 const TEXTS: usize = 64;
@@ -56,7 +56,7 @@ pub fn accuracy_unless<B: Backend>(
         for (i, logits) in logits.chunks(classes).enumerate() {
             right += usize::from(highest(logits) == texts.label(first + i));
         }
-        if stop.load(Ordering::Relaxed) { Err(Error::Interrupted { checkpoint: None }) } else { Ok(()) }
+        Error::if_stopped(stop)
     })?;
     Ok(right as f64 / rows.len().max(1) as f64)
 }
