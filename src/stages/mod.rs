@@ -2,9 +2,9 @@
 //! to disk; they share nothing in memory, so each can be run, stopped and resumed alone.
 //!
 //! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
-//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls between optimizer steps
-//! and wherever else time passes, and which a signal sets. When the flag is set the stage saves its state and returns
-//! [`Error::Interrupted`](crate::Error::Interrupted).
+//! the outside: [`Progress`], which it tells how far it is, and a flag, which a signal sets and which it polls
+//! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
+//! has one, and returns [`Error::Interrupted`](crate::Error::Interrupted).
 
 pub mod artifact;
 mod corpus;
