@@ -27,8 +27,8 @@ pub fn read_values(
     specs.iter().zip(located).map(values).collect()
 }
 
-/// The values of one parameter, which the directory must have: so a network that is complete, head included, is
-/// read without all of it being in memory.
+/// The values of one parameter, which the directory must have, head or not. [`check_complete`] first tells of all
+/// that is missing; this then reads a network without holding the whole of it in memory.
 ///
 /// # Errors
 /// [`Error::Tensor`] if it is missing, has another shape, or holds a value that is no number.

@@ -370,7 +370,8 @@ pub struct Distill {
     pub temperature: f64,
     /// Share of the teacher in the loss, 0 to 1; the labels have the rest. Default 0.7.
     pub alpha: f64,
-    /// `"baseline"` (this run's trained model), or the path of a model directory. Default `"baseline"`.
+    /// `"baseline"` (this run's trained model), or the path of a model directory with the same classes, in the
+    /// same order, and the same tokenizer. Default `"baseline"`.
     pub teacher: String,
     /// The student's training.
     pub train: Train,
