@@ -4,7 +4,7 @@
 //! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
 //! the outside: [`Progress`], which it tells how far it is, and a flag, which a signal sets and which it polls
 //! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
-//! has one, and returns [`Error::Interrupted`](crate::Error::Interrupted).
+//! has one, and returns [`Error::Interrupted`].
 
 pub mod artifact;
 mod corpus;
@@ -84,7 +84,7 @@ pub struct StageContext<'a> {
     pub threads: usize,
     /// Told how far the stage is.
     pub progress: &'a dyn Progress,
-    /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
+    /// Set by a signal: save, and return [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
 }
 
