@@ -4,6 +4,7 @@
 use limbeck_kernels::IsaError;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -100,6 +101,14 @@ impl Error {
             problem: problem.into(),
             mend: mend.into(),
         }
+    }
+
+    /// An [`Error::Interrupted`] of what has no state to save, if a signal has set `stop`.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn if_stopped(stop: &AtomicBool) -> Result<()> {
+        if stop.load(Ordering::Relaxed) { Err(Error::Interrupted { checkpoint: None }) } else { Ok(()) }
     }
 
     /// An [`Error::Setting`].

@@ -29,6 +29,6 @@ pub(crate) use header::{Entry, Header, parse as parse_header};
 pub use names::{find, is_head};
 pub use tensor_file::TensorFile;
 #[cfg(feature = "train")]
-pub use values::{fresh, read_values};
+pub use values::{check_complete, fresh, read_value, read_values};
 #[cfg(feature = "train")]
 pub use write::{TensorToWrite, Values, write_tensors};

@@ -1,9 +1,9 @@
-//! The values a network starts with: from a checkpoint, or drawn from a seed.
+//! The values of a network: from a checkpoint, or drawn from a seed.
 
 use super::{HfDirectory, Located, Wanted};
-use crate::Result;
 use crate::nn::{ParamSpec, Role};
 use crate::ops::noise::mix;
+use crate::{Error, Result};
 
 /// Standard deviation of new weights, BERT's.
 const SPREAD: f64 = 0.02;
@@ -19,19 +19,58 @@ pub fn read_values(
     fresh_head: bool,
     seed: u64,
 ) -> Result<Vec<Vec<f32>>> {
+    let located = locate(directory, specs, fresh_head)?;
+    let values = |(spec, located): (&ParamSpec, Located)| match located {
+        Located::Fresh => Ok(fresh(spec, seed)),
+        Located::Found(name) => read(directory, &name, spec),
+    };
+    specs.iter().zip(located).map(values).collect()
+}
+
+/// The values of one parameter, which the directory must have, head or not. [`check_complete`] first tells of all
+/// that is missing; this then reads a network without holding the whole of it in memory.
+///
+/// # Errors
+/// [`Error::Tensor`] if it is missing, has another shape, or holds a value that is no number.
+pub fn read_value(directory: &HfDirectory, spec: &ParamSpec) -> Result<Vec<f32>> {
+    match locate(directory, std::slice::from_ref(spec), false)?.pop() {
+        Some(Located::Found(name)) => read(directory, &name, spec),
+        _ => Err(no_head(directory, spec)),
+    }
+}
+
+/// Refuses a model without classes or without a head: with one that is drawn anew its answers would be noise.
+///
+/// # Errors
+/// [`Error::File`] and [`Error::Tensor`]: those, and a parameter that is missing or has another shape.
+pub fn check_complete(directory: &HfDirectory, specs: &[ParamSpec]) -> Result<()> {
+    if directory.config.labels.is_empty() {
+        return Err(Error::file(&directory.path, "the model has no classes", TRAIN_A_HEAD));
+    }
+    let located = locate(directory, specs, false)?;
+    match specs.iter().zip(located).find(|(_, located)| *located == Located::Fresh) {
+        None => Ok(()),
+        Some((spec, _)) => Err(no_head(directory, spec)),
+    }
+}
+
+const TRAIN_A_HEAD: &str = "train a head first: this is an encoder, or another model's weights";
+
+fn no_head(directory: &HfDirectory, spec: &ParamSpec) -> Error {
+    Error::tensor(directory.tensors.path(), &spec.name, "the file has no such tensor", TRAIN_A_HEAD)
+}
+
+fn locate(directory: &HfDirectory, specs: &[ParamSpec], fresh_head: bool) -> Result<Vec<Located>> {
     let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
     let wanted: Vec<Wanted<'_>> =
         specs.iter().zip(&dims).map(|(spec, shape)| Wanted { name: &spec.name, shape }).collect();
-    let located = directory.locate(&wanted, fresh_head)?;
-    let read = |(spec, located): (&ParamSpec, Located)| match located {
-        Located::Fresh => Ok(fresh(spec, seed)),
-        Located::Found(name) => {
-            let mut values = Vec::with_capacity(spec.len());
-            directory.tensors.read_f32(&name, &mut values)?;
-            Ok(values)
-        }
-    };
-    specs.iter().zip(located).map(read).collect()
+    directory.locate(&wanted, fresh_head)
+}
+
+fn read(directory: &HfDirectory, name: &str, spec: &ParamSpec) -> Result<Vec<f32>> {
+    let mut values = Vec::with_capacity(spec.len());
+    directory.tensors.read_f32(name, &mut values)?;
+    Ok(values)
 }
 
 /// New values: normal with a deviation of 0.02 for matrices and tables, one for gamma, zero for the rest. They

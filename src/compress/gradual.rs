@@ -131,7 +131,7 @@ impl Gradual {
     }
 
     fn over(&self) -> bool {
-        self.done == self.events.len()
+        self.done >= self.events.len()
     }
 }
 
@@ -162,6 +162,10 @@ impl<B: Backend> Companion<B> for Gradual {
         self.scores = Scores::zeros(&learner.model.config);
         learner.params.assert_masks(&learner.backend)?;
         Ok(true)
+    }
+
+    fn settled(&self) -> bool {
+        self.over()
     }
 
     fn state(&self) -> Vec<f64> {

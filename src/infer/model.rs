@@ -97,27 +97,13 @@ impl Model {
     /// A Hugging Face directory, in f32.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if a tensor is missing (a head counts), has another shape or holds NaN; [`Error::Isa`].
+    /// [`Error::File`] if there are no classes; [`Error::Tensor`] if a tensor is missing (a head counts), has
+    /// another shape or holds NaN; [`Error::Isa`].
     #[cfg(feature = "train")]
     pub fn from_directory(directory: &crate::checkpoint::HfDirectory) -> Result<Model> {
-        use crate::checkpoint::{find, is_head};
-        let tensors = &directory.tensors;
-        let mut model = Model::from_values(&directory.config, |spec| {
-            let Some(name) = find(&spec.name, |name| tensors.shape(name).is_some()) else {
-                let mend = match is_head(&spec.name) {
-                    true => "train a head first: this is an encoder",
-                    false => "take the config.json that belongs to these weights",
-                };
-                return Err(Error::tensor(tensors.path(), &spec.name, "the file has no such tensor", mend));
-            };
-            let shape = tensors.shape(&name).unwrap_or_default();
-            if shape != spec.dims() {
-                return Err(crate::params::shape_error(tensors.path(), spec, shape));
-            }
-            let mut values = Vec::new();
-            tensors.read_f32(&name, &mut values)?;
-            Ok(values)
-        })?;
+        use crate::checkpoint::{check_complete, read_value};
+        check_complete(directory, &Classifier::new(&directory.config).1)?;
+        let mut model = Model::from_values(&directory.config, |spec| read_value(directory, spec))?;
         model.path = directory.path.clone();
         Ok(model)
     }

@@ -16,8 +16,9 @@ pub struct Attend {
 
 /// Runs operations over one ragged batch, which the executor holds.
 ///
-/// Three executors implement it: the tape that records for a backward pass, the same tape without records,
-/// and the inference session. A network written against it is therefore written once.
+/// Two executors compute: the tape, with or without records for a backward pass, and the inference session.
+/// Others wrap one of them, to time it or to look at its operands. A network written against it is therefore
+/// written once.
 ///
 /// Activations have a row for each token, or, once [`Exec::first_tokens`] or a pooling has been taken, a row
 /// for each text. Dropout acts in training only.

@@ -8,6 +8,7 @@ use super::latency::{Call, Clock, Plan, interleaved};
 use super::{Confusion, Paired, Row};
 use crate::stages::Progress;
 use crate::{Error, Result};
+use std::sync::atomic::AtomicBool;
 
 /// Texts of a block of evaluation.
 const BLOCK: usize = 256;
@@ -49,14 +50,16 @@ pub trait Texts {
 }
 
 /// Measures `variants`, each with its name, on `texts`; the first is the baseline. `timing` None: no latency.
+/// `stop` is polled between blocks, and between calls that are timed.
 ///
 /// # Errors
-/// No text; a label that a variant has no class for; what a variant cannot compute.
+/// No text; a label that a variant has no class for; what a variant cannot compute; [`Error::Interrupted`].
 pub fn measure(
     variants: &mut [(String, &mut dyn Subject)],
     texts: &dyn Texts,
     timing: Option<(Plan, &mut dyn Clock)>,
     progress: &dyn Progress,
+    stop: &AtomicBool,
 ) -> Result<Vec<Row>> {
     if texts.is_empty() {
         return Err(Error::setting("data.test", "holds no text", "name a file with at least one row"));
@@ -67,7 +70,7 @@ pub fn measure(
         progress.begin(&format!("evaluate {name}"), texts.len() as u64);
         let mut confusion = Confusion::new(subject.classes());
         let mut pair = Paired::default();
-        answers(*subject, texts, progress, |i, label, predicted| {
+        answers_unless(stop, *subject, texts, progress, |i, label, predicted| {
             confusion.record(label, predicted);
             match number {
                 0 => baseline_right.push(label == predicted),
@@ -89,6 +92,7 @@ pub fn measure(
         let plan = Plan { inputs: plan.inputs.min(texts.len()), ..plan };
         progress.begin("latency", 0);
         let call = |(_, subject): &'_ mut (String, &mut dyn Subject), i| {
+            Error::if_stopped(stop)?;
             subject.logits(&[texts.tokens(i)]).map(drop)
         };
         let mut calls: Vec<Call<'_, Error>> = variants
@@ -105,7 +109,21 @@ pub fn measure(
 }
 
 /// Calls `each` with the index, the label and the predicted class of every text, in order.
+///
+/// # Errors
+/// A label that the model has no class for; what it cannot compute.
 pub fn answers(
+    subject: &mut dyn Subject,
+    texts: &dyn Texts,
+    progress: &dyn Progress,
+    each: impl FnMut(usize, usize, usize),
+) -> Result<()> {
+    answers_unless(&AtomicBool::new(false), subject, texts, progress, each)
+}
+
+/// [`answers`] until `stop` is set.
+fn answers_unless(
+    stop: &AtomicBool,
     subject: &mut dyn Subject,
     texts: &dyn Texts,
     progress: &dyn Progress,
@@ -114,6 +132,7 @@ pub fn answers(
     let mut predicted = Vec::with_capacity(BLOCK);
     let mut block: Vec<&[u32]> = Vec::with_capacity(BLOCK);
     for start in (0..texts.len()).step_by(BLOCK) {
+        Error::if_stopped(stop)?;
         let range = start..(start + BLOCK).min(texts.len());
         block.clear();
         block.extend(range.clone().map(|i| texts.tokens(i)));
@@ -191,7 +210,8 @@ mod tests {
         let mut variants: [(String, &mut dyn Subject); 2] =
             [("baseline".into(), &mut first), ("worse".into(), &mut second)];
         let plan = Plan { inputs: 5000, repeat: 1, warmup: 1 };
-        let rows = measure(&mut variants, &texts, Some((plan, &mut WallClock::default())), &Silent).unwrap();
+        let (clock, stop) = (&mut WallClock::default(), AtomicBool::new(false));
+        let rows = measure(&mut variants, &texts, Some((plan, clock)), &Silent, &stop).unwrap();
         assert_eq!((rows[0].confusion.correct(), rows[1].confusion.correct()), (900, 750));
         assert_eq!((rows[0].confusion.total(), rows[0].file_bytes, rows[1].file_bytes), (1000, 10, 4));
         // Multiples of 4 but not of 20 are wrong only in the second, of 10 but not of 20 only in the first.
@@ -219,8 +239,18 @@ mod tests {
             [(&Odd as &dyn Texts, "data: text 1 is of class 3"), (&Numbers(vec![]), "data.test: ")]
         {
             let mut variants: [(String, &mut dyn Subject); 1] = [("baseline".into(), &mut fake)];
-            let error = measure(&mut variants, texts, None, &Silent).unwrap_err().to_string();
+            let stop = AtomicBool::new(false);
+            let error = measure(&mut variants, texts, None, &Silent, &stop).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_signal_ends_it() {
+        let mut fake = Fake { wrong: 2, logits: [0.0; 3] };
+        let mut variants: [(String, &mut dyn Subject); 1] = [("baseline".into(), &mut fake)];
+        let (texts, stop) = (Numbers((0..9).collect()), AtomicBool::new(true));
+        let found = measure(&mut variants, &texts, None, &Silent, &stop);
+        assert!(matches!(found, Err(Error::Interrupted { checkpoint: None })), "{found:?}");
     }
 }

@@ -9,7 +9,7 @@
 //! A `.limbeck` file is the end of the line: what is packed, and rounded, is not unpacked again.
 
 use super::artifact::weights_hash;
-use crate::checkpoint::{Dtype, HfDirectory, Located, TensorToWrite, Values, Wanted, is_stock, read_values};
+use crate::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, check_complete, is_stock, read_values};
 use crate::compress::Padding;
 use crate::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use crate::infer::format::Parents;
@@ -60,24 +60,6 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
             save(out, &directory, &padding.model.config, &padding.specs, &values)
         }
         ExportFormat::Limbeck => save_file(out, &directory, values),
-    }
-}
-
-/// Refuses a model without a head: with one that is drawn anew its answers would be noise.
-fn check_complete(directory: &HfDirectory, specs: &[ParamSpec]) -> Result<()> {
-    let mend = "train a head first: this is an encoder, or another model's weights";
-    if directory.config.labels.is_empty() {
-        return Err(Error::file(&directory.path, "the model has no classes", mend));
-    }
-    let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
-    let wanted: Vec<Wanted<'_>> =
-        specs.iter().zip(&dims).map(|(spec, shape)| Wanted { name: &spec.name, shape }).collect();
-    let located = directory.locate(&wanted, false)?;
-    match specs.iter().zip(located).find(|(_, located)| *located == Located::Fresh) {
-        None => Ok(()),
-        Some((spec, _)) => {
-            Err(Error::tensor(directory.tensors.path(), &spec.name, "the file has no such tensor", mend))
-        }
     }
 }
 

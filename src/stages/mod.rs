@@ -2,9 +2,9 @@
 //! to disk; they share nothing in memory, so each can be run, stopped and resumed alone.
 //!
 //! A stage gets a [`StageContext`]: what to do (the recipe), where (the run's directory), and two lines to
-//! the outside: [`Progress`], which it tells how far it is, and a flag, which it polls after each optimizer
-//! step and which a signal sets. When the flag is set the stage saves its state and returns
-//! [`Error::Interrupted`](crate::Error::Interrupted).
+//! the outside: [`Progress`], which it tells how far it is, and a flag, which a signal sets and which it polls
+//! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
+//! has one, and returns [`Error::Interrupted`].
 
 pub mod artifact;
 mod corpus;
@@ -19,6 +19,7 @@ mod training;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
+use crate::{Error, Result};
 pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
 pub use export::{ExportFormat, export};
@@ -83,6 +84,16 @@ pub struct StageContext<'a> {
     pub threads: usize,
     /// Told how far the stage is.
     pub progress: &'a dyn Progress,
-    /// Set by a signal: save, and return [`Error::Interrupted`](crate::Error::Interrupted).
+    /// Set by a signal: save, and return [`Error::Interrupted`].
     pub stop: &'a AtomicBool,
+}
+
+impl StageContext<'_> {
+    /// Ends whatever has no state to save, if a signal has asked for it.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check_stop(&self) -> Result<()> {
+        Error::if_stopped(self.stop)
+    }
 }

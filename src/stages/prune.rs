@@ -9,9 +9,8 @@ use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::{Budget, Gradual, Importance, Scope, Scores, attention_scores};
 use crate::train::learner::gradients;
-use crate::train::{Learner, Lesson, forget_state};
-use crate::{Batch, Error, Result};
-use std::sync::atomic::Ordering;
+use crate::train::{Companion, Learner, Lesson, forget_state};
+use crate::{Batch, Result};
 
 /// Texts of a batch that importance is measured on.
 const TEXTS: usize = 32;
@@ -49,6 +48,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
                 teacher,
                 Some(&mut gradual),
             )?;
+            assert!(Companion::<Cpu>::settled(&gradual), "all of the budget is gone");
         }
     }
     learner.params.assert_masks(&learner.backend)?;
@@ -132,9 +132,7 @@ fn measure(
             scores.add(&gradient_scores, !attention);
         }
         context.progress.advance(rows.len() as u64);
-        if context.stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted { checkpoint: None });
-        }
+        context.check_stop()?;
     }
     context.progress.end();
     Ok(scores)

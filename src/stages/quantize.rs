@@ -2,15 +2,20 @@
 
 use super::recipe::tables::{EmbeddingKind, WeightScales};
 use super::{Stage, StageContext, artifact};
-use crate::checkpoint::{HfDirectory, find};
+use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::quantize::{Extras, Granularity, Quantization, golden_texts, quantize as to_image};
+use crate::infer::Model;
 use crate::infer::format::Parents;
+use crate::models::Classifier;
+use crate::nn::ParamSpec;
 use crate::{Error, Result};
+use std::fs;
 
 /// Quantizes the distilled network.
 ///
 /// # Errors
-/// An earlier stage is missing, a weight is no number, a full disk.
+/// An earlier stage is missing or damaged, a weight is no number, a signal, a full disk; the file that was written
+/// does not answer as it did in memory.
 pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Quantize)? {
         return Ok(());
@@ -25,6 +30,7 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         embeddings: settings.embeddings == EmbeddingKind::Int8,
     };
     let directory = HfDirectory::open(&source)?;
+    check_complete(&directory, &Classifier::new(&directory.config).1)?;
     let mend = "fetch the model's tokenizer again";
     let vocabulary = directory.tokenizer()?.pack().map_err(|problem| Error::file(&source, problem, mend))?;
     let extras = Extras {
@@ -36,11 +42,9 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         golden: golden_texts(&directory.config),
     };
     let path = context.artifact(Stage::Quantize);
-    let read = |spec: &crate::nn::ParamSpec| {
-        let mut values = Vec::with_capacity(spec.len());
-        let name = find(&spec.name, |name| directory.tensors.shape(name).is_some());
-        directory.tensors.read_f32(name.as_deref().unwrap_or(&spec.name), &mut values)?;
-        Ok(values)
+    let read = |spec: &ParamSpec| {
+        context.check_stop()?;
+        read_value(&directory, spec)
     };
     let quantized = to_image(&path, &directory.config, read, quantization, &extras)?;
     let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
@@ -49,5 +53,10 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
             format!("quantize: lowest signal-to-noise {:.1} dB, {}", worst.signal_to_noise, worst.name);
         context.progress.message(&message);
     }
-    quantized.image.write(&path)
+    context.check_stop()?;
+    quantized.image.write(&path)?;
+    // A file that is there is done: one that the disk changed must not stay.
+    Model::open(&path).and_then(|model| model.check_golden()).inspect_err(|_| {
+        let _ = fs::remove_file(&path);
+    })
 }

@@ -3,7 +3,7 @@
 //! An artifact appears whole or not at all, so that its presence means that its stage is done. Nothing that is
 //! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
 
-use super::{Stage, StageContext};
+use super::{Recipe, Stage, StageContext};
 use crate::{Error, Result, files};
 use serde_json::{Value, json};
 use std::fs;
@@ -31,9 +31,11 @@ impl StageContext<'_> {
         self.out.join("metrics.jsonl")
     }
 
-    /// What identifies the recipe: a hash of all keys that can change a result.
+    /// What identifies the recipe: a hash of all keys that can change an artifact's numbers, which are all but
+    /// `name`, `threads` and `[bench]`.
     pub fn recipe_hash(&self) -> String {
-        let recipe = super::Recipe { threads: 0, ..self.recipe.clone() };
+        let Recipe { name, threads, bench, .. } = Recipe::default();
+        let recipe = Recipe { name, threads, bench, ..self.recipe.clone() };
         files::sha256(recipe.canonical().as_bytes())
     }
 
@@ -41,26 +43,28 @@ impl StageContext<'_> {
     /// artifact is there does not.
     ///
     /// # Errors
-    /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, or holds this stage's
-    /// artifact or state and `resume` is not set.
+    /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, holds this stage's
+    /// artifact or state and `resume` is not set, or would be gone on with by other kernels, whose numbers differ;
+    /// [`Error::Interrupted`] if a signal has come.
     pub fn enter(&self, stage: Stage) -> Result<bool> {
+        self.check_stop()?;
         let occupied = |found: String, mend: &str| {
             Err(Error::Occupied { path: self.out.to_owned(), found, mend: mend.to_owned() })
         };
         let run = self.out.join(RUN);
-        if run.exists() {
-            let found = read_run(&run)?;
-            if found["recipe_sha256"] != self.recipe_hash() {
-                if self.has_begun() {
-                    let name = found["name"].as_str().unwrap_or("unnamed");
-                    return occupied(
-                        format!("a run of another recipe ({name:?})"),
-                        "choose another --out, or repeat the settings in its recipe.toml",
-                    );
-                }
-                // It ended before its first step, over a mistyped path, say.
-                self.found(&run)?;
+        let found = run.exists().then(|| read_run(&run)).transpose()?;
+        let begun = found.filter(|_| self.has_begun());
+        if let Some(begun) = &begun {
+            if begun["recipe_sha256"] != self.recipe_hash() {
+                let name = begun["name"].as_str().unwrap_or("unnamed");
+                return occupied(
+                    format!("a run of another recipe ({name:?})"),
+                    "choose another --out, or repeat the settings in its recipe.toml",
+                );
             }
+        } else if run.exists() {
+            // It ended before its first step, over a mistyped path, say.
+            self.found(&run)?;
         } else if fs::read_dir(self.out).is_ok_and(|entries| entries.flatten().any(is_of_somebody)) {
             return occupied("files that are not of a run".to_owned(), "choose another --out");
         } else {
@@ -80,6 +84,15 @@ impl StageContext<'_> {
             return occupied(
                 format!("an unfinished {} stage", stage.name()),
                 "go on with --resume, or choose another --out",
+            );
+        }
+        if self.resume
+            && let Some(kernels) = begun.as_ref().and_then(|begun| begun["kernels"].as_str())
+            && kernels != self.kernels.isa().name()
+        {
+            return occupied(
+                format!("a run of the {kernels} kernels (these are {})", self.kernels.isa().name()),
+                &format!("go on with LIMBECK_ISA={kernels}, or choose another --out"),
             );
         }
         Ok(true)

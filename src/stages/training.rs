@@ -3,15 +3,18 @@
 use super::recipe::tables::Train;
 use super::{Corpus, Stage, StageContext, artifact};
 use crate::backend::Cpu;
+use crate::checkpoint::{HfDirectory, check_complete};
+use crate::models::Classifier;
 use crate::ops::loss::Distillation;
 use crate::train::{Companion, Learner, Schedule, Trained, Training, teacher, train};
 use crate::{Error, Result};
 use std::path::Path;
 
-/// Optimizer steps of a training over `texts` texts.
+/// Optimizer steps of a training over `texts` texts; at least one if it is to train at all.
 pub fn steps(settings: &Train, texts: usize) -> u64 {
     match settings.steps {
-        0 => (settings.epochs * texts.div_ceil(settings.batch) as f64).round() as u64,
+        0 if settings.epochs == 0.0 => 0,
+        0 => ((settings.epochs * texts.div_ceil(settings.batch) as f64).round() as u64).max(1),
         steps => steps,
     }
 }
@@ -59,32 +62,43 @@ pub fn run(
 /// The logits of the recipe's teacher for all training texts, and how to learn from them.
 ///
 /// # Errors
-/// The teacher has other classes; and those of [`teacher::logits`].
+/// The teacher's logits would mean something else than the student's; and those of [`teacher::logits`].
 pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, Distillation)> {
     let distill = &context.recipe.distill;
     let path = match distill.teacher.as_str() {
         "baseline" => context.need(Stage::Train)?,
         path => Path::new(path).to_owned(),
     };
+    check_teacher(&HfDirectory::open(&path)?, corpus, context.recipe.data.max_tokens)?;
     let hash = artifact::weights_hash(&path)?;
-    let load = || -> Result<Learner<Cpu>> {
-        let device = artifact::device(context, &distill.train);
-        let teacher = artifact::load(&device, &path, &distill.train)?;
-        if teacher.model.config.labels.len() != corpus.train.labels().len() {
-            let problem = format!(
-                "the teacher has {} classes, the data {}",
-                teacher.model.config.labels.len(),
-                corpus.train.labels().len()
-            );
-            return Err(Error::setting(
-                "distill.teacher",
-                problem,
-                "give a teacher that was trained on this task",
-            ));
-        }
-        Ok(teacher)
-    };
+    let load = || artifact::load(&artifact::device(context, &distill.train), &path, &distill.train);
     let cache = context.out.join("cache").join("teacher-logits.safetensors");
     let logits = teacher::logits(load, &hash, &corpus.train, &cache, context.progress, context.stop)?;
     Ok((logits, Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 }))
+}
+
+/// Whether a teacher reads the student's token ids and answers in the student's classes.
+fn check_teacher(teacher: &HfDirectory, corpus: &Corpus, max_tokens: usize) -> Result<()> {
+    let config = &teacher.config;
+    let refused = |problem: String, mend: &str| Err(Error::setting("distill.teacher", problem, mend));
+    if config.labels != corpus.train.labels() {
+        return refused(
+            format!("its classes are {:?}, those of the data {:?}", config.labels, corpus.train.labels()),
+            "give a model that was trained on this task, with the same names in the same order",
+        );
+    }
+    check_complete(teacher, &Classifier::new(config).1)?;
+    if teacher.tokenizer()?.content_hash() != corpus.tokenizer.content_hash() {
+        return refused(
+            "its tokenizer is not that of the model, whose token ids it would misread".to_owned(),
+            "give a teacher of the same vocabulary",
+        );
+    }
+    if max_tokens > config.positions {
+        return refused(
+            format!("it reads {} tokens, and data.max_tokens is {max_tokens}", config.positions),
+            "lower data.max_tokens, or give another teacher",
+        );
+    }
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use super::learner::Learner;
 use crate::data::TokenSet;
 use crate::ops::Backend;
-use crate::{Batch, Result};
+use crate::{Batch, Error, Result};
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
 /// Texts that are run together: enough to fill two cores, few enough that memory stays small.
 const TEXTS: usize = 64;
@@ -36,13 +37,26 @@ pub fn for_logits<B: Backend>(
 /// # Errors
 /// The device's.
 pub fn accuracy<B: Backend>(learner: &Learner<B>, texts: &TokenSet, rows: Range<usize>) -> Result<f64> {
+    accuracy_unless(&AtomicBool::new(false), learner, texts, rows)
+}
+
+/// As [`accuracy`], unless `stop` is set.
+///
+/// # Errors
+/// [`Error::Interrupted`]; the device's.
+pub fn accuracy_unless<B: Backend>(
+    stop: &AtomicBool,
+    learner: &Learner<B>,
+    texts: &TokenSet,
+    rows: Range<usize>,
+) -> Result<f64> {
     let mut right = 0;
     let classes = learner.model.config.labels.len();
     for_logits(learner, texts, rows.clone(), |first, logits| {
         for (i, logits) in logits.chunks(classes).enumerate() {
             right += usize::from(highest(logits) == texts.label(first + i));
         }
-        Ok(())
+        Error::if_stopped(stop)
     })?;
     Ok(right as f64 / rows.len().max(1) as f64)
 }

@@ -27,6 +27,8 @@ const BEST: &str = "best.safetensors";
 pub(super) struct Position {
     /// Steps taken.
     pub step: u64,
+    /// The last step after which there was an evaluation: one that a signal cut short is made up for.
+    pub evaluated: u64,
     /// The best evaluation, and the step after which it was made.
     #[serde(with = "exact")]
     pub best: Option<(f64, u64)>,

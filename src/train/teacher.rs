@@ -1,4 +1,4 @@
-//! A teacher's logits: computed once for all training texts, kept on disk, mapped.
+//! A teacher's logits: computed once for all training texts, kept on disk.
 
 use super::evaluate::for_logits;
 use super::learner::Learner;
@@ -9,7 +9,7 @@ use crate::ops::Backend;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 const LOGITS: &str = "logits";
 
@@ -44,7 +44,7 @@ pub fn logits<B: Backend>(
     for_logits(&teacher, texts, 0..texts.len(), |_, logits| {
         values.extend_from_slice(logits);
         progress.advance((logits.len() / classes) as u64);
-        if stop.load(Ordering::Relaxed) { Err(Error::Interrupted { checkpoint: None }) } else { Ok(()) }
+        Error::if_stopped(stop)
     })?;
     progress.end();
     let shape = [texts.len(), classes];

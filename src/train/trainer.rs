@@ -3,7 +3,7 @@
 //! Everything that decides a step is a function of the settings and the step's number, or is part of the
 //! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
 
-use super::evaluate::accuracy;
+use super::evaluate::accuracy_unless;
 use super::learner::{Learner, Lesson, Watch};
 use super::metrics::Metrics;
 use super::order::Order;
@@ -77,12 +77,15 @@ pub trait Companion<B: Backend> {
         grads: &Grads<B>,
     ) -> Result<()>;
 
-    /// May change the network after step `step` (from 0); says whether it did. What was the best network before
-    /// is no longer comparable then.
+    /// May change the network after step `step` (from 0); says whether it did.
     ///
     /// # Errors
     /// The device's.
     fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool>;
+
+    /// Whether it has changed the network for the last time. Until then no evaluation is the best, since it is
+    /// not of the network that was asked for, and the training does not end early.
+    fn settled(&self) -> bool;
 
     /// Everything that [`Companion::restore`] needs.
     fn state(&self) -> Vec<f64>;
@@ -134,28 +137,23 @@ pub fn train<B: Backend>(
         }
         training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
     }
+    let began = position.step;
     let mut metrics = Metrics::open(&training.metrics, training.stage, position.step)?;
     let mut pace = Pace::new();
     training.progress.begin(training.stage, steps);
-    while position.step < steps && !position.stopped_early {
-        let lesson = lesson(training, order.batch(position.step));
-        let rate = training.schedule.rate(position.step);
-        let (done, changed) = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
-        if changed {
-            position.best = None;
-        }
-        position.step += 1;
-        let tokens_per_second = pace.add(lesson.batch.tokens());
-        let report =
-            StepReport { step: position.step, loss: done.loss, learning_rate: rate, tokens_per_second };
-        training.progress.step(report);
-        metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
-        if evaluates(training, position.step, order.batches()) {
-            evaluate(learner, training, &mut position, &mut metrics)?;
+    loop {
+        if evaluates(training, &position, order.batches()) {
+            let settled = companion.as_ref().is_none_or(|companion| companion.settled());
+            match evaluate(learner, training, settled, &mut position, &mut metrics) {
+                // What was done until then is saved below.
+                Err(Error::Interrupted { .. }) => {}
+                other => other?,
+            }
         }
         let stopping = training.stop.load(Ordering::Relaxed);
         let every = training.checkpoint_every;
-        if stopping || (every > 0 && position.step.is_multiple_of(every) && position.step < steps) {
+        let due = every > 0 && position.step > began && position.step.is_multiple_of(every);
+        if stopping || (due && position.step < steps) {
             metrics.flush()?;
             let extra = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
             let texts = training.texts.content_hash();
@@ -165,6 +163,18 @@ pub fn train<B: Backend>(
             training.progress.end();
             return Err(Error::Interrupted { checkpoint: Some(training.state.clone()) });
         }
+        if position.step >= steps || position.stopped_early {
+            break;
+        }
+        let lesson = lesson(training, order.batch(position.step));
+        let rate = training.schedule.rate(position.step);
+        let done = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
+        position.step += 1;
+        let tokens_per_second = pace.add(lesson.batch.tokens());
+        let report =
+            StepReport { step: position.step, loss: done.loss, learning_rate: rate, tokens_per_second };
+        training.progress.step(report);
+        metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
     }
     training.progress.end();
     metrics.flush()?;
@@ -197,9 +207,9 @@ fn one_step<B: Backend>(
     step: u64,
     rate: f64,
     companion: &mut Option<&mut dyn Companion<B>>,
-) -> Result<(super::Step, bool)> {
+) -> Result<super::Step> {
     let noise = Some(Noise { seed: training.seed, step });
-    let Some(companion) = companion else { return Ok((learner.step(lesson, noise, rate, None)?, false)) };
+    let Some(companion) = companion else { return learner.step(lesson, noise, rate, None) };
     let done = if companion.watches(step) {
         let (backend, model) = (learner.backend.clone(), learner.model.clone());
         let mut watch = |batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>| {
@@ -210,23 +220,27 @@ fn one_step<B: Backend>(
     } else {
         learner.step(lesson, noise, rate, None)?
     };
-    let changed = companion.after(step, learner)?;
-    Ok((done, changed))
+    companion.after(step, learner)?;
+    Ok(done)
 }
 
-fn evaluates(training: &Training<'_>, step: u64, epoch: u64) -> bool {
-    let every = if training.evaluate_every > 0 { training.evaluate_every } else { epoch };
-    !training.held_out.is_empty() && (step.is_multiple_of(every) || step == training.schedule.steps)
+/// Whether there is an evaluation due that has not been made.
+fn evaluates(training: &Training<'_>, position: &Position, epoch: u64) -> bool {
+    let (step, every) = (position.step, training.evaluate_every);
+    let due = step.is_multiple_of(if every > 0 { every } else { epoch }) || step == training.schedule.steps;
+    !training.held_out.is_empty() && due && step > position.evaluated
 }
 
-/// Evaluates on the held-out texts; keeps the weights if they are the best so far.
+/// Evaluates on the held-out texts; keeps the weights if they are of a `settled` network and the best so far.
 fn evaluate<B: Backend>(
     learner: &Learner<B>,
     training: &Training<'_>,
+    settled: bool,
     position: &mut Position,
     metrics: &mut Metrics,
 ) -> Result<()> {
-    let accuracy = accuracy(learner, training.texts, training.held_out.clone())?;
+    let accuracy = accuracy_unless(training.stop, learner, training.texts, training.held_out.clone())?;
+    position.evaluated = position.step;
     metrics.evaluation(position.step, accuracy)?;
     training.progress.message(&format!(
         "{}: step {}, {:.2} % of the held-out texts",
@@ -234,6 +248,9 @@ fn evaluate<B: Backend>(
         position.step,
         100.0 * accuracy
     ));
+    if !settled {
+        return Ok(());
+    }
     if position.best.is_none_or(|(best, _)| accuracy > best) {
         position.best = Some((accuracy, position.step));
         position.without_better = 0;

@@ -1,7 +1,8 @@
 //! The CPU: kernels of one instruction set, rayon's threads, and a pool of buffers.
 //!
-//! Work is split into blocks whose bounds depend on sizes alone, and every reduction adds its blocks in
-//! order. A result therefore does not depend on the number of threads.
+//! A reduction is split into blocks whose bounds depend on sizes alone, and adds them in order; where the
+//! bounds depend on the number of threads, each number is computed whole by one task, in the same order
+//! wherever the bounds are. A result therefore does not depend on the number of threads.
 
 mod buffer;
 pub mod threads;

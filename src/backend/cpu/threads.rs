@@ -1,4 +1,5 @@
-//! How rows are split into blocks. Bounds depend on sizes alone, never on the number of threads.
+//! Threads, and how rows are split into blocks for them: here bounds depend on sizes alone, never on the number
+//! of threads.
 
 use crate::{Error, Result};
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
-use super::{Recipe, Source, Train};
+use super::{HeadImportance, Prune, Recipe, Schedule, Source, Train};
 use crate::{Error, Result};
 
 /// Checks every value of `recipe`; the first that cannot be meant is the error.
@@ -10,13 +10,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     train("train", &recipe.train)?;
     train("prune.train", &recipe.prune.train)?;
     train("distill.train", &recipe.distill.train)?;
-    let prune = &recipe.prune;
-    fraction("prune.heads", prune.heads)?;
-    fraction("prune.units", prune.units)?;
-    fraction("prune.weights", prune.weights)?;
-    fraction("prune.classifier", prune.classifier)?;
-    at_least_one("prune.samples", prune.samples)?;
-    at_least_one("prune.events", prune.events)?;
+    prune(&recipe.prune)?;
     let distill = &recipe.distill;
     positive("distill.temperature", distill.temperature)?;
     fraction("distill.alpha", distill.alpha)?;
@@ -29,6 +23,14 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
 
 fn data(recipe: &Recipe) -> Result<()> {
     let data = &recipe.data;
+    if data.source == Source::Demo {
+        for (key, path) in [("data.dir", &data.dir), ("model.path", &recipe.model.path)] {
+            if !path.is_empty() {
+                let problem = "the demo makes its own texts and its own encoder, and reads no file";
+                return Err(Error::setting(key, problem, "leave it out, or set data.source = \"files\""));
+            }
+        }
+    }
     if data.source == Source::Files {
         for (key, value) in [("data.train", &data.train), ("data.test", &data.test)] {
             if value.is_empty() {
@@ -88,6 +90,33 @@ fn model(recipe: &Recipe) -> Result<()> {
             "model.positions",
             format!("is {}, less than data.max_tokens = {}", model.positions, recipe.data.max_tokens),
             "raise it, or lower data.max_tokens",
+        ));
+    }
+    Ok(())
+}
+
+fn prune(prune: &Prune) -> Result<()> {
+    fraction("prune.heads", prune.heads)?;
+    fraction("prune.units", prune.units)?;
+    fraction("prune.weights", prune.weights)?;
+    fraction("prune.classifier", prune.classifier)?;
+    at_least_one("prune.samples", prune.samples)?;
+    at_least_one("prune.events", prune.events)?;
+    if prune.schedule == Schedule::Once {
+        return Ok(());
+    }
+    if prune.train.epochs == 0.0 && prune.train.steps == 0 {
+        return Err(Error::setting(
+            "prune.schedule",
+            "\"cubic\" prunes while it trains, and [prune.train] trains nothing",
+            "use \"once\", or raise prune.train.epochs",
+        ));
+    }
+    if prune.heads > 0.0 && prune.head_importance == HeadImportance::Attention {
+        return Err(Error::setting(
+            "prune.head_importance",
+            "\"attention\" is measured before pruning, and \"cubic\" measures while it trains",
+            "use \"gradient\", or prune.schedule = \"once\"",
         ));
     }
     Ok(())

@@ -121,8 +121,8 @@ pub enum PoolingChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// A Hugging Face directory; `--model` overrides it. Empty: a new encoder of the sizes below, its
-    /// vocabulary learnt from the training text. Default: empty.
+    /// A Hugging Face directory; `--model` overrides it. Empty: a new encoder of the sizes below, which only
+    /// the demo has a vocabulary for; with `"files"` a path is needed. Default: empty.
     pub path: String,
     /// `"auto"`, `"first"`, `"pooler"` or `"mean"`. Default `"auto"`.
     pub pooling: PoolingChoice,
@@ -143,7 +143,7 @@ pub struct Model {
     pub heads: usize,
     /// New encoder: feed-forward units a layer. Default 256.
     pub intermediate: usize,
-    /// New encoder: at most so many word pieces. Default 2000.
+    /// New encoder: at most so many of the demo's word pieces. Default 2000.
     pub vocab: usize,
     /// New encoder: longest text it can read, in tokens. Default 256.
     pub positions: usize,
@@ -196,7 +196,7 @@ pub struct Train {
     pub learning_rate: f64,
     /// Warm-up, as a fraction of the steps. Default 0.06.
     pub warmup: f64,
-    /// Decoupled weight decay, of weight matrices only (not biases, not layer norms). Default 0.01.
+    /// Decoupled weight decay, of weight matrices and embeddings (not biases, not layer norms). Default 0.01.
     pub weight_decay: f64,
     /// Gradients are scaled down to this global norm when they exceed it; 0 = never. Default 1.
     pub clip: f64,
@@ -248,7 +248,8 @@ pub enum HeadImportance {
     #[default]
     Gradient,
     /// Mean absolute attention, as sometimes published. A row of attention sums to 1, so without padding
-    /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only.
+    /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only, and only with
+    /// `schedule = "once"`.
     Attention,
     /// L2 norm of the head's rows and columns of the four projections.
     Norm,
@@ -369,7 +370,8 @@ pub struct Distill {
     pub temperature: f64,
     /// Share of the teacher in the loss, 0 to 1; the labels have the rest. Default 0.7.
     pub alpha: f64,
-    /// `"baseline"` (this run's trained model), or the path of a model directory. Default `"baseline"`.
+    /// `"baseline"` (this run's trained model), or the path of a model directory with the same classes, in the
+    /// same order, and the same tokenizer. Default `"baseline"`.
     pub teacher: String,
     /// The student's training.
     pub train: Train,

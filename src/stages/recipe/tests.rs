@@ -87,12 +87,31 @@ fn errors_name_the_key_and_the_mend() {
         ("", "distill.train.batch=0", "distill.train.batch: is 0; 1 or more"),
         ("", "model.heads=5", "model.hidden: is 64, which 5 heads do not divide"),
         ("", "data", "data: has no value; write --set key=value"),
+        ("[data]\nsource = 'demo'", "model.path=bert", "model.path: the demo makes its own texts"),
+        ("[data]\nsource = 'demo'", "data.dir=texts", "data.dir: the demo makes its own texts"),
+        (
+            "[prune]\nschedule = 'cubic'\nheads = 0.5",
+            "prune.head_importance=attention",
+            "prune.head_importance: \"attention\" is measured before pruning",
+        ),
+        (
+            "[prune]\nschedule = 'cubic'",
+            "prune.train.epochs=0",
+            "prune.schedule: \"cubic\" prunes while it trains, and [prune.train] trains nothing; use \"once\"",
+        ),
         ("seed = 3", "seed.x=1", "seed.x: seed is a value, not a table"),
     ] {
         let sets: &[&str] = if set.is_empty() { &[] } else { &[set] };
         let found = message(text, sets);
         assert!(found.starts_with(expected), "{found:?} should start with {expected:?}");
     }
+}
+
+#[test]
+fn what_a_schedule_does_not_use_does_not_matter() {
+    parse("[prune]\nhead_importance = 'attention'\nheads = 0.5", &["prune.train.epochs=0"]).unwrap();
+    parse("[prune]\nhead_importance = 'attention'", &["prune.schedule=cubic"]).unwrap();
+    parse("[prune]\nschedule = 'cubic'", &["prune.train.epochs=0", "prune.train.steps=9"]).unwrap();
 }
 
 #[test]

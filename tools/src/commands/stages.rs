@@ -75,7 +75,7 @@ fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
         opened.iter_mut().map(|(name, model)| (name.clone(), &mut **model as &mut dyn Subject)).collect();
     let plan = Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup };
     let mut clock = WallClock::default();
-    let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress)?;
+    let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress, context.stop)?;
     let machine = Machine::here(context.kernels, context.threads, BUILD);
     Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: 1, rows })
 }

@@ -4,6 +4,7 @@
 
 mod disk;
 mod fixture;
+mod stages;
 mod tables;
 mod texts;
 mod weights;

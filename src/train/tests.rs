@@ -1,0 +1,169 @@
+//! The loop, stopped in the middle of an evaluation and with a companion that is not done.
+
+use super::*;
+use crate::autograd::{Grads, Var};
+use crate::backend::Cpu;
+use crate::checkpoint::fresh;
+use crate::data::{TokenSet, demo};
+use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use crate::models::{Classifier, Taps};
+use crate::params::ParamStore;
+use crate::tokenizer::{Rules, Tokenizer};
+use crate::{Batch, Error, Result};
+use limbeck_kernels::Kernels;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn notes() -> (TokenSet, usize) {
+    let corpus = demo::generate(3, 40, 4);
+    let tokenizer = Tokenizer::from_pieces(&corpus.pieces, Rules::bert(true)).unwrap();
+    (TokenSet::from_examples(&corpus.train, &corpus.labels, &tokenizer, 16), tokenizer.vocab())
+}
+
+fn learner(texts: &TokenSet, vocab: usize) -> Learner<Cpu> {
+    let config = ModelConfig {
+        architecture: Architecture::DistilBert,
+        vocab,
+        positions: 16,
+        token_types: 0,
+        hidden: 8,
+        head_size: 4,
+        original_heads: 2,
+        original_intermediate: 12,
+        layers: vec![LayerConfig { heads: vec![0, 1], intermediate: 12 }],
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-12,
+        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
+        pooling: Pooling::FirstToken,
+        labels: texts.labels().to_vec(),
+        masked: Vec::new(),
+    };
+    let backend = Cpu::new(Kernels::select().unwrap());
+    let (model, specs) = Classifier::new(&config);
+    let params = ParamStore::new(&backend, &specs, |spec| Ok(fresh(spec, 5))).unwrap();
+    let settings =
+        AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay_all: false, clip: 1.0 };
+    let optimizer = AdamW::new(&backend, &params, settings).unwrap();
+    Learner { backend, model, params, optimizer }
+}
+
+fn training<'a>(
+    folder: &Path,
+    texts: &'a TokenSet,
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+) -> Training<'a> {
+    Training {
+        stage: "train",
+        texts,
+        rows: 0..24,
+        held_out: 24..40,
+        teacher: None,
+        batch: 8,
+        schedule: Schedule { learning_rate: 0.02, warmup: 0, steps: 12 },
+        evaluate_every: 3,
+        checkpoint_every: 0,
+        patience: 0,
+        keep_best: true,
+        seed: 9,
+        state: folder.join("state"),
+        metrics: folder.join("metrics.jsonl"),
+        resume: true,
+        progress,
+        stop,
+    }
+}
+
+/// Sets the flag once a step is done, as a signal that comes in the evaluation after it.
+struct Signal<'a> {
+    step: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for Signal<'_> {
+    fn begin(&self, _: &str, _: u64) {}
+    fn step(&self, report: StepReport) {
+        self.stop.store(report.step == self.step, Ordering::Relaxed);
+    }
+    fn advance(&self, _: u64) {}
+    fn message(&self, _: &str) {}
+    fn end(&self) {}
+}
+
+/// The weights and the log, without times.
+fn result(folder: &Path, learner: &Learner<Cpu>) -> (Vec<Vec<f32>>, Vec<Value>) {
+    let weights = learner.params.iter().map(|(_, param)| param.value().buffer().to_vec()).collect();
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+    (weights, lines)
+}
+
+#[test]
+fn an_evaluation_that_a_signal_cuts_short_is_made_up_for() {
+    let (texts, vocab) = notes();
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut expected = learner(&texts, vocab);
+    let trained =
+        train(&mut expected, &training(whole.path(), &texts, &Silent, &AtomicBool::new(false)), None)
+            .unwrap();
+    for step in [6, 12] {
+        let stop = AtomicBool::new(false);
+        let signal = Signal { step, stop: &stop };
+        let error =
+            train(&mut learner(&texts, vocab), &training(broken.path(), &texts, &signal, &stop), None)
+                .unwrap_err();
+        assert!(matches!(error, Error::Interrupted { checkpoint: Some(_) }), "{error}");
+        let log = fs::read_to_string(broken.path().join("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert!(last["step"] == step && last["loss"].is_f64(), "the evaluation was cut short: {last}");
+    }
+    let mut found = learner(&texts, vocab);
+    let again =
+        train(&mut found, &training(broken.path(), &texts, &Silent, &AtomicBool::new(false)), None).unwrap();
+    assert_eq!(again, trained);
+    assert_eq!(result(broken.path(), &found), result(whole.path(), &expected));
+}
+
+/// Changes nothing, but says so only after `last` steps.
+struct Patient {
+    last: u64,
+    done: u64,
+}
+
+impl Companion<Cpu> for Patient {
+    fn watches(&self, _: u64) -> bool {
+        false
+    }
+    fn watch(&mut self, _: Seen<'_, Cpu>, _: &Batch, _: &Taps<Var<Cpu>>, _: &Grads<Cpu>) -> Result<()> {
+        Ok(())
+    }
+    fn after(&mut self, step: u64, _: &mut Learner<Cpu>) -> Result<bool> {
+        self.done = step + 1;
+        Ok(false)
+    }
+    fn settled(&self) -> bool {
+        self.done >= self.last
+    }
+    fn state(&self) -> Vec<f64> {
+        Vec::new()
+    }
+    fn restore(&mut self, _: &[f64], _: &Learner<Cpu>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn patience_waits_for_the_companion() {
+    let (texts, vocab) = notes();
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let mut training = training(folder.path(), &texts, &Silent, &stop);
+    // Nothing is learnt at a rate of nearly zero: the first evaluation that counts is the best, two more end it.
+    training.schedule.learning_rate = 1e-12;
+    (training.evaluate_every, training.patience) = (1, 2);
+    let trained =
+        train(&mut learner(&texts, vocab), &training, Some(&mut Patient { last: 7, done: 0 })).unwrap();
+    assert_eq!((trained.steps, trained.best.unwrap().1), (9, 7));
+}

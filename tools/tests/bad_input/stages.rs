@@ -1,0 +1,90 @@
+//! What a stage is given by another stage, another run or another model.
+
+use crate::fixture::{Folder, Named, succeeds, write_model};
+use std::fs;
+
+/// Changes the text of a file, which must hold `from`.
+fn edit(folder: &Folder, name: &str, from: &str, to: &str) {
+    let text = fs::read_to_string(folder.path(name)).unwrap();
+    assert!(text.contains(from), "{name}: {text}");
+    fs::write(folder.path(name), text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn a_teacher_of_another_task_or_vocabulary_is_refused() {
+    let folder = Folder::new();
+    let run = |teacher: &str, out: &str| {
+        let teacher = format!("distill.teacher={}", folder.path(teacher).display());
+        folder.run("model", "data", out, &["--set", &teacher])
+    };
+    succeeds(&mut run("model", "taught"));
+    for name in ["names", "order", "pieces"] {
+        write_model(&folder.path(name), |_| ());
+    }
+    edit(&folder, "names/config.json", "\"bad\"", "\"worse\"");
+    edit(&folder, "order/config.json", "\"bad\"", "\"-\"");
+    edit(&folder, "order/config.json", "\"good\"", "\"bad\"");
+    edit(&folder, "order/config.json", "\"-\"", "\"good\"");
+    edit(&folder, "pieces/vocab.txt", "\nq\n", "\nz\n");
+    write_model(&folder.path("headless"), |tensors: &mut Vec<Named>| {
+        tensors.retain(|(name, ..)| name != "classifier.weight");
+    });
+    write_model(&folder.path("short"), |tensors| {
+        let positions = tensors.iter_mut().find(|(name, ..)| name.contains("position")).unwrap();
+        positions.1[0] = 9;
+        positions.2.truncate(9 * positions.1[1]);
+    });
+    edit(&folder, "short/config.json", "\"max_position_embeddings\": 16", "\"max_position_embeddings\": 9");
+    for (teacher, words) in [
+        ("nothing", &["nothing", "no such model directory"][..]),
+        ("names", &["distill.teacher: its classes are [\"worse\", \"good\"], those of the data"]),
+        ("order", &["distill.teacher: its classes are [\"good\", \"bad\"]", "same order"]),
+        ("pieces", &["distill.teacher: its tokenizer is not that of the model"]),
+        ("headless", &["headless/model.safetensors, tensor classifier.weight", "train a head first"]),
+        ("short", &["distill.teacher: it reads 9 tokens, and data.max_tokens is 12"]),
+    ] {
+        folder.refused(&mut run(teacher, "out"), words);
+    }
+    // Nor is one taken whose logits are there already.
+    edit(&folder, "model/config.json", "\"bad\"", "\"worse\"");
+    fs::remove_dir_all(folder.path("taught/distilled")).unwrap();
+    let teacher = format!("distill.teacher={}", folder.path("model").display());
+    let mut again = folder.run("model", "data", "taught", &["--resume", "--set", &teacher]);
+    folder.refused(&mut again, &["distill.teacher: its classes are"]);
+}
+
+#[test]
+fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+    let mut other = folder.run("model", "data", "run", &["--resume", "--set", "bench.repeat=2"]);
+    succeeds(other.args(["--set", "name=other"]));
+    let text = fs::read_to_string(folder.path("run/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let kernels = record["kernels"].as_str().unwrap();
+    edit(&folder, "run/run.json", &format!("\"{kernels}\""), "\"abacus\"");
+    // All is done: nothing is computed with them.
+    succeeds(&mut folder.run("model", "data", "run", &["--resume"]));
+    fs::remove_file(folder.path("run/int8.limbeck")).unwrap();
+    folder.refused(
+        &mut folder.run("model", "data", "run", &["--resume"]),
+        &["a run of the abacus kernels", kernels, "LIMBECK_ISA=abacus"],
+    );
+}
+
+#[test]
+fn a_stage_that_was_damaged_is_an_error_of_the_next() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+    fs::remove_file(folder.path("run/int8.limbeck")).unwrap();
+    fs::remove_dir_all(folder.path("run/distilled")).unwrap();
+    write_model(&folder.path("run/distilled"), |tensors| {
+        let (_, shape, values) = tensors.iter_mut().find(|(name, ..)| name == "classifier.weight").unwrap();
+        shape[1] -= 1;
+        values.truncate(shape[0] * shape[1]);
+    });
+    folder.refused(
+        &mut folder.run("model", "data", "run", &["--resume"]),
+        &["distilled/model.safetensors, tensor classifier.weight: its shape is [2, 7]"],
+    );
+}
