@@ -87,7 +87,7 @@ fn deletion_equals_silence_in_logits_and_gradients() {
                 let expected = download(&dense, dense_gradients.param(id).unwrap());
                 let expected = kept(&param.spec.name, shape.rows, shape.cols, &expected);
                 let found = download(&small, small_gradients.param(id).unwrap());
-                let distance = crate::network::distance(&found, &expected);
+                let distance = crate::common::distance(&found, &expected);
                 assert!(distance <= 1e-6, "gradient of {}: {distance:.1e}", param.spec.name);
             }
         }

@@ -124,12 +124,3 @@ pub fn change(learner: &mut Learner<Cpu>, id: ParamId, change: impl Fn(usize, us
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
-
-/// The largest difference, as a share of the largest magnitude.
-pub fn distance(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
-    // A difference that is no number must not be lost.
-    differences.fold(0.0, |a, b| if b <= a { a } else { b }) / f64::from(largest).max(1e-30)
-}
