@@ -135,7 +135,7 @@ fn moments_and_masks_shrink_with_their_parameters() {
     let first = loss(&mut learner);
     let last = (0..10).map(|_| loss(&mut learner)).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
-    learner.params.assert_masks(&learner.backend).unwrap();
+    crate::network::assert_masks(&learner);
 }
 
 #[test]

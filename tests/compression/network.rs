@@ -124,3 +124,15 @@ pub fn change(learner: &mut Learner<Cpu>, id: ParamId, change: impl Fn(usize, us
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
+
+/// Masked elements are zero in value and in both moments, a step or more after they were masked.
+pub fn assert_masks(learner: &Learner<Cpu>) {
+    learner.params.assert_masks(&learner.backend).unwrap();
+    for (id, param) in learner.params.iter() {
+        let Some(mask) = &param.mask else { continue };
+        for state in states(learner, id) {
+            let leak = state.iter().zip(&mask.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
+            assert_eq!(leak, None, "{}: a masked element is not zero", param.spec.name);
+        }
+    }
+}
