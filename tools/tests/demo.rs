@@ -162,7 +162,8 @@ fn eval_counts_what_predict_answers() {
         let typed = said(&["predict", &artifact, first, second], "");
         assert_eq!(typed.lines().map(parsed).collect::<Vec<_>>(), answers[..2]);
 
-        let seen = parsed(&said(&["eval", &artifact, "--data", data, "--quiet", "--json"], ""));
+        let eval = [&["eval", &artifact, "--data", data, "--quiet", "--json"][..], &COLUMNS].concat();
+        let seen = parsed(&said(&eval, ""));
         let names = seen["labels"].as_array().unwrap();
         let mut confusion = vec![vec![0; 4]; 4];
         let class = |name: &Value| names.iter().position(|other| other == name).unwrap();
@@ -175,8 +176,8 @@ fn eval_counts_what_predict_answers() {
         assert!(right > 0.5, "{artifact} has learnt something: {right}");
     }
     let (int8, baseline) = (path("int8.limbeck"), path("baseline"));
-    let pair =
-        parsed(&said(&["eval", &int8, "--against", &baseline, "--data", data, "--quiet", "--json"], ""));
+    let eval = ["eval", &int8, "--against", &baseline, "--data", data, "--quiet", "--json"];
+    let pair = parsed(&said(&[&eval[..], &COLUMNS].concat(), ""));
     let (gained, lost) = (number(&pair, "only_model_right"), number(&pair, "only_against_right"));
     let difference = 60.0 * (number(&pair, "accuracy") - number(&pair["against"], "accuracy"));
     assert!((gained - lost - difference).abs() <= 1e-9, "{pair}");
