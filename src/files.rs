@@ -228,6 +228,36 @@ mod tests {
         assert_eq!(entries(directory.path()), 1 + others.len());
     }
 
+    /// The limit on a file's size fails a write as a full disk does: the error must arrive, whether the buffer meets
+    /// it on the way or when it is emptied at the end, and what was there must stay. The limit holds for a whole
+    /// process, so the test starts itself in one of its own.
+    #[cfg(unix)]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        const INSIDE: &str = "LIMBECK_TEST_FULL_DISK";
+        if let Some(path) = std::env::var_os(INSIDE) {
+            for length in [100 << 10, 3 << 20] {
+                let full = replace_bytes(Path::new(&path), &vec![7; length]);
+                assert!(matches!(full, Err(Error::Io { .. })), "{length} bytes were written: {full:?}");
+            }
+            // Small files fit, so it was the limit.
+            return replace_bytes(&Path::new(&path).with_file_name("small"), b"fits").unwrap();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights");
+        replace_bytes(&path, b"old").unwrap();
+        // Blocks of at most 1,024 bytes. The signal that comes with the error would end the process.
+        let shell = "trap '' XFSZ; ulimit -f 32; exec \"$0\" --exact files::tests::a_full_disk_is_an_error";
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", shell]).arg(std::env::current_exe().unwrap()).env(INSIDE, &path);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read(path.with_file_name("small")).unwrap(), b"fits");
+        assert_eq!(entries(directory.path()), 2, "the temporary files are gone");
+    }
+
     #[test]
     fn directories_and_empty_files_are_refused() {
         let directory = tempfile::tempdir().unwrap();

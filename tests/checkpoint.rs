@@ -1,6 +1,9 @@
 //! Checkpoints: damaged files, the safetensors crate as oracle, configurations, directories.
 #![cfg(feature = "train")]
 
+mod common;
+
+use common::shared;
 use limbeck::checkpoint::{
     Dtype, HfDirectory, Located, TensorFile, TensorToWrite, Values, Wanted, config_to_json, parse_config,
     write_tensors,
@@ -11,18 +14,7 @@ use limbeck::{Error, Result};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// The folder of reference files; says loudly when it is absent.
-fn shared(file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("LIMBECK_SHARED").map(PathBuf::from);
-    let path = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(file);
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED", path.display());
-        return None;
-    }
-    Some(path)
-}
+use std::path::Path;
 
 /// A safetensors file of the given header and data.
 fn file_of(header: &str, data: &[u8]) -> Vec<u8> {

@@ -1,6 +1,9 @@
 //! Tables in their original formats, what is wrong with broken ones, and the token cache.
 #![cfg(feature = "train")]
 
+mod common;
+
+use common::shared;
 use limbeck::data::{
     Classes, Column, Example, Format, TableOptions, TableSource, TokenSet, demo, read_classes,
 };
@@ -8,18 +11,7 @@ use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};
 use limbeck::{Error, Result};
 use proptest::prelude::*;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// The folder of reference files; says loudly when it is absent.
-fn shared(file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("LIMBECK_SHARED").map(PathBuf::from);
-    let path = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(file);
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED", path.display());
-        return None;
-    }
-    Some(path)
-}
+use std::path::Path;
 
 /// Opens a table of the given content.
 fn table(name: &str, content: impl AsRef<[u8]>, options: &TableOptions) -> Result<Vec<Example>> {

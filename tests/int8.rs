@@ -1,8 +1,10 @@
 //! The inference session: against the reference in f32, and int8 against f32, against itself on every kernel
 //! row, in every batch, and beside a dense network whose deleted parts are zeros.
 
+mod common;
 mod oracle;
 
+use common::{distance, shared};
 use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
@@ -12,7 +14,7 @@ use limbeck_kernels::Kernels;
 use oracle::Oracle;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The system's allocator, which counts what each thread asks for.
 struct Counting;
@@ -36,18 +38,6 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
-}
-
-/// The folder of reference data, or a loud word that it is not there.
-fn shared(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("LIMBECK_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = root.join(part);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED to the reference data", path.display());
-    None
 }
 
 /// Numbers in [-1, 1) that depend on a name and a place alone.
@@ -118,16 +108,6 @@ fn int8(config: &ModelConfig, quantization: Quantization) -> Model {
 
 fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
-}
-
-/// The largest difference, as a share of the largest magnitude.
-fn distance(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    let largest = theirs.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    // NaN is the worst of all, and stays.
-    let worst = worst.fold(0.0f32, |worst, x| if x <= worst || worst.is_nan() { worst } else { x });
-    worst / largest
 }
 
 mod reference {
@@ -224,9 +204,11 @@ mod reference {
         let path = Path::new("minilm");
         let extras = Extras { golden: vec![batch.ids[batch.text(0)].to_vec()], ..Extras::default() };
         let quantized = quantize(path, &config, &mut values, Quantization::INT8, &extras).unwrap();
-        let quietest = quantized.losses.iter().map(|loss| loss.signal_to_noise).fold(f64::INFINITY, f64::min);
-        println!("lowest signal to noise {quietest:.1} dB");
-        assert!(quietest > 30.0, "a scale for each row keeps every matrix of this encoder");
+        // A scale for each row keeps every matrix of this encoder.
+        for loss in &quantized.losses {
+            assert!(loss.signal_to_noise > 30.0, "{}: {:.1} dB", loss.name, loss.signal_to_noise);
+        }
+        assert!(!quantized.losses.is_empty());
         let model = quantized.image.into_model(path).unwrap();
         model.check_golden().unwrap();
         let texts: Vec<&[u32]> = (0..3).map(|text| &batch.ids[batch.text(text)]).collect();

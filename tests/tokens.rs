@@ -2,25 +2,17 @@
 //! and random text.
 #![cfg(feature = "train")]
 
+mod common;
+
+use common::shared;
 use limbeck::checkpoint::TensorFile;
 use limbeck::tokenizer::{Encode, Rules, Tokenizer, WordPiece};
 use proptest::prelude::*;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokenizers::models::wordpiece::WordPiece as ReferenceModel;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-
-/// The folder of reference files; says loudly when it is absent.
-fn shared(file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("LIMBECK_SHARED").map(PathBuf::from);
-    let path = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(file);
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is not there; set LIMBECK_SHARED", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 /// The tokenizers crate, set up without our code.
 fn reference(pieces: &[String], rules: Rules) -> tokenizers::Tokenizer {

@@ -1,15 +1,14 @@
 //! Attention on every row of the table, against the f64 oracle; the oracle against finite differences.
 
-#[allow(dead_code, reason = "shared with the other row tests, each of which uses a part")]
 mod harness;
 #[allow(dead_code, reason = "shared with the other row tests, each of which uses a part")]
 mod oracle;
 
-use harness::{EPS, Guarded, Random, assert_close, assert_slope, doubles, rows};
+use harness::{EPS, Guarded, Random, assert_slope, doubles, rows};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{AttentionArgs, AttentionDropout, AttentionGradients, Dropout};
 use oracle::attention::Head;
-use oracle::{Sum, values};
+use oracle::{Sum, assert_close, values};
 
 /// A text with all its inputs, rows of q, k and v interleaved as one fused projection leaves them.
 struct Case {

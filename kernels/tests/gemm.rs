@@ -1,8 +1,8 @@
 //! Matrix products of every row against f64 sums (floats) and 64-bit sums (int8).
 
-mod common;
+mod harness;
 
-use common::{Guarded, Random, rows};
+use harness::{Guarded, Random, rows};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
@@ -113,10 +113,10 @@ impl Case {
         for mut panels in packed.split_mut(packed.panels().div_ceil(2).max(1)) {
             kernels.pack(b, &mut panels);
         }
-        let mut c = Guarded::new(&self.before, 12345.0);
+        let mut c = Guarded::of(&self.before);
         let end = End { bias: bias.then_some(&self.bias[..]), accumulate };
-        kernels.gemm(a, &packed, end, c.get(), self.stride);
-        let c = c.take();
+        kernels.gemm(a, &packed, end, c.inside(), self.stride);
+        let c = c.checked();
         let untouched = |at: &usize| at % self.stride >= n;
         for at in (0..c.len()).filter(untouched) {
             assert_eq!(c[at].to_bits(), self.before[at].to_bits(), "wrote between the rows of c");
@@ -307,12 +307,12 @@ fn int8_is_exact_on_every_row() {
             for kernels in rows() {
                 let c_stride = n + 5;
                 let len = (m * c_stride).saturating_sub(5);
-                let mut c = Guarded::new(&vec![i32::MAX; len], i32::MIN);
-                kernels.gemm_i8(&a, stride, m, b, c.get(), c_stride);
-                let c = c.take();
-                let mut floats = Guarded::new(&vec![-1.5; len], 777.0);
-                kernels.gemm_i8_f32(&a, stride, m, &a_scale, b, &b_scale, &bias, floats.get(), c_stride);
-                let floats = floats.take();
+                let mut c = Guarded::of(&vec![i32::MAX; len]);
+                kernels.gemm_i8(&a, stride, m, b, c.inside(), c_stride);
+                let c = c.checked();
+                let mut floats = Guarded::of(&vec![-1.5_f32; len]);
+                kernels.gemm_i8_f32(&a, stride, m, &a_scale, b, &b_scale, &bias, floats.inside(), c_stride);
+                let floats = floats.checked();
                 for at in 0..len {
                     let (i, j) = (at / c_stride, at % c_stride);
                     if j >= n {

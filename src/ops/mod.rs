@@ -40,6 +40,5 @@ impl<D> Backend for D where
         + pool::PoolOps
         + optimizer::AdamWOps
         + gate::GateOps
-        + gate::GateOps
 {
 }

@@ -87,7 +87,7 @@ fn deletion_equals_silence_in_logits_and_gradients() {
                 let expected = download(&dense, dense_gradients.param(id).unwrap());
                 let expected = kept(&param.spec.name, shape.rows, shape.cols, &expected);
                 let found = download(&small, small_gradients.param(id).unwrap());
-                let distance = crate::network::distance(&found, &expected);
+                let distance = crate::common::distance(&found, &expected);
                 assert!(distance <= 1e-6, "gradient of {}: {distance:.1e}", param.spec.name);
             }
         }
@@ -135,7 +135,7 @@ fn moments_and_masks_shrink_with_their_parameters() {
     let first = loss(&mut learner);
     let last = (0..10).map(|_| loss(&mut learner)).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
-    learner.params.assert_masks(&learner.backend).unwrap();
+    crate::network::assert_masks(&learner);
 }
 
 #[test]

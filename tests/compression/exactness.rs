@@ -1,6 +1,7 @@
 //! What may not change a result: leaving out rows that nobody reads, a text's place in its batch, threads.
 
-use crate::network::{bits, config, distance, download, learner, learner_on, lesson};
+use crate::common::{distance, largest_difference, query_of_key_bias};
+use crate::network::{bits, config, download, learner, learner_on, lesson};
 use limbeck::Batch;
 use limbeck::autograd::{Grads, Tape};
 use limbeck::backend::Cpu;
@@ -45,9 +46,8 @@ fn a_last_layer_of_first_tokens_gives_the_whole_layer_s_logits_and_gradients() {
                 |grads: &Grads<Cpu>| download(&learner, grads.param(id).expect("every parameter matters"));
             let (found, expected) = (of(&grads), of(&all_grads));
             // The gradient of a key's bias is zero but for rounding.
-            let bias_of_keys = ["k_lin.bias", "key.bias"].iter().any(|end| param.spec.name.ends_with(end));
-            let error = if bias_of_keys {
-                found.iter().zip(&expected).fold(0.0, |a: f64, (b, c)| a.max(f64::from((b - c).abs())))
+            let error = if query_of_key_bias(&param.spec.name).is_some() {
+                largest_difference(&found, &expected)
             } else {
                 distance(&found, &expected)
             };

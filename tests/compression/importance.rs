@@ -1,5 +1,6 @@
 //! Scores mean what they say: the loss's slope when an output is scaled, and attention's mean.
 
+use crate::common::{distance, magnitude};
 use crate::network::{HEAD_SIZE, HEADS, LAYERS, UNITS, change, config, learner, lesson, plain};
 use limbeck::backend::Cpu;
 use limbeck::compress::{Scores, attention_scores};
@@ -53,7 +54,7 @@ fn gradient_scores_are_slopes_of_each_text_s_loss() {
         let config = config(Architecture::Bert, pooling, 0.0);
         let found = scores(&learner(&config), &samples);
         for (part, found, places) in [(Part::Head, &found.heads, HEADS), (Part::Unit, &found.units, UNITS)] {
-            let largest = found.iter().flatten().fold(0.0, |largest: f64, score| largest.max(*score));
+            let largest = magnitude(&found.concat());
             for (layer, found) in found.iter().enumerate() {
                 for place in (0..places).step_by(places / HEADS) {
                     // The five-point rule: its error is of the order of h⁴, and rounding's is 1e-7 / h.
@@ -73,14 +74,6 @@ fn gradient_scores_are_slopes_of_each_text_s_loss() {
             }
         }
     }
-}
-
-/// The largest difference of two lists, as a share of the largest entry.
-fn distance(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / largest);
-    differences.fold(0.0, |a, b| if b <= a { a } else { b })
 }
 
 #[test]

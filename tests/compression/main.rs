@@ -1,6 +1,8 @@
 //! Pruning, and what pruning rests on, on tiny networks: deletion, masks, importance, the first-token-only last
 //! layer, and dropout and sums that do not depend on batches or threads.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod deletion;
 mod exactness;
 mod importance;

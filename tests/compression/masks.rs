@@ -199,5 +199,6 @@ fn gradual_pruning_reaches_its_budget_in_its_events() {
             }
         }
         assert_spent(&learner, &budget, &format!("gradual {scope:?}"));
+        crate::network::assert_masks(&learner);
     }
 }

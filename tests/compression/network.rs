@@ -125,11 +125,14 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The largest difference, as a share of the largest magnitude.
-pub fn distance(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
-    // A difference that is no number must not be lost.
-    differences.fold(0.0, |a, b| if b <= a { a } else { b }) / f64::from(largest).max(1e-30)
+/// Masked elements are zero in value and in both moments, a step or more after they were masked.
+pub fn assert_masks(learner: &Learner<Cpu>) {
+    learner.params.assert_masks(&learner.backend).unwrap();
+    for (id, param) in learner.params.iter() {
+        let Some(mask) = &param.mask else { continue };
+        for state in states(learner, id) {
+            let leak = state.iter().zip(&mask.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
+            assert_eq!(leak, None, "{}: a masked element is not zero", param.spec.name);
+        }
+    }
 }

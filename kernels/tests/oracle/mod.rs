@@ -3,6 +3,8 @@
 
 pub mod attention;
 
+use super::harness::EPS;
+
 /// A value and the magnitude of the terms that were added up to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
@@ -19,6 +21,18 @@ impl Sum {
 
 pub fn values(sums: &[Sum]) -> Vec<f64> {
     sums.iter().map(|sum| sum.value).collect()
+}
+
+/// Asserts |found − value| ≤ factor·ε·magnitude for every element, and that the factor leaves the bound
+/// far below the magnitude, so that the assertion can fail.
+pub fn assert_close(what: &str, found: &[f32], truth: &[Sum], factor: f64) {
+    assert_eq!(found.len(), truth.len(), "{what}");
+    assert!(factor * EPS < 1e-3, "{what}: a vacuous bound");
+    for (i, (&found, truth)) in found.iter().zip(truth).enumerate() {
+        let error = (f64::from(found) - truth.value).abs();
+        let bound = factor * EPS * truth.magnitude + f64::from(f32::MIN_POSITIVE);
+        assert!(error <= bound, "{what}[{i}]: {found} for {}, error {error:e} over {bound:e}", truth.value);
+    }
 }
 
 /// Φ, by its Taylor series near 0 and by the continued fraction of the tail beyond (Abramowitz and

@@ -1,6 +1,5 @@
 //! The row kernels on every row of the table, against the f64 oracle; the oracle against finite differences.
 
-#[allow(dead_code, reason = "shared with the attention tests; each uses a part")]
 #[path = "../harness/mod.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with the attention tests; each uses a part")]

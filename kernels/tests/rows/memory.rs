@@ -1,7 +1,7 @@
 //! Kernels that mostly move memory: sums, scalings, embedding rows, quantization.
 
-use crate::harness::{EPS, Guarded, Random, SIZES, assert_close, rows};
-use crate::oracle::Sum;
+use crate::harness::{EPS, Guarded, Random, SIZES, rows};
+use crate::oracle::{Sum, assert_close};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::quantized_stride;
 

@@ -1,8 +1,8 @@
 //! Softmax and layer norm.
 
-use crate::harness::{EPS, Guarded, Random, SIZES, assert_close, assert_slope, doubles, rows};
+use crate::harness::{EPS, Guarded, Random, SIZES, assert_slope, doubles, rows};
 use crate::map;
-use crate::oracle::{self, Sum};
+use crate::oracle::{self, Sum, assert_close};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{LayerNormGradients, LayerNormSaved};
 
