@@ -22,7 +22,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     );
     // Not eprintln!, which the test harness keeps to itself when a test passes.
     let skipped = format!("*** SKIPPED: {} is absent, so this test has tested NOTHING ***", found.display());
-    writeln!(std::io::stderr(), "\n{skipped}\n").unwrap();
+    writeln!(std::io::stderr(), "\n{skipped}\n").expect("standard error takes text");
     None
 }
 

@@ -18,7 +18,10 @@ pub fn rows() -> Vec<Kernels> {
     let names: Vec<&str> = rows.iter().map(|row| row.isa().name()).collect();
     // Once for each test binary, and not by println!, which the test harness keeps to itself when a test passes.
     static SAID: Once = Once::new();
-    SAID.call_once(|| writeln!(std::io::stderr(), "rows under test: {}", names.join(", ")).unwrap());
+    SAID.call_once(|| {
+        writeln!(std::io::stderr(), "rows under test: {}", names.join(", "))
+            .expect("standard error takes text");
+    });
     if let Ok(required) = std::env::var("LIMBECK_REQUIRE_ISA") {
         for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             assert!(
