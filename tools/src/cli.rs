@@ -364,11 +364,16 @@ mod tests {
             "--threads",
             "2",
         ]);
-        let recipe = run.options.recipe(None).unwrap();
+        // The demo would refuse --data and --model.
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/agnews.toml");
+        let recipe = run.options.recipe(Some(&file)).unwrap();
         assert_eq!((recipe.seed, recipe.data.limit, recipe.threads), (5, 9, 2));
         assert_eq!(recipe.data.dir, "20\"24");
-        assert_eq!(run.options.out(&recipe), Path::new("runs/demo"));
-        assert_eq!(options(&["--model", "2024"]).options.recipe(None).unwrap().model.path, "2024");
+        assert_eq!(run.options.out(&recipe), Path::new("runs/agnews"));
+        assert_eq!(options(&["--model", "2024"]).options.recipe(Some(&file)).unwrap().model.path, "2024");
+        let demo = options(&[]).options;
+        assert_eq!(demo.out(&demo.recipe(None).unwrap()), Path::new("runs/demo"));
+        assert!(options(&["--data", "2024"]).options.recipe(None).is_err());
     }
 
     #[test]
