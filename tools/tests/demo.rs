@@ -192,7 +192,7 @@ fn report_prints_the_rows_and_puts_them_into_a_document() {
             format!("| {} | {:.2} (", row["variant"].as_str().unwrap(), 100.0 * number(row, "accuracy"));
         assert_eq!(table.lines().filter(|line| line.starts_with(&start)).count(), 1, "{start} in {table}");
     }
-    assert!(table.contains("Recipe `demo`, seed 1, 100 test texts"), "{table}");
+    assert!(table.contains("recipe demo, seed 1, 100 test texts"), "{table}");
     let document = RUN.0.join("document.md");
     let (begin, end) = ("<!-- table:demo begin -->", "<!-- table:demo end -->");
     fs::write(&document, format!("before\n{begin}\nold\n{end}\nafter\n")).unwrap();
