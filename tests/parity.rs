@@ -15,7 +15,7 @@ use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
 use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
-use limbeck_kernels::Kernels;
+use limbeck_kernels::{Isa, Kernels};
 use std::path::Path;
 
 fn close(what: &str, found: &[f32], expected: &[f32], bound: f64) {
@@ -216,6 +216,11 @@ fn the_pretrained_encoder_equals_transformers() {
         close(&format!("hidden {i}"), &found[..first], &reference.floats(&format!("hidden.{i}.row0")), 2e-5);
     }
 
+    if cpu.kernels().isa() == Isa::Scalar {
+        // Fourteen steps of it take a quarter of an hour without SIMD; f32 gives the same bits on every row.
+        common::say("the scalar row: gradients and loss curve of the pretrained encoder are NOT compared");
+        return;
+    }
     let lesson = Lesson { batch, labels, teacher: None };
     let (_, grads) = gradients(&cpu, &model, &params, &lesson, None, None).unwrap();
     let names: Vec<String> =

@@ -20,10 +20,13 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         "LIMBECK_REQUIRE_SHARED is set and {} is absent",
         found.display()
     );
-    // Not eprintln!, which the test harness keeps to itself when a test passes.
-    let skipped = format!("*** SKIPPED: {} is absent, so this test has tested NOTHING ***", found.display());
-    std::io::stderr().write_all(format!("\n{skipped}\n\n").as_bytes()).unwrap();
+    say(&format!("SKIPPED: {} is absent, so this test has tested NOTHING", found.display()));
     None
+}
+
+/// Says something that must be heard. Not eprintln!, which the test harness keeps to itself when a test passes.
+pub fn say(text: &str) {
+    std::io::stderr().write_all(format!("\n*** {text} ***\n\n").as_bytes()).unwrap();
 }
 
 /// The largest of these errors; NaN if one of them is, so that no bound holds for it.
