@@ -5,12 +5,19 @@ use crate::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// More threads than any machine has; starting very many would bring one to a halt.
+const MAX_THREADS: usize = 4096;
+
 /// Has this process compute on so many threads, the calling one among them. To be called once, before anything
 /// is computed. Results do not depend on the number.
 ///
 /// # Errors
 /// [`Error::Setting`] if work has begun already, or the system gives no more threads.
 pub fn set_threads(threads: usize) -> Result<()> {
+    if threads > MAX_THREADS {
+        let mend = format!("ask for at most {MAX_THREADS}, or 0 for as many as the machine has");
+        return Err(Error::setting("threads", format!("{threads} are too many"), mend));
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread();
     pool.build_global().map_err(|error| Error::setting("threads", error.to_string(), "ask for fewer"))
 }
