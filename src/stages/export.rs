@@ -3,7 +3,8 @@
 //! ```text
 //! Hugging Face directory ─┬─ Hf        the sizes that are left, checked and written again: limbeck reads it
 //!                         ├─ HfPadded  deleted parts as zeros: stock transformers reads it, same logits
-//!                         └─ Limbeck   one mapped file, weights in f32
+//!                         ├─ Limbeck   one mapped file, weights in f32: the same logits
+//!                         └─ LimbeckInt8  one mapped file, int8 as `quantize` makes it; needs no data
 //! ```
 //!
 //! A `.limbeck` file is the end of the line: what is packed, and rounded, is not unpacked again.
@@ -29,6 +30,8 @@ pub enum ExportFormat {
     HfPadded,
     /// A `.limbeck` file in f32.
     Limbeck,
+    /// A `.limbeck` file in int8, [`Quantization::INT8`].
+    LimbeckInt8,
 }
 
 /// Writes the model directory `model` as `out`, which must not exist; it appears whole or not at all.
@@ -59,7 +62,8 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
                 (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
             save(out, &directory, &padding.model.config, &padding.specs, &values)
         }
-        ExportFormat::Limbeck => save_file(out, &directory, values),
+        ExportFormat::Limbeck => save_file(out, &directory, values, Quantization::NONE),
+        ExportFormat::LimbeckInt8 => save_file(out, &directory, values, Quantization::INT8),
     }
 }
 
@@ -106,7 +110,12 @@ fn stored_as(directory: &HfDirectory) -> Dtype {
     if types.all(|dtype| dtype == first) { first } else { Dtype::F32 }
 }
 
-fn save_file(out: &Path, directory: &HfDirectory, values: Vec<Vec<f32>>) -> Result<()> {
+fn save_file(
+    out: &Path,
+    directory: &HfDirectory,
+    values: Vec<Vec<f32>>,
+    quantization: Quantization,
+) -> Result<()> {
     let packed = directory.tokenizer()?.pack().map_err(|problem| {
         let mend = "export it as hf, which keeps any tokenizer";
         Error::file(&directory.path, format!("a .limbeck file cannot hold its tokenizer: {problem}"), mend)
@@ -118,5 +127,5 @@ fn save_file(out: &Path, directory: &HfDirectory, values: Vec<Vec<f32>>) -> Resu
     };
     let mut values = values.into_iter();
     let next = |_: &ParamSpec| Ok(values.next().expect("a vector for each spec"));
-    quantize(out, &directory.config, next, Quantization::NONE, &extras)?.image.write(out)
+    quantize(out, &directory.config, next, quantization, &extras)?.image.write(out)
 }

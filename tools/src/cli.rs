@@ -245,8 +245,10 @@ pub enum Format {
     Hf,
     /// A Hugging Face directory with deleted parts as zeros: stock transformers loads it, same logits
     HfPadded,
-    /// One .limbeck file, mapped when used
+    /// One .limbeck file with f32 weights, mapped when used
     Limbeck,
+    /// One .limbeck file with int8 weights and embeddings, mapped when used; needs no data
+    LimbeckInt8,
 }
 
 #[derive(Debug, Args)]

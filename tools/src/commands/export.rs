@@ -9,6 +9,7 @@ pub fn export(typed: &Export) -> Result<(), Failure> {
         Format::Hf => ExportFormat::Hf,
         Format::HfPadded => ExportFormat::HfPadded,
         Format::Limbeck => ExportFormat::Limbeck,
+        Format::LimbeckInt8 => ExportFormat::LimbeckInt8,
     };
     stages::export(&typed.model, &typed.out, format)?;
     eprintln!("wrote {}", typed.out.display());
