@@ -11,6 +11,7 @@ use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConf
 use limbeck::nn::ParamSpec;
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
+use limbeck_kernels::random::{SplitMix64, mix};
 use oracle::Oracle;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -42,16 +43,8 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Numbers in [-1, 1) that depend on a name and a place alone.
 fn random(name: &str, len: usize) -> Vec<f32> {
-    let mut state = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed >> 40) as f32) / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix64::new(name.bytes().fold(0, |key, byte| mix(key ^ u64::from(byte))));
+    (0..len).map(|_| random.signed_unit()).collect()
 }
 
 /// Values that keep activations in a natural range.

@@ -17,6 +17,7 @@
 
 pub mod gemm;
 pub mod isa;
+pub mod random;
 pub mod rows;
 mod simd;
 pub mod table;

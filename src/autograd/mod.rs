@@ -8,4 +8,4 @@ mod grads;
 mod tape;
 
 pub use grads::Grads;
-pub use tape::{Backward, Node, Recorded, Tape, Var, VarId};
+pub use tape::{Context, Node, Recorded, Tape, Var, VarId};

@@ -44,8 +44,8 @@ impl<B: Backend> Var<B> {
     }
 }
 
-/// What every backward pass may look at.
-pub struct Backward<'a, B: Backend> {
+/// What forward and backward passes may look at.
+pub struct Context<'a, B: Backend> {
     /// The device.
     pub backend: &'a B,
     /// The parameters as they were in the forward pass.
@@ -61,7 +61,7 @@ pub trait Node<B: Backend> {
     ///
     /// # Errors
     /// The device's.
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()>;
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()>;
 }
 
 /// An operation's result, and its node if one was recorded.
@@ -125,7 +125,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// # Panics
     /// If the tape does not record.
     pub fn backward(self, output: &Var<B>, dy: Tensor<B>) -> Result<Grads<B>> {
-        let at = Backward { backend: self.backend, params: self.params, batch: self.batch };
+        let at = Context { backend: self.backend, params: self.params, batch: self.batch };
         let mut grads = Grads::new(self.params.len(), self.vars as usize, &self.retained.borrow());
         grads.put_var(self.backend, output.id, dy)?;
         for (var, node) in self.nodes.expect("a tape that records").into_iter().rev() {
@@ -152,8 +152,8 @@ impl<'a, B: Backend> Tape<'a, B> {
         Some(Site { noise: *noise, place: self.sites, rate })
     }
 
-    fn at(&self) -> Backward<'a, B> {
-        Backward { backend: self.backend, params: self.params, batch: self.batch }
+    fn at(&self) -> Context<'a, B> {
+        Context { backend: self.backend, params: self.params, batch: self.batch }
     }
 
     fn records(&self) -> bool {

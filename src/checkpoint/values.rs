@@ -2,8 +2,8 @@
 
 use super::{HfDirectory, Located, Wanted};
 use crate::nn::{ParamSpec, Role};
-use crate::ops::noise::mix;
 use crate::{Error, Result};
+use limbeck_kernels::random::mix;
 
 /// Standard deviation of new weights, BERT's.
 const SPREAD: f64 = 0.02;

@@ -10,8 +10,8 @@ use crate::autograd::{Grads, Var};
 use crate::models::{Classifier, ModelConfig, Taps};
 use crate::nn::{Layer, ParamId};
 use crate::ops::Backend;
-use crate::ops::noise::mix;
 use crate::params::ParamStore;
+use limbeck_kernels::random::mix;
 
 /// What makes a head or a unit important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::{Error, Result};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
+use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
 
 /// Over what the largest weight sets a matrix's scale.
@@ -139,14 +140,9 @@ pub fn quantize(
 /// Texts for [`Extras::golden`] where no real ones are at hand: random ids of a few lengths, always the same for
 /// the same sizes.
 pub fn golden_texts(config: &ModelConfig) -> Vec<Vec<u32>> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut next = move || {
-        // Knuth's MMIX generator; its upper bits are the good ones.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize
-    };
+    let mut random = SplitMix64::new(0);
     let lengths = [1, 2, 7, 33, 128].into_iter().filter(|&length| length <= config.positions);
-    lengths.map(|length| (0..length).map(|_| (next() % config.vocab) as u32).collect()).collect()
+    lengths.map(|length| (0..length).map(|_| random.below(config.vocab) as u32).collect()).collect()
 }
 
 fn check(path: &Path, spec: &ParamSpec, values: &[f32]) -> Result<()> {

@@ -6,6 +6,7 @@
 //! few notes have shared words only, so that no model gets all of them.
 
 use super::Example;
+use limbeck_kernels::random::SplitMix64;
 use std::collections::{BTreeSet, HashSet};
 
 /// A generated corpus and the vocabulary for it.
@@ -94,19 +95,12 @@ const SHARED_PERCENT: u64 = 30;
 /// How often a note has an aside, in percent.
 const ASIDE_PERCENT: u64 = 40;
 
-/// SplitMix64: a counter through a mixing function. Fast, and the same everywhere.
-struct Random(u64);
+/// The draws that a note is made of.
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
     fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+        self.0.below(limit)
     }
 
     fn percent(&mut self, percent: u64) -> bool {
@@ -127,7 +121,7 @@ impl Random {
 /// If more than a million notes are asked for, which the word lists may not make.
 pub fn generate(seed: u64, train: usize, test: usize) -> Demo {
     assert!(train + test <= 1_000_000, "the word lists do not make so many different notes");
-    let mut random = Random(seed);
+    let mut random = Random(SplitMix64::new(seed));
     let mut seen = HashSet::new();
     let mut examples = Vec::with_capacity(train + test);
     while examples.len() < train + test {

@@ -1,6 +1,6 @@
 //! The order in which training meets its texts: a function of seed and epoch alone.
 
-use crate::ops::noise::mix;
+use limbeck_kernels::random::mix;
 
 /// Shuffles texts anew each epoch and cuts them into batches.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
 use limbeck_kernels::Kernels;
+use limbeck_kernels::random::{SplitMix64, mix};
 
 pub const HEADS: usize = 4;
 pub const HEAD_SIZE: usize = 6;
@@ -17,16 +18,8 @@ pub const LAYERS: usize = 3;
 
 /// Numbers in [-1, 1) that depend on the name alone.
 pub fn random(name: &str, len: usize) -> Vec<f32> {
-    let mut state = name.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |state, byte| {
-        (state.rotate_left(7) ^ u64::from(byte)).wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len + 8).map(|_| next()).skip(8).collect()
+    let mut random = SplitMix64::new(name.bytes().fold(0, |key, byte| mix(key ^ u64::from(byte))));
+    (0..len).map(|_| random.signed_unit()).collect()
 }
 
 pub fn config(architecture: Architecture, pooling: Pooling, dropout: f32) -> ModelConfig {

@@ -7,6 +7,7 @@
 //! masks of different keys are not rearrangements of each other.
 
 use crate::Kernels;
+use crate::random;
 use crate::simd::{LANES, Simd};
 
 /// Which random numbers a call of [`Kernels::dropout`] uses.
@@ -100,14 +101,10 @@ fn hashes_across_halves(key: u64, index: u64) -> [u32; LANES] {
     })
 }
 
-/// Two words from the key and the high half of the index, by the finaliser of SplitMix64 (Steele, Lea
-/// and Flood, 2014).
+/// Two words from the key and the high half of the index.
 #[inline(always)]
 fn seeds(key: u64, high: u32) -> [u32; 2] {
-    let mut x = key.wrapping_add((u64::from(high) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^= x >> 31;
+    let x = random::word(key, u64::from(high));
     [x as u32, (x >> 32) as u32]
 }
 

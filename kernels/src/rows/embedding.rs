@@ -4,25 +4,36 @@ use crate::Kernels;
 use crate::simd::{LANES, Simd};
 
 impl Kernels {
-    /// `out[i] = table[ids[i]]`. `table`: `[vocab, hidden]`, `out`: `[ids, hidden]`.
+    /// `out[i] = table[ids[i]]`, or `out[i] += table[ids[i]]` if `accumulate`. `table`: `[vocab, hidden]`,
+    /// `out`: `[ids, hidden]`.
     ///
     /// # Panics
     /// If `out` or `table` is not whole rows of the same length, or an id is beyond the table.
-    pub fn gather_rows(self, table: &[f32], ids: &[u32], out: &mut [f32]) {
+    pub fn gather_rows(self, table: &[f32], ids: &[u32], out: &mut [f32], accumulate: bool) {
         let Some(hidden) = row_length(ids.len(), out.len(), table.len()) else { return };
         for (&id, out) in ids.iter().zip(out.chunks_exact_mut(hidden)) {
-            out.copy_from_slice(&table[id as usize * hidden..][..hidden]);
+            let row = &table[id as usize * hidden..][..hidden];
+            if accumulate {
+                self.add(row, out);
+            } else {
+                out.copy_from_slice(row);
+            }
         }
     }
 
-    /// `dtable[ids[i]] += dy[i]`, in the order of `ids`: the backward of [`Kernels::gather_rows`].
+    /// `dtable[ids[i] - first] += dy[i]`, in the order of `ids`, for the ids in the range of rows that `dtable` is,
+    /// from row `first` on; others are left to the owners of their rows. The backward of
+    /// [`Kernels::gather_rows`]: however the table is divided, a row's sum is taken in one order.
     ///
     /// # Panics
-    /// As [`Kernels::gather_rows`].
-    pub fn scatter_add_rows(self, dy: &[f32], ids: &[u32], dtable: &mut [f32]) {
+    /// If `dy` or `dtable` is not whole rows of the same length.
+    pub fn scatter_add_rows(self, dy: &[f32], ids: &[u32], first: usize, dtable: &mut [f32]) {
         let Some(hidden) = row_length(ids.len(), dy.len(), dtable.len()) else { return };
+        let owned = first..first + dtable.len() / hidden;
         for (&id, dy) in ids.iter().zip(dy.chunks_exact(hidden)) {
-            self.add(dy, &mut dtable[id as usize * hidden..][..hidden]);
+            if owned.contains(&(id as usize)) {
+                self.add(dy, &mut dtable[(id as usize - first) * hidden..][..hidden]);
+            }
         }
     }
 

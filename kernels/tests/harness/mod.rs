@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+use limbeck_kernels::random::mix;
 use limbeck_kernels::{Isa, Kernels};
 use std::io::Write;
 use std::sync::Once;
@@ -32,16 +33,13 @@ pub fn rows() -> Vec<Kernels> {
     rows
 }
 
-/// SplitMix64.
+/// Test data from a seed.
 pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        self.0 = self.0.wrapping_add(1);
+        mix(mix(self.0))
     }
 
     /// Uniform in [0, 1).

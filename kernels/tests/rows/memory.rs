@@ -54,12 +54,20 @@ fn embedding_rows() {
             let table = random.normals(7 * hidden);
             let ids = [6, 0, 3, 3];
             let mut out = Guarded::new(4 * hidden);
-            kernels.gather_rows(&table, &ids, out.inside());
+            kernels.gather_rows(&table, &ids, out.inside(), false);
             let out = out.checked();
+            let mut twice = Guarded::of(&out);
+            kernels.gather_rows(&table, &ids, twice.inside(), true);
+            assert_eq!(twice.checked(), out.iter().map(|x| x + x).collect::<Vec<_>>());
             let dy = random.normals(4 * hidden);
             let mut dtable = Guarded::of(&table);
-            kernels.scatter_add_rows(&dy, &ids, dtable.inside());
+            kernels.scatter_add_rows(&dy, &ids, 0, dtable.inside());
             let dtable = dtable.checked();
+            let mut parts = table.clone();
+            let (low, high) = parts.split_at_mut(3 * hidden);
+            kernels.scatter_add_rows(&dy, &ids, 0, low);
+            kernels.scatter_add_rows(&dy, &ids, 3, high);
+            assert_eq!(parts, dtable);
             let mut truth = table.clone();
             for (row, &id) in ids.iter().enumerate() {
                 for j in 0..hidden {
@@ -80,15 +88,15 @@ fn embedding_rows() {
                 assert_eq!(out.checked(), truth);
             }
         }
-        kernels.gather_rows(&[1.0, 2.0], &[], &mut []);
-        kernels.scatter_add_rows(&[], &[], &mut [1.0, 2.0]);
+        kernels.gather_rows(&[1.0, 2.0], &[], &mut [], false);
+        kernels.scatter_add_rows(&[], &[], 0, &mut [1.0, 2.0]);
     }
 }
 
 #[test]
 #[should_panic]
 fn an_id_beyond_the_table_panics() {
-    Kernels::available().next().expect("a row").gather_rows(&[0.0; 6], &[2], &mut [0.0; 3]);
+    Kernels::available().next().expect("a row").gather_rows(&[0.0; 6], &[2], &mut [0.0; 3], false);
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod cpu;
 
 use crate::Batch;
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::Attend;
 use crate::ops::Backend;
@@ -77,7 +77,7 @@ struct Saved<B: Backend> {
 /// # Errors
 /// The device's.
 pub fn forward<B: Backend>(
-    at: &Backward<'_, B>,
+    at: &Context<'_, B>,
     attend: &Attend,
     qkv: [&Var<B>; 3],
     dropout: Option<Site>,
@@ -94,7 +94,7 @@ pub fn forward<B: Backend>(
 }
 
 impl<B: Backend> Node<B> for Saved<B> {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let gradients = at.backend.attention_backward(
             at.batch,
             &self.attend,

@@ -14,12 +14,9 @@ impl EmbeddingOps for Cpu {
         let mut y = self.buffer(shape.len());
         let block = rows_per_block(cols);
         y.par_chunks_mut(block * cols).enumerate().for_each(|(i, y)| {
-            for (t, y) in y.chunks_mut(cols).enumerate() {
-                y.fill(0.0);
-                for lookup in lookups {
-                    let row = lookup.rows[i * block + t] as usize;
-                    self.kernels().add(&lookup.table.buffer()[row * cols..(row + 1) * cols], y);
-                }
+            for (place, lookup) in lookups.iter().enumerate() {
+                let rows = &lookup.rows[i * block..][..y.len() / cols];
+                self.kernels().gather_rows(lookup.table.buffer(), rows, y, place > 0);
             }
         });
         Ok(Tensor::from_buffer(y, shape))
@@ -42,13 +39,7 @@ impl EmbeddingOps for Cpu {
         let entries = dtable.len() / cols;
         let each = entries.div_ceil(rayon::current_num_threads()).max(1);
         dtable.par_chunks_mut(each * cols).enumerate().for_each(|(i, part)| {
-            for (dy, row) in dy.buffer().chunks(cols).zip(rows) {
-                let row = *row as usize;
-                if row / each == i {
-                    let place = (row - i * each) * cols;
-                    self.kernels().add(dy, &mut part[place..place + cols]);
-                }
-            }
+            self.kernels().scatter_add_rows(dy.buffer(), rows, i * each, part);
         });
         Ok(())
     }

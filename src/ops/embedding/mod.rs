@@ -7,7 +7,7 @@ mod cpu;
 
 use crate::Batch;
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded};
+use crate::autograd::{Context, Grads, Node, Recorded};
 use crate::backend::Device;
 use crate::nn::{Embeddings, ParamId};
 use crate::ops::Backend;
@@ -55,7 +55,7 @@ struct Saved {
 /// # Panics
 /// If an id, a type or a length is beyond its table: the tokenizer and the loader keep to them.
 pub fn forward<B: Backend>(
-    at: &Backward<'_, B>,
+    at: &Context<'_, B>,
     embeddings: &Embeddings,
     record: bool,
 ) -> Result<Recorded<B>> {
@@ -82,7 +82,7 @@ fn rows(embeddings: &Embeddings, batch: &Batch) -> Vec<(ParamId, Vec<u32>)> {
 }
 
 impl<B: Backend> Node<B> for Saved {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         for (table, rows) in &self.tables {
             let shape = at.params.value(*table).shape();
             grads.with_param(at.backend, *table, shape, |dtable, accumulate| {

@@ -13,7 +13,7 @@
 mod cpu;
 
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::models::config::Activation;
 use crate::nn::Linear;
@@ -116,7 +116,7 @@ struct Saved<B: Backend> {
 /// # Errors
 /// The device's.
 pub fn forward<B: Backend>(
-    at: &Backward<'_, B>,
+    at: &Context<'_, B>,
     layer: &Linear,
     x: &Var<B>,
     record: bool,
@@ -133,7 +133,7 @@ pub fn forward<B: Backend>(
 }
 
 impl<B: Backend> Node<B> for Saved<B> {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let Saved { layer, input, x, kept } = *self;
         let dz = match &kept {
             Some(kept) => at.backend.activation_backward(dy, kept, layer.activation)?,

@@ -8,10 +8,11 @@ mod cpu;
 
 use crate::Batch;
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
 use crate::tensor::Tensor;
+use limbeck_kernels::random::mix;
 
 /// What all dropout of one training step has in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +42,6 @@ impl Site {
     }
 }
 
-/// A bijection on 64 bits that spreads every input bit over the output (Steele, Lea and Flood, "Fast
-/// Splittable Pseudorandom Number Generators", 2014: the finalizer of SplitMix64).
-pub fn mix(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// Dropout on a device.
 pub trait DropoutOps: Device {
     /// Drops values of `x`, whose rows are those of `batch`.
@@ -68,18 +60,13 @@ struct Saved {
 ///
 /// # Errors
 /// The device's.
-pub fn forward<B: Backend>(
-    at: &Backward<'_, B>,
-    x: &Var<B>,
-    site: Site,
-    record: bool,
-) -> Result<Recorded<B>> {
+pub fn forward<B: Backend>(at: &Context<'_, B>, x: &Var<B>, site: Site, record: bool) -> Result<Recorded<B>> {
     let y = at.backend.dropout(at.batch, x.tensor(), &site)?;
     Ok((y, record.then(|| Box::new(Saved { input: x.id(), site }) as Box<dyn Node<B>>)))
 }
 
 impl<B: Backend> Node<B> for Saved {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let dx = at.backend.dropout(at.batch, dy, &self.site)?;
         grads.put_var(at.backend, self.input, dx)
     }

@@ -12,7 +12,7 @@
 mod cpu;
 
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::LayerNorm;
 use crate::ops::Backend;
@@ -69,7 +69,7 @@ struct Saved<B: Backend> {
 /// # Errors
 /// The device's.
 pub fn forward<B: Backend>(
-    at: &Backward<'_, B>,
+    at: &Context<'_, B>,
     norm: &LayerNorm,
     x: &Var<B>,
     residual: Option<&Var<B>>,
@@ -85,7 +85,7 @@ pub fn forward<B: Backend>(
 }
 
 impl<B: Backend> Node<B> for Saved<B> {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let (norm, gamma) = (&self.norm, at.params.value(self.norm.gamma));
         let shape = gamma.shape();
         let mut dz = None;

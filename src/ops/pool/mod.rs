@@ -6,7 +6,7 @@ mod cpu;
 
 use crate::Batch;
 use crate::Result;
-use crate::autograd::{Backward, Grads, Node, Recorded, Var, VarId};
+use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::ops::Backend;
 use crate::tensor::Tensor;
@@ -44,7 +44,7 @@ struct Saved {
 ///
 /// # Errors
 /// The device's.
-pub fn first_tokens<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, record: bool) -> Result<Recorded<B>> {
+pub fn first_tokens<B: Backend>(at: &Context<'_, B>, x: &Var<B>, record: bool) -> Result<Recorded<B>> {
     forward(at, x, Pool::First, record)
 }
 
@@ -52,17 +52,17 @@ pub fn first_tokens<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, record: bool) 
 ///
 /// # Errors
 /// The device's.
-pub fn mean_tokens<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, record: bool) -> Result<Recorded<B>> {
+pub fn mean_tokens<B: Backend>(at: &Context<'_, B>, x: &Var<B>, record: bool) -> Result<Recorded<B>> {
     forward(at, x, Pool::Mean, record)
 }
 
-fn forward<B: Backend>(at: &Backward<'_, B>, x: &Var<B>, pool: Pool, record: bool) -> Result<Recorded<B>> {
+fn forward<B: Backend>(at: &Context<'_, B>, x: &Var<B>, pool: Pool, record: bool) -> Result<Recorded<B>> {
     let y = at.backend.pool_forward(at.batch, x.tensor(), pool)?;
     Ok((y, record.then(|| Box::new(Saved { input: x.id(), pool }) as Box<dyn Node<B>>)))
 }
 
 impl<B: Backend> Node<B> for Saved {
-    fn backward(self: Box<Self>, at: &Backward<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
+    fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let dx = at.backend.pool_backward(at.batch, dy, self.pool)?;
         grads.put_var(at.backend, self.input, dx)
     }
