@@ -18,6 +18,3 @@ pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
 pub use trainer::{Companion, Seen, Trained, Training, train};
-
-#[cfg(test)]
-mod tests;

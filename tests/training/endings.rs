@@ -1,52 +1,13 @@
-//! The training loop: the best weights are kept, patience ends it, a rate that is too high is an error.
+//! The best weights are kept, patience ends a training, a rate that is too high is an error.
 
+use crate::fixture::{learner, notes, training};
 use limbeck::backend::Cpu;
-use limbeck::checkpoint::fresh;
-use limbeck::data::{TokenSet, demo};
-use limbeck::models::Classifier;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
-use limbeck::params::ParamStore;
-use limbeck::tokenizer::{Rules, Tokenizer};
+use limbeck::data::TokenSet;
 use limbeck::train::evaluate::accuracy;
-use limbeck::train::{AdamW, AdamWSettings, Learner, Schedule, Silent, Trained, Training, train};
+use limbeck::train::{Learner, Silent, Trained, train};
 use limbeck::{Error, Result};
-use limbeck_kernels::Kernels;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-/// Sixty notes of the demo, as ids.
-fn notes() -> (TokenSet, usize) {
-    let corpus = demo::generate(3, 60, 4);
-    let tokenizer = Tokenizer::from_pieces(&corpus.pieces, Rules::bert(true)).unwrap();
-    (TokenSet::from_examples(&corpus.train, &corpus.labels, &tokenizer, 16), tokenizer.vocab())
-}
-
-fn learner(texts: &TokenSet, vocab: usize) -> Learner<Cpu> {
-    let config = ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab,
-        positions: 16,
-        token_types: 0,
-        hidden: 8,
-        head_size: 4,
-        original_heads: 2,
-        original_intermediate: 12,
-        layers: vec![LayerConfig { heads: vec![0, 1], intermediate: 12 }],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
-        pooling: Pooling::FirstToken,
-        labels: texts.labels().to_vec(),
-        masked: Vec::new(),
-    };
-    let backend = Cpu::new(Kernels::select().unwrap());
-    let (model, specs) = Classifier::new(&config);
-    let params = ParamStore::new(&backend, &specs, |spec| Ok(fresh(spec, 5))).unwrap();
-    let settings =
-        AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay_all: false, clip: 1.0 };
-    let optimizer = AdamW::new(&backend, &params, settings).unwrap();
-    Learner { backend, model, params, optimizer }
-}
 
 fn run(
     folder: &Path,
@@ -56,25 +17,10 @@ fn run(
     steps: u64,
     [every, patience]: [u64; 2],
 ) -> Result<Trained> {
-    let training = Training {
-        stage: "train",
-        texts,
-        rows: 0..40,
-        held_out: 40..60,
-        teacher: None,
-        batch: 8,
-        schedule: Schedule { learning_rate: rate, warmup: 0, steps },
-        evaluate_every: every,
-        checkpoint_every: 0,
-        patience,
-        keep_best: true,
-        seed: 9,
-        state: folder.join("state"),
-        metrics: folder.join("metrics.jsonl"),
-        resume: false,
-        progress: &Silent,
-        stop: &AtomicBool::new(false),
-    };
+    let stop = AtomicBool::new(false);
+    let mut training = training(folder, texts, &Silent, &stop);
+    (training.schedule.learning_rate, training.schedule.steps) = (rate, steps);
+    (training.evaluate_every, training.patience) = (every, patience);
     train(learner, &training, None)
 }
 
