@@ -16,7 +16,7 @@
 //! 16 rows on, slower below.
 
 use super::int8::Scales;
-use super::pack::{Packing, Words, pack_a, pack_b};
+use super::pack::{Transpose, Words, pack_a, pack_b};
 use super::{
     FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
     tiles,
@@ -218,19 +218,19 @@ avx2! {
     }
 
     fn pack_a_f32(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
-        pack_a::<F32>(a, words, lines);
+        pack_a::<scalar::F32, Avx2>(a, words, lines);
     }
 
     fn pack_b_f32(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
-        pack_b::<F32>(b, into);
+        pack_b::<scalar::F32, Avx2>(b, into);
     }
 
     fn pack_a_bf16(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
-        pack_a::<Bf16>(a, words, lines);
+        pack_a::<scalar::Bf16, Avx2>(a, words, lines);
     }
 
     fn pack_b_bf16(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
-        pack_b::<Bf16>(b, into);
+        pack_b::<scalar::Bf16, Avx2>(b, into);
     }
 
     fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
@@ -285,47 +285,14 @@ avx2! {
     }
 }
 
-/// Packing for this row: instantiated by the functions of this file alone.
-struct F32;
+/// The transpose of this row: instantiated by the functions of this file alone. Rounding to bf16 is plain Rust,
+/// which the compiler turns into AVX2.
+struct Avx2;
 
-impl Packing for F32 {
-    const FLOATS: usize = 1;
-
-    #[inline(always)]
-    fn along(from: &[f32]) -> Words {
-        scalar::F32::along(from)
-    }
-
-    #[inline(always)]
-    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
-        scalar::F32::across(low, high)
-    }
-
+impl Transpose for Avx2 {
     #[inline(always)]
     fn transpose(block: &mut [Words; PANEL]) {
         // SAFETY: runs inside functions that have the instructions, see the struct.
         unsafe { transpose(block) }
-    }
-}
-
-/// As [`F32`]; the rounding is plain Rust, which the compiler turns into AVX2.
-struct Bf16;
-
-impl Packing for Bf16 {
-    const FLOATS: usize = 2;
-
-    #[inline(always)]
-    fn along(from: &[f32]) -> Words {
-        scalar::Bf16::along(from)
-    }
-
-    #[inline(always)]
-    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
-        scalar::Bf16::across(low, high)
-    }
-
-    #[inline(always)]
-    fn transpose(block: &mut [Words; PANEL]) {
-        F32::transpose(block);
     }
 }

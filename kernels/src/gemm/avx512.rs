@@ -15,7 +15,7 @@
 //! to floats 86 to 96 %, for 16 to 512 rows.
 
 use super::int8::Scales;
-use super::pack::{Packing, Words, pack_a, pack_b};
+use super::pack::{Packing, Transpose, Words, pack_a, pack_b};
 use super::{
     FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
     tiles,
@@ -198,19 +198,19 @@ avx512! {
     }
 
     fn pack_a_f32(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
-        pack_a::<F32>(a, words, lines);
+        pack_a::<scalar::F32, Avx512>(a, words, lines);
     }
 
     fn pack_b_f32(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
-        pack_b::<F32>(b, into);
+        pack_b::<scalar::F32, Avx512>(b, into);
     }
 
     fn pack_a_bf16(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
-        pack_a::<Bf16>(a, words, lines);
+        pack_a::<Bf16, Avx512>(a, words, lines);
     }
 
     fn pack_b_bf16(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
-        pack_b::<Bf16>(b, into);
+        pack_b::<Bf16, Avx512>(b, into);
     }
 
     fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
@@ -290,22 +290,10 @@ avx512! {
     }
 }
 
-/// Packing for this row: instantiated by the functions of this file alone.
-struct F32;
+/// The transpose of this row: instantiated by the functions of this file alone.
+struct Avx512;
 
-impl Packing for F32 {
-    const FLOATS: usize = 1;
-
-    #[inline(always)]
-    fn along(from: &[f32]) -> Words {
-        scalar::F32::along(from)
-    }
-
-    #[inline(always)]
-    fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
-        scalar::F32::across(low, high)
-    }
-
+impl Transpose for Avx512 {
     #[inline(always)]
     fn transpose(block: &mut [Words; PANEL]) {
         // SAFETY: runs inside functions that have the instructions, see the struct.
@@ -313,7 +301,7 @@ impl Packing for F32 {
     }
 }
 
-/// As [`F32`].
+/// bf16 by this row's own conversion: instantiated as [`Avx512`] is.
 struct Bf16;
 
 impl Packing for Bf16 {
@@ -330,10 +318,5 @@ impl Packing for Bf16 {
     fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
         // SAFETY: runs inside functions that have the instructions, see the struct.
         unsafe { across_bf16(low, high) }
-    }
-
-    #[inline(always)]
-    fn transpose(block: &mut [Words; PANEL]) {
-        F32::transpose(block);
     }
 }

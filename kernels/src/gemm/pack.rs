@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Sixteen words.
 pub(super) type Words = [u32; PANEL];
 
-/// How floats become words on one instruction set.
+/// How floats become words.
 pub(super) trait Packing {
     /// Floats in a word.
     const FLOATS: usize;
@@ -21,14 +21,17 @@ pub(super) trait Packing {
 
     /// Words of sixteen pairs; one that holds a single float takes it from `low`.
     fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words;
+}
 
+/// How one instruction set turns a block of words.
+pub(super) trait Transpose {
     /// Rows become columns.
     fn transpose(block: &mut [Words; PANEL]);
 }
 
 /// Fills one line per row of `a` with the words in `words`.
 #[inline(always)]
-pub(super) fn pack_a<P: Packing>(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
+pub(super) fn pack_a<P: Packing, T: Transpose>(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {
     if a.transposed {
         // Sixteen rows of memory at a time, over the whole width: they lie on as many pages.
         for at in 0..words.len().div_ceil(PANEL) {
@@ -37,7 +40,7 @@ pub(super) fn pack_a<P: Packing>(a: Matrix<'_>, words: Range<usize>, lines: &mut
                 for (row, word) in block.iter_mut().zip(words.start + at * PANEL..words.end) {
                     *row = words_across::<P>(&a.transpose(), word, index * PANEL);
                 }
-                P::transpose(&mut block);
+                T::transpose(&mut block);
                 for (line, row) in lines.iter_mut().zip(&block) {
                     line.as_chunks_mut().0[at] = *row;
                 }
@@ -56,7 +59,7 @@ pub(super) fn pack_a<P: Packing>(a: Matrix<'_>, words: Range<usize>, lines: &mut
 
 /// Fills panels with the columns of `b` that they stand for.
 #[inline(always)]
-pub(super) fn pack_b<P: Packing>(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
+pub(super) fn pack_b<P: Packing, T: Transpose>(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
     let words = into.precision.words(into.k);
     if words == 0 {
         return;
@@ -70,7 +73,7 @@ pub(super) fn pack_b<P: Packing>(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
                     let line = &b.line(column + lane)[first * P::FLOATS..];
                     *row = words_along::<P>(&line[..line.len().min(PANEL * P::FLOATS)]);
                 }
-                P::transpose(&mut block);
+                T::transpose(&mut block);
                 match rows.first_chunk_mut() {
                     Some(rows) => *rows = block,
                     None => rows.copy_from_slice(&block[..rows.len()]),

@@ -1,17 +1,18 @@
 //! The portable row: tiles of four rows by one panel, in plain Rust.
 
-use super::pack::{Packing, Words, bf16_pair, pack_a, pack_b};
+use super::pack::{Packing, Transpose, Words, bf16_pair, pack_a, pack_b};
 use super::{FloatKernels, GemmKernels, Int8Kernels, Line, PANEL, Panels, Start, int8, tiles};
 
 pub(crate) const GEMM: GemmKernels = GemmKernels {
-    f32: FloatKernels { pack_a: pack_a::<F32>, pack_b: pack_b::<F32>, strip: strip_f32 },
-    bf16: FloatKernels { pack_a: pack_a::<Bf16>, pack_b: pack_b::<Bf16>, strip: strip_bf16 },
+    f32: FloatKernels { pack_a: pack_a::<F32, Scalar>, pack_b: pack_b::<F32, Scalar>, strip: strip_f32 },
+    bf16: FloatKernels { pack_a: pack_a::<Bf16, Scalar>, pack_b: pack_b::<Bf16, Scalar>, strip: strip_bf16 },
     i8: Int8Kernels { offset: 128, strip: strip_i8, dequantize: int8::dequantize },
 };
 
 /// Rows of a tile.
 const ROWS: usize = 4;
 
+/// A word is a float.
 pub(super) struct F32;
 
 impl Packing for F32 {
@@ -26,13 +27,9 @@ impl Packing for F32 {
     fn across(low: &[f32; PANEL], _: &[f32; PANEL]) -> Words {
         low.map(f32::to_bits)
     }
-
-    #[inline(always)]
-    fn transpose(block: &mut [Words; PANEL]) {
-        transpose(block);
-    }
 }
 
+/// A word is two floats, rounded to bf16, the first one low.
 pub(super) struct Bf16;
 
 impl Packing for Bf16 {
@@ -47,18 +44,17 @@ impl Packing for Bf16 {
     fn across(low: &[f32; PANEL], high: &[f32; PANEL]) -> Words {
         std::array::from_fn(|i| bf16_pair(low[i], high[i]))
     }
-
-    #[inline(always)]
-    fn transpose(block: &mut [Words; PANEL]) {
-        transpose(block);
-    }
 }
 
-#[inline(always)]
-fn transpose(block: &mut [Words; PANEL]) {
-    let rows = *block;
-    for (j, column) in block.iter_mut().enumerate() {
-        *column = rows.map(|row| row[j]);
+struct Scalar;
+
+impl Transpose for Scalar {
+    #[inline(always)]
+    fn transpose(block: &mut [Words; PANEL]) {
+        let rows = *block;
+        for (j, column) in block.iter_mut().enumerate() {
+            *column = rows.map(|row| row[j]);
+        }
     }
 }
 
