@@ -9,6 +9,7 @@
 //! their origin.
 
 mod check;
+mod compare;
 mod read;
 pub mod tables;
 

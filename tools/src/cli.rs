@@ -2,13 +2,19 @@
 
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use limbeck::backend::cpu::threads::check_threads;
 use limbeck::stages::Recipe;
 use std::path::{Path, PathBuf};
 
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
-LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels. Exit codes: 0 done, 1 failed, 2 wrong use,
-3 a quality gate (--max-drop) not met.";
+LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels; unset or empty, the best that this CPU has.
+
+Exit codes:
+  0  done
+  1  failed: a file, a recipe, a model, the disk, a signal
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA
+  3  a quality gate (--max-drop) is not met";
 
 /// Fine-tune, prune, distil, quantize and deploy text classifiers.
 #[derive(Debug, Parser)]
@@ -76,7 +82,7 @@ pub struct StageOptions {
     /// Directory of the run; default: runs/ and the recipe's name
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Any recipe key, as data.limit=8000; may be repeated
+    /// Any recipe key, as data.limit=8000 (training rows to use; 0 = all); may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Source of all randomness (recipe key seed)
@@ -93,7 +99,7 @@ pub struct StageOptions {
 #[derive(Debug, Args)]
 pub struct Common {
     /// Threads; 0 = all (recipe key threads)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
@@ -147,7 +153,7 @@ pub struct Predict {
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
     /// Threads; 0 = all
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
 }
 
@@ -162,7 +168,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
     /// Threads; 0 = all. A text alone is read by one of them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
     #[arg(long)]
@@ -265,7 +271,8 @@ impl StageOptions {
     /// The recipe with everything that was typed applied: the file, then `--set`, then the flags.
     ///
     /// # Errors
-    /// Those of [`Recipe::load`], and a path that is not UTF-8.
+    /// Those of [`Recipe::load`]; wrong use, if it was typed rather than in the file: what is refused with all that
+    /// was typed, and would not be without; a path that is not UTF-8.
     pub fn recipe(&self, file: Option<&Path>) -> Result<Recipe, Failure> {
         let mut assignments = self.set.clone();
         for (key, path) in [("model.path", &self.model), ("data.dir", &self.data)] {
@@ -275,9 +282,13 @@ impl StageOptions {
         }
         assignments.extend(self.seed.map(|seed| format!("seed={seed}")));
         assignments.extend(self.common.threads.map(|threads| format!("threads={threads}")));
-        Ok(match file {
-            Some(path) => Recipe::load(path, &assignments)?,
-            None => Recipe::parse(DEMO, "the demo's recipe".as_ref(), &assignments)?,
+        let read = |assignments: &[String]| match file {
+            Some(path) => Recipe::load(path, assignments),
+            None => Recipe::parse(DEMO, "the demo's recipe".as_ref(), assignments),
+        };
+        read(&assignments).map_err(|error| match read(&[]) {
+            Ok(_) => Failure::Usage(error.to_string()),
+            Err(_) => error.into(),
         })
     }
 
@@ -291,7 +302,7 @@ impl DataOptions {
     /// A recipe of which only `[data]` matters, its test file being the one typed.
     ///
     /// # Errors
-    /// Those of [`Recipe::parse`], and a path that is not UTF-8.
+    /// Wrong use: those of [`Recipe::parse`], all of it being typed, and a path that is not UTF-8.
     pub fn recipe(&self) -> Result<Recipe, Failure> {
         let mut assignments = self.set.clone();
         match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {
@@ -301,7 +312,7 @@ impl DataOptions {
             }
             _ => assignments.push(text_assignment("data.dir", &self.data)?),
         }
-        Ok(Recipe::parse("", "--data".as_ref(), &assignments)?)
+        Recipe::parse("", "--data".as_ref(), &assignments).map_err(|error| Failure::Usage(error.to_string()))
     }
 }
 
@@ -324,6 +335,13 @@ impl Common {
             }
         }
     }
+}
+
+/// Reads a number of threads that this machine has a use for.
+fn thread_count(text: &str) -> Result<usize, String> {
+    let threads = text.parse().map_err(|_| "a whole number, 0 or more".to_owned())?;
+    check_threads(threads).map_err(|error| error.to_string())?;
+    Ok(threads)
 }
 
 /// As many threads as were asked for; 0 means all that this process may use.

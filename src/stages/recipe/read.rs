@@ -35,8 +35,18 @@ pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<()> {
         };
         table = next;
     }
+    if is_too_large(text) {
+        let mend = format!("whole numbers go up to {}; put it in quotes if it is a text", i64::MAX);
+        return Err(Error::setting(key, format!("{text} is too large"), mend));
+    }
     table.insert(name.to_owned(), value(text));
     Ok(())
+}
+
+/// Whether `text` is a whole number that TOML cannot hold: it would be taken for a text.
+fn is_too_large(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err()
 }
 
 /// `text` as a TOML value, or else as a string.
@@ -104,11 +114,14 @@ fn explain(error: &toml::de::Error) -> Error {
         return Error::setting(place, format!("\"{unknown}\" is not one of its values"), mend);
     }
     let key = if place.is_empty() { "recipe" } else { place };
-    Error::setting(
-        key,
-        one_line(message),
-        "give a value of that kind (a text that looks like a number needs quotes)",
-    )
+    if let Some(number) =
+        message.strip_prefix("invalid value: integer `").and_then(|rest| rest.split('`').next())
+    {
+        return Error::setting(key, format!("is {number}"), format!("a whole number from 0 to {}", i64::MAX));
+    }
+    let problem = one_line(message).replace("usize", "a whole number").replace("u64", "a whole number");
+    let problem = problem.replace("f64", "a number");
+    Error::setting(key, problem, "give a value of that kind (a text that looks like a number needs quotes)")
 }
 
 /// The name nearest to `typed` by edit distance, if it is near enough to be a slip of the finger.
