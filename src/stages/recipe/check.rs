@@ -155,7 +155,8 @@ fn train(table: &str, train: &Train) -> Result<()> {
 
 /// All these hold the value to a condition that NaN fails.
 fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
-    if held { Ok(()) } else { Err(Error::setting(key, format!("is {value}"), mend)) }
+    let shown = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
+    if held { Ok(()) } else { Err(Error::setting(key, format!("is {shown}"), mend)) }
 }
 
 fn fraction(key: &str, value: f64) -> Result<()> {

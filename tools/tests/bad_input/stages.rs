@@ -73,6 +73,25 @@ fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
 }
 
 #[test]
+fn a_stage_that_was_made_from_another_is_refused() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+    succeeds(&mut folder.run("model", "data", "other", &["--seed", "9"]));
+    for (stage, later) in [("baseline", "pruned"), ("pruned", "distilled"), ("distilled", "int8.limbeck")] {
+        fs::rename(folder.path(&format!("run/{stage}")), folder.path("kept")).unwrap();
+        fs::rename(folder.path(&format!("other/{stage}")), folder.path(&format!("run/{stage}"))).unwrap();
+        let made = format!("run/{later}: it was made from another {stage} than ");
+        let mut again = folder.run("model", "data", "run", &["--resume"]);
+        // Pruned weights that were swapped are already another baseline's.
+        let made = if stage == "baseline" { made } else { "it was made from another ".to_owned() };
+        folder.refused(&mut again, &[&made, "int8.limbeck, for --resume to make again"]);
+        fs::rename(folder.path(&format!("run/{stage}")), folder.path(&format!("other/{stage}"))).unwrap();
+        fs::rename(folder.path("kept"), folder.path(&format!("run/{stage}"))).unwrap();
+    }
+    succeeds(&mut folder.run("model", "data", "run", &["--resume"]));
+}
+
+#[test]
 fn a_stage_that_was_damaged_is_an_error_of_the_next() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));
