@@ -258,7 +258,7 @@ impl Reader<'_> {
         // Checked before it is multiplied out: the numbers come from a file.
         for (key, size, most) in [(keys.layers, count, limits::LAYERS), (keys.heads, heads, limits::HEADS)] {
             if size > most {
-                return Err(self.wrong(key, format!("is {size}; there may be {most} at most")));
+                return Err(self.wrong(key, format!("{size} is beyond any BERT (at most {most})")));
             }
         }
         let mut layers = vec![LayerConfig::dense(heads, intermediate); count];
