@@ -268,14 +268,15 @@ mod tests {
     fn sizes_beyond_any_bert_are_refused() {
         let good = config(Architecture::Bert, Pooling::Pooler);
         good.validate().unwrap();
-        let wrong: [(&dyn Fn(&mut ModelConfig), &str); 5] = [
-            (&|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
-            (&|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "layers is 1025"),
-            (&|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),
-            (&|c| c.original_heads = 0, "heads is 0"),
+        type Change = fn(&mut ModelConfig);
+        let wrong: [(Change, &str); 5] = [
+            (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
+            (|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "layers is 1025"),
+            (|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),
+            (|c| c.original_heads = 0, "heads is 0"),
             // The largest of all, whose products no 32 bits hold.
             (
-                &|c| {
+                |c| {
                     (c.vocab, c.hidden, c.head_size) = (limits::VOCAB, limits::HIDDEN, limits::HIDDEN);
                     (c.original_heads, c.original_intermediate) = (limits::HEADS, limits::INTERMEDIATE);
                     c.layers = vec![LayerConfig::dense(0, 0); limits::LAYERS];
