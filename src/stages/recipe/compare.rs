@@ -5,13 +5,19 @@ use toml::{Table, Value};
 
 /// Keys and tables that change no artifact's numbers.
 const NEUTRAL: [&str; 3] = ["name", "threads", "bench"];
+/// A key of each training that changes none either: from whichever state a run goes on, it ends in the same bytes.
+const NEUTRAL_IN_TRAINING: &str = ".checkpoint_every";
 
 impl Recipe {
     /// What identifies the recipe: its canonical text without the keys that change no artifact's numbers, which are
-    /// `name`, `threads` and `[bench]`.
+    /// `name`, `threads`, `[bench]` and every `checkpoint_every`.
     pub fn identity(&self) -> String {
-        let Recipe { name, threads, bench, .. } = Recipe::default();
-        Recipe { name, threads, bench, ..self.clone() }.canonical()
+        let Recipe { name, threads, bench, train, .. } = Recipe::default();
+        let mut deciding = Recipe { name, threads, bench, ..self.clone() };
+        for training in [&mut deciding.train, &mut deciding.prune.train, &mut deciding.distill.train] {
+            training.checkpoint_every = train.checkpoint_every;
+        }
+        deciding.canonical()
     }
 
     /// The keys that decide a run and differ in `other`, another recipe's canonical text: each as
@@ -20,7 +26,10 @@ impl Recipe {
         let read = |text: &str| {
             let mut keys = Vec::new();
             flatten("", text.parse::<Table>().ok()?, &mut keys);
-            keys.retain(|(key, _)| !NEUTRAL.contains(&key.split('.').next().unwrap_or(key)));
+            keys.retain(|(key, _)| {
+                let first = key.split('.').next().unwrap_or(key);
+                !NEUTRAL.contains(&first) && !key.ends_with(NEUTRAL_IN_TRAINING)
+            });
             Some(keys)
         };
         let (Some(here), Some(there)) = (read(&self.canonical()), read(other)) else { return Vec::new() };
@@ -71,7 +80,7 @@ mod tests {
                 "prune.train.batch = 32 there, 8 here",
             ]
         );
-        let renamed = parse(&["name=other", "threads=2", "bench.repeat=9"]);
+        let renamed = parse(&["name=other", "threads=2", "bench.repeat=9", "train.checkpoint_every=3"]);
         assert!(renamed.differences(&Recipe::default().canonical()).is_empty());
         assert_eq!(renamed.identity(), Recipe::default().identity());
         assert_ne!(mine.identity(), Recipe::default().identity());

@@ -99,6 +99,11 @@ fn errors_name_the_key_and_the_mend() {
         ("", "seed=18446744073709551615", "seed: is 18446744073709551615; whole numbers go from "),
         ("", "seed=-1", "seed: is -1; a whole number, 0 or more"),
         ("seed = 99999999999999999999", "", "test.toml, line 1: a whole number beyond 9223372036854775807; "),
+        (
+            "[data]\nsource = 'demo'",
+            "data.max_tokens=300",
+            "model.positions: is 256, less than data.max_tokens = 300",
+        ),
         ("", "model.heads=5", "model.hidden: is 64, which 5 heads do not divide"),
         ("", "data", "data: has no value; write --set key=value"),
         ("[data]\nsource = 'demo'", "model.path=bert", "model.path: the demo makes its own texts"),
@@ -126,6 +131,8 @@ fn what_a_schedule_does_not_use_does_not_matter() {
     parse("[prune]\nhead_importance = 'attention'\nheads = 0.5", &["prune.train.epochs=0"]).unwrap();
     parse("[prune]\nhead_importance = 'attention'", &["prune.schedule=cubic"]).unwrap();
     parse("[prune]\nschedule = 'cubic'", &["prune.train.epochs=0", "prune.train.steps=9"]).unwrap();
+    // Only the demo makes an encoder with so many positions.
+    parse("", &["data.max_tokens=512"]).unwrap();
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));
     let mut other = folder.run("model", "data", "run", &["--resume", "--set", "bench.repeat=2"]);
-    succeeds(other.args(["--set", "name=other"]));
+    succeeds(other.args(["--set", "name=other", "--set", "train.checkpoint_every=1"]));
     let text = fs::read_to_string(folder.path("run/run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&text).unwrap();
     let kernels = record["kernels"].as_str().unwrap();
