@@ -98,7 +98,7 @@ impl Temporary {
         };
         let (name, parent) = (name.to_string_lossy(), parent(path));
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        sweep(parent, &name);
+        sweep_leftovers(parent, Some(&name));
         loop {
             // Process ids repeat, in containers at once; the keys of the standard hasher are random.
             let random = RandomState::new().build_hasher().finish();
@@ -152,14 +152,25 @@ fn lock(path: &Path) -> Option<File> {
     (cfg!(unix) && file.lock().is_ok()).then_some(file)
 }
 
-/// Removes what killed writers of `name` left in a directory: what has the name of a [`Temporary`] and nobody holds.
-/// That it fails is no reason not to write.
-fn sweep(directory: &Path, name: &str) {
+/// Removes what killed writers left in a directory that is this program's own, whatever they were writing.
+pub fn sweep(directory: &Path) {
+    sweep_leftovers(directory, None);
+}
+
+/// Removes what killed writers of `name`, or of anything, left in a directory: what has the name of a [`Temporary`]
+/// and nobody holds. That it fails is no reason not to write.
+fn sweep_leftovers(directory: &Path, name: Option<&str>) {
     let ours = |entry: &fs::DirEntry| {
         let found = entry.file_name();
         let found = found.to_string_lossy();
-        let unique = found.strip_prefix(&format!(".{name}.")).and_then(|rest| rest.strip_suffix(".partial"));
-        unique.is_some_and(|unique| unique.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
+        let inner = found.strip_prefix('.').and_then(|found| found.strip_suffix(".partial"));
+        inner.and_then(|inner| inner.rsplit_once('.')).is_some_and(|(target, unique)| {
+            let unique = unique.split_once('-').is_some_and(|(pid, random)| {
+                pid.bytes().all(|byte| byte.is_ascii_digit())
+                    && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+            });
+            unique && name.is_none_or(|name| name == target)
+        })
     };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.filter(ours).map(|entry| entry.path()) {
@@ -226,6 +237,11 @@ mod tests {
         assert_eq!(entries(directory.path()), 1 + others.len() + living.len());
         drop(living);
         assert_eq!(entries(directory.path()), 1 + others.len());
+        // Of all targets together.
+        let living = Temporary::file(&at("model")).unwrap();
+        sweep(directory.path());
+        assert!(!at(others[0]).exists() && living.path.exists());
+        assert!(others[1..].iter().all(|name| at(name).exists()), "these are of no writer");
     }
 
     /// The limit on a file's size fails a write as a full disk does: the error must arrive, whether the buffer meets

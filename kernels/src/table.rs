@@ -42,17 +42,18 @@ impl Kernels {
             .ok_or(IsaError::Unavailable { isa, needs: isa.features() })
     }
 
-    /// The best row, or the one that the environment variable `LIMBECK_ISA` names.
+    /// The best row, or the one that the environment variable `LIMBECK_ISA` names; an empty one names none.
     ///
     /// # Errors
     /// A name that is unknown or that this CPU lacks; never a quiet fallback.
     pub fn select() -> Result<Kernels, IsaError> {
-        match std::env::var("LIMBECK_ISA") {
-            Err(_) => Ok(Self::available().next().expect("the scalar row is always available")),
-            Ok(name) => match Isa::ALL.into_iter().find(|isa| isa.name() == name) {
-                Some(isa) => Self::of(isa),
-                None => Err(IsaError::Unknown { name }),
-            },
+        let asked = std::env::var_os("LIMBECK_ISA").filter(|name| !name.is_empty());
+        let Some(name) = asked else {
+            return Ok(Self::available().next().expect("the scalar row is always available"));
+        };
+        match Isa::ALL.into_iter().find(|isa| name == isa.name()) {
+            Some(isa) => Self::of(isa),
+            None => Err(IsaError::Unknown { name: name.to_string_lossy().into_owned() }),
         }
     }
 

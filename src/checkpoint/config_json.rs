@@ -14,7 +14,9 @@
 //!
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
-use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use crate::models::config::{
+    Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
+};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -254,10 +256,10 @@ impl Reader<'_> {
         }
         let (heads, intermediate) = (self.size(keys.heads)?, self.size(keys.intermediate)?);
         // Checked before it is multiplied out: the numbers come from a file.
-        if count > 1 << 10 || heads > 1 << 12 {
-            return Err(
-                self.wrong(keys.layers, format!("{count} layers of {heads} heads are beyond any BERT"))
-            );
+        for (key, size, most) in [(keys.layers, count, limits::LAYERS), (keys.heads, heads, limits::HEADS)] {
+            if size > most {
+                return Err(self.wrong(key, format!("{size} is beyond any BERT (at most {most})")));
+            }
         }
         let mut layers = vec![LayerConfig::dense(heads, intermediate); count];
         if let Some(value) = self.present("pruned_heads") {

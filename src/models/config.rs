@@ -1,5 +1,26 @@
 //! What a network is made of: sizes are data, and every layer has its own.
 
+/// The largest sizes that are taken from a file or a recipe. They lie beyond any BERT, so that what exceeds one is a
+/// slip or an attack, and is refused before memory is asked for.
+pub mod limits {
+    /// Word pieces.
+    pub const VOCAB: usize = 1 << 24;
+    /// Tokens of a text.
+    pub const POSITIONS: usize = 1 << 20;
+    /// Token types.
+    pub const TOKEN_TYPES: usize = 1 << 16;
+    /// Width of a token's vector, or of one head.
+    pub const HIDDEN: usize = 1 << 16;
+    /// Heads of a layer.
+    pub const HEADS: usize = 1 << 12;
+    /// Feed-forward units of a layer.
+    pub const INTERMEDIATE: usize = 1 << 18;
+    /// Layers.
+    pub const LAYERS: usize = 1 << 10;
+    /// Parameters of the whole network before anything was deleted: 4 GiB of f32, three times BERT-large.
+    pub const PARAMETERS: u64 = 1 << 30;
+}
+
 /// The family a checkpoint belongs to; it decides tensor names and what the embeddings hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
@@ -132,25 +153,47 @@ impl ModelConfig {
         ModelConfig { layers: vec![layer; self.layers.len()], ..self.clone() }
     }
 
-    /// Whether the sizes fit each other.
+    /// Parameters of the network before anything was deleted, head included. Sizes must be within their [`limits`],
+    /// or the number may not hold their products.
+    pub fn original_parameters(&self) -> u64 {
+        let [hidden, width, units] =
+            [self.hidden, self.original_heads * self.head_size, self.original_intermediate]
+                .map(|size| size as u64);
+        let norm = 2 * hidden;
+        let embeddings = (self.vocab + self.positions + self.token_types) as u64 * hidden + norm;
+        let attention = 3 * (hidden + 1) * width + (width + 1) * hidden + norm;
+        let feed_forward = (hidden + 1) * units + (units + 1) * hidden + norm;
+        let dense = match (self.architecture, self.pooling) {
+            (Architecture::DistilBert, _) | (Architecture::Bert, Pooling::Pooler) => (hidden + 1) * hidden,
+            (Architecture::Bert, _) => 0,
+        };
+        let classifier = (hidden + 1) * self.labels.len() as u64;
+        embeddings + self.layers.len() as u64 * (attention + feed_forward) + dense + classifier
+    }
+
+    /// Whether the sizes are within their [`limits`] and fit each other.
     ///
     /// # Errors
     /// A sentence that says which do not.
     pub fn validate(&self) -> std::result::Result<(), String> {
         let sizes = [
-            ("vocabulary", self.vocab, 1 << 24),
-            ("positions", self.positions, 1 << 20),
-            ("hidden", self.hidden, 1 << 16),
-            ("head size", self.head_size, 1 << 16),
-            ("heads", self.original_heads, 1 << 12),
+            ("vocabulary", self.vocab, 1, limits::VOCAB),
+            ("positions", self.positions, 1, limits::POSITIONS),
+            ("hidden", self.hidden, 1, limits::HIDDEN),
+            ("head size", self.head_size, 1, limits::HIDDEN),
+            ("heads", self.original_heads, 1, limits::HEADS),
+            ("intermediate size", self.original_intermediate, 0, limits::INTERMEDIATE),
+            ("token types", self.token_types, 0, limits::TOKEN_TYPES),
+            ("layers", self.layers.len(), 0, limits::LAYERS),
         ];
-        for (what, size, limit) in sizes {
-            if size == 0 || size > limit {
-                return Err(format!("{what} is {size}; it must be between 1 and {limit}"));
+        for (what, size, least, most) in sizes {
+            if !(least..=most).contains(&size) {
+                return Err(format!("{what} is {size}; it must be between {least} and {most}"));
             }
         }
-        if self.original_intermediate > 1 << 18 || self.token_types > 1 << 16 || self.layers.len() > 1 << 10 {
-            return Err("intermediate size, token types or layers are beyond any BERT".to_owned());
+        let (parameters, most) = (self.original_parameters(), limits::PARAMETERS);
+        if parameters > most {
+            return Err(format!("its sizes make {parameters} parameters; there may be {most} at most"));
         }
         if self.positions < 2 {
             return Err("1 position has no room for [CLS] and [SEP]".to_owned());
@@ -179,5 +222,73 @@ impl ModelConfig {
             return Err("DistilBERT has no pooler".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Classifier;
+
+    fn config(architecture: Architecture, pooling: Pooling) -> ModelConfig {
+        ModelConfig {
+            architecture,
+            vocab: 40,
+            positions: 9,
+            token_types: if architecture == Architecture::Bert { 2 } else { 0 },
+            hidden: 12,
+            head_size: 5,
+            original_heads: 3,
+            original_intermediate: 7,
+            layers: vec![LayerConfig::dense(3, 7); 2],
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.0, attention: 0.0, classifier: 0.0 },
+            pooling,
+            labels: vec!["a".into(), "b".into()],
+            masked: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn parameters_are_those_that_a_network_declares() {
+        for (architecture, pooling) in [
+            (Architecture::DistilBert, Pooling::FirstToken),
+            (Architecture::DistilBert, Pooling::Mean),
+            (Architecture::Bert, Pooling::Pooler),
+            (Architecture::Bert, Pooling::FirstToken),
+        ] {
+            let config = config(architecture, pooling);
+            let declared: usize = Classifier::new(&config).1.iter().map(|spec| spec.len()).sum();
+            assert_eq!(config.original_parameters(), declared as u64, "{architecture:?} {pooling:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_any_bert_are_refused() {
+        let good = config(Architecture::Bert, Pooling::Pooler);
+        good.validate().unwrap();
+        type Change = fn(&mut ModelConfig);
+        let wrong: [(Change, &str); 5] = [
+            (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
+            (|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "layers is 1025"),
+            (|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),
+            (|c| c.original_heads = 0, "heads is 0"),
+            // The largest of all, whose products no 32 bits hold.
+            (
+                |c| {
+                    (c.vocab, c.hidden, c.head_size) = (limits::VOCAB, limits::HIDDEN, limits::HIDDEN);
+                    (c.original_heads, c.original_intermediate) = (limits::HEADS, limits::INTERMEDIATE);
+                    c.layers = vec![LayerConfig::dense(0, 0); limits::LAYERS];
+                },
+                "its sizes make 72",
+            ),
+        ];
+        for (change, words) in wrong {
+            let mut config = good.clone();
+            change(&mut config);
+            let refused = config.validate().unwrap_err();
+            assert!(refused.starts_with(words), "{refused}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Networks between stages: Hugging Face directories, read into a learner and written from one.
 
-use super::StageContext;
-use super::recipe::tables::{PoolingChoice, Train, TrainPrecision};
+use super::recipe::tables::{self, PoolingChoice, Train, TrainPrecision};
+use super::{Stage, StageContext};
 use crate::backend::Cpu;
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
+use crate::infer::Model;
 use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
@@ -51,7 +52,7 @@ pub fn start(
     };
     let mut config = match &directory {
         Some(directory) => directory.config.clone(),
-        None => new_encoder(context, tokenizer),
+        None => new_encoder(&recipe.model, tokenizer.vocab()),
     };
     // A head for other classes is another head.
     let fresh_head = config.labels != labels;
@@ -91,12 +92,12 @@ fn adapt(config: &mut ModelConfig, context: &StageContext<'_>) -> Result<()> {
     Ok(())
 }
 
-fn new_encoder(context: &StageContext<'_>, tokenizer: &Tokenizer) -> ModelConfig {
-    let model = &context.recipe.model;
+/// The encoder of a recipe's sizes, `vocab` of its word pieces being there; heads are 1 or more.
+pub fn new_encoder(model: &tables::Model, vocab: usize) -> ModelConfig {
     let layer = LayerConfig { heads: (0..model.heads).collect(), intermediate: model.intermediate };
     ModelConfig {
         architecture: Architecture::DistilBert,
-        vocab: tokenizer.vocab(),
+        vocab,
         positions: model.positions,
         token_types: 0,
         hidden: model.hidden,
@@ -194,6 +195,23 @@ pub fn weights_hash(path: &Path) -> Result<String> {
     Ok(files::sha256(&files::map(&path.join("model.safetensors"))?))
 }
 
+/// The content hash of the weights that an artifact was made from, `parent`'s; `None` if it does not say.
+///
+/// # Errors
+/// The artifact cannot be read.
+pub fn parent_hash(artifact: &Path, parent: Stage) -> Result<Option<String>> {
+    if artifact.is_dir() {
+        let directory = HfDirectory::open(artifact)?;
+        return Ok(directory.tensors.metadata().get(&parent_key(parent.variant())).cloned());
+    }
+    Ok(Model::open(artifact)?.metadata().and_then(|metadata| metadata.parents.model.clone()))
+}
+
+/// The key under which an artifact names the hash of what it was made from.
+fn parent_key(parent: &str) -> String {
+    format!("limbeck.parent.{parent}")
+}
+
 /// What every artifact records: program, recipe, seed, kernels and parents, so that a number can be traced to
 /// what it was measured on.
 pub fn origin(context: &StageContext<'_>, parents: &[(&str, String)]) -> BTreeMap<String, String> {
@@ -205,7 +223,7 @@ pub fn origin(context: &StageContext<'_>, parents: &[(&str, String)]) -> BTreeMa
         ("limbeck.kernels".to_owned(), context.kernels.isa().name().to_owned()),
     ]);
     for (parent, hash) in parents {
-        origin.insert(format!("limbeck.parent.{parent}"), hash.clone());
+        origin.insert(parent_key(parent), hash.clone());
     }
     origin
 }

@@ -77,7 +77,7 @@ fn file_corpus(context: &StageContext<'_>) -> Result<Corpus> {
     let train = table(data, &data.train, named_classes(data)?)?;
     let test = table(data, &data.test, Classes::Known(train.labels().clone()))?;
     let first = |table: TableSource, limit: usize| if limit == 0 { table } else { table.first(limit) };
-    let cache = context.out.join("cache");
+    let cache = context.cache();
     let prepare = |table: &TableSource| TokenSet::prepare(table, &tokenizer, data.max_tokens, &cache);
     let train = prepare(&first(train, data.limit))?;
     let test = prepare(&first(test, data.test_limit))?;

@@ -14,6 +14,7 @@ mod prune;
 mod quantize;
 pub mod recipe;
 mod run_directory;
+mod run_lock;
 mod train;
 mod training;
 
@@ -27,6 +28,7 @@ use limbeck_kernels::Kernels;
 pub use prune::prune;
 pub use quantize::quantize;
 pub use recipe::Recipe;
+pub use run_lock::RunLock;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 pub use train::train;
@@ -55,6 +57,16 @@ impl Stage {
             Stage::Prune => "prune",
             Stage::Distill => "distill",
             Stage::Quantize => "quantize",
+        }
+    }
+
+    /// The one before it, whose artifact it starts from.
+    pub const fn parent(self) -> Option<Stage> {
+        match self {
+            Stage::Train => None,
+            Stage::Prune => Some(Stage::Train),
+            Stage::Distill => Some(Stage::Prune),
+            Stage::Quantize => Some(Stage::Distill),
         }
     }
 

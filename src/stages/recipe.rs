@@ -9,6 +9,7 @@
 //! their origin.
 
 mod check;
+mod compare;
 mod read;
 pub mod tables;
 
@@ -77,9 +78,14 @@ impl Recipe {
     /// wrong kind or out of range; settings that contradict each other.
     pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Recipe> {
         let mut tree = read::tree(text, origin)?;
+        let mut too_large = Vec::new();
         for assignment in overrides {
-            read::assign(&mut tree, assignment)?;
+            too_large.extend(read::assign(&mut tree, assignment)?);
         }
+        read::hold(Self::from_tree(tree), &too_large)
+    }
+
+    fn from_tree(mut tree: toml::Table) -> Result<Recipe> {
         // Read before inheriting too, so that an error in [train] is not reported where it was inherited.
         read::recipe(tree.clone())?;
         read::inherit(&mut tree);

@@ -3,7 +3,7 @@
 //! An artifact appears whole or not at all, so that its presence means that its stage is done. Nothing that is
 //! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
 
-use super::{Recipe, Stage, StageContext};
+use super::{Stage, StageContext, artifact};
 use crate::{Error, Result, files};
 use serde_json::{Value, json};
 use std::fs;
@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 const RUN: &str = "run.json";
 const RECIPE: &str = "recipe.toml";
+const CACHE: &str = "cache";
+
+/// Keys named when two recipes differ; more would bury the first.
+const NAMED: usize = 3;
 
 impl StageContext<'_> {
     /// Where a stage's artifact is.
@@ -26,25 +30,30 @@ impl StageContext<'_> {
         self.out.join(format!("state-{}", stage.name()))
     }
 
+    /// Where what was computed from texts is kept: their tokens, the teacher's logits.
+    pub fn cache(&self) -> PathBuf {
+        self.out.join(CACHE)
+    }
+
     /// The log of all trainings.
     pub fn metrics(&self) -> PathBuf {
         self.out.join("metrics.jsonl")
     }
 
-    /// What identifies the recipe: a hash of all keys that can change an artifact's numbers, which are all but
-    /// `name`, `threads` and `[bench]`.
+    /// A hash of all of the recipe's keys that can change an artifact's numbers ([`Recipe::identity`]).
+    ///
+    /// [`Recipe::identity`]: super::Recipe::identity
     pub fn recipe_hash(&self) -> String {
-        let Recipe { name, threads, bench, .. } = Recipe::default();
-        let recipe = Recipe { name, threads, bench, ..self.recipe.clone() };
-        files::sha256(recipe.canonical().as_bytes())
+        files::sha256(self.recipe.identity().as_bytes())
     }
 
-    /// Makes the directory ready for `stage`. Says whether the stage still has to run: with `resume`, one whose
+    /// Makes the directory ready for `stage`, which removes what killed writers left in it. Says whether the stage still has to run: with `resume`, one whose
     /// artifact is there does not.
     ///
     /// # Errors
     /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, holds this stage's
     /// artifact or state and `resume` is not set, or would be gone on with by other kernels, whose numbers differ;
+    /// [`Error::File`] if the artifact was made from another parent than the one that is there;
     /// [`Error::Interrupted`] if a signal has come.
     pub fn enter(&self, stage: Stage) -> Result<bool> {
         self.check_stop()?;
@@ -58,7 +67,7 @@ impl StageContext<'_> {
             if begun["recipe_sha256"] != self.recipe_hash() {
                 let name = begun["name"].as_str().unwrap_or("unnamed");
                 return occupied(
-                    format!("a run of another recipe ({name:?})"),
+                    format!("a run of another recipe ({name:?}{})", self.differences()),
                     "choose another --out, or repeat the settings in its recipe.toml",
                 );
             }
@@ -70,8 +79,11 @@ impl StageContext<'_> {
         } else {
             self.found(&run)?;
         }
+        files::sweep(self.out);
+        files::sweep(&self.cache());
         if self.artifact(stage).exists() {
             if self.resume {
+                self.check_parent(stage)?;
                 self.progress.message(&format!("{}: done before", stage.name()));
                 return Ok(false);
             }
@@ -109,6 +121,39 @@ impl StageContext<'_> {
         }
         let mend = format!("run `limbeck {}` with the same recipe and --out first", stage.name());
         Err(Error::file(&path, "the artifact of an earlier stage is missing", mend))
+    }
+
+    /// How the run's recipe differs from this one, to follow its name; empty where the run does not say.
+    fn differences(&self) -> String {
+        let text = fs::read_to_string(self.out.join(RECIPE)).unwrap_or_default();
+        let all = self.recipe.differences(&text);
+        let named: String = all.iter().take(NAMED).map(|difference| format!("; {difference}")).collect();
+        match all.len().saturating_sub(NAMED) {
+            0 => named,
+            more => format!("{named}; and {more} more"),
+        }
+    }
+
+    /// Whether a finished stage was made from what the stage before it has left, as far as both are there and it
+    /// says so: else the table would compare networks that have nothing to do with each other.
+    fn check_parent(&self, stage: Stage) -> Result<()> {
+        let Some(parent) = stage.parent().filter(|parent| self.artifact(*parent).exists()) else {
+            return Ok(());
+        };
+        let made = self.artifact(stage);
+        let Some(recorded) = artifact::parent_hash(&made, parent)? else { return Ok(()) };
+        let from = self.artifact(parent);
+        if artifact::weights_hash(&from)? == recorded {
+            return Ok(());
+        }
+        let later =
+            Stage::ALL.into_iter().skip_while(|later| *later != stage).map(|later| self.artifact(later));
+        let later: Vec<String> =
+            later.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+        let problem = format!("it was made from another {} than {} is now", parent.variant(), from.display());
+        let mend =
+            format!("remove {}, for --resume to make again, or choose another --out", later.join(", "));
+        Err(Error::file(&made, problem, mend))
     }
 
     /// Whether there is anything that took a step to make.

@@ -72,7 +72,7 @@ pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, D
     check_teacher(&HfDirectory::open(&path)?, corpus, context.recipe.data.max_tokens)?;
     let hash = artifact::weights_hash(&path)?;
     let load = || artifact::load(&artifact::device(context, &distill.train), &path, &distill.train);
-    let cache = context.out.join("cache").join("teacher-logits.safetensors");
+    let cache = context.cache().join("teacher-logits.safetensors");
     let logits = teacher::logits(load, &hash, &corpus.train, &cache, context.progress, context.stop)?;
     Ok((logits, Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 }))
 }

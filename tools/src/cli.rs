@@ -1,14 +1,21 @@
 //! What can be typed. What it means stands in the file of each command.
 
+mod recipe;
+
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use limbeck::stages::Recipe;
-use std::path::{Path, PathBuf};
+use limbeck::backend::cpu::threads::check_threads;
+use std::path::PathBuf;
 
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
-LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels. Exit codes: 0 done, 1 failed, 2 wrong use,
-3 a quality gate (--max-drop) not met.";
+LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels; unset or empty, the best that this CPU has.
+
+Exit codes:
+  0  done
+  1  failed: a file, a recipe, a model, the disk, a signal
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA
+  3  a quality gate (--max-drop) is not met";
 
 /// Fine-tune, prune, distil, quantize and deploy text classifiers.
 #[derive(Debug, Parser)]
@@ -76,7 +83,7 @@ pub struct StageOptions {
     /// Directory of the run; default: runs/ and the recipe's name
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Any recipe key, as data.limit=8000; may be repeated
+    /// Any recipe key, as data.limit=8000 (training rows to use; 0 = all); may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Source of all randomness (recipe key seed)
@@ -93,7 +100,7 @@ pub struct StageOptions {
 #[derive(Debug, Args)]
 pub struct Common {
     /// Threads; 0 = all (recipe key threads)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
@@ -147,7 +154,7 @@ pub struct Predict {
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
     /// Threads; 0 = all
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
 }
 
@@ -162,7 +169,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: u32,
     /// Threads; 0 = all. A text alone is read by one of them
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
     #[arg(long)]
@@ -258,62 +265,6 @@ pub struct Kernels {
     pub json: bool,
 }
 
-/// The recipe of `limbeck run` without a recipe.
-const DEMO: &str = include_str!("../recipes/demo.toml");
-
-impl StageOptions {
-    /// The recipe with everything that was typed applied: the file, then `--set`, then the flags.
-    ///
-    /// # Errors
-    /// Those of [`Recipe::load`], and a path that is not UTF-8.
-    pub fn recipe(&self, file: Option<&Path>) -> Result<Recipe, Failure> {
-        let mut assignments = self.set.clone();
-        for (key, path) in [("model.path", &self.model), ("data.dir", &self.data)] {
-            if let Some(path) = path {
-                assignments.push(text_assignment(key, path)?);
-            }
-        }
-        assignments.extend(self.seed.map(|seed| format!("seed={seed}")));
-        assignments.extend(self.common.threads.map(|threads| format!("threads={threads}")));
-        Ok(match file {
-            Some(path) => Recipe::load(path, &assignments)?,
-            None => Recipe::parse(DEMO, "the demo's recipe".as_ref(), &assignments)?,
-        })
-    }
-
-    /// The run's directory.
-    pub fn out(&self, recipe: &Recipe) -> PathBuf {
-        self.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name))
-    }
-}
-
-impl DataOptions {
-    /// A recipe of which only `[data]` matters, its test file being the one typed.
-    ///
-    /// # Errors
-    /// Those of [`Recipe::parse`], and a path that is not UTF-8.
-    pub fn recipe(&self) -> Result<Recipe, Failure> {
-        let mut assignments = self.set.clone();
-        match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {
-            (false, Some(folder), Some(file)) => {
-                assignments.push(text_assignment("data.dir", folder)?);
-                assignments.push(text_assignment("data.test", Path::new(file))?);
-            }
-            _ => assignments.push(text_assignment("data.dir", &self.data)?),
-        }
-        Ok(Recipe::parse("", "--data".as_ref(), &assignments)?)
-    }
-}
-
-/// `key="path"`, quoted as TOML, so that a folder named `2024` stays a text.
-fn text_assignment(key: &str, path: &Path) -> Result<String, Failure> {
-    let Some(text) = path.to_str() else {
-        return Err(Failure::Usage(format!("{}: the path is not UTF-8; rename it", path.display())));
-    };
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-    Ok(format!("{key}=\"{escaped}\""))
-}
-
 impl Common {
     /// Refuses a device that this version cannot compute on.
     pub fn check_device(&self) -> Result<(), Failure> {
@@ -324,6 +275,13 @@ impl Common {
             }
         }
     }
+}
+
+/// Reads a number of threads that this machine has a use for.
+fn thread_count(text: &str) -> Result<usize, String> {
+    let threads = text.parse().map_err(|_| "a whole number, 0 or more".to_owned())?;
+    check_threads(threads).map_err(|error| error.to_string())?;
+    Ok(threads)
 }
 
 /// As many threads as were asked for; 0 means all that this process may use.
@@ -339,63 +297,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn options(arguments: &[&str]) -> Run {
-        let typed = ["limbeck", "run"].iter().chain(arguments);
-        match Cli::try_parse_from(typed).unwrap().command {
-            Command::Run(run) => run,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn flags_override_sets_and_paths_stay_text() {
-        let run = options(&[
-            "--set",
-            "seed=3",
-            "--set",
-            "data.limit=9",
-            "--seed",
-            "5",
-            "--data",
-            "20\"24",
-            "--threads",
-            "2",
-        ]);
-        // The demo would refuse --data and --model.
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/agnews.toml");
-        let recipe = run.options.recipe(Some(&file)).unwrap();
-        assert_eq!((recipe.seed, recipe.data.limit, recipe.threads), (5, 9, 2));
-        assert_eq!(recipe.data.dir, "20\"24");
-        assert_eq!(run.options.out(&recipe), Path::new("runs/agnews"));
-        assert_eq!(options(&["--model", "2024"]).options.recipe(Some(&file)).unwrap().model.path, "2024");
-        let demo = options(&[]).options;
-        assert_eq!(demo.out(&demo.recipe(None).unwrap()), Path::new("runs/demo"));
-        assert!(options(&["--data", "2024"]).options.recipe(None).is_err());
-    }
-
-    #[test]
-    fn a_data_file_is_a_folder_and_a_name() {
-        let data = DataOptions { data: "some/where/news.tsv".into(), set: vec!["data.header=true".into()] };
-        let recipe = data.recipe().unwrap();
-        assert_eq!((recipe.data.dir.as_str(), recipe.data.test.as_str()), ("some/where", "news.tsv"));
-        assert!(recipe.data.header);
-    }
-
-    #[test]
-    fn every_recipe_reads() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
-        let mut found = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let recipe = Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(path.file_stem().unwrap().to_str().unwrap(), recipe.name);
-            found += 1;
-        }
-        assert!(found >= 3);
     }
 }

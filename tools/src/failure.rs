@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The library could not do it. Exit code 1.
+    /// The library could not do it. Exit code 1; 2 where it was asked for instructions that there are not.
     Failed(limbeck::Error),
     /// What was typed makes no sense. Exit code 2.
     Usage(String),
@@ -42,6 +42,7 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         let (lines, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
+            Failure::Failed(error @ limbeck::Error::Isa(_)) => (chain(&error), 2),
             Failure::Failed(error) => (chain(&error), 1),
             Failure::Usage(problem) => (vec![problem], 2),
             Failure::Gate(problem) => (vec![problem], 3),

@@ -16,7 +16,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::call(cli::Cli::parse()) {
+    let typed = cli::Cli::parse();
+    match signals::survive_file_size_limit().and_then(|()| commands::call(typed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

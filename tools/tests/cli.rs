@@ -35,10 +35,14 @@ fn a_row_can_be_forced_and_an_unknown_one_is_an_error() {
     let json: serde_json::Value = serde_json::from_slice(&forced.stdout).unwrap();
     assert_eq!(json["selected"], "scalar");
     let unknown = limbeck().env("LIMBECK_ISA", "sse9").arg("kernels").output().unwrap();
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(2), "wrong use");
     assert!(unknown.stdout.is_empty());
     assert_eq!(text(&unknown.stderr).lines().count(), 1);
     assert!(text(&unknown.stderr).contains("sse9 is not an instruction set (known: avx512, avx2, scalar)"));
+    // An empty one forces nothing.
+    let empty = limbeck().env("LIMBECK_ISA", "").args(["kernels", "--json"]).output().unwrap();
+    assert!(empty.status.success());
+    assert_eq!(empty.stdout, call(&["kernels", "--json"]).stdout);
 }
 
 #[test]
@@ -51,6 +55,8 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         &["bench", "x", "--repeat", "0"],
         &["eval", "x", "--data", "y", "--max-drop", "1"],
         &["run", "--device", "cuda"],
+        &["run", "--threads", "100000"],
+        &["predict", "x", "--threads", "100000"],
     ] {
         let output = call(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -58,7 +64,7 @@ fn wrong_use_exits_with_2_and_help_with_0() {
     }
     let help = call(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    assert!(text(&help.stdout).contains("Exit codes"));
+    assert!(text(&help.stdout).contains("Exit codes:\n  0  done\n  1  failed"));
 }
 
 #[test]
@@ -69,12 +75,42 @@ fn recipe_errors_name_the_key_or_the_file() {
     assert_eq!(lines[0], "error: cannot read no-such-recipe.toml");
     assert!(lines[1].starts_with("  because: "), "{lines:?}");
     let unknown = call(&["run", "--set", "train.learnin_rate=1"]);
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(2), "it was typed, so it is wrong use");
     assert!(
         text(&unknown.stderr)
             .contains("train.learnin_rate: there is no such key; did you mean learning_rate?")
     );
     assert!(!text(&unknown.stderr).contains('\x1b'), "no colour where there is no terminal");
+}
+
+#[test]
+fn what_is_wrong_in_a_recipe_fails_and_what_is_typed_is_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recipe, out) = (folder.path().join("recipe.toml"), folder.path().join("out"));
+    let run = |content: &str, more: &[&str]| {
+        std::fs::write(&recipe, format!("[data]\nsource = \"demo\"\n{content}")).unwrap();
+        let output =
+            limbeck().arg("run").arg(&recipe).args(["--quiet", "--out"]).arg(&out).args(more).output();
+        let output = output.unwrap();
+        assert!(output.stdout.is_empty() && !out.exists(), "nothing is written");
+        (output.status.code(), text(&output.stderr))
+    };
+    let said = "error: model.layers: is 1000000000; a whole number from 1 to 1024\n".to_owned();
+    let wrong = "[model]\nlayers = 1000000000";
+    assert_eq!(run(wrong, &[]), (Some(1), said.clone()));
+    assert_eq!(run(wrong, &["--set", "seed=3"]), (Some(1), said.clone()));
+    assert_eq!(run("", &["--set", "model.layers=1000000000"]), (Some(2), said));
+    for (set, words) in [
+        ("model.hidden=65536", "model: its sizes make "),
+        ("train.epochs=99999999999999999999", "99999999999999999999; a number from 0 to 1000000"),
+        ("train.batch=-99999999999999999999", "-99999999999999999999; a whole number, 0 or more"),
+        ("threads=100000", "threads: 100000 are too many for a machine with "),
+        ("train.batch", "train.batch: has no value"),
+    ] {
+        let (code, said) = run("[model]\nlayers = 1000", &["--set", set]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(words), "{said:?} does not say {words:?}");
+    }
 }
 
 #[cfg(unix)]

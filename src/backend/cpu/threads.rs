@@ -5,19 +5,35 @@ use crate::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// More threads than any machine has; starting very many would bring one to a halt.
-const MAX_THREADS: usize = 4096;
+/// Threads that may be asked for, for each that the machine has. Those that wait look for work with everybody else:
+/// the time that this takes grows with the square of their number, and would bring a machine to a halt.
+const OVERSUBSCRIPTION: usize = 8;
+
+/// Refuses more threads than would ever be of use here. 0 stands for as many as the machine has.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn check_threads(threads: usize) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = cores * OVERSUBSCRIPTION;
+    if threads <= most {
+        return Ok(());
+    }
+    let problem = format!("{threads} are too many for a machine with {cores}");
+    Err(Error::setting(
+        "threads",
+        problem,
+        format!("ask for 1 to {most}, or 0 for as many as the machine has"),
+    ))
+}
 
 /// Has this process compute on so many threads, the calling one among them. To be called once, before anything
 /// is computed. Results do not depend on the number.
 ///
 /// # Errors
-/// [`Error::Setting`] if work has begun already, or the system gives no more threads.
+/// [`Error::Setting`] if work has begun already, those of [`check_threads`], or the system gives no more threads.
 pub fn set_threads(threads: usize) -> Result<()> {
-    if threads > MAX_THREADS {
-        let mend = format!("ask for at most {MAX_THREADS}, or 0 for as many as the machine has");
-        return Err(Error::setting("threads", format!("{threads} are too many"), mend));
-    }
+    check_threads(threads)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).use_current_thread();
     pool.build_global().map_err(|error| Error::setting("threads", error.to_string(), "ask for fewer"))
 }

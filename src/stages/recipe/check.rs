@@ -1,10 +1,23 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
 use super::{HeadImportance, Prune, Recipe, Schedule, Source, Train};
+use crate::backend::cpu::threads::check_threads;
+use crate::models::config::limits;
+use crate::stages::artifact::new_encoder;
 use crate::{Error, Result};
+
+/// Passes over the texts: more would be years.
+const EPOCHS: f64 = 1e6;
+/// Optimizer steps, for the same reason.
+const STEPS: u64 = 1_000_000_000_000;
+/// Texts of a step, or that are measured.
+const TEXTS: usize = 1 << 20;
+/// Pruning events, or repetitions of a measurement.
+const TIMES: usize = 1 << 16;
 
 /// Checks every value of `recipe`; the first that cannot be meant is the error.
 pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
+    check_threads(recipe.threads)?;
     data(recipe)?;
     model(recipe)?;
     train("train", &recipe.train)?;
@@ -17,8 +30,9 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     if distill.teacher.is_empty() {
         return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));
     }
-    at_least_one("bench.texts", recipe.bench.texts)?;
-    at_least_one("bench.repeat", recipe.bench.repeat)
+    size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
+    size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
+    size("bench.warmup", recipe.bench.warmup, 0, TEXTS)
 }
 
 fn data(recipe: &Recipe) -> Result<()> {
@@ -41,10 +55,8 @@ fn data(recipe: &Recipe) -> Result<()> {
     if data.text_columns.is_empty() {
         return Err(Error::setting("data.text_columns", "is empty", "name at least one column"));
     }
-    if data.max_tokens < 3 {
-        let problem = format!("is {}", data.max_tokens);
-        return Err(Error::setting("data.max_tokens", problem, "[CLS], one piece and [SEP] make 3 at least"));
-    }
+    // [CLS], one piece and [SEP].
+    size("data.max_tokens", data.max_tokens, 3, limits::POSITIONS)?;
     if data.limit != 0 && data.validation >= data.limit {
         return Err(Error::setting(
             "data.validation",
@@ -70,10 +82,13 @@ fn model(recipe: &Recipe) -> Result<()> {
     if !model.path.is_empty() {
         return Ok(());
     }
-    at_least_one("model.layers", model.layers)?;
-    at_least_one("model.hidden", model.hidden)?;
-    at_least_one("model.heads", model.heads)?;
-    at_least_one("model.intermediate", model.intermediate)?;
+    size("model.layers", model.layers, 1, limits::LAYERS)?;
+    size("model.hidden", model.hidden, 1, limits::HIDDEN)?;
+    size("model.heads", model.heads, 1, limits::HEADS)?;
+    size("model.intermediate", model.intermediate, 1, limits::INTERMEDIATE)?;
+    // Enough to hold an alphabet.
+    size("model.vocab", model.vocab, 32, limits::VOCAB)?;
+    size("model.positions", model.positions, 3, limits::POSITIONS)?;
     if !model.hidden.is_multiple_of(model.heads) {
         return Err(Error::setting(
             "model.hidden",
@@ -81,18 +96,16 @@ fn model(recipe: &Recipe) -> Result<()> {
             "choose a multiple of model.heads",
         ));
     }
-    if model.vocab < 32 {
-        let problem = format!("is {}", model.vocab);
-        return Err(Error::setting("model.vocab", problem, "32 at least, to hold an alphabet"));
-    }
-    if model.positions < recipe.data.max_tokens {
+    // Texts of files are read by a model that is there, and which says itself how long they may be.
+    if recipe.data.source == Source::Demo && model.positions < recipe.data.max_tokens {
         return Err(Error::setting(
             "model.positions",
             format!("is {}, less than data.max_tokens = {}", model.positions, recipe.data.max_tokens),
             "raise it, or lower data.max_tokens",
         ));
     }
-    Ok(())
+    let mend = "lower model.hidden, model.layers, model.intermediate, model.vocab or model.positions";
+    new_encoder(model, model.vocab).validate().map_err(|problem| Error::setting("model", problem, mend))
 }
 
 fn prune(prune: &Prune) -> Result<()> {
@@ -100,8 +113,8 @@ fn prune(prune: &Prune) -> Result<()> {
     fraction("prune.units", prune.units)?;
     fraction("prune.weights", prune.weights)?;
     fraction("prune.classifier", prune.classifier)?;
-    at_least_one("prune.samples", prune.samples)?;
-    at_least_one("prune.events", prune.events)?;
+    size("prune.samples", prune.samples, 1, usize::MAX)?;
+    size("prune.events", prune.events, 1, TIMES)?;
     if prune.schedule == Schedule::Once {
         return Ok(());
     }
@@ -125,8 +138,13 @@ fn prune(prune: &Prune) -> Result<()> {
 /// `table` is the dotted name of the table that `train` was read from.
 fn train(table: &str, train: &Train) -> Result<()> {
     let key = |name: &str| format!("{table}.{name}");
-    at_least_zero(&key("epochs"), train.epochs)?;
-    at_least_one(&key("batch"), train.batch)?;
+    let epochs = (0.0..=EPOCHS).contains(&train.epochs);
+    hold(&key("epochs"), epochs, train.epochs, &format!("a number from 0 to {EPOCHS}"))?;
+    if train.steps > STEPS {
+        let problem = format!("is {}", train.steps);
+        return Err(Error::setting(key("steps"), problem, format!("a whole number from 0 to {STEPS}")));
+    }
+    size(&key("batch"), train.batch, 1, TEXTS)?;
     positive(&key("learning_rate"), train.learning_rate)?;
     fraction(&key("warmup"), train.warmup)?;
     at_least_zero(&key("weight_decay"), train.weight_decay)?;
@@ -138,7 +156,8 @@ fn train(table: &str, train: &Train) -> Result<()> {
 
 /// All these hold the value to a condition that NaN fails.
 fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
-    if held { Ok(()) } else { Err(Error::setting(key, format!("is {value}"), mend)) }
+    let shown = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
+    if held { Ok(()) } else { Err(Error::setting(key, format!("is {shown}"), mend)) }
 }
 
 fn fraction(key: &str, value: f64) -> Result<()> {
@@ -157,6 +176,13 @@ fn at_least_zero(key: &str, value: f64) -> Result<()> {
     hold(key, value >= 0.0 && value.is_finite(), value, "0 or more")
 }
 
-fn at_least_one(key: &str, value: usize) -> Result<()> {
-    if value >= 1 { Ok(()) } else { Err(Error::setting(key, "is 0", "1 or more")) }
+fn size(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let range = match most {
+        usize::MAX => format!("a whole number, {least} or more"),
+        most => format!("a whole number from {least} to {most}"),
+    };
+    Err(Error::setting(key, format!("is {value}"), range))
 }

@@ -10,14 +10,18 @@ pub(super) fn tree(text: &str, origin: &Path) -> Result<Table> {
     text.parse::<Table>().map_err(|error| Error::File {
         path: origin.to_owned(),
         line: error.span().map(|span| 1 + text[..span.start].matches('\n').count()),
-        problem: one_line(error.message()),
+        problem: match error.message() {
+            large if large.contains("i128") => format!("a whole number beyond {}", i64::MAX),
+            message => one_line(message),
+        },
         mend: "a recipe is TOML: [table] headers and key = value lines, texts in quotes".into(),
     })
 }
 
 /// Applies one `a.b.c=value`. The value is read as TOML where it is TOML and as a string where it is not,
-/// so that paths and names need no quotes.
-pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<()> {
+/// so that paths and names need no quotes. A whole number that TOML cannot hold becomes the last that it can, and
+/// the key is returned with the text that was given.
+pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<Option<(String, String)>> {
     let Some((key, text)) = assignment.split_once('=') else {
         return Err(Error::setting(
             assignment,
@@ -35,8 +39,37 @@ pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<()> {
         };
         table = next;
     }
+    if is_too_large(text) {
+        table
+            .insert(name.to_owned(), Value::Integer(if text.starts_with('-') { i64::MIN } else { i64::MAX }));
+        return Ok(Some((key.to_owned(), text.to_owned())));
+    }
     table.insert(name.to_owned(), value(text));
-    Ok(())
+    Ok(None)
+}
+
+/// Refuses numbers that are too large for TOML: with the error that the numbers in their place led to, which knows
+/// the key's range, or else with that of any number.
+pub(super) fn hold(parsed: Result<Recipe>, numbers: &[(String, String)]) -> Result<Recipe> {
+    let given =
+        |key: &str| numbers.iter().find(|(name, _)| name == key).map(|(_, text)| format!("is {text}"));
+    match (parsed, numbers.first()) {
+        (Err(Error::Setting { key, problem, mend }), _) => {
+            let problem = given(&key).unwrap_or(problem);
+            Err(Error::setting(key, problem, mend))
+        }
+        (Ok(_), Some((key, text))) => {
+            let range = format!("whole numbers go from {} to {}", i64::MIN, i64::MAX);
+            Err(Error::setting(key, format!("is {text}"), range))
+        }
+        (parsed, _) => parsed,
+    }
+}
+
+/// Whether `text` is a whole number that TOML cannot hold: it would be taken for a text.
+fn is_too_large(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err()
 }
 
 /// `text` as a TOML value, or else as a string.
@@ -104,11 +137,14 @@ fn explain(error: &toml::de::Error) -> Error {
         return Error::setting(place, format!("\"{unknown}\" is not one of its values"), mend);
     }
     let key = if place.is_empty() { "recipe" } else { place };
-    Error::setting(
-        key,
-        one_line(message),
-        "give a value of that kind (a text that looks like a number needs quotes)",
-    )
+    if let Some(number) =
+        message.strip_prefix("invalid value: integer `").and_then(|rest| rest.split('`').next())
+    {
+        return Error::setting(key, format!("is {number}"), "a whole number, 0 or more");
+    }
+    let problem = one_line(message).replace("usize", "a whole number").replace("u64", "a whole number");
+    let problem = problem.replace("f64", "a number");
+    Error::setting(key, problem, "give a value of that kind (a text that looks like a number needs quotes)")
 }
 
 /// The name nearest to `typed` by edit distance, if it is near enough to be a slip of the finger.

@@ -84,7 +84,26 @@ fn errors_name_the_key_and_the_mend() {
         ),
         ("", "prune.heads=60", "prune.heads: is 60; it is a fraction, from 0 to 1 (60 % is 0.6)"),
         ("", "train.learning_rate=nan", "train.learning_rate: is NaN; a number above 0"),
-        ("", "distill.train.batch=0", "distill.train.batch: is 0; 1 or more"),
+        ("", "distill.train.batch=0", "distill.train.batch: is 0; a whole number from 1 to 1048576"),
+        ("", "model.layers=1000000000", "model.layers: is 1000000000; a whole number from 1 to 1024"),
+        ("", "model.hidden=1000000000000", "model.hidden: is 1000000000000; a whole number from 1 to 65536"),
+        ("", "model.vocab=9", "model.vocab: is 9; a whole number from 32 to 16777216"),
+        ("[model]\nhidden = 8192", "model.vocab=9999999", "model: its sizes make 8"),
+        ("", "prune.events=1000000000000", "prune.events: is 1000000000000; a whole number from 1 to 65536"),
+        ("", "train.epochs=1e300", "train.epochs: is 1e300; a number from 0 to 1000000"),
+        (
+            "",
+            "train.epochs=99999999999999999999",
+            "train.epochs: is 99999999999999999999; a number from 0 to",
+        ),
+        ("", "seed=18446744073709551615", "seed: is 18446744073709551615; whole numbers go from "),
+        ("", "seed=-1", "seed: is -1; a whole number, 0 or more"),
+        ("seed = 99999999999999999999", "", "test.toml, line 1: a whole number beyond 9223372036854775807; "),
+        (
+            "[data]\nsource = 'demo'",
+            "data.max_tokens=300",
+            "model.positions: is 256, less than data.max_tokens = 300",
+        ),
         ("", "model.heads=5", "model.hidden: is 64, which 5 heads do not divide"),
         ("", "data", "data: has no value; write --set key=value"),
         ("[data]\nsource = 'demo'", "model.path=bert", "model.path: the demo makes its own texts"),
@@ -112,6 +131,8 @@ fn what_a_schedule_does_not_use_does_not_matter() {
     parse("[prune]\nhead_importance = 'attention'\nheads = 0.5", &["prune.train.epochs=0"]).unwrap();
     parse("[prune]\nhead_importance = 'attention'", &["prune.schedule=cubic"]).unwrap();
     parse("[prune]\nschedule = 'cubic'", &["prune.train.epochs=0", "prune.train.steps=9"]).unwrap();
+    // Only the demo makes an encoder with so many positions.
+    parse("", &["data.max_tokens=512"]).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Plan, WallClock};
 use limbeck::report::measure::{Subject, measure};
 use limbeck::report::{Machine, Report};
-use limbeck::stages::{Recipe, Stage, StageContext};
+use limbeck::stages::{Recipe, RunLock, Stage, StageContext};
 use limbeck_kernels::Kernels;
 use std::path::Path;
 
@@ -43,7 +43,7 @@ pub fn one(stage: Stage, typed: &cli::Stage) -> Result<(), Failure> {
     in_context(&typed.options, Some(&typed.recipe), |context| Ok(engine::stage(stage, context)?))
 }
 
-/// Reads the recipe, and calls `act` with all that a stage is told.
+/// Reads the recipe, takes the run's directory, and calls `act` with all that a stage is told.
 fn in_context(
     options: &StageOptions,
     file: Option<&Path>,
@@ -51,15 +51,18 @@ fn in_context(
 ) -> Result<(), Failure> {
     options.common.check_device()?;
     let recipe = options.recipe(file)?;
+    let kernels = Kernels::select()?;
+    let out = options.out(&recipe);
+    let _alone = RunLock::take(&out)?;
     let stop = signals::stop_flag()?;
     let progress = progress::choose(options.common.quiet);
     let threads = cli::threads(recipe.threads);
     set_threads(threads)?;
     act(&StageContext {
         recipe: &recipe,
-        out: &options.out(&recipe),
+        out: &out,
         resume: options.resume,
-        kernels: Kernels::select()?,
+        kernels,
         threads,
         progress: &*progress,
         stop: &stop,

@@ -1,6 +1,7 @@
 //! Where it may not or cannot write: a full disk, directories that hold something.
 
 use crate::fixture::{Folder, contents, limbeck, refused, said, succeeds};
+use limbeck::stages::RunLock;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -9,8 +10,8 @@ use std::process::{Command, Stdio};
 /// `command` where no file may grow beyond so many blocks: writing more fails, as on a full disk.
 fn with_full_disk(command: &Command, blocks: u32) -> Command {
     let mut limited = Command::new("sh");
-    // The signal that comes with the error would kill the program, which a full disk does not.
-    limited.args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\""]).arg(blocks.to_string());
+    // A signal comes with the error, and would kill a program that is not prepared.
+    limited.args(["-c", "ulimit -f \"$0\"; exec \"$@\""]).arg(blocks.to_string());
     limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     limited
 }
@@ -109,8 +110,14 @@ fn directories_that_hold_something_are_kept() {
             &["thesis holds files that are not of a run, which is kept; choose another --out"],
         );
     }
-    // A file where the directory should be.
-    folder.refused(&mut folder.run("model", "data", "small.toml", &[]), &["small.toml"]);
+    // A file where the directory should be, and a link to nothing.
+    let words = "small.toml: this is a file, and a run needs a directory; choose another --out";
+    folder.refused(&mut folder.run("model", "data", "small.toml", &[]), &[words]);
+    std::os::unix::fs::symlink(folder.path("nowhere"), folder.path("link")).unwrap();
+    let words = "nowhere, which does not exist; create that directory";
+    refused(&mut folder.run("model", "data", "link", &[]), &["link: a symbolic link to ", words]);
+    assert!(!folder.path("nowhere").exists());
+    fs::remove_file(folder.path("link")).unwrap();
     folder.refused(&mut folder.run("model", "data", "small.toml/out", &[]), &["small.toml"]);
 
     // A finished run, the same run again, and another.
@@ -124,7 +131,10 @@ fn directories_that_hold_something_are_kept() {
         let mut other = folder.run("model", "data", "run", &more);
         folder.refused(
             &mut other,
-            &["run holds a run of another recipe (\"small\"), which is kept; choose another"],
+            &[
+                "run holds a run of another recipe (\"small\"; train.steps = 4 there, 5 here), which is kept; ",
+                "choose another --out",
+            ],
         );
     }
     // A run that was half done: one stage is missing.
@@ -133,6 +143,33 @@ fn directories_that_hold_something_are_kept() {
     // One whose run.json is no JSON.
     fs::write(folder.path("run/run.json"), "{").unwrap();
     folder.refused(&mut folder.run("model", "data", "run", &["--resume"]), &["run/run.json", "damaged"]);
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let folder = Folder::new();
+    let held = RunLock::take(&folder.path("run")).unwrap();
+    for resume in [&[][..], &["--resume"]] {
+        let words =
+            "run holds a run that another limbeck is working on, which is kept; wait until that one ends";
+        folder.refused(&mut folder.run("model", "data", "run", resume), &[words]);
+    }
+    assert!(contents(&folder.path("run")).is_empty());
+    drop(held);
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+}
+
+#[test]
+fn what_killed_writers_left_is_swept() {
+    let folder = Folder::new();
+    // A run that has begun and made nothing yet.
+    refused(&mut folder.run("model", "dta", "run", &[]), &["dta"]);
+    fs::create_dir_all(folder.path("run/cache")).unwrap();
+    for name in ["run/.pruned.1-0a.partial", "run/cache/.texts.1-0a.partial"] {
+        fs::write(folder.path(name), "half").unwrap();
+    }
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+    assert!(unfinished(&folder.path("run")).is_empty(), "{:?}", unfinished(&folder.path("run")));
 }
 
 #[test]

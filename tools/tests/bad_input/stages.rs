@@ -58,7 +58,7 @@ fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));
     let mut other = folder.run("model", "data", "run", &["--resume", "--set", "bench.repeat=2"]);
-    succeeds(other.args(["--set", "name=other"]));
+    succeeds(other.args(["--set", "name=other", "--set", "train.checkpoint_every=1"]));
     let text = fs::read_to_string(folder.path("run/run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&text).unwrap();
     let kernels = record["kernels"].as_str().unwrap();
@@ -70,6 +70,25 @@ fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
         &mut folder.run("model", "data", "run", &["--resume"]),
         &["a run of the abacus kernels", kernels, "LIMBECK_ISA=abacus"],
     );
+}
+
+#[test]
+fn a_stage_that_was_made_from_another_is_refused() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "run", &[]));
+    succeeds(&mut folder.run("model", "data", "other", &["--seed", "9"]));
+    for (stage, later) in [("baseline", "pruned"), ("pruned", "distilled"), ("distilled", "int8.limbeck")] {
+        fs::rename(folder.path(&format!("run/{stage}")), folder.path("kept")).unwrap();
+        fs::rename(folder.path(&format!("other/{stage}")), folder.path(&format!("run/{stage}"))).unwrap();
+        let made = format!("run/{later}: it was made from another {stage} than ");
+        let mut again = folder.run("model", "data", "run", &["--resume"]);
+        // Pruned weights that were swapped are already another baseline's.
+        let made = if stage == "baseline" { made } else { "it was made from another ".to_owned() };
+        folder.refused(&mut again, &[&made, "int8.limbeck, for --resume to make again"]);
+        fs::rename(folder.path(&format!("run/{stage}")), folder.path(&format!("other/{stage}"))).unwrap();
+        fs::rename(folder.path("kept"), folder.path(&format!("run/{stage}"))).unwrap();
+    }
+    succeeds(&mut folder.run("model", "data", "run", &["--resume"]));
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! `[prune]` and `[quantize]`: how networks become smaller.
+
+use super::Train;
+use serde::{Deserialize, Serialize};
+
+/// What makes an attention head important.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadImportance {
+    /// Mean of |∂loss/∂gate| for a gate on the head's output (Michel et al., 2019).
+    #[default]
+    Gradient,
+    /// Mean absolute attention, as sometimes published. A row of attention sums to 1, so without padding
+    /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only, and only with
+    /// `schedule = "once"`.
+    Attention,
+    /// L2 norm of the head's rows and columns of the four projections.
+    Norm,
+    /// Chance, from the seed: the control that any other choice must beat.
+    Random,
+}
+
+/// What makes a feed-forward unit important.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitImportance {
+    /// Mean of |∂loss/∂gate| for a gate on the unit's output.
+    #[default]
+    Gradient,
+    /// L2 norm of the unit's row in the first matrix and column in the second.
+    Norm,
+    /// Chance, from the seed: the control.
+    Random,
+}
+
+/// Over what a budget is shared out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerScope {
+    /// The whole network: the least important go first, wherever they are.
+    #[default]
+    Global,
+    /// The same fraction of each layer.
+    Layer,
+}
+
+/// Over what the magnitude masks are shared out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightScope {
+    /// All masked matrices together.
+    #[default]
+    Global,
+    /// The same fraction of each matrix.
+    Matrix,
+}
+
+/// When pruning happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// All at once, nothing trained.
+    #[default]
+    Once,
+    /// In `events` steps during `[prune.train]`, much at first and little at the end: after a fraction t of
+    /// the way, `1 - (1 - t)³` of the final amount is gone (Zhu & Gupta, 2017).
+    Cubic,
+}
+
+/// `[prune]`: what is removed, and by which measure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prune {
+    /// Fraction of attention heads deleted. Default 0.
+    pub heads: f64,
+    /// `"gradient"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
+    pub head_importance: HeadImportance,
+    /// `"global"` or `"layer"`. Default `"global"`.
+    pub head_scope: LayerScope,
+    /// Fraction of feed-forward units deleted, each with its row and column of weights. Default 0.
+    pub units: f64,
+    /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
+    pub unit_importance: UnitImportance,
+    /// `"global"` or `"layer"`. Default `"global"`.
+    pub unit_scope: LayerScope,
+    /// Fraction of the remaining feed-forward weights set to zero, smallest magnitude first. Makes the file
+    /// smaller, not the model faster. Default 0.
+    pub weights: f64,
+    /// Fraction of the classification head's weights set to zero. Default 0.
+    pub classifier: f64,
+    /// `"global"` or `"matrix"`. Default `"global"`.
+    pub weight_scope: WeightScope,
+    /// Training texts that importance is measured on. Default 2000.
+    pub samples: usize,
+    /// `"once"` or `"cubic"`. Default `"once"`.
+    pub schedule: Schedule,
+    /// Pruning events of the cubic schedule, spread evenly over the first three quarters of
+    /// `[prune.train]`; the last quarter recovers. Default 8.
+    pub events: usize,
+    /// Training while pruning, with `[distill]`'s teacher and loss. Used by the cubic schedule.
+    pub train: Train,
+}
+
+impl Default for Prune {
+    fn default() -> Self {
+        Prune {
+            heads: 0.0,
+            head_importance: HeadImportance::Gradient,
+            head_scope: LayerScope::Global,
+            units: 0.0,
+            unit_importance: UnitImportance::Gradient,
+            unit_scope: LayerScope::Global,
+            weights: 0.0,
+            classifier: 0.0,
+            weight_scope: WeightScope::Global,
+            samples: 2000,
+            schedule: Schedule::Once,
+            events: 8,
+            train: Train { epochs: PRUNE_EPOCHS, ..Train::default() },
+        }
+    }
+}
+
+/// Default of `prune.train.epochs`.
+pub(in crate::stages::recipe) const PRUNE_EPOCHS: f64 = 1.0;
+
+/// How many int8 scales a weight matrix has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightScales {
+    /// One for each output.
+    #[default]
+    Channel,
+    /// One for the whole matrix.
+    Tensor,
+}
+
+/// How embeddings are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbeddingKind {
+    /// Eight bits, one scale a row.
+    #[default]
+    Int8,
+    /// 32-bit floats.
+    F32,
+}
+
+/// `[quantize]`: the `.limbeck` file. Activations are always quantized while running, per token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quantize {
+    /// `"channel"` or `"tensor"`. Default `"channel"`.
+    pub weights: WeightScales,
+    /// `"int8"` or `"f32"`. Default `"int8"`.
+    pub embeddings: EmbeddingKind,
+}

@@ -1,0 +1,129 @@
+//! The recipe that was typed: a file, or the demo's, with `--set` and the flags on top.
+
+use super::{DataOptions, StageOptions};
+use crate::failure::Failure;
+use limbeck::stages::Recipe;
+use std::path::{Path, PathBuf};
+
+/// The recipe of `limbeck run` without a recipe.
+const DEMO: &str = include_str!("../../recipes/demo.toml");
+
+impl StageOptions {
+    /// The recipe with everything that was typed applied: the file, then `--set`, then the flags.
+    ///
+    /// # Errors
+    /// Those of [`Recipe::load`]; wrong use, if it was typed rather than in the file: what is refused with all that
+    /// was typed, and would not be without; a path that is not UTF-8.
+    pub fn recipe(&self, file: Option<&Path>) -> Result<Recipe, Failure> {
+        let mut assignments = self.set.clone();
+        for (key, path) in [("model.path", &self.model), ("data.dir", &self.data)] {
+            if let Some(path) = path {
+                assignments.push(text_assignment(key, path)?);
+            }
+        }
+        assignments.extend(self.seed.map(|seed| format!("seed={seed}")));
+        assignments.extend(self.common.threads.map(|threads| format!("threads={threads}")));
+        let read = |assignments: &[String]| match file {
+            Some(path) => Recipe::load(path, assignments),
+            None => Recipe::parse(DEMO, "the demo's recipe".as_ref(), assignments),
+        };
+        read(&assignments).map_err(|error| match read(&[]) {
+            Ok(_) => Failure::Usage(error.to_string()),
+            Err(_) => error.into(),
+        })
+    }
+
+    /// The run's directory.
+    pub fn out(&self, recipe: &Recipe) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(&recipe.name))
+    }
+}
+
+impl DataOptions {
+    /// A recipe of which only `[data]` matters, its test file being the one typed.
+    ///
+    /// # Errors
+    /// Wrong use: those of [`Recipe::parse`], all of it being typed, and a path that is not UTF-8.
+    pub fn recipe(&self) -> Result<Recipe, Failure> {
+        let mut assignments = self.set.clone();
+        match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {
+            (false, Some(folder), Some(file)) => {
+                assignments.push(text_assignment("data.dir", folder)?);
+                assignments.push(text_assignment("data.test", Path::new(file))?);
+            }
+            _ => assignments.push(text_assignment("data.dir", &self.data)?),
+        }
+        Recipe::parse("", "--data".as_ref(), &assignments).map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// `key="path"`, quoted as TOML, so that a folder named `2024` stays a text.
+fn text_assignment(key: &str, path: &Path) -> Result<String, Failure> {
+    let Some(text) = path.to_str() else {
+        return Err(Failure::Usage(format!("{}: the path is not UTF-8; rename it", path.display())));
+    };
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Ok(format!("{key}=\"{escaped}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command, Run};
+    use clap::Parser;
+
+    fn options(arguments: &[&str]) -> Run {
+        let typed = ["limbeck", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(typed).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_override_sets_and_paths_stay_text() {
+        let run = options(&[
+            "--set",
+            "seed=3",
+            "--set",
+            "data.limit=9",
+            "--seed",
+            "5",
+            "--data",
+            "20\"24",
+            "--threads",
+            "2",
+        ]);
+        // The demo would refuse --data and --model.
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/agnews.toml");
+        let recipe = run.options.recipe(Some(&file)).unwrap();
+        assert_eq!((recipe.seed, recipe.data.limit, recipe.threads), (5, 9, 2));
+        assert_eq!(recipe.data.dir, "20\"24");
+        assert_eq!(run.options.out(&recipe), Path::new("runs/agnews"));
+        assert_eq!(options(&["--model", "2024"]).options.recipe(Some(&file)).unwrap().model.path, "2024");
+        let demo = options(&[]).options;
+        assert_eq!(demo.out(&demo.recipe(None).unwrap()), Path::new("runs/demo"));
+        assert!(options(&["--data", "2024"]).options.recipe(None).is_err());
+    }
+
+    #[test]
+    fn a_data_file_is_a_folder_and_a_name() {
+        let data = DataOptions { data: "some/where/news.tsv".into(), set: vec!["data.header=true".into()] };
+        let recipe = data.recipe().unwrap();
+        assert_eq!((recipe.data.dir.as_str(), recipe.data.test.as_str()), ("some/where", "news.tsv"));
+        assert!(recipe.data.header);
+    }
+
+    #[test]
+    fn every_recipe_reads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let recipe = Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(path.file_stem().unwrap().to_str().unwrap(), recipe.name);
+            found += 1;
+        }
+        assert!(found >= 3);
+    }
+}
