@@ -1,7 +1,7 @@
 //! From bytes to weights: nothing in a file is believed before it has been compared with the configuration.
 
 use super::bytes::{Bytes, numbers};
-use super::format::{self, ALIGNMENT, MAX_INPUTS, Metadata, PAD, VOCABULARY};
+use super::format::{self, ALIGNMENT, MAX_INPUTS, MEND, Metadata, PAD, VOCABULARY};
 use super::weights::{Floats, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
@@ -12,8 +12,6 @@ use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
 use std::ops::Range;
 use std::path::Path;
-
-const MEND: &str = "fetch the file again, or quantize the model again";
 
 /// A file that has been checked.
 pub(super) struct Loaded {
@@ -37,6 +35,7 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
         return Err(Error::file(path, problem, "embed it with limbeck::include_model!"));
     }
     let header = parse_header(path, &bytes)?;
+    format::check_header(path, format::split(&bytes).0, &header.metadata)?;
     let metadata = Metadata::from_entries(path, &header.metadata)?;
     let (classifier, specs) = Classifier::new(&metadata.config);
     if metadata.config.labels.is_empty() {
