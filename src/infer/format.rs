@@ -91,9 +91,9 @@ pub fn panels_shape(n: usize, k: usize) -> [usize; 4] {
 
 /// Header and data of a file that is long enough for the header it announces; a shorter one has neither.
 pub(super) fn split(file: &[u8]) -> (&[u8], &[u8]) {
-    let parts = file.split_first_chunk().and_then(|(length, rest)| {
-        rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
-    });
+    let parts = file
+        .split_first_chunk()
+        .and_then(|(length, rest)| rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?));
     parts.unwrap_or_default()
 }
 
@@ -106,17 +106,14 @@ pub(super) fn header_hash(header: &[u8]) -> Option<String> {
     Some(hexadecimal(&hash.finalize()))
 }
 
-/// Compares a file's header with the hash in it; `entries` are its metadata, which tell an old file from a damaged one.
+/// Compares a file's header with the hash in it. Says whether there was one where it must stand.
 ///
 /// # Errors
-/// [`Error::File`] if they differ, or if it is not a `.limbeck` file of this version.
-pub(super) fn check_header(path: &Path, header: &[u8], entries: &BTreeMap<String, String>) -> Result<()> {
-    let Some(expected) = header_hash(header) else {
-        check_version(path, entries)?;
-        return Err(Error::file(path, "its header does not begin as it must", MEND));
-    };
+/// [`Error::File`] if they differ.
+pub(super) fn check_header(path: &Path, header: &[u8]) -> Result<bool> {
+    let Some(expected) = header_hash(header) else { return Ok(false) };
     if header[OPENING.len()..].starts_with(expected.as_bytes()) {
-        return Ok(());
+        return Ok(true);
     }
     let problem = "its header is not the one that was written: the hash in it differs";
     Err(Error::file(path, problem, MEND))

@@ -34,9 +34,12 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
         let problem = format!("it does not begin at a multiple of {ALIGNMENT} in memory");
         return Err(Error::file(path, problem, "embed it with limbeck::include_model!"));
     }
+    let hashed = format::check_header(path, format::split(&bytes).0)?;
     let header = parse_header(path, &bytes)?;
-    format::check_header(path, format::split(&bytes).0, &header.metadata)?;
     let metadata = Metadata::from_entries(path, &header.metadata)?;
+    if !hashed {
+        return Err(Error::file(path, "its header does not begin as it must", MEND));
+    }
     let (classifier, specs) = Classifier::new(&metadata.config);
     if metadata.config.labels.is_empty() {
         return Err(Error::file(path, "the configuration names no classes", MEND));

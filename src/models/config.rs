@@ -72,7 +72,7 @@ pub struct ModelConfig {
     pub original_heads: usize,
     /// Feed-forward units of each layer before anything was deleted.
     pub original_intermediate: usize,
-    /// One entry a layer.
+    /// One entry a layer; at least one.
     pub layers: Vec<LayerConfig>,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
@@ -143,14 +143,15 @@ impl ModelConfig {
             ("hidden", self.hidden, 1 << 16),
             ("head size", self.head_size, 1 << 16),
             ("heads", self.original_heads, 1 << 12),
+            ("number of layers", self.layers.len(), 1 << 10),
         ];
         for (what, size, limit) in sizes {
             if size == 0 || size > limit {
                 return Err(format!("{what} is {size}; it must be between 1 and {limit}"));
             }
         }
-        if self.original_intermediate > 1 << 18 || self.token_types > 1 << 16 || self.layers.len() > 1 << 10 {
-            return Err("intermediate size, token types or layers are beyond any BERT".to_owned());
+        if self.original_intermediate > 1 << 18 || self.token_types > 1 << 16 {
+            return Err("intermediate size or token types are beyond any BERT".to_owned());
         }
         if self.positions < 2 {
             return Err("1 position has no room for [CLS] and [SEP]".to_owned());
