@@ -135,7 +135,10 @@ mod tests {
         let named = labels(&["Sports"], Some(&news)).unwrap();
         assert_eq!((named.index_of("World"), named.index_of("1")), (Some(0), None));
         assert_eq!(from_one.names(), news);
-        assert_eq!((from_one.value_of(0), from_one.value_of(3), from_one.value_of(4)), (Some("1"), Some("4"), None));
+        assert_eq!(
+            (from_one.value_of(0), from_one.value_of(3), from_one.value_of(4)),
+            (Some("1"), Some("4"), None)
+        );
 
         let plain = labels(&["10", "9", "2"], None).unwrap();
         assert_eq!(plain.names(), ["2", "9", "10"]);

@@ -125,6 +125,7 @@ pub struct DataOptions {
 
 #[derive(Debug, Args)]
 pub struct Eval {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
     #[command(flatten)]
     pub data: DataOptions,
@@ -140,8 +141,11 @@ pub struct Eval {
 
 #[derive(Debug, Args)]
 pub struct Predict {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
-    /// Texts; none: one a line of standard input
+    /// Texts; none: one a line of standard input. A blank line is an empty text and is answered as well, so that
+    /// answer and line have the same number; a line that is not UTF-8 ends the program with an error that names it,
+    /// after the answers before it
     pub text: Vec<String>,
     /// Longest text in tokens; the rest is cut. Default: what the model can read
     #[arg(long, value_name = "N")]
@@ -149,18 +153,27 @@ pub struct Predict {
     /// Threads; 0 = all
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// Print JSON, one object a line; this is so without it, too
+    #[arg(long)]
+    #[allow(
+        dead_code,
+        reason = "accepted for those who type it with every command; there is no other output"
+    )]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Bench {
+    /// Hugging Face directories or .limbeck files, with a classification head; with --train one directory,
+    /// which needs no head
     #[arg(required = true)]
     pub model: Vec<PathBuf>,
     /// Texts a call or a step [default: 1; 32 with --train]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Tokens a text
-    #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
-    pub seq: u32,
+    /// Tokens a text [default: 128, or as many as every MODEL reads]
+    #[arg(long, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: Option<u32>,
     /// Threads; 0 = all. A text alone is read by one of them
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
@@ -207,10 +220,11 @@ impl Precision {
 
 #[derive(Debug, Args)]
 pub struct Inspect {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
-    /// Tokens of the text that multiply-adds and times are for
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
-    pub seq: u32,
+    /// Tokens of the text that multiply-adds and times are for [default: 128, or as many as MODEL reads]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: Option<u32>,
     /// First check a .limbeck file: its data against their hash, and, bit for bit, the logits of the texts in it
     /// against those of when it was written
     #[arg(long)]
@@ -231,6 +245,7 @@ pub struct Report {
 
 #[derive(Debug, Args)]
 pub struct Export {
+    /// Hugging Face directory, with a classification head: the source, or what a stage left; no .limbeck file
     pub model: PathBuf,
     /// Directory, or file for the limbeck format; must not exist
     pub out: PathBuf,
