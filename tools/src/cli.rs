@@ -10,6 +10,10 @@ A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) 
 LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels. Exit codes: 0 done, 1 failed, 2 wrong use,
 3 a quality gate (--max-drop) not met.";
 
+const PREDICT: &str = "\
+Each line of standard input has an answer: a blank one is an empty text. One that is not UTF-8 ends the
+program with an error that names it, after the answers to the lines before it.";
+
 /// Fine-tune, prune, distil, quantize and deploy text classifiers.
 #[derive(Debug, Parser)]
 #[command(name = "limbeck", version, after_help = AFTER)]
@@ -33,6 +37,7 @@ pub enum Command {
     /// Accuracy with its 95 % interval, macro-F1, confusion matrix
     Eval(Eval),
     /// Classify texts; without TEXT, one text a line of standard input. Prints JSON lines
+    #[command(after_help = PREDICT)]
     Predict(Predict),
     /// Latency of models against each other, interleaved
     Bench(Bench),
@@ -143,9 +148,7 @@ pub struct Eval {
 pub struct Predict {
     /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
-    /// Texts; none: one a line of standard input. A blank line is an empty text and is answered as well, so that
-    /// answer and line have the same number; a line that is not UTF-8 ends the program with an error that names it,
-    /// after the answers before it
+    /// Texts; none: one a line of standard input
     pub text: Vec<String>,
     /// Longest text in tokens; the rest is cut. Default: what the model can read
     #[arg(long, value_name = "N")]

@@ -33,12 +33,12 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
     if !run.exists() || path.exists() {
         return Ok(path);
     }
-    if !run.is_dir() {
-        return Err(Error::file(run, "this is a file", "give the directory of a run"));
-    }
     if let Some(parent) = run.parent().filter(|parent| holds(parent)) {
         let mend = format!("give {}", parent.display());
         return Err(Error::file(run, "this is a part of a run: the report is of the whole", mend));
+    }
+    if !run.is_dir() {
+        return Err(Error::file(run, "this is a file", "give the directory of a run"));
     }
     let mut runs: Vec<PathBuf> =
         fs::read_dir(run).map_err(Error::io("read", run))?.flatten().map(|entry| entry.path()).collect();
@@ -89,7 +89,9 @@ mod tests {
         assert_eq!(report_of(&at("runs/demo")).unwrap(), at("runs/demo/report.json"));
         let run = format!("give {}", at("runs/demo").display());
         assert!(refusal("runs").ends_with(&run) && refusal("runs/demo/baseline").ends_with(&run));
-        assert!(refusal("runs/demo/report.json").contains("this is a file; give the directory"));
+        assert!(refusal("runs/demo/report.json").ends_with(&run));
+        fs::write(at("notes"), "").unwrap();
+        assert!(refusal("notes").contains("this is a file; give the directory"));
     }
 
     #[test]
