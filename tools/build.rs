@@ -21,6 +21,8 @@ fn main() {
     for folder in ["build.rs", "Cargo.toml", "src", "recipes", "../src", "../kernels/src"] {
         println!("cargo:rerun-if-changed={folder}");
     }
+    // Another checkout, to which the build folder was copied: .cargo/config.toml sets it.
+    println!("cargo:rerun-if-env-changed=LIMBECK_CHECKOUT");
     let commit = git(&["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
     let rustc = said(Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into())).arg("--version"));
     println!("cargo:rustc-env=LIMBECK_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
