@@ -291,7 +291,17 @@ fn wrong_configurations_say_what_is_wrong() {
         ("layer_norm_eps", json!(0), "layer_norm_eps"),
         ("pruned_heads", json!({"0": [4]}), "head 4"),
         ("pruned_heads", json!({"9": [0]}), "layer 9"),
+        ("num_hidden_layers", json!(0), "0 layers"),
         ("id2label", json!({"0": "a", "2": "b"}), "class 1"),
+        ("id2label", json!({"0": "a", "1": "a"}), "two classes are called"),
+        ("id2label", json!({"0": "a", "1": ""}), "class 1 has no name"),
+        (
+            "architectures",
+            json!(["DistilBertForMaskedLM"]),
+            "\"DistilBertForMaskedLM\" is not of the family \"bert\"",
+        ),
+        ("architectures", json!(["RobertaForSequenceClassification"]), "\"Roberta"),
+        ("architectures", json!("BertModel"), "\"architectures\": "),
         ("limbeck", json!({"layers": []}), "0 layers"),
         ("limbeck", json!({"pooling": "max"}), "first_token, pooler, mean"),
         ("limbeck", json!({"speed": 3}), "speed"),
@@ -307,6 +317,35 @@ fn wrong_configurations_say_what_is_wrong() {
         assert!(message.contains(expected) && message.starts_with("model/config.json"), "{key}: {message}");
     }
     assert!(parse_config(Path::new("x"), "[]").is_err() && parse_config(Path::new("x"), "").is_err());
+    for class in ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"] {
+        let mut other = good.clone();
+        other["architectures"] = json!([class]);
+        assert_eq!(parse_config(Path::new("x"), &other.to_string()).unwrap(), bert(), "{class}");
+    }
+}
+
+#[test]
+fn layers_beyond_the_configuration_and_directories_of_models_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let model = root.path().join("model");
+    fs::create_dir(&model).unwrap();
+    fs::write(model.join("config.json"), config_to_json(&bert()).to_string()).unwrap();
+    let name = |layer: usize| format!("encoder.layer.{layer}.attention.output.dense.bias");
+    let write = |layer: usize| {
+        let header = format!(r#"{{"{}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#, name(layer));
+        fs::write(model.join("model.safetensors"), file_of(&header, &[0; 4])).unwrap();
+    };
+    write(2);
+    HfDirectory::open(&model).unwrap();
+    write(3);
+    let error = HfDirectory::open(&model).err().unwrap().to_string();
+    assert!(error.contains(&format!("tensor {}", name(3))) && error.contains("config.json has 3"), "{error}");
+
+    fs::write(root.path().join("int8.limbeck"), b"").unwrap();
+    let error = HfDirectory::open(root.path()).err().unwrap().to_string();
+    let [file, directory] =
+        ["int8.limbeck", "model"].map(|name| root.path().join(name).display().to_string());
+    assert!(error.ends_with(&format!("; give {file} or {directory}")), "{error}");
 }
 
 #[test]

@@ -190,7 +190,10 @@ fn broken_tables_are_refused_by_line() {
     let error = table("t.csv", "1,a\n2,b\n3,c\n", &known).unwrap_err().to_string();
     assert!(error.contains("line 3: label \"3\" is none of [\"1\", \"2\"]"), "{error}");
     for (options, expected) in [
-        (TableOptions { label: Some(Column::Index(2)), ..TableOptions::default() }, "there is no 2"),
+        (
+            TableOptions { label: Some(Column::Index(2)), ..TableOptions::default() },
+            "there is no column 2; name the ones it has, as --set data.label_column=0",
+        ),
         (
             TableOptions { label: Some(Column::Name("y".to_owned())), ..TableOptions::default() },
             "data.header",

@@ -249,8 +249,8 @@ fn configs() -> Vec<ModelConfig> {
         (Architecture::Bert, Pooling::FirstToken),
         (Architecture::Bert, Pooling::Mean),
     ];
-    let layers =
-        [pruned_layers(), vec![LayerConfig { heads: (0..4).collect(), intermediate: 19 }; 2], vec![]];
+    let nothing_left = LayerConfig { heads: vec![], intermediate: 0 };
+    let layers = [pruned_layers(), vec![LayerConfig::dense(4, 19); 2], vec![nothing_left]];
     families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers))).collect()
 }
 

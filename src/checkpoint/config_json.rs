@@ -14,6 +14,7 @@
 //!
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
+use super::label_names::label_names;
 use crate::models::config::{
     Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
 };
@@ -23,6 +24,12 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+
+/// The family of a class of transformers, as `BertForMaskedLM`.
+fn family(class: &str) -> Option<Architecture> {
+    let families = [("DistilBert", Architecture::DistilBert), ("Bert", Architecture::Bert)];
+    families.into_iter().find(|(prefix, _)| class.starts_with(prefix)).map(|(_, family)| family)
+}
 
 /// The names of one family's keys.
 struct Keys {
@@ -120,7 +127,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         Error::file(path, format!("not a JSON object: {error}"), "fetch the model's config.json again")
     })?;
-    let reader = Reader { path, object: &object };
+    let reader = Reader { path, text, object: &object };
     let architecture = reader.architecture()?;
     let keys = keys(architecture);
     let hidden = reader.size(keys.hidden)?;
@@ -173,6 +180,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
 /// The JSON object of one file, with errors that name it.
 struct Reader<'a> {
     path: &'a Path,
+    text: &'a str,
     object: &'a Map<String, Value>,
 }
 
@@ -199,20 +207,32 @@ impl Reader<'_> {
             .ok_or_else(|| self.wrong(key, format!("{value} is no number")))
     }
 
-    /// `model_type`, or what old files have instead: a class name in `architectures`.
+    /// `model_type`, or what old files have instead: a class name in `architectures`. Where both are there they must
+    /// agree on the family; which of its heads the weights were trained with does not matter.
     fn architecture(&self) -> Result<Architecture> {
         const SUPPORTED: &str = "supported: distilbert, bert";
-        if let Some(value) = self.present("model_type") {
-            let found = Architecture::ALL.into_iter().find(|known| value.as_str() == Some(known.name()));
-            return found
-                .ok_or_else(|| self.wrong("model_type", format!("{value} is not supported ({SUPPORTED})")));
-        }
-        let class =
-            self.present("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or("");
-        match class {
-            _ if class.starts_with("DistilBert") => Ok(Architecture::DistilBert),
-            _ if class.starts_with("Bert") => Ok(Architecture::Bert),
-            _ => Err(self.wrong("model_type", format!("missing ({SUPPORTED})"))),
+        let named = match self.present("model_type") {
+            None => None,
+            Some(value) => {
+                let found = Architecture::ALL.into_iter().find(|known| value.as_str() == Some(known.name()));
+                let unknown = || self.wrong("model_type", format!("{value} is not supported ({SUPPORTED})"));
+                Some(found.ok_or_else(unknown)?)
+            }
+        };
+        let classes: Vec<String> = match self.present("architectures") {
+            Some(value) => Vec::deserialize(value).map_err(|error| self.wrong("architectures", error))?,
+            None => Vec::new(),
+        };
+        let Some(family) = named.or_else(|| family(classes.first()?)) else {
+            return Err(self.wrong("model_type", format!("missing ({SUPPORTED})")));
+        };
+        match classes.iter().find(|class| self::family(class) != Some(family)) {
+            None => Ok(family),
+            Some(class) => {
+                let problem =
+                    format!("{class:?} is not of the family {:?}, as \"model_type\" has it", family.name());
+                Err(self.wrong("architectures", problem))
+            }
         }
     }
 
@@ -245,6 +265,9 @@ impl Reader<'_> {
 
     fn layers(&self, keys: &Keys, block: Option<Vec<BlockLayer>>) -> Result<Vec<LayerConfig>> {
         let count = self.size(keys.layers)?;
+        if count == 0 {
+            return Err(self.wrong(keys.layers, "0 layers; a network has one at least"));
+        }
         if let Some(layers) = block {
             if layers.len() != count {
                 let problem = format!("{} layers, but \"{}\" is {count}", layers.len(), keys.layers);
@@ -280,15 +303,8 @@ impl Reader<'_> {
         Ok(layers)
     }
 
-    /// `id2label`, whose keys must be 0, 1, 2, …
     fn labels(&self) -> Result<Vec<String>> {
-        let Some(value) = self.present("id2label") else { return Ok(Vec::new()) };
-        let by_id =
-            BTreeMap::<usize, String>::deserialize(value).map_err(|error| self.wrong("id2label", error))?;
-        if let Some((place, _)) = by_id.keys().enumerate().find(|&(place, &id)| place != id) {
-            return Err(self.wrong("id2label", format!("class {place} of {} is missing", by_id.len())));
-        }
-        Ok(by_id.into_values().collect())
+        label_names(self.text).map_err(|problem| self.wrong("id2label", problem))
     }
 }
 

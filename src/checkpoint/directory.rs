@@ -1,6 +1,8 @@
 //! A model as Hugging Face lays it out: `config.json`, `model.safetensors`, and the tokenizer's files.
 
-use super::{Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, read_config, write_tensors};
+use super::{
+    Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, layer_of, read_config, write_tensors,
+};
 use crate::models::config::ModelConfig;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, files};
@@ -44,11 +46,18 @@ impl HfDirectory {
     ///
     /// # Errors
     /// What [`read_config`] and [`TensorFile::open`] return; [`Error::File`] if the weights are missing or
-    /// in a format that is not read here.
+    /// in a format that is not read here, or if the directory is none of a model but holds some;
+    /// [`Error::Tensor`] for a tensor of a layer that the configuration does not have.
     pub fn open(path: &Path) -> Result<HfDirectory> {
         if !path.is_dir() {
             let mend = "give a directory with config.json and model.safetensors";
             return Err(Error::file(path, "there is no such model directory", mend));
+        }
+        if !path.join(CONFIG).exists()
+            && let Some(models) = models_in(path)
+        {
+            let problem = "this is no model directory (it has no config.json), but holds models, as a run directory does";
+            return Err(Error::file(path, problem, format!("give {models}")));
         }
         let mut config = read_config(&path.join(CONFIG))?;
         let weights = path.join(WEIGHTS);
@@ -56,6 +65,16 @@ impl HfDirectory {
             return Err(missing_weights(path));
         }
         let tensors = TensorFile::open(&weights)?;
+        let layers = config.layers.len();
+        if let Some(name) = tensors.names().find(|name| layer_of(name).is_some_and(|layer| layer >= layers)) {
+            let problem = format!("the file has this layer, and config.json has {layers}, counted from 0");
+            return Err(Error::tensor(
+                &weights,
+                name,
+                problem,
+                "take the config.json that belongs to these weights",
+            ));
+        }
         if config.labels.is_empty()
             && let Some(&[classes, _]) = tensors.shape("classifier.weight")
         {
@@ -183,6 +202,25 @@ fn under(temporary: &Path, meant: &Path, mut error: Error) -> Error {
         *path = meant.join(name);
     }
     error
+}
+
+/// The models that a directory holds, by their paths, `.limbeck` files first.
+fn models_in(path: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for entry in entries {
+        if entry.extension().is_some_and(|extension| extension == "limbeck") {
+            files.push(entry);
+        } else if entry.join(CONFIG).exists() && entry.join(WEIGHTS).exists() {
+            directories.push(entry);
+        }
+    }
+    files.sort();
+    directories.sort();
+    let named: Vec<String> =
+        files.iter().chain(&directories).map(|path| path.display().to_string()).collect();
+    let more = if named.len() > 4 { ", …" } else { "" };
+    (!named.is_empty()).then(|| format!("{}{more}", named[..named.len().min(4)].join(" or ")))
 }
 
 /// What to do depends on which other format is there.

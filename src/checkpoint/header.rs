@@ -26,20 +26,32 @@ const MAX_HEADER: u64 = 100_000_000;
 /// What an element of a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)]
 pub enum Dtype {
+    /// 64-bit floats.
     F64,
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats, IEEE 754.
     F16,
+    /// The upper halves of 32-bit floats.
     Bf16,
+    /// 64-bit signed integers.
     I64,
+    /// 32-bit signed integers.
     I32,
+    /// 16-bit signed integers.
     I16,
+    /// 8-bit signed integers.
     I8,
+    /// 64-bit unsigned integers.
     U64,
+    /// 32-bit unsigned integers.
     U32,
+    /// 16-bit unsigned integers.
     U16,
+    /// 8-bit unsigned integers.
     U8,
+    /// Truth values, a byte each.
     Bool,
 }
 

@@ -30,6 +30,13 @@ pub fn is_head(name: &str) -> bool {
     ["classifier.", "pre_classifier.", "bert.pooler."].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The layer that a tensor of an encoder belongs to, from 0; `None` if it belongs to none.
+pub fn layer_of(name: &str) -> Option<usize> {
+    let bare = ["distilbert.transformer.", "transformer.", "bert.encoder.", "encoder."];
+    let rest = bare.into_iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    rest.strip_prefix("layer.")?.split_once('.')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +63,21 @@ mod tests {
         );
         assert_eq!(found("classifier.weight", &["classifier.gamma"]), None);
         assert_eq!(found(name, &["embeddings.position_ids"]), None);
+    }
+
+    #[test]
+    fn layers() {
+        for (name, layer) in [
+            ("distilbert.transformer.layer.5.ffn.lin1.bias", Some(5)),
+            ("transformer.layer.0.ffn.lin1.bias", Some(0)),
+            ("bert.encoder.layer.11.output.dense.bias", Some(11)),
+            ("encoder.layer.3.output.dense.bias", Some(3)),
+            ("distilbert.embeddings.LayerNorm.weight", None),
+            ("cls.predictions.layer.2.bias", None),
+            ("encoder.layer.x.bias", None),
+        ] {
+            assert_eq!(layer_of(name), layer, "{name}");
+        }
     }
 
     #[test]

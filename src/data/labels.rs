@@ -37,6 +37,9 @@ impl Labels {
         if named.len() != names.len() {
             return Err(format!("a class is named twice in {names:?}"));
         }
+        if names.iter().any(|name| name.trim().is_empty()) {
+            return Err(format!("a class has no name in {names:?}"));
+        }
         if values.iter().all(|value| named.contains_key(value)) {
             return Ok(Labels { names: names.to_vec(), by_value: named });
         }
@@ -58,6 +61,11 @@ impl Labels {
     /// The class that a value in a label column means.
     pub fn index_of(&self, value: &str) -> Option<usize> {
         self.by_value.get(value).copied()
+    }
+
+    /// The value that means a class in the label column: its name, or its number there.
+    pub fn value_of(&self, class: usize) -> Option<&str> {
+        self.by_value.iter().find(|(_, index)| **index == class).map(|(value, _)| value.as_str())
     }
 
     /// The values that mean a class, for error messages.
@@ -127,6 +135,10 @@ mod tests {
         let named = labels(&["Sports"], Some(&news)).unwrap();
         assert_eq!((named.index_of("World"), named.index_of("1")), (Some(0), None));
         assert_eq!(from_one.names(), news);
+        assert_eq!(
+            (from_one.value_of(0), from_one.value_of(3), from_one.value_of(4)),
+            (Some("1"), Some("4"), None)
+        );
 
         let plain = labels(&["10", "9", "2"], None).unwrap();
         assert_eq!(plain.names(), ["2", "9", "10"]);
@@ -142,5 +154,6 @@ mod tests {
             assert!(problem.contains("World"), "{problem}");
         }
         assert!(labels(&["a"], Some(&["a", "a"])).unwrap_err().contains("twice"));
+        assert!(labels(&["a"], Some(&["a", " "])).unwrap_err().contains("no name"));
     }
 }

@@ -96,16 +96,23 @@ impl Layout {
         if texts.is_empty() {
             return Err(unclear("data.text_columns", "the text"));
         }
-        for column in texts.iter().chain([&label]) {
+        let columns = names.len();
+        for (key, column) in
+            texts.iter().map(|text| ("data.text_columns", text)).chain([("data.label_column", &label)])
+        {
             if let Column::Index(index) = column
-                && *index >= names.len()
+                && *index >= columns
             {
-                let problem = format!("{} has {} columns, counted from 0", path.display(), names.len());
-                return Err(Error::setting(
-                    "data.text_columns, data.label_column",
-                    problem,
-                    format!("there is no {index}"),
-                ));
+                let problem = format!(
+                    "{} has {columns} columns, counted from 0, so that there is no column {index}",
+                    path.display()
+                );
+                let others = (0..columns).filter(|&other| label != Column::Index(other));
+                let mend = match key {
+                    "data.label_column" => "as --set data.label_column=0".to_owned(),
+                    _ => format!("as --set data.text_columns={:?}", others.collect::<Vec<_>>()),
+                };
+                return Err(Error::setting(key, problem, format!("name the ones it has, {mend}")));
             }
             if let (Column::Name(name), false) = (column, header || format == Format::JsonLines) {
                 let problem = format!("{} has no header that would name {name:?}", path.display());

@@ -47,7 +47,9 @@ impl TokenSet {
             }
         };
         let labels = source.labels().names().to_vec();
-        Ok(TokenSet { storage: Storage::Mapped(cache), labels, content_hash })
+        let value = |class| source.labels().value_of(class).unwrap_or_default().to_owned();
+        let label_values = (0..labels.len()).map(value).collect();
+        Ok(TokenSet { storage: Storage::Mapped(cache), labels, label_values, content_hash })
     }
 }
 

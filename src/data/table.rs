@@ -96,6 +96,10 @@ impl TableSource {
             if let Classes::Known(labels) = &options.classes {
                 index_of(labels, &label, &rows.records, line)?;
             } else if !values.contains_key(&label) {
+                if label.is_empty() {
+                    let mend = "mend the row, or check which column holds the label";
+                    return Err(rows.records.error(line, "the label is empty", mend));
+                }
                 if values.len() == MAX_CLASSES {
                     let problem = format!("there are over {MAX_CLASSES} different labels, as {label:?}");
                     return Err(rows.records.error(line, problem, "check which column holds the label"));

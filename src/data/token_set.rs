@@ -9,6 +9,7 @@ use crate::tokenizer::Encode;
 pub struct TokenSet {
     pub(super) storage: Storage,
     pub(super) labels: Vec<String>,
+    pub(super) label_values: Vec<String>,
     pub(super) content_hash: String,
 }
 
@@ -40,6 +41,7 @@ impl TokenSet {
         TokenSet {
             storage: Storage::Owned { offsets, classes, ids },
             labels: labels.to_vec(),
+            label_values: labels.to_vec(),
             content_hash: files::sha256(described.as_bytes()),
         }
     }
@@ -74,6 +76,11 @@ impl TokenSet {
     /// Names of the classes, in the order of the logits.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// What stands for each class in the table's label column: its name, or a number.
+    pub fn label_values(&self) -> &[String] {
+        &self.label_values
     }
 
     /// SHA-256, in hexadecimal, of everything the ids and labels were made from: texts, tokenizer, settings.

@@ -1,7 +1,16 @@
-//! What a `.limbeck` file holds, version 1.
+//! What a `.limbeck` file holds, version 2.
 //!
-//! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, its data begin
-//! at a multiple of 64 bytes, and so does every tensor; between two tensors there may be one named `pad.N`.
+//! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
+//! with the same prelude:
+//!
+//! ```text
+//! 8 bytes     the header's length, little-endian
+//! 34 bytes    {"__metadata__":{"header_sha256":"
+//! 64 bytes    SHA-256, in hexadecimal, of the length and the whole header, these 64 bytes left out
+//! ```
+//!
+//! Behind it the header goes on, padded with spaces; the data begin at a multiple of 64 bytes, and so does every
+//! tensor; between two tensors there may be one named `pad.N`.
 //!
 //! | tensor | type and shape | content |
 //! |---|---|---|
@@ -16,16 +25,41 @@
 //!
 //! Names are those of Hugging Face. Deleted heads and units are not there; `config` says which are left.
 //! The metadata are [`Metadata`], one string an entry, JSON where there is structure.
+//!
+//! # What is checked, and when
+//!
+//! - When a file is opened: every bit of prelude and header, by the hash, and so the classes, the configuration and
+//!   where everything lies; every tensor's type, shape and place against the configuration; that biases, norms,
+//!   scales and matrices in f32 are finite, that the sums can be sums, and that the vocabulary is one.
+//! - By [`Model::check_golden`](super::Model::check_golden) (`limbeck inspect --check`): every bit of the data, against
+//!   the hash in the header, and the logits of the golden texts. That reads the whole file; opening one for
+//!   a prediction maps the weights and does not read them.
+//!
+//! The hashes find damage, not malice: whoever changes a file can hash it again. That such a file does no harm is the
+//! loader's work, which believes nothing that it has not compared.
 
 use crate::checkpoint::{config_to_json, parse_config};
+use crate::files::hexadecimal;
 use crate::models::ModelConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The version written and read.
-pub const VERSION: u32 = 1;
+/// The version written and read. Version 1 had no hash of its header.
+pub const VERSION: u32 = 2;
+
+/// The entry of the metadata that holds the header's hash. It is the first one.
+pub const HEADER_HASH: &str = "header_sha256";
+
+/// How every header begins; the 64 digits of its hash follow.
+pub(super) const OPENING: &[u8] = br#"{"__metadata__":{"header_sha256":""#;
+
+/// Digits of a SHA-256 in hexadecimal.
+pub(super) const DIGITS: usize = 64;
+
+pub(super) const MEND: &str = "fetch the file again, or quantize the model again";
 
 /// Every tensor begins at a multiple of this, counted from the beginning of the file: a line of cache.
 pub const ALIGNMENT: usize = 64;
@@ -53,6 +87,54 @@ pub fn sums_name(name: &str) -> String {
 /// The shape in which an int8 matrix `[n, k]` is stored.
 pub fn panels_shape(n: usize, k: usize) -> [usize; 4] {
     [n.div_ceil(16), k.div_ceil(4), 16, 4]
+}
+
+/// Header and data of a file that is long enough for the header it announces; a shorter one has neither.
+pub(super) fn split(file: &[u8]) -> (&[u8], &[u8]) {
+    let parts = file
+        .split_first_chunk()
+        .and_then(|(length, rest)| rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?));
+    parts.unwrap_or_default()
+}
+
+/// The hash that a header must carry: of its length as the file begins with it, and of its bytes without the digits
+/// of the hash. `None` if it does not begin as every header does.
+pub(super) fn header_hash(header: &[u8]) -> Option<String> {
+    let behind = header.strip_prefix(OPENING)?.get(DIGITS..)?;
+    let mut hash = Sha256::new();
+    [&(header.len() as u64).to_le_bytes(), OPENING, behind].iter().for_each(|part| hash.update(part));
+    Some(hexadecimal(&hash.finalize()))
+}
+
+/// Compares a file's header with the hash in it. Says whether there was one where it must stand.
+///
+/// # Errors
+/// [`Error::File`] if they differ.
+pub(super) fn check_header(path: &Path, header: &[u8]) -> Result<bool> {
+    let Some(expected) = header_hash(header) else { return Ok(false) };
+    if header[OPENING.len()..].starts_with(expected.as_bytes()) {
+        return Ok(true);
+    }
+    let problem = "its header is not the one that was written: the hash in it differs";
+    Err(Error::file(path, problem, MEND))
+}
+
+/// Refuses what is not a `.limbeck` file, or one of another version.
+fn check_version(path: &Path, entries: &BTreeMap<String, String>) -> Result<()> {
+    let entry = |key: &str| entries.get(key).map(String::as_str);
+    if entry("format") != Some("limbeck") {
+        let mend = "quantize a model directory to make one";
+        return Err(Error::file(path, "a safetensors file, but not a .limbeck file", mend));
+    }
+    let version = entry("version").unwrap_or("missing");
+    let maker = match version.parse::<u32>() {
+        Ok(VERSION) => return Ok(()),
+        Ok(older) if older < VERSION => "made by an older limbeck: ",
+        Ok(_) => "made by a newer limbeck: ",
+        Err(_) => "",
+    };
+    let problem = format!("{maker}its format version is {version}, this program reads {VERSION}");
+    Err(Error::file(path, problem, "quantize the model again with this program"))
 }
 
 /// What a model was made from. Hashes are SHA-256 in hexadecimal.
@@ -102,7 +184,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// As the entries of a safetensors header.
+    /// As the entries of a safetensors header, but for [`HEADER_HASH`].
     pub fn to_entries(&self) -> BTreeMap<String, String> {
         let json = |value: serde_json::Result<String>| value.expect("plain structures are always JSON");
         let entries = [
@@ -123,20 +205,13 @@ impl Metadata {
     /// # Errors
     /// [`Error::File`] if it is not a `.limbeck` file, is of another version, or an entry cannot be read.
     pub fn from_entries(path: &Path, entries: &BTreeMap<String, String>) -> Result<Metadata> {
-        let entry = |key: &str| entries.get(key).map(String::as_str);
-        if entry("format") != Some("limbeck") {
-            let mend = "quantize a model directory to make one";
-            return Err(Error::file(path, "a safetensors file, but not a .limbeck file", mend));
-        }
-        let version = entry("version").unwrap_or("missing");
-        if version.parse() != Ok(VERSION) {
-            let problem = format!("its format version is {version}, this program reads {VERSION}");
-            return Err(Error::file(path, problem, "quantize the model again with this program"));
-        }
+        check_version(path, entries)?;
         let damaged = |key: &str, problem: String| {
             Error::file(path, format!("metadata \"{key}\": {problem}"), "write the file again")
         };
-        let required = |key: &str| entry(key).ok_or_else(|| damaged(key, "missing".to_owned()));
+        let required = |key: &str| {
+            entries.get(key).map(String::as_str).ok_or_else(|| damaged(key, "missing".to_owned()))
+        };
         fn json<'a, T: Deserialize<'a>>(text: &'a str) -> std::result::Result<T, String> {
             serde_json::from_str(text).map_err(|error| error.to_string())
         }

@@ -1,7 +1,7 @@
 //! From bytes to weights: nothing in a file is believed before it has been compared with the configuration.
 
 use super::bytes::{Bytes, numbers};
-use super::format::{self, ALIGNMENT, MAX_INPUTS, Metadata, PAD, VOCABULARY};
+use super::format::{self, ALIGNMENT, MAX_INPUTS, MEND, Metadata, PAD, VOCABULARY};
 use super::weights::{Floats, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
@@ -12,8 +12,6 @@ use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
 use std::ops::Range;
 use std::path::Path;
-
-const MEND: &str = "fetch the file again, or quantize the model again";
 
 /// A file that has been checked.
 pub(super) struct Loaded {
@@ -36,8 +34,12 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
         let problem = format!("it does not begin at a multiple of {ALIGNMENT} in memory");
         return Err(Error::file(path, problem, "embed it with limbeck::include_model!"));
     }
+    let hashed = format::check_header(path, format::split(&bytes).0)?;
     let header = parse_header(path, &bytes)?;
     let metadata = Metadata::from_entries(path, &header.metadata)?;
+    if !hashed {
+        return Err(Error::file(path, "its header does not begin as it must", MEND));
+    }
     let (classifier, specs) = Classifier::new(&metadata.config);
     if metadata.config.labels.is_empty() {
         return Err(Error::file(path, "the configuration names no classes", MEND));

@@ -1,7 +1,7 @@
 //! A model that is open for prediction.
 
 use super::bytes::Bytes;
-use super::format::Metadata;
+use super::format::{self, Metadata};
 use super::load::{Loaded, load, pack};
 use super::session::Session;
 use super::weights::{Floats, Table, Value, Weights};
@@ -50,7 +50,8 @@ pub struct Stored<'a> {
 impl Model {
     /// Opens a `.limbeck` file, or (with the feature `train`) a Hugging Face directory.
     ///
-    /// Of a `.limbeck` file in int8 nothing is copied. Matrices in f32 are packed into memory.
+    /// Of a `.limbeck` file in int8 nothing is copied. Matrices in f32 are packed into memory. The header is compared
+    /// with its hash, the data with theirs only by [`Model::check_golden`]: [`format`](super::format#what-is-checked-and-when).
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] or [`Error::Tensor`] if the file is cut short, damaged, of another version,
@@ -226,9 +227,8 @@ impl Model {
     /// [`Error::File`] if they differ: the file is damaged, or this CPU or build computes otherwise.
     pub fn check_golden(&self) -> Result<()> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
-        let bytes: &[u8] = &self.weights.bytes;
-        let header = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length) as usize);
-        if files::sha256(&bytes[8 + header..]) != metadata.data_hash {
+        let (_, data) = format::split(&self.weights.bytes);
+        if files::sha256(data) != metadata.data_hash {
             let problem = "the data are not those that were written: their hash differs";
             return Err(Error::file(&self.path, problem, "fetch the file again"));
         }

@@ -3,7 +3,7 @@
 //! The golden logits are those of the very bytes that are written: the data are laid out in memory, opened as a
 //! model, run, and written behind a header that holds the answers.
 
-use super::format::{ALIGNMENT, Golden, Metadata, PAD};
+use super::format::{ALIGNMENT, DIGITS, Golden, HEADER_HASH, Metadata, OPENING, PAD, header_hash};
 use super::{Model, Session};
 use crate::checkpoint::Dtype;
 use crate::{Batch, Error, Result, files};
@@ -114,10 +114,12 @@ fn image(
     map.make_read_only().map_err(Error::io("lay out", path))
 }
 
-/// The JSON header, padded with spaces so that the data begin aligned.
+/// The JSON header, padded with spaces so that the data begin aligned, its hash first.
 fn header(metadata: &Metadata, tensors: &[Tensor], places: &[usize]) -> String {
     let mut members = Map::new();
-    members.insert("__metadata__".to_owned(), json!(metadata.to_entries()));
+    let mut entries = Map::from_iter([(HEADER_HASH.to_owned(), json!("0".repeat(DIGITS)))]);
+    entries.extend(metadata.to_entries().into_iter().map(|(key, value)| (key, json!(value))));
+    members.insert("__metadata__".to_owned(), Value::Object(entries));
     let mut end = 0;
     for (index, (tensor, &place)) in tensors.iter().zip(places).enumerate() {
         let size = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
@@ -135,5 +137,7 @@ fn header(metadata: &Metadata, tensors: &[Tensor], places: &[usize]) -> String {
     while !(8 + header.len()).is_multiple_of(ALIGNMENT) {
         header.push(' ');
     }
+    let hash = header_hash(header.as_bytes()).expect("the hash is the first entry");
+    header.replace_range(OPENING.len()..OPENING.len() + DIGITS, &hash);
     header
 }

@@ -93,7 +93,7 @@ pub struct ModelConfig {
     pub original_heads: usize,
     /// Feed-forward units of each layer before anything was deleted.
     pub original_intermediate: usize,
-    /// One entry a layer.
+    /// One entry a layer; at least one.
     pub layers: Vec<LayerConfig>,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
@@ -184,7 +184,7 @@ impl ModelConfig {
             ("heads", self.original_heads, 1, limits::HEADS),
             ("intermediate size", self.original_intermediate, 0, limits::INTERMEDIATE),
             ("token types", self.token_types, 0, limits::TOKEN_TYPES),
-            ("layers", self.layers.len(), 0, limits::LAYERS),
+            ("number of layers", self.layers.len(), 1, limits::LAYERS),
         ];
         for (what, size, least, most) in sizes {
             if !(least..=most).contains(&size) {

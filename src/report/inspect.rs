@@ -14,18 +14,22 @@ const WARMUP: usize = 3;
 const PASSES: std::ops::RangeInclusive<usize> = 10..=200;
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Tokens of the text unless another length is asked for: usual in measurements, and what most texts fit into.
+const TOKENS: usize = 128;
+
 /// Inspects a Hugging Face directory or a `.limbeck` file. Times are medians over passes of one text of `tokens`
-/// tokens on one thread.
+/// tokens on one thread; by default of 128, or as many as the model reads.
 ///
 /// # Errors
 /// Those of [`Model::open`]; [`Error::Setting`] if the model cannot read a text of that length.
-pub fn inspect(path: &Path, tokens: usize) -> Result<Inspection> {
+pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
     let directory = path.is_dir().then(|| HfDirectory::open(path)).transpose()?;
     let model = match &directory {
         Some(directory) => Model::from_directory(directory)?,
         None => Model::open(path)?,
     };
     let config = model.config();
+    let tokens = tokens.unwrap_or(TOKENS.min(config.positions));
     if tokens == 0 || tokens > config.positions {
         let problem = format!("{tokens} tokens; the model reads 1 to {}", config.positions);
         return Err(Error::setting("--seq", problem, "choose another length"));

@@ -1,6 +1,6 @@
 //! What a model is made of, part by part: what `limbeck inspect` prints.
 
-use super::table::{aligned, grouped};
+use super::table::{aligned, grouped, milliseconds};
 use serde::Serialize;
 use std::fmt;
 
@@ -67,7 +67,7 @@ impl fmt::Display for Inspection {
                 format!("{:.1} %", 100.0 * part.sparsity),
                 part.remaining.map_or_else(|| "–".into(), |(now, once)| format!("{now} of {once}")),
                 grouped(part.multiply_adds),
-                part.ms_p50.map_or_else(|| "–".into(), |ms| format!("{ms:.3}")),
+                part.ms_p50.map_or_else(|| "–".into(), milliseconds),
             ]);
         }
         f.write_str(&aligned(&lines))

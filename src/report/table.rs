@@ -186,7 +186,7 @@ impl Table {
             let baseline = self.rows[0].accuracy;
             format!("{:+.2} ({})", 100.0 * (accuracy - baseline), p_value(p))
         });
-        let ms = |value: Option<f64>| value.map_or_else(dash, |ms| format!("{ms:.2}"));
+        let ms = |value: Option<f64>| value.map_or_else(dash, milliseconds);
         [
             row.variant.clone(),
             format!("{} ({}–{})", percent(accuracy), percent(row.accuracy_low), percent(row.accuracy_high)),
@@ -229,6 +229,15 @@ fn dash() -> String {
 /// `p = 0.0312`; one too small for four digits is said to be so.
 pub fn p_value(p: f64) -> String {
     if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
+}
+
+/// Milliseconds to three significant digits, as `0.0123`, `1.23` or `123`; whole ones from there on.
+pub fn milliseconds(ms: f64) -> String {
+    // Rounded first, so that 9.999 is 10.0 and not 10.00.
+    let rounded = format!("{ms:.2e}");
+    let exponent = rounded.rsplit_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    let decimals = exponent.map_or(0, |exponent| (2 - exponent).clamp(0, 9) as usize);
+    format!("{ms:.decimals$}")
 }
 
 /// Lines of cells as text: the first line is the heading, ruled off; all but the first column stand to the
@@ -366,6 +375,24 @@ mod tests {
         );
         for cell in lines[3].split('|').map(str::trim).chain(["-6.00 (p < 0.0001)", "commit abc", "seed 7"]) {
             assert!(markdown.contains(cell) && text.contains(cell), "{cell:?} in\n{markdown}\n{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_three_significant_digits() {
+        let cases = [
+            (0.012_34, "0.0123"),
+            (0.000_999_6, "0.00100"),
+            (0.123_4, "0.123"),
+            (1.234, "1.23"),
+            (9.999, "10.0"),
+            (12.34, "12.3"),
+            (123.4, "123"),
+            (1234.5, "1234"),
+            (0.0, "0.00"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(milliseconds(ms), expected);
         }
     }
 

@@ -17,6 +17,10 @@ Exit codes:
   2  wrong use: flags, --set keys and values, LIMBECK_ISA
   3  a quality gate (--max-drop) is not met";
 
+const PREDICT: &str = "\
+Each line of standard input has an answer: a blank one is an empty text. One that is not UTF-8 ends the
+program with an error that names it, after the answers to the lines before it.";
+
 /// Fine-tune, prune, distil, quantize and deploy text classifiers.
 #[derive(Debug, Parser)]
 #[command(name = "limbeck", version, after_help = AFTER)]
@@ -40,6 +44,7 @@ pub enum Command {
     /// Accuracy with its 95 % interval, macro-F1, confusion matrix
     Eval(Eval),
     /// Classify texts; without TEXT, one text a line of standard input. Prints JSON lines
+    #[command(after_help = PREDICT)]
     Predict(Predict),
     /// Latency of models against each other, interleaved
     Bench(Bench),
@@ -132,6 +137,7 @@ pub struct DataOptions {
 
 #[derive(Debug, Args)]
 pub struct Eval {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
     #[command(flatten)]
     pub data: DataOptions,
@@ -147,6 +153,7 @@ pub struct Eval {
 
 #[derive(Debug, Args)]
 pub struct Predict {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
     /// Texts; none: one a line of standard input
     pub text: Vec<String>,
@@ -156,18 +163,27 @@ pub struct Predict {
     /// Threads; 0 = all
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
+    /// Print JSON, one object a line; this is so without it, too
+    #[arg(long)]
+    #[allow(
+        dead_code,
+        reason = "accepted for those who type it with every command; there is no other output"
+    )]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Bench {
+    /// Hugging Face directories or .limbeck files, with a classification head; with --train one directory,
+    /// which needs no head
     #[arg(required = true)]
     pub model: Vec<PathBuf>,
     /// Texts a call or a step [default: 1; 32 with --train]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Tokens a text
-    #[arg(long, default_value_t = 128, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
-    pub seq: u32,
+    /// Tokens a text [default: 128, or as many as every MODEL reads]
+    #[arg(long, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: Option<u32>,
     /// Threads; 0 = all. A text alone is read by one of them
     #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
@@ -214,10 +230,11 @@ impl Precision {
 
 #[derive(Debug, Args)]
 pub struct Inspect {
+    /// Hugging Face directory or .limbeck file, with a classification head
     pub model: PathBuf,
-    /// Tokens of the text that multiply-adds and times are for
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(3..))]
-    pub seq: u32,
+    /// Tokens of the text that multiply-adds and times are for [default: 128, or as many as MODEL reads]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..))]
+    pub seq: Option<u32>,
     /// First check a .limbeck file: its data against their hash, and, bit for bit, the logits of the texts in it
     /// against those of when it was written
     #[arg(long)]
@@ -238,6 +255,7 @@ pub struct Report {
 
 #[derive(Debug, Args)]
 pub struct Export {
+    /// Hugging Face directory, with a classification head: the source, or what a stage left; no .limbeck file
     pub model: PathBuf,
     /// Directory, or file for the limbeck format; must not exist
     pub out: PathBuf,

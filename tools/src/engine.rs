@@ -33,9 +33,9 @@ pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
 }
 
 /// The test texts of `recipe`, as `model` reads them.
-pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Box<dyn Texts>> {
+pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
     let set = stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), &cache())?;
-    Ok(Box::new(Tokenized(set)))
+    Ok(Tokenized(set))
 }
 
 /// Runs one stage.
@@ -69,7 +69,15 @@ fn cache() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("limbeck"))
 }
 
-struct Tokenized(TokenSet);
+/// Texts with labels, ready to be predicted.
+pub struct Tokenized(TokenSet);
+
+impl Tokenized {
+    /// What stands for each class in the data: its name, or a number.
+    pub fn label_values(&self) -> &[String] {
+        self.0.label_values()
+    }
+}
 
 impl Texts for Tokenized {
     fn len(&self) -> usize {

@@ -92,7 +92,11 @@ fn inspect_counts_what_the_files_hold() {
         let text = said(folder, &["inspect", source, "--seq", "9"], "");
         assert!(text.contains("layer 1 attention") && text.contains("0 of 4"), "{text}");
     }
-    let long = call(folder, &["inspect", "model"], "");
+    assert!(
+        said(folder, &["inspect", "model"], "").contains("for a text of 12 tokens"),
+        "as many as it reads"
+    );
+    let long = call(folder, &["inspect", "model", "--seq", "13"], "");
     assert_eq!(long.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&long.stderr).contains("the model reads 1 to 12"));
 }
@@ -138,6 +142,8 @@ fn eval_reads_a_file_as_it_reads_its_directory() {
     };
     let (directory, file) = (eval("model"), eval("model.limbeck"));
     assert_eq!(directory["texts"], 3);
+    assert_eq!(directory["labels"], serde_json::json!(["World", "Sports"]));
+    assert_eq!(directory["label_values"], serde_json::json!(["1", "2"]));
     assert_eq!(directory, file);
     assert_eq!(fs::read_dir(folder.join("cache")).unwrap().count(), 2, "a cache for each tokenizer");
 }
@@ -164,9 +170,44 @@ fn bench_works_at_another_programs_word() {
     }
     let table = said(folder, &["bench", "model", "model", "--seq", "9", "--repeat", "3"], "");
     assert!(table.contains("speed-up") && table.contains("batch 1, 9 tokens a text, 3 calls"), "{table}");
+    let table = said(folder, &["bench", "model", "--repeat", "1"], "");
+    assert!(table.contains("12 tokens a text"), "as many as the model reads: {table}");
+    assert_eq!(call(folder, &["bench", "model", "--seq", "13"], "").status.code(), Some(2));
     assert_eq!(
         call(folder, &["bench", "model", "--interactive", "--seq", "9"], "come\n").status.code(),
         Some(2)
+    );
+}
+
+/// The parent of a model is none, as a run's directory is none, and every command says which models it holds.
+#[test]
+fn a_directory_of_models_is_told_from_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    fs::write(folder.join("test.csv"), "1,oil\n2,price\n").unwrap();
+    for arguments in [
+        &["predict", ".", "oil"][..],
+        &["eval", ".", "--data", "test.csv"],
+        &["inspect", "."],
+        &["bench", "."],
+        &["export", ".", "out", "--format", "hf"],
+    ] {
+        let output = call(folder, arguments, "");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("no model directory") && errors.contains("; give ./model"), "{errors}");
+    }
+    // Blank lines are texts; --json changes nothing.
+    let plain = said(folder, &["predict", "model"], "oil\n\nprice\n");
+    assert_eq!(lines(&plain).len(), 3);
+    assert_eq!(said(folder, &["predict", "model", "--json"], "oil\n\nprice\n"), plain);
+    // Columns that the file does not have: the key that mends it.
+    let narrow = call(folder, &["eval", "model", "--data", "test.csv"], "");
+    let errors = String::from_utf8(narrow.stderr).unwrap();
+    assert!(
+        errors.contains("there is no column 2") && errors.contains("--set data.text_columns=[1]"),
+        "{errors}"
     );
 }
 

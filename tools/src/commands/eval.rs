@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress};
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::report::measure::answers;
+use limbeck::report::measure::{Texts, answers};
 use limbeck::report::table::{aligned, grouped, p_value};
 use limbeck::report::{Confusion, Paired};
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ use std::path::Path;
 struct Answers {
     confusion: Confusion,
     labels: Vec<String>,
+    /// What stands for each class in the data.
+    label_values: Vec<String>,
     /// Whether text i was classified rightly.
     right: Vec<bool>,
 }
@@ -41,9 +43,13 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
         }
         output.json(&value)?;
     } else {
+        output.text(classes(&first))?;
         output.text(to_text(&typed.model, &first))?;
         if let (Some(model), Some(other), Some(pair)) = (&typed.against, &other, pair) {
             output.text("\n")?;
+            if (&other.labels, &other.label_values) != (&first.labels, &first.label_values) {
+                output.text(classes(other))?;
+            }
             output.text(to_text(model, other))?;
             let difference = 100.0 * (first.confusion.accuracy() - other.confusion.accuracy());
             output.text(format!(
@@ -70,12 +76,13 @@ fn answers_of(path: &Path, typed: &Eval) -> Result<Answers, Failure> {
     let mut right = Vec::with_capacity(texts.len());
     let progress = progress::choose(typed.common.quiet);
     progress.begin(&format!("evaluate {}", path.display()), texts.len() as u64);
-    answers(&mut *model, &*texts, &*progress, |_, label, predicted| {
+    answers(&mut *model, &texts, &*progress, |_, label, predicted| {
         confusion.record(label, predicted);
         right.push(label == predicted);
     })?;
     progress.end();
-    Ok(Answers { confusion, labels: model.labels().to_vec(), right })
+    let (labels, label_values) = (model.labels().to_vec(), texts.label_values().to_vec());
+    Ok(Answers { confusion, labels, label_values, right })
 }
 
 fn to_json(answers: &Answers) -> Value {
@@ -89,12 +96,30 @@ fn to_json(answers: &Answers) -> Value {
         "accuracy_high": interval.high,
         "macro_f1": confusion.macro_f1(),
         "labels": answers.labels,
+        "label_values": answers.label_values,
         "confusion": classes.clone().map(row).collect::<Vec<_>>(),
     })
 }
 
-/// Most classes that a confusion matrix is printed for; JSON holds any.
+/// Most classes that are named, and that a confusion matrix is printed for; JSON holds any.
 const PRINTED_CLASSES: usize = 8;
+
+/// A line that says which class is which, and what the data call it if that is not its name.
+fn classes(answers: &Answers) -> String {
+    let named = answers.labels.iter().zip(&answers.label_values).enumerate();
+    let mut classes: Vec<String> = named
+        .map(|(class, (name, value))| match name == value {
+            true => format!("{class} {name}"),
+            false => format!("{class} {name} (in the data: {value})"),
+        })
+        .collect();
+    let more = classes.len().saturating_sub(PRINTED_CLASSES);
+    if more > 0 {
+        classes.truncate(PRINTED_CLASSES);
+        classes.push(format!("{more} more"));
+    }
+    format!("classes: {}\n", classes.join(", "))
+}
 
 fn to_text(path: &Path, answers: &Answers) -> String {
     let confusion = &answers.confusion;
@@ -143,11 +168,16 @@ mod tests {
         [(0, 0), (0, 1), (1, 1)]
             .into_iter()
             .for_each(|(label, predicted)| confusion.record(label, predicted));
-        let answers =
-            Answers { confusion, labels: vec!["good".into(), "bad".into()], right: vec![true, false, true] };
+        let answers = Answers {
+            confusion,
+            labels: vec!["good".into(), "bad".into()],
+            label_values: vec!["good".into(), "2".into()],
+            right: vec![true, false, true],
+        };
+        assert_eq!(classes(&answers), "classes: 0 good, 1 bad (in the data: 2)\n");
         let json = to_json(&answers);
         assert_eq!(json["confusion"], json!([[1, 1], [0, 1]]));
-        assert_eq!(json["labels"][1], "bad");
+        assert_eq!((&json["labels"][1], &json["label_values"][1]), (&json!("bad"), &json!("2")));
         let text = to_text("m".as_ref(), &answers);
         assert!(text.starts_with("m\naccuracy 66.67 % (95 %: "), "{text}");
         assert_eq!(text.lines().last().unwrap().split_whitespace().collect::<Vec<_>>(), ["bad", "0", "1"]);

@@ -20,7 +20,7 @@ struct Findings {
 
 pub fn inspect(typed: &Inspect) -> Result<(), Failure> {
     let checked_texts = typed.check.then(|| check(&typed.model)).transpose()?;
-    let inspection = report::inspect(&typed.model, typed.seq as usize)?;
+    let inspection = report::inspect(&typed.model, typed.seq.map(|seq| seq as usize))?;
     let mut output = Output::new();
     if typed.json {
         output.json(&Findings { inspection, checked_texts })?;

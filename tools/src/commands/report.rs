@@ -9,16 +9,51 @@ use crate::output::Output;
 use limbeck::report::Table;
 use limbeck::{Error, files};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What a run leaves at its end.
+const REPORT: &str = "report.json";
 
 pub fn report(typed: &Report) -> Result<(), Failure> {
-    let table = Table::load(&typed.run.join("report.json"))?;
+    let table = Table::load(&report_of(&typed.run)?)?;
     match &typed.into {
         Some(document) => Ok(insert(document, &table.recipe, &table.markdown())?),
         None => {
             let mut output = Output::new();
             output.text(table.markdown())?;
             output.flush()
+        }
+    }
+}
+
+/// The report in a run's directory; without one, an error that says what to give instead.
+fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
+    let holds = |folder: &Path| folder.join(REPORT).is_file();
+    let path = run.join(REPORT);
+    if !run.exists() || path.exists() {
+        return Ok(path);
+    }
+    if let Some(parent) = run.parent().filter(|parent| holds(parent)) {
+        let mend = format!("give {}", parent.display());
+        return Err(Error::file(run, "this is a part of a run: the report is of the whole", mend));
+    }
+    if !run.is_dir() {
+        return Err(Error::file(run, "this is a file", "give the directory of a run"));
+    }
+    let mut runs: Vec<PathBuf> =
+        fs::read_dir(run).map_err(Error::io("read", run))?.flatten().map(|entry| entry.path()).collect();
+    runs.retain(|path| holds(path));
+    runs.sort();
+    match runs.as_slice() {
+        [] => {
+            let mend = "give the directory of a finished run (`limbeck run --out DIR`); an unfinished one is finished by \
+                        `limbeck run` with its recipe and --resume";
+            Err(Error::file(run, "there is no report.json in it", mend))
+        }
+        [first, rest @ ..] => {
+            let more = if rest.is_empty() { "" } else { ", or another run in it" };
+            let mend = format!("give {}{more}", first.display());
+            Err(Error::file(run, "this directory holds runs and is none", mend))
         }
     }
 }
@@ -39,6 +74,25 @@ fn insert(document: &Path, name: &str, table: &str) -> limbeck::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_without_a_report_is_told_from_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refusal = |name: &str| report_of(&at(name)).unwrap_err().to_string();
+        fs::create_dir_all(at("runs/demo/baseline")).unwrap();
+        assert!(
+            refusal("runs/demo")
+                .contains("there is no report.json in it; give the directory of a finished run")
+        );
+        fs::write(at("runs/demo/report.json"), "{}").unwrap();
+        assert_eq!(report_of(&at("runs/demo")).unwrap(), at("runs/demo/report.json"));
+        let run = format!("give {}", at("runs/demo").display());
+        assert!(refusal("runs").ends_with(&run) && refusal("runs/demo/baseline").ends_with(&run));
+        assert!(refusal("runs/demo/report.json").ends_with(&run));
+        fs::write(at("notes"), "").unwrap();
+        assert!(refusal("notes").contains("this is a file; give the directory"));
+    }
 
     #[test]
     fn a_table_replaces_what_is_between_its_markers() {

@@ -91,6 +91,7 @@ fn bytes_that_are_no_text() {
     let folder = Folder::new();
     let output = with_input(limbeck(&["predict"]).arg(folder.path("model")), b"a b\n\nna\xefve\nc\n");
     assert_eq!(output.status.code(), Some(1));
+    assert_eq!(lines(&output).len(), 2, "what came before it is answered, a blank line too");
     let said_of_input = said(&output);
     assert!(
         said_of_input.contains("standard input, line 3: this is not UTF-8; convert it"),

@@ -12,7 +12,7 @@ use crate::output::Output;
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Call, Plan, WallClock, interleaved};
-use limbeck::report::table::aligned;
+use limbeck::report::table::{aligned, milliseconds};
 use limbeck::report::{Latency, Machine};
 use limbeck_kernels::Kernels;
 use serde_json::json;
@@ -22,6 +22,8 @@ use std::time::Instant;
 const BATCH: u32 = 1;
 const WARMUP: u32 = 10;
 const REPEAT: u32 = 100;
+/// Tokens a text unless others are asked for, and unless a model reads fewer.
+const SEQ: usize = 128;
 
 pub fn bench(typed: &Bench) -> Result<(), Failure> {
     if typed.train {
@@ -32,20 +34,24 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
     let mut models = Vec::with_capacity(typed.model.len());
     for path in &typed.model {
         let model = engine::open(path, threads)?;
-        if model.positions() < typed.seq as usize {
-            let problem =
-                format!("--seq {}: {} reads {} tokens", typed.seq, path.display(), model.positions());
+        if let Some(seq) = typed.seq
+            && model.positions() < seq as usize
+        {
+            let problem = format!("--seq {seq}: {} reads {} tokens", path.display(), model.positions());
             return Err(Failure::Usage(problem));
         }
         models.push(model);
     }
+    // One length for all of them: times of texts of different lengths are no comparison.
+    let shortest = models.iter().map(|model| model.positions()).fold(SEQ, usize::min);
+    let seq = typed.seq.map_or(shortest, |seq| seq as usize);
     if typed.interactive {
         return match models.as_mut_slice() {
-            [model] => serve(typed, &mut **model, kernels, threads),
+            [model] => serve(typed, seq, &mut **model, kernels, threads),
             _ => Err(Failure::Usage("--interactive: give one model".into())),
         };
     }
-    let texts: Vec<Vec<u32>> = models.iter().map(|model| text(typed.seq as usize, model.vocab())).collect();
+    let texts: Vec<Vec<u32>> = models.iter().map(|model| text(seq, model.vocab())).collect();
     let mut calls: Vec<Call<'_, Error>> = Vec::with_capacity(models.len());
     for (model, ids) in models.iter_mut().zip(&texts) {
         let batch = vec![ids.as_slice(); batch_of(typed)];
@@ -55,7 +61,7 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
     let plan = Plan { inputs: 1, repeat: repeat as usize, warmup: warmup as usize };
     let latencies = interleaved(plan, &mut WallClock::default(), &mut calls)?;
     drop(calls);
-    print(typed, &latencies, &Machine::here(kernels, threads, BUILD))
+    print(typed, seq, &latencies, &Machine::here(kernels, threads, BUILD))
 }
 
 fn batch_of(typed: &Bench) -> usize {
@@ -77,8 +83,14 @@ fn text(seq: usize, vocab: usize) -> Vec<u32> {
 }
 
 /// One call at each word of another program.
-fn serve(typed: &Bench, model: &mut dyn TextModel, kernels: Kernels, threads: usize) -> Result<(), Failure> {
-    let ids = text(typed.seq as usize, model.vocab());
+fn serve(
+    typed: &Bench,
+    seq: usize,
+    model: &mut dyn TextModel,
+    kernels: Kernels,
+    threads: usize,
+) -> Result<(), Failure> {
+    let ids = text(seq, model.vocab());
     let batch = vec![ids.as_slice(); batch_of(typed)];
     let about = json!({
         "name": "limbeck",
@@ -95,7 +107,7 @@ fn serve(typed: &Bench, model: &mut dyn TextModel, kernels: Kernels, threads: us
     })
 }
 
-fn print(typed: &Bench, latencies: &[Latency], machine: &Machine) -> Result<(), Failure> {
+fn print(typed: &Bench, seq: usize, latencies: &[Latency], machine: &Machine) -> Result<(), Failure> {
     let mut output = Output::new();
     let per_second = |latency: &Latency| 1e3 * batch_of(typed) as f64 / latency.ms_p50;
     if typed.json {
@@ -110,7 +122,7 @@ fn print(typed: &Bench, latencies: &[Latency], machine: &Machine) -> Result<(), 
             })
         });
         let rows: Vec<_> = rows.collect();
-        let (batch, seq, repeat) = (batch_of(typed), typed.seq, latencies[0].calls);
+        let (batch, repeat) = (batch_of(typed), latencies[0].calls);
         output.json(
             &json!({ "rows": rows, "batch": batch, "seq": seq, "repeat": repeat, "machine": machine }),
         )?;
@@ -119,16 +131,16 @@ fn print(typed: &Bench, latencies: &[Latency], machine: &Machine) -> Result<(), 
     output.text(format!(
         "{machine}\nbatch {}, {} tokens a text, {} calls\n\n",
         batch_of(typed),
-        typed.seq,
+        seq,
         latencies[0].calls
     ))?;
     let mut lines = vec![["model", "p50 ms", "p95 ms", "p99 ms", "texts/s", "speed-up"].map(str::to_owned)];
     for (model, latency) in typed.model.iter().zip(latencies) {
         lines.push([
             model.display().to_string(),
-            format!("{:.3}", latency.ms_p50),
-            format!("{:.3}", latency.ms_p95),
-            format!("{:.3}", latency.ms_p99),
+            milliseconds(latency.ms_p50),
+            milliseconds(latency.ms_p95),
+            milliseconds(latency.ms_p99),
             format!("{:.1}", per_second(latency)),
             format!("{:.2}×", latencies[0].ms_p50 / latency.ms_p50),
         ]);
