@@ -12,7 +12,9 @@ use std::rc::Rc;
 /// Which elements of a parameter are kept: one byte each, 1 or 0.
 ///
 /// A masked element is exactly zero, as are its gradient and its moments, and stays so: the optimizer
-/// forces it and [`ParamStore::assert_masks`] checks it.
+/// forces it and [`Learner::assert_masks`] checks it.
+///
+/// [`Learner::assert_masks`]: crate::train::Learner::assert_masks
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask(pub Vec<u8>);
 
@@ -25,6 +27,15 @@ impl Mask {
     /// Elements kept.
     pub fn kept(&self) -> usize {
         self.0.iter().filter(|&&kept| kept != 0).count()
+    }
+
+    /// Checks that what is masked in `values`, called `name`, is exactly zero.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub(crate) fn assert_zero(&self, values: &[f32], name: impl FnOnce() -> String) {
+        let leak = values.iter().zip(&self.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
+        assert!(leak.is_none(), "{}: the masked element {leak:?} is not zero", name());
     }
 }
 
@@ -150,11 +161,10 @@ impl<D: LinearOps> ParamStore<D> {
     /// # Errors
     /// The device's.
     pub fn assert_masks(&self, device: &D) -> Result<()> {
-        for param in self.params.iter().filter(|param| param.mask.is_some()) {
-            let mask = &param.mask.as_ref().expect("filtered above").0;
-            let values = param.value.download(device)?;
-            let leak = values.iter().zip(mask).position(|(value, kept)| *kept == 0 && *value != 0.0);
-            assert!(leak.is_none(), "{}: the masked element {leak:?} is not zero", param.spec.name);
+        for param in &self.params {
+            if let Some(mask) = &param.mask {
+                mask.assert_zero(&param.value.download(device)?, || param.spec.name.clone());
+            }
         }
         Ok(())
     }

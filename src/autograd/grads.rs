@@ -26,6 +26,11 @@ impl<D: Device> Grads<D> {
         self.params[id.index()].as_ref()
     }
 
+    /// The gradient of a parameter, to change.
+    pub fn param_mut(&mut self, id: ParamId) -> Option<&mut Tensor<D>> {
+        self.params[id.index()].as_mut()
+    }
+
     /// The gradient of a leaf, or of a result that the tape was told to retain.
     pub fn var(&self, id: VarId) -> Option<&Tensor<D>> {
         self.vars[id.index()].as_ref()

@@ -1,7 +1,7 @@
 //! A model as Hugging Face lays it out: `config.json`, `model.safetensors`, and the tokenizer's files.
 
 use super::{
-    Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, layer_of, read_config, write_tensors,
+    Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, is_of_classes, layer_of, read_config, write_tensors,
 };
 use crate::models::config::ModelConfig;
 use crate::tokenizer::Tokenizer;
@@ -98,26 +98,27 @@ impl HfDirectory {
         Ok(tokenizer)
     }
 
-    /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_head` the file's
-    /// head, if it has one, is left alone: the task has other classes.
+    /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_classifier` the file's
+    /// classifier, if it has one, is left alone: the task has other classes. The rest of the head is taken from
+    /// the file all the same, as transformers does it.
     ///
     /// # Errors
     /// [`Error::Tensor`] if a tensor has another shape, or if the encoder is incomplete: the first missing
     /// name, and how many are.
-    pub fn locate(&self, wanted: &[Wanted<'_>], fresh_head: bool) -> Result<Vec<Located>> {
+    pub fn locate(&self, wanted: &[Wanted<'_>], fresh_classifier: bool) -> Result<Vec<Located>> {
         let mut located = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
         for parameter in wanted {
-            let head = is_head(parameter.name);
+            let set_aside = fresh_classifier && is_of_classes(parameter.name);
             match find(parameter.name, |name| self.tensors.shape(name).is_some()) {
-                Some(name) if !(head && fresh_head) => {
+                Some(name) if !set_aside => {
                     self.check_shape(parameter, &name)?;
                     located.push(Located::Found(name));
                 }
                 Some(_) => located.push(Located::Fresh),
                 None => {
                     located.push(Located::Fresh);
-                    if !head {
+                    if !is_head(parameter.name) {
                         missing.push(parameter.name);
                     }
                 }
@@ -134,7 +135,7 @@ impl HfDirectory {
         if found == parameter.shape {
             return Ok(());
         }
-        let mend = if is_head(parameter.name) {
+        let mend = if is_of_classes(parameter.name) {
             "give the task's classes as this model has them, or train a fresh head"
         } else {
             "take the config.json that belongs to these weights"

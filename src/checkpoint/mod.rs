@@ -27,7 +27,7 @@ pub use config_json::{config_to_json, is_stock, parse_config, read_config};
 pub use directory::{HfDirectory, Located, Wanted};
 pub use header::Dtype;
 pub(crate) use header::{Entry, Header, parse as parse_header};
-pub use names::{find, is_head, layer_of};
+pub use names::{find, is_head, is_of_classes, layer_of};
 pub use tensor_file::TensorFile;
 #[cfg(feature = "train")]
 pub use values::{check_complete, fresh, read_value, read_values};

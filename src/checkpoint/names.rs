@@ -30,6 +30,12 @@ pub fn is_head(name: &str) -> bool {
     ["classifier.", "pre_classifier.", "bert.pooler."].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a tensor of the head depends on the classes: the classifier alone. What lies before it is as wide as the
+/// encoder, and was pretrained with it in BERT.
+pub fn is_of_classes(name: &str) -> bool {
+    name.starts_with("classifier.")
+}
+
 /// The layer that a tensor of an encoder belongs to, from 0; `None` if it belongs to none.
 pub fn layer_of(name: &str) -> Option<usize> {
     let bare = ["distilbert.transformer.", "transformer.", "bert.encoder.", "encoder."];

@@ -8,18 +8,18 @@ use limbeck_kernels::random::mix;
 /// Standard deviation of new weights, BERT's.
 const SPREAD: f64 = 0.02;
 
-/// The values of each spec: from the directory, and drawn from `seed` for a head that the file lacks or that
-/// `fresh_head` sets aside.
+/// The values of each spec: from the directory, and drawn from `seed` for a head that the file lacks or a
+/// classifier that `fresh_classifier` sets aside.
 ///
 /// # Errors
 /// A parameter of the encoder is missing, has another shape, or holds a value that is no number.
 pub fn read_values(
     directory: &HfDirectory,
     specs: &[ParamSpec],
-    fresh_head: bool,
+    fresh_classifier: bool,
     seed: u64,
 ) -> Result<Vec<Vec<f32>>> {
-    let located = locate(directory, specs, fresh_head)?;
+    let located = locate(directory, specs, fresh_classifier)?;
     let values = |(spec, located): (&ParamSpec, Located)| match located {
         Located::Fresh => Ok(fresh(spec, seed)),
         Located::Found(name) => read(directory, &name, spec),
@@ -60,11 +60,11 @@ fn no_head(directory: &HfDirectory, spec: &ParamSpec) -> Error {
     Error::tensor(directory.tensors.path(), &spec.name, "the file has no such tensor", TRAIN_A_HEAD)
 }
 
-fn locate(directory: &HfDirectory, specs: &[ParamSpec], fresh_head: bool) -> Result<Vec<Located>> {
+fn locate(directory: &HfDirectory, specs: &[ParamSpec], fresh_classifier: bool) -> Result<Vec<Located>> {
     let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
     let wanted: Vec<Wanted<'_>> =
         specs.iter().zip(&dims).map(|(spec, shape)| Wanted { name: &spec.name, shape }).collect();
-    directory.locate(&wanted, fresh_head)
+    directory.locate(&wanted, fresh_classifier)
 }
 
 fn read(directory: &HfDirectory, name: &str, spec: &ParamSpec) -> Result<Vec<f32>> {

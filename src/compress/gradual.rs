@@ -86,7 +86,7 @@ pub fn prune<B: Backend>(
             magnitude::mask(&learner.backend, &mut learner.params, &ids, fraction, budget_now.weight_scope)?;
         }
     }
-    Ok(())
+    learner.optimizer.mask(&learner.backend, &learner.params)
 }
 
 /// Deletes what `keep` leaves out, from parameters, masks and moments.
@@ -160,7 +160,7 @@ impl<B: Backend> Companion<B> for Gradual {
         let progress = due as f64 / self.events.len() as f64;
         prune(learner, &self.budget.at(progress), &self.scores, self.seed)?;
         self.scores = Scores::zeros(&learner.model.config);
-        learner.params.assert_masks(&learner.backend)?;
+        learner.assert_masks()?;
         Ok(true)
     }
 

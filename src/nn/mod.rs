@@ -215,7 +215,7 @@ pub struct Layer {
     pub output_dropout: f32,
 }
 
-/// The results inside one layer that scores and distillation look at.
+/// The results inside one layer that importance is scored by.
 pub struct LayerTaps<V> {
     /// Attention's context, before the output projection: `[rows, heads · head_size]`.
     pub context: V,

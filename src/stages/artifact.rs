@@ -16,6 +16,9 @@ use limbeck_kernels::gemm::Precision;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Classes named in a message; more would bury it.
+const NAMED: usize = 4;
+
 /// The CPU with the precision that a training asks for.
 pub fn device(context: &StageContext<'_>, train: &Train) -> Cpu {
     Cpu::new(context.kernels).with_precision(match train.precision {
@@ -54,12 +57,29 @@ pub fn start(
         Some(directory) => directory.config.clone(),
         None => new_encoder(&recipe.model, tokenizer.vocab()),
     };
-    // A head for other classes is another head.
-    let fresh_head = config.labels != labels;
+    // A classifier of other classes is another classifier.
+    let fresh_classifier = config.labels != labels;
+    if let Some(directory) = directory.as_ref().filter(|_| fresh_classifier)
+        && checkpoint::find("classifier.weight", |name| directory.tensors.shape(name).is_some()).is_some()
+    {
+        context.progress.message(&format!(
+            "train: the model's classifier is of the classes {}, those of the data are {}: a new one is trained",
+            first_few(&config.labels),
+            first_few(labels)
+        ));
+    }
     config.labels = labels.to_vec();
     adapt(&mut config, context)?;
-    let source = directory.as_ref().map(|directory| (directory, fresh_head));
+    let source = directory.as_ref().map(|directory| (directory, fresh_classifier));
     learner(device, &config, source, recipe.seed, &recipe.train)
+}
+
+/// Some names of classes, and how many there are if those are not all.
+fn first_few(labels: &[String]) -> String {
+    match labels.len() {
+        0..=NAMED => format!("{labels:?}"),
+        all => format!("{:?} and {} more", &labels[..NAMED], all - NAMED),
+    }
 }
 
 /// Applies what the recipe says of the model, and checks that it can read the texts.
@@ -115,7 +135,7 @@ pub fn new_encoder(model: &tables::Model, vocab: usize) -> ModelConfig {
 }
 
 /// A learner with the network of `config`, its values from a directory, or drawn from `seed` where there is none
-/// (and, if the flag says so, for the head), and its optimizer before the first step.
+/// (and, if the flag says so, for the classifier), and its optimizer before the first step.
 ///
 /// # Errors
 /// Whatever is wrong with the directory's weights.
@@ -128,7 +148,7 @@ pub fn learner(
 ) -> Result<Learner<Cpu>> {
     let (model, specs) = Classifier::new(config);
     let values = match source {
-        Some((directory, fresh_head)) => read_values(directory, &specs, fresh_head, seed)?,
+        Some((directory, fresh_classifier)) => read_values(directory, &specs, fresh_classifier, seed)?,
         None => specs.iter().map(|spec| checkpoint::fresh(spec, seed)).collect(),
     };
     let mut values = values.into_iter();

@@ -18,7 +18,7 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
     let teacher = Some((&logits[..], how));
     training::run(context, Stage::Distill, settings, &corpus, &mut learner, teacher, None)?;
-    learner.params.assert_masks(&learner.backend)?;
+    learner.assert_masks()?;
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("pruned", artifact::weights_hash(&pruned)?)];
     let origin = artifact::origin(context, &parents);

@@ -51,7 +51,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
             assert!(Companion::<Cpu>::settled(&gradual), "all of the budget is gone");
         }
     }
-    learner.params.assert_masks(&learner.backend)?;
+    learner.assert_masks()?;
     let layers = &learner.model.config.layers;
     let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
     let units: Vec<usize> = layers.iter().map(|layer| layer.intermediate).collect();

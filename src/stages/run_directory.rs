@@ -4,6 +4,7 @@
 //! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
 
 use super::{Stage, StageContext, artifact};
+use crate::train::forget_state;
 use crate::{Error, Result, files};
 use serde_json::{Value, json};
 use std::fs;
@@ -47,8 +48,8 @@ impl StageContext<'_> {
         files::sha256(self.recipe.identity().as_bytes())
     }
 
-    /// Makes the directory ready for `stage`, which removes what killed writers left in it. Says whether the stage still has to run: with `resume`, one whose
-    /// artifact is there does not.
+    /// Makes the directory ready for `stage`, which removes what killed writers left in it. Says whether the stage
+    /// still has to run: with `resume`, one whose artifact is there does not.
     ///
     /// # Errors
     /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, holds this stage's
@@ -84,6 +85,8 @@ impl StageContext<'_> {
         if self.artifact(stage).exists() {
             if self.resume {
                 self.check_parent(stage)?;
+                // What a kill between the artifact's appearance and the state's removal leaves.
+                forget_state(&self.state(stage))?;
                 self.progress.message(&format!("{}: done before", stage.name()));
                 return Ok(false);
             }
@@ -98,8 +101,7 @@ impl StageContext<'_> {
                 "go on with --resume, or choose another --out",
             );
         }
-        if self.resume
-            && let Some(kernels) = begun.as_ref().and_then(|begun| begun["kernels"].as_str())
+        if let Some(kernels) = begun.as_ref().and_then(|begun| begun["kernels"].as_str())
             && kernels != self.kernels.isa().name()
         {
             return occupied(

@@ -36,6 +36,7 @@ pub fn run(
     let training = Training {
         stage: stage.name(),
         texts: &corpus.train,
+        parent: parent_hash(context, stage)?,
         rows: corpus.lessons(),
         held_out: corpus.held_out(),
         teacher,
@@ -57,6 +58,16 @@ pub fn run(
         stop: context.stop,
     };
     train(learner, &training, companion)
+}
+
+/// The content hash of the weights that a stage starts from; empty for a new encoder.
+fn parent_hash(context: &StageContext<'_>, stage: Stage) -> Result<String> {
+    let model = &context.recipe.model.path;
+    match stage.parent() {
+        Some(parent) => artifact::weights_hash(&context.artifact(parent)),
+        None if model.is_empty() => Ok(String::new()),
+        None => artifact::weights_hash(Path::new(model)),
+    }
 }
 
 /// The logits of the recipe's teacher for all training texts, and how to learn from them.

@@ -31,7 +31,7 @@ pub struct Step {
     pub cross_entropy: f64,
     /// Its distillation term, before alpha.
     pub distillation: f64,
-    /// The gradients' global norm before clipping.
+    /// The global norm of the gradients of what is not masked, before clipping.
     pub gradient_norm: f64,
 }
 
@@ -64,13 +64,14 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let (loss, grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
+        let (loss, mut grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
         let step = self.optimizer.steps() + 1;
         let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame };
         if !loss.total.is_finite() {
             return Err(diverged(self.params.blame(&self.backend)?));
         }
-        let gradient_norm = self.optimizer.step(&self.backend, &mut self.params, &grads, learning_rate)?;
+        let gradient_norm =
+            self.optimizer.step(&self.backend, &mut self.params, &mut grads, learning_rate)?;
         if !gradient_norm.is_finite() {
             let first = grads.first_not_finite(&self.backend)?;
             let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
@@ -78,6 +79,28 @@ impl<B: Backend> Learner<B> {
         }
         let Loss { total, cross_entropy, distillation, .. } = loss;
         Ok(Step { loss: total, cross_entropy, distillation, gradient_norm })
+    }
+
+    /// Checks that every masked element is exactly zero, and so are its moments; its gradient is zeroed by the
+    /// optimizer, from whose moments any other would be seen.
+    ///
+    /// # Panics
+    /// If one is not: a mask that leaks is a bug, never a matter of input.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn assert_masks(&self) -> Result<()> {
+        self.params.assert_masks(&self.backend)?;
+        for ((_, param), moments) in self.params.iter().zip(self.optimizer.moments()) {
+            if let Some(mask) = &param.mask {
+                for (moment, name) in moments.iter().zip(["first", "second"]) {
+                    mask.assert_zero(&moment.download(&self.backend)?, || {
+                        format!("the {name} moment of {}", param.spec.name)
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Logits of `batch`: `[texts, labels]`, without dropout and without a record.

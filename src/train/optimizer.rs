@@ -66,7 +66,24 @@ impl<B: Backend> AdamW<B> {
         &self.moments
     }
 
-    /// One step. Returns the global norm before clipping; if it is not finite, nothing has been changed.
+    /// Zeroes the moments of what is masked, as [`AdamW::step`] does by itself: for parameters that have been
+    /// masked since.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn mask(&mut self, backend: &B, params: &ParamStore<B>) -> Result<()> {
+        for ((_, param), moments) in params.iter().zip(&mut self.moments) {
+            if let Some(mask) = &param.mask {
+                moments.iter_mut().try_for_each(|moment| backend.mask(moment, mask))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step. Returns the global norm before clipping; if it is not finite, no parameter has been changed.
+    ///
+    /// Gradients of masked elements are zeroed first: what is dead neither takes part in the norm, so that the
+    /// rest is clipped as if it were alone, nor ends a training by overflowing.
     ///
     /// # Errors
     /// The device's.
@@ -74,9 +91,14 @@ impl<B: Backend> AdamW<B> {
         &mut self,
         backend: &B,
         params: &mut ParamStore<B>,
-        grads: &Grads<B>,
+        grads: &mut Grads<B>,
         learning_rate: f64,
     ) -> Result<f64> {
+        for (id, param) in params.iter() {
+            if let (Some(mask), Some(gradient)) = (&param.mask, grads.param_mut(id)) {
+                backend.mask(gradient, mask)?;
+            }
+        }
         let norm = grads.global_norm(backend)?;
         if !norm.is_finite() {
             return Ok(norm);

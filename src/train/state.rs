@@ -43,6 +43,8 @@ struct Saved {
     position: Position,
     /// The content hash of the texts.
     texts: String,
+    /// The content hash of the weights that the training began from; empty if they were drawn.
+    parent: String,
     /// The network's `config.json`, as text.
     config: String,
     /// The file with the tensors.
@@ -70,13 +72,13 @@ pub(super) fn exists(directory: &Path) -> bool {
     directory.join(STATE).exists()
 }
 
-/// Saves everything.
+/// Saves everything. The state is of these texts and of this parent, by their content hashes.
 pub(super) fn save<B: Backend>(
     directory: &Path,
     learner: &Learner<B>,
     position: &Position,
     companion: &[f64],
-    texts: &str,
+    [texts, parent]: [&str; 2],
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let name = format!("state-{}.safetensors", position.step);
@@ -92,6 +94,7 @@ pub(super) fn save<B: Backend>(
     let saved = Saved {
         position: position.clone(),
         texts: texts.to_owned(),
+        parent: parent.to_owned(),
         config: config_to_json(&learner.model.config).to_string(),
         tensors: name.clone(),
         companion: companion.iter().map(|value| value.to_bits()).collect(),
@@ -112,7 +115,7 @@ pub(super) fn save<B: Backend>(
 pub(super) fn load<B: Backend>(
     directory: &Path,
     learner: &mut Learner<B>,
-    texts: &str,
+    [texts, parent]: [&str; 2],
 ) -> Result<(Position, Vec<f64>)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -121,6 +124,10 @@ pub(super) fn load<B: Backend>(
     if saved.texts != texts {
         let mend = "put the data back as they were, or start a new run with another --out";
         return Err(Error::file(&path, "the state was made on other texts", mend));
+    }
+    if saved.parent != parent {
+        let mend = "put those weights back, or start a new run with another --out";
+        return Err(Error::file(&path, "the training began from other weights than it is given now", mend));
     }
     let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
     let file = TensorFile::open(&directory.join(&saved.tensors))?;

@@ -28,6 +28,8 @@ pub struct Training<'a> {
     pub stage: &'a str,
     /// Texts.
     pub texts: &'a TokenSet,
+    /// The content hash of the weights that the learner has before its first step; empty if they were drawn.
+    pub parent: String,
     /// Those of `texts` to learn from.
     pub rows: Range<usize>,
     /// Those of `texts` that choose the best weights; may be empty.
@@ -58,6 +60,13 @@ pub struct Training<'a> {
     pub progress: &'a dyn Progress,
     /// Set by a signal.
     pub stop: &'a AtomicBool,
+}
+
+impl Training<'_> {
+    /// What a saved state must have been made from, by content hashes: the texts and the parent.
+    fn origin(&self) -> [&str; 2] {
+        [self.texts.content_hash(), &self.parent]
+    }
 }
 
 /// What changes a network while it trains: gradual pruning.
@@ -128,7 +137,7 @@ pub fn train<B: Backend>(
     let mut order = Order::new(training.seed, training.rows.len(), training.batch);
     let mut position = Position::default();
     if training.resume && state::exists(&training.state) {
-        let (found, extra) = state::load(&training.state, learner, training.texts.content_hash())?;
+        let (found, extra) = state::load(&training.state, learner, training.origin())?;
         position = found;
         if let Some(companion) = &mut companion {
             companion
@@ -156,8 +165,7 @@ pub fn train<B: Backend>(
         if stopping || (due && position.step < steps) {
             metrics.flush()?;
             let extra = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
-            let texts = training.texts.content_hash();
-            state::save(&training.state, learner, &position, &extra, texts)?;
+            state::save(&training.state, learner, &position, &extra, training.origin())?;
         }
         if stopping {
             training.progress.end();

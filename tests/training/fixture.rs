@@ -56,6 +56,7 @@ pub fn training<'a>(
     Training {
         stage: "train",
         texts,
+        parent: String::new(),
         rows: 0..40,
         held_out: 40..60,
         teacher: None,

@@ -12,6 +12,15 @@ use rayon::prelude::*;
 const BLOCK: usize = 1 << 14;
 
 impl AdamWOps for Cpu {
+    fn mask(&self, x: &mut Tensor<Self>, mask: &Mask) -> Result<()> {
+        assert_eq!(x.shape().len(), mask.0.len(), "a mask has a byte for each element");
+        let blocks = x.buffer_mut().par_chunks_mut(BLOCK).zip(mask.0.par_chunks(BLOCK));
+        blocks.for_each(|(x, mask)| {
+            x.iter_mut().zip(mask).for_each(|(x, kept)| *x = if *kept == 0 { 0.0 } else { *x });
+        });
+        Ok(())
+    }
+
     fn adamw(
         &self,
         w: &mut Tensor<Self>,

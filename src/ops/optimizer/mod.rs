@@ -38,6 +38,12 @@ pub struct AdamWStep {
 
 /// AdamW on a device.
 pub trait AdamWOps: Device {
+    /// Sets to exactly zero what the mask drops, whatever is there.
+    ///
+    /// # Errors
+    /// The device's.
+    fn mask(&self, x: &mut Tensor<Self>, mask: &Mask) -> Result<()>;
+
     /// One step of one parameter.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ impl Kernels {
         unsafe { (self.0.rows.attention_backward)(args, context, dcontext, stride, lse, into) }
     }
 
-    /// The probabilities of one head, `out`: `[queries, len]`, without dropout: what distillation compares and
+    /// The probabilities of one head, `out`: `[queries, len]`, without dropout: what heads are scored by and
     /// people look at.
     ///
     /// # Panics

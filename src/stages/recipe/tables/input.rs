@@ -68,7 +68,8 @@ pub struct Data {
     pub label_column: Column,
     /// Columns of the text, in order, joined by spaces. Default `[1, 2]`.
     pub text_columns: Vec<Column>,
-    /// Names of the classes: a file in `dir`, or a list. Default `""`: numbered from the data.
+    /// Names of the classes: a file in `dir`, or a list. Default `""`: the values themselves,
+    /// numbers by size and others alphabetically.
     pub labels: Labels,
     /// Use only the first rows of the training file; 0 = all. Default 0.
     pub limit: usize,
