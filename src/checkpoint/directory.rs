@@ -1,7 +1,8 @@
 //! A model as Hugging Face lays it out: `config.json`, `model.safetensors`, and the tokenizer's files.
 
 use super::{
-    Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, is_of_classes, layer_of, read_config, write_tensors,
+    Dtype, TensorFile, TensorToWrite, config_to_json, find, is_head, is_of_classes, layer_of, read_config,
+    write_tensors,
 };
 use crate::models::config::ModelConfig;
 use crate::tokenizer::Tokenizer;

@@ -93,3 +93,97 @@ fn normal(key: u64, i: u64) -> f64 {
     let (u, v) = (uniform(mix(key ^ mix(2 * i))), uniform(mix(key ^ mix(2 * i + 1))));
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Dtype, TensorToWrite, Values, is_head};
+    use crate::models::Classifier;
+    use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+    use crate::tokenizer::{Rules, Tokenizer};
+    use std::collections::BTreeMap;
+
+    fn config(architecture: Architecture) -> ModelConfig {
+        let bert = architecture == Architecture::Bert;
+        ModelConfig {
+            architecture,
+            vocab: 5,
+            positions: 6,
+            token_types: if bert { 2 } else { 0 },
+            hidden: 4,
+            head_size: 2,
+            original_heads: 2,
+            original_intermediate: 3,
+            layers: vec![LayerConfig::dense(2, 3)],
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.0, attention: 0.0, classifier: 0.0 },
+            pooling: if bert { Pooling::Pooler } else { Pooling::FirstToken },
+            labels: ["a", "b"].map(str::to_owned).to_vec(),
+            masked: Vec::new(),
+        }
+    }
+
+    /// What a directory gives to a task of three other classes, when it was written under the names that `name` makes
+    /// of its own; `None` leaves a tensor out. One entry a parameter: name, value in the file, value read.
+    fn read_for_another_task(
+        architecture: Architecture,
+        name: impl Fn(&str) -> Option<String>,
+    ) -> Vec<(String, Vec<f32>, Vec<f32>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let mut config = config(architecture);
+        let (_, specs) = Classifier::new(&config);
+        // No value is one that is drawn, nor zero.
+        let stored = |i: usize, spec: &ParamSpec| -> Vec<f32> {
+            (0..spec.len()).map(|j| 1.0 + i as f32 + j as f32 / 64.0).collect()
+        };
+        let entries: Vec<(String, Vec<usize>, Vec<f32>)> = specs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, spec)| Some((name(&spec.name)?, spec.dims(), stored(i, spec))))
+            .collect();
+        let tensors: Vec<TensorToWrite<'_>> = entries
+            .iter()
+            .map(|(name, shape, values)| TensorToWrite { name, shape, values: Values::F32(values) })
+            .collect();
+        let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+        let tokenizer = Tokenizer::from_pieces(&pieces, Rules::bert(true)).unwrap();
+        HfDirectory::save(&path, &config, &tensors, Dtype::F32, &BTreeMap::new(), &tokenizer).unwrap();
+        config.labels = ["x", "y", "z"].map(str::to_owned).to_vec();
+        let (_, wanted) = Classifier::new(&config);
+        let read = read_values(&HfDirectory::open(&path).unwrap(), &wanted, true, 7).unwrap();
+        let stored = specs.iter().enumerate().map(|(i, spec)| (spec.name.clone(), stored(i, spec)));
+        stored.zip(read).map(|((name, stored), read)| (name, stored, read)).collect()
+    }
+
+    #[test]
+    fn other_classes_get_a_new_classifier_and_keep_what_lies_before_it() {
+        for (architecture, dense) in
+            [(Architecture::Bert, "bert.pooler.dense"), (Architecture::DistilBert, "pre_classifier")]
+        {
+            let all = read_for_another_task(architecture, |name| Some(name.to_owned()));
+            assert_eq!(all.iter().filter(|(name, ..)| name.starts_with(dense)).count(), 2);
+            for (name, stored, read) in &all {
+                match name.as_str() {
+                    "classifier.weight" => assert!(read.len() == 3 * 4 && read.iter().all(|x| x.abs() < 0.2)),
+                    "classifier.bias" => assert_eq!(read, &[0.0; 3]),
+                    _ => assert_eq!(read, stored, "{name}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bare_bert_keeps_its_pooler_and_one_without_gets_a_new_one() {
+        // As `BertModel.save_pretrained` names its tensors.
+        let bare = |name: &str| name.strip_prefix("bert.").map(str::to_owned);
+        for (name, stored, read) in read_for_another_task(Architecture::Bert, bare) {
+            assert_eq!(read == stored, !name.starts_with("classifier."), "{name}");
+        }
+        let headless = |name: &str| bare(name).filter(|name| !name.starts_with("pooler."));
+        for (name, stored, read) in read_for_another_task(Architecture::Bert, headless) {
+            assert_eq!(read == stored, !is_head(&name), "{name}");
+        }
+    }
+}

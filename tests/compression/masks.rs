@@ -1,13 +1,15 @@
 //! Masks hold through the optimizer, and budgets are met exactly, at once and bit by bit.
 
-use crate::network::{HEADS, LAYERS, UNITS, change, config, learner, lesson, plain, states};
+use crate::network::{HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states};
 use limbeck::backend::Cpu;
 use limbeck::compress::gradual::prune;
 use limbeck::compress::{Budget, Gradual, Importance, Scope, Scores, magnitude};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::noise::Noise;
-use limbeck::train::{Companion, Learner, Seen};
+use limbeck::tensor::Tensor;
+use limbeck::train::learner::gradients;
+use limbeck::train::{AdamW, Companion, Learner, Seen};
 
 /// Elements that a mask drops, of all.
 fn dropped(learner: &Learner<Cpu>, id: ParamId) -> (usize, usize) {
@@ -54,6 +56,62 @@ fn a_mask_that_leaks_is_noticed() {
     learner.params.assert_masks(&backend).unwrap();
     change(&mut learner, ids[0], |row, col, value| if row + col == 0 { 1e-30 } else { value });
     let _ = learner.params.assert_masks(&backend);
+}
+
+#[test]
+#[should_panic(expected = "the first moment of classifier.weight: the masked element Some(0) is not zero")]
+fn a_mask_that_leaks_in_a_moment_is_noticed() {
+    let mut learner = learner(&plain());
+    let (backend, id) = (learner.backend.clone(), id(&learner, "classifier.weight"));
+    magnitude::mask(&backend, &mut learner.params, &[id], 1.0, Scope::Each).unwrap();
+    learner.assert_masks().unwrap();
+    let mut moments = learner.optimizer.moments().to_vec();
+    let shape = moments[id.index()][0].shape();
+    moments[id.index()][0] = Tensor::upload(&backend, &vec![1e-30; shape.len()], shape).unwrap();
+    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, 1);
+    let _ = learner.assert_masks();
+}
+
+/// As with PyTorch's pruned parameters: what is dead has no gradient, so it takes no part in clipping.
+#[test]
+fn masked_gradients_are_not_part_of_the_norm_and_end_no_training() {
+    let mut learner = learner(&plain());
+    let (backend, lesson) = (learner.backend.clone(), lesson(0..4));
+    let ids = [magnitude::feed_forward(&learner.model), magnitude::head(&learner.model)].concat();
+    magnitude::mask(&backend, &mut learner.params, &ids, 0.6, Scope::Global).unwrap();
+    let (_, mut grads) = gradients(&backend, &learner.model, &learner.params, &lesson, None, None).unwrap();
+    // What is dead is to be no number; first, the norm of what is alive, and of all.
+    let (mut alive, mut all) = (0.0_f64, 0.0_f64);
+    for (id, param) in learner.params.iter() {
+        let Some(gradient) = grads.param(id) else { continue };
+        let mut values = download(&learner, gradient);
+        for (i, value) in values.iter_mut().enumerate() {
+            let square = f64::from(*value).powi(2);
+            all += square;
+            match &param.mask {
+                Some(mask) if mask.0[i] == 0 => *value = f32::NAN,
+                _ => alive += square,
+            }
+        }
+        let shape = gradient.shape();
+        *grads.param_mut(id).unwrap() = Tensor::upload(&backend, &values, shape).unwrap();
+    }
+    let (alive, all) = (alive.sqrt(), all.sqrt());
+    assert!(all > 1.05 * alive && alive > 1.0, "{all} {alive}: dead gradients are some, and it is clipped");
+    let norm = learner.optimizer.step(&backend, &mut learner.params, &mut grads, 1e-2).unwrap();
+    assert!((norm - alive).abs() <= 1e-6 * alive, "{norm} is not {alive}");
+    for (id, param) in learner.params.iter() {
+        let (Some(gradient), Some(mask)) = (grads.param(id), &param.mask) else { continue };
+        let gradient = download(&learner, gradient);
+        assert!(gradient.iter().zip(&mask.0).all(|(value, kept)| *kept == 1 || *value == 0.0));
+        // β₁ is 0.9, so the first moment is a tenth of the clipped gradient.
+        let [_, m, _] = states(&learner, id);
+        for (m, gradient) in m.iter().zip(&gradient) {
+            let expected = 0.1 * f64::from(*gradient) / (alive + 1e-6);
+            assert!((f64::from(*m) - expected).abs() <= 1e-5 * expected.abs(), "{m} {expected}");
+        }
+    }
+    learner.assert_masks().unwrap();
 }
 
 #[test]
