@@ -108,6 +108,12 @@ fn assert_same(found: &Path, expected: &Path) {
     }
 }
 
+/// How many saved states a run has.
+fn states(out: &Path) -> usize {
+    let entries = fs::read_dir(out).unwrap().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("state")).count()
+}
+
 /// What the log says of each step, without times; once for each step, in order.
 fn log(out: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
@@ -158,9 +164,41 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     folder.finish("broken", &more);
     assert_same(&broken, &whole);
     assert_eq!(log(&broken), log(&whole));
-    // Nothing is left of the states.
-    let states = fs::read_dir(&broken).unwrap().flatten();
-    assert_eq!(states.filter(|entry| entry.file_name().to_string_lossy().starts_with("state")).count(), 0);
+    assert_eq!(states(&broken), 0, "nothing is left of them");
+    // Nor of one whose stage was killed after its artifact had appeared.
+    fs::create_dir(broken.join("state-prune")).unwrap();
+    fs::write(broken.join("state-prune/state.json"), "{}").unwrap();
+    assert_eq!(states(&broken), 1);
+    folder.finish("broken", &more);
+    assert_eq!(states(&broken), 0);
+}
+
+#[test]
+fn a_state_whose_parent_was_swapped_is_refused() {
+    let folder = Folder::new();
+    let (run, other) = (folder.out("run"), folder.out("other"));
+    let stage = |name: &str, out: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+        command.arg(name).arg(folder.out("short.toml")).arg("--out").arg(folder.out(out));
+        command.arg("--quiet").args(more).stdin(Stdio::null());
+        command
+    };
+    assert!(stage("train", "run", &[]).status().unwrap().success());
+    assert!(stage("train", "other", &["--seed", "4"]).status().unwrap().success());
+    let mut running = Running(stage("prune", "run", &[]).spawn().unwrap());
+    wait_for_state(&mut running, &run, "prune", 10);
+    running.kill();
+    let (own, swapped) = (run.join("baseline/model.safetensors"), other.join("baseline/model.safetensors"));
+    fs::rename(&own, folder.out("kept")).unwrap();
+    fs::copy(swapped, &own).unwrap();
+    let output = stage("prune", "run", &["--resume"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("state-prune/state.json: the training began from other weights"), "{said}");
+    assert!(!run.join("pruned").exists());
+    // With its own again it goes on.
+    fs::rename(folder.out("kept"), &own).unwrap();
+    assert!(stage("prune", "run", &["--resume"]).status().unwrap().success());
 }
 
 #[test]

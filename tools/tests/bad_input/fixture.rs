@@ -93,8 +93,13 @@ impl Folder {
 
     /// `limbeck run` from `model` on `data` into `out`.
     pub fn run(&self, model: &str, data: &str, out: &str, more: &[&str]) -> Command {
-        let mut command = limbeck(&["run"]);
-        command.arg(self.path("small.toml")).args(["--quiet", "--threads", "1"]);
+        self.stage("run", model, data, out, &[&["--quiet"], more].concat())
+    }
+
+    /// The same of one stage, which tells what it does.
+    pub fn stage(&self, stage: &str, model: &str, data: &str, out: &str, more: &[&str]) -> Command {
+        let mut command = limbeck(&[stage]);
+        command.arg(self.path("small.toml")).args(["--threads", "1"]);
         for (flag, path) in [("--model", model), ("--data", data), ("--out", out)] {
             command.arg(flag).arg(self.path(path));
         }

@@ -73,6 +73,41 @@ fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
 }
 
 #[test]
+fn a_stage_of_its_own_needs_the_kernels_of_the_run() {
+    let folder = Folder::new();
+    let stage = |stage: &str| folder.stage(stage, "model", "data", "run", &[]);
+    succeeds(&mut stage("train"));
+    let text = fs::read_to_string(folder.path("run/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let kernels = format!("\"{}\"", record["kernels"].as_str().unwrap());
+    edit(&folder, "run/run.json", &kernels, "\"abacus\"");
+    folder.refused(&mut stage("prune"), &["a run of the abacus kernels", "LIMBECK_ISA=abacus"]);
+    edit(&folder, "run/run.json", "\"abacus\"", &kernels);
+    succeeds(&mut stage("prune"));
+}
+
+#[test]
+fn a_classifier_of_other_classes_is_set_aside_and_said_to_be() {
+    let folder = Folder::new();
+    let said = |out: &str, more: &[&str]| {
+        let output = succeeds(&mut folder.stage("train", "model", "data", out, more));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let words = "the model's classifier is of the classes [\"bad\", \"good\"]";
+    assert!(!said("same", &[]).contains(words), "its classes are those of the data");
+    let other = said("other", &["--set", "data.labels=[\"no\", \"yes\"]"]);
+    let rest = ", those of the data are [\"no\", \"yes\"]: a new one is trained";
+    assert!(other.contains(&format!("{words}{rest}")), "{other}");
+    // An encoder has no classifier to lose.
+    fs::remove_dir_all(folder.path("model")).unwrap();
+    write_model(&folder.path("model"), |tensors| {
+        tensors.retain(|(name, ..)| !name.starts_with("classifier."));
+    });
+    let bare = said("bare", &["--set", "data.labels=[\"no\", \"yes\"]"]);
+    assert!(!bare.contains("the model's classifier"), "{bare}");
+}
+
+#[test]
 fn a_stage_that_was_made_from_another_is_refused() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));
