@@ -16,7 +16,7 @@ NOT_SIDES = {"title", "ratio", "ratios", "last"}
 def milliseconds(seconds):
     """Three digits, as `limbeck report` prints times."""
     value = seconds * 1e3
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def rows(measured):
