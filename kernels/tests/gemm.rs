@@ -7,8 +7,8 @@ use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 
-/// m, n, k: edges of the tiles (3, 4, 6, 12 rows; 16, 32 columns), of the blocks of k (128 words: 128,
-/// 256 and 512 elements) and of m, primes, the models' own shapes and pruned ones (7 heads, 1907 neurons).
+/// m, n, k: edges of the tiles (3, 4, 6, 12 rows; 16, 32 columns), of the blocks of k (192 words: 192 elements in
+/// f32, 384 in bf16, 768 in int8) and of m, primes, the models' own shapes and pruned ones (7 heads, 1907 units).
 const SHAPES: &[[usize; 3]] = &[
     [0, 5, 7],
     [5, 0, 7],
@@ -36,6 +36,16 @@ const SHAPES: &[[usize; 3]] = &[
     [3, 768, 1907],
     [2, 3072, 768],
     [2, 768, 3072],
+    [7, 18, 191],
+    [4, 33, 192],
+    [13, 34, 193],
+    [5, 17, 383],
+    [12, 32, 385],
+    [3, 19, 386],
+    [14, 20, 577],
+    [6, 35, 767],
+    [13, 16, 769],
+    [9, 37, 1537],
     [521, 35, 513],
     [60, 20, 1601],
 ];

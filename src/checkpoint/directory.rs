@@ -57,7 +57,8 @@ impl HfDirectory {
         if !path.join(CONFIG).exists()
             && let Some(models) = models_in(path)
         {
-            let problem = "this is no model directory (it has no config.json), but holds models, as a run directory does";
+            let problem =
+                "this is no model directory (no config.json), but holds models, as a run directory does";
             return Err(Error::file(path, problem, format!("give {models}")));
         }
         let mut config = read_config(&path.join(CONFIG))?;

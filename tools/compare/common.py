@@ -190,9 +190,20 @@ def take_turns(title, peer, ours, rounds, runs=1, warm_up=2):
     return {"title": title, peer.name: medians[0], ours.name: medians[1], "ratio": ratio, "ratios": ratios, "last": last}
 
 
+def commit():
+    """The commit of the checkout that limbeck was built from, with a + for changes that are not in it."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + "+" * bool(changed.strip())
+
+
 def head():
     """Prints the machine and the versions above a table, and returns them for the JSON file."""
-    facts = {"machine": machine(), "load": os.getloadavg()[0], **versions()}
+    facts = {"machine": machine(), "load": os.getloadavg()[0], "commit": commit(), **versions()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if facts["load"] > 0.5:
         print("note: the machine is busy: unfair to PyTorch, whose threads spin; measure when idle", file=sys.stderr)

@@ -46,8 +46,8 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
     runs.sort();
     match runs.as_slice() {
         [] => {
-            let mend = "give the directory of a finished run (`limbeck run --out DIR`); an unfinished one is finished by \
-                        `limbeck run` with its recipe and --resume";
+            let mend = "give the directory of a finished run (`limbeck run --out DIR`); an unfinished one is finished \
+                        by `limbeck run` with its recipe and --resume";
             Err(Error::file(run, "there is no report.json in it", mend))
         }
         [first, rest @ ..] => {
