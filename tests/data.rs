@@ -122,6 +122,9 @@ fn formats() {
         found("a.csv", "\u{feff}label,title,description\nx,\"a, b\",c\n").unwrap(),
         pairs(&[(0, "a, b c")])
     );
+    // A quote within a cell means nothing, in the last row as in any other.
+    let inches = [(0, "a 24\" monitor"), (1, "a 27\" monitor")];
+    assert_eq!(found("a.csv", "1,a 24\" monitor\n2,a 27\" monitor\n").unwrap(), pairs(&inches));
     assert_eq!(
         found("a.jsonl", "{\"label\": 1, \"text\": \"\"}\n\n{\"label\": 0, \"text\": \"b\"}\n").unwrap(),
         pairs(&[(1, ""), (0, "b")])
@@ -150,6 +153,7 @@ fn broken_tables_are_refused_by_line() {
     assert!(refusal("t.tsv", "1,a\n2,b\n").contains("tabs"));
     assert!(refusal("t.csv", "1,a\n2,b,c\n").contains("line 2: 3 columns, the first row has 2"));
     assert!(refusal("t.csv", "1,a\n2,\"b\n3,c\n").contains("line 2: a quote"));
+    assert!(refusal("t.csv", "1,a\n2,\"b\n3,27\"\" c").contains("line 2: a quote"));
     assert!(refusal("t.tsv", "1\ta\n2\n").contains("line 2: 1 columns"));
     assert!(refusal("t.csv", b"1,a\n2,\xff\n").contains("line 2: the row is not UTF-8"));
     assert!(refusal("t.tsv", b"1\ta\n2\t\xc3\n").contains("line 2: the line is not UTF-8"));
@@ -183,6 +187,8 @@ fn broken_tables_are_refused_by_line() {
     };
     let error = table("t.csv", "1,a\n5,b\n", &named(&["x", "y", "z", "w"])).unwrap_err().to_string();
     assert!(error.contains("\"5\"") && error.contains("\"w\""), "{error}");
+    let error = table("t.csv", "1,a\n2,b\n0,c\n", &named(&["1", "2"])).unwrap_err().to_string();
+    assert!(error.contains("line 3: the label is \"0\""), "{error}");
     let path = root.path().join("known.csv");
     fs::write(&path, "1,a\n2,b\n").unwrap();
     let labels = TableSource::open(&path, &TableOptions::default()).unwrap().labels().clone();
@@ -349,6 +355,14 @@ fn a_damaged_cache_is_made_again() {
         fs::write(&file, &damaged).unwrap();
         drop(TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap());
         assert!(fs::read(&file).unwrap() == good, "byte {place} was changed");
+    }
+    // The lowest bit of each number behind the header: another class, another id, all of them possible.
+    for place in (128..good.len()).step_by(4) {
+        let mut damaged = good.clone();
+        damaged[place] ^= 1;
+        fs::write(&file, &damaged).unwrap();
+        drop(TokenSet::prepare(&source, &tokenizer, 16, &cache).unwrap());
+        assert!(fs::read(&file).unwrap() == good, "the low bit at {place} was changed");
     }
     for length in [0, 5, 127, 128, 300, last] {
         fs::write(&file, &good[..length]).unwrap();

@@ -306,6 +306,12 @@ fn errors_name_file_tensor_and_mend() {
             assert!(error.contains(word), "{word:?} is not in: {error}");
         }
     }
+    // A part of int8 values beside values in f32.
+    let lone = with_header(&FILES[1], |header| {
+        header[format!("{WEIGHT}.scale")] = json!({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]});
+    });
+    let error = open(&lone).map(|_| "opened").unwrap_err().to_string();
+    assert!(error.contains(&format!("tensor {WEIGHT}.scale: {WEIGHT} is not in int8")), "{error}");
 }
 
 #[test]
@@ -323,6 +329,21 @@ fn values_that_are_no_numbers_are_errors() {
         damaged[place..place + 4].copy_from_slice(&bytes);
         let error = open(&damaged).map(|_| "opened").unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(word), "{error}");
+    }
+    // A table is read where a text asks for it: what is no number there is found in the answer.
+    let file = &FILES[1];
+    let origin = 8 + header_length(file);
+    let header: Value = serde_json::from_slice(&file[8..origin]).unwrap();
+    let words = &header["bert.embeddings.word_embeddings.weight"]["data_offsets"][0];
+    let row = origin + words.as_u64().unwrap() as usize + 4 * 6 * 5;
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut damaged = file.clone();
+        damaged[row..row + 4].copy_from_slice(&value.to_le_bytes());
+        let model = open(&damaged).unwrap();
+        let mut session = Session::new(&model);
+        let error = session.logits(&Batch::from_texts([&[2, 3][..], &[2, 5, 3]])).unwrap_err().to_string();
+        assert!(error.contains("test.limbeck: text 1 of the batch has the logit NaN"), "{error}");
+        assert!(session.logits(&Batch::from_texts([&[2, 3][..]])).is_ok(), "what does not read it is whole");
     }
     let wrong = |spec: &ParamSpec| {
         let mut values = values(spec)?;

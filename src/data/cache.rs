@@ -1,15 +1,16 @@
 //! The token cache: a file that is used where it lies.
 //!
 //! ```text
-//! header    magic, version, byte order, rows, tokens, classes, key [32], SHA-256 of all that [32]: 128 bytes
+//! header    magic, version, byte order, rows, tokens, classes, key [32], digest [32]: 128 bytes
 //! offsets   u64 [rows + 1]      where each text begins among the ids
 //! classes   u32 [rows]          padded to 8 bytes
 //! ids       u32 [tokens]
 //! ```
 //!
 //! Numbers are in the byte order of the machine: a cache can always be made again, and is never sent
-//! anywhere. The header is written last, so that a file without a good one is no cache; a file that is
-//! damaged in any way is made again rather than complained about.
+//! anywhere. The digest is SHA-256 of the header before it and of the SHA-256 of each of the parts behind it, which
+//! are written side by side. The header is written last, so that a file without a good one is no cache; a file that
+//! is damaged in any way is made again rather than complained about.
 
 use crate::{Error, Result, files};
 use memmap2::Mmap;
@@ -20,12 +21,15 @@ use std::ops::Range;
 use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"LBTOKENS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const BYTE_ORDER: u32 = 0x0102_0304;
 const HEADER: usize = 128;
 
 /// What a cache is of: SHA-256 of texts, tokenizer and settings.
 pub(super) type Key = [u8; 32];
+
+/// SHA-256 of offsets, classes (with their padding) and ids.
+type Digests = [[u8; 32]; 3];
 
 /// Counts that determine where everything lies.
 #[derive(Clone, Copy)]
@@ -36,7 +40,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn header(self, key: &Key) -> [u8; HEADER] {
+    fn header(self, key: &Key, parts: &Digests) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let fields: [&[u8]; 7] = [
             &MAGIC,
@@ -52,17 +56,27 @@ impl Counts {
             bytes[place..place + field.len()].copy_from_slice(field);
             place += field.len();
         }
-        let digest = Sha256::digest(&bytes[..HEADER - 32]);
-        bytes[HEADER - 32..].copy_from_slice(&digest);
+        let mut digest = Sha256::new_with_prefix(&bytes[..HEADER - 32]);
+        parts.iter().for_each(|part| digest.update(part));
+        bytes[HEADER - 32..].copy_from_slice(&digest.finalize());
         bytes
     }
 
-    /// The counts, if the header is complete, of this version and machine, and for this key.
-    fn from_header(bytes: &[u8], key: &Key) -> Option<Counts> {
-        let found = bytes.first_chunk::<HEADER>()?;
+    /// The counts and where all lies, if the file is whole, of this version and machine, and for this key.
+    fn of(file: &[u8], key: &Key) -> Option<(Counts, [Range<usize>; 3])> {
+        let found = file.first_chunk::<HEADER>()?;
         let number = |place: usize| Some(u64::from_ne_bytes(*found[place..].first_chunk()?));
         let counts = Counts { rows: number(16)?, tokens: number(24)?, classes: number(32)? };
-        (counts.header(key) == *found).then_some(counts)
+        let [offsets, classes, ids] = counts.places()?;
+        // Another key or version is seen without reading the file.
+        if ids.end != file.len()
+            || counts.header(key, &Digests::default())[..HEADER - 32] != found[..HEADER - 32]
+        {
+            return None;
+        }
+        let parts = [offsets.clone(), classes.start..ids.start, ids.clone()];
+        let digests = parts.map(|part| Sha256::digest(&file[part]).into());
+        (counts.header(key, &digests) == *found).then_some((counts, [offsets, classes, ids]))
     }
 
     /// Where offsets, classes and ids lie; `None` if the counts are beyond any file.
@@ -87,11 +101,7 @@ impl Cache {
     /// `vocab` is the number of token ids: a larger id in the file is damage.
     pub fn open(path: &Path, key: &Key, vocab: usize) -> Option<Cache> {
         let map = files::map(path).ok()?;
-        let counts = Counts::from_header(&map, key)?;
-        let places = counts.places()?;
-        if places[2].end != map.len() {
-            return None;
-        }
+        let (counts, places) = Counts::of(&map, key)?;
         let cache = Cache { map, places };
         let offsets = cache.offsets();
         let whole =
@@ -127,13 +137,31 @@ fn numbers(bytes: &[u8]) -> &[u32] {
     numbers
 }
 
+/// A part of the file that is hashed while it is written.
+struct Part {
+    file: BufWriter<File>,
+    hash: Sha256,
+}
+
+impl Part {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.hash.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    fn finish(self) -> std::io::Result<[u8; 32]> {
+        self.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        Ok(self.hash.finalize().into())
+    }
+}
+
 /// Writes a cache from its first text to its last: memory does not grow with their number.
 pub(super) struct CacheWriter<'a> {
     path: &'a Path,
     temporary: files::Temporary,
-    offsets: BufWriter<File>,
-    classes: BufWriter<File>,
-    ids: BufWriter<File>,
+    offsets: Part,
+    classes: Part,
+    ids: Part,
     counts: Counts,
     written: u64,
 }
@@ -144,10 +172,10 @@ impl<'a> CacheWriter<'a> {
         let temporary = files::Temporary::file(path)?;
         let counts = Counts { rows: rows as u64, tokens: 0, classes: classes as u64 };
         let places = counts.places().expect("the rows were counted in a file");
-        let at = |place: usize| -> std::io::Result<BufWriter<File>> {
+        let at = |place: usize| -> std::io::Result<Part> {
             let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
             file.seek(SeekFrom::Start(place as u64))?;
-            Ok(BufWriter::with_capacity(1 << 16, file))
+            Ok(Part { file: BufWriter::with_capacity(1 << 16, file), hash: Sha256::new() })
         };
         let [offsets, classes, ids] = places.map(|place| at(place.start).map_err(Error::io("write", path)));
         let mut writer = CacheWriter {
@@ -164,14 +192,14 @@ impl<'a> CacheWriter<'a> {
     }
 
     fn offset(&mut self) -> Result<()> {
-        self.offsets.write_all(&self.counts.tokens.to_ne_bytes()).map_err(Error::io("write", self.path))
+        self.offsets.write(&self.counts.tokens.to_ne_bytes()).map_err(Error::io("write", self.path))
     }
 
     /// Adds a text.
     pub fn push(&mut self, class: u32, ids: &[u32]) -> Result<()> {
-        self.classes.write_all(&class.to_ne_bytes()).map_err(Error::io("write", self.path))?;
+        self.classes.write(&class.to_ne_bytes()).map_err(Error::io("write", self.path))?;
         for id in ids {
-            self.ids.write_all(&id.to_ne_bytes()).map_err(Error::io("write", self.path))?;
+            self.ids.write(&id.to_ne_bytes()).map_err(Error::io("write", self.path))?;
         }
         self.counts.tokens += ids.len() as u64;
         self.written += 1;
@@ -181,16 +209,13 @@ impl<'a> CacheWriter<'a> {
     /// Writes the header and gives the file its name.
     pub fn finish(self, key: &Key) -> Result<()> {
         assert_eq!(self.written, self.counts.rows, "a cache has the rows that it was made for");
-        let CacheWriter { path, temporary, offsets, classes, ids, counts, .. } = self;
-        for part in [offsets, classes, ids] {
-            part.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
-        }
+        let CacheWriter { path, temporary, offsets, mut classes, ids, counts, .. } = self;
         let header = || -> std::io::Result<()> {
+            let [_, part, last] = counts.places().expect("the rows were counted in a file");
+            classes.write(&[0; 8][..last.start - part.end])?;
+            let digests = [offsets.finish()?, classes.finish()?, ids.finish()?];
             let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
-            // Without tokens the file would end before the padding.
-            let end = counts.places().map_or(0, |places| places[2].end);
-            file.set_len(end as u64)?;
-            file.write_all(&counts.header(key))?;
+            file.write_all(&counts.header(key, &digests))?;
             file.sync_all()
         };
         header().map_err(Error::io("write", path))?;

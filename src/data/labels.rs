@@ -19,7 +19,7 @@ impl Labels {
     /// Makes classes of the values that a label column holds, and of their names if there are any.
     ///
     /// Without names the values are the names, numbers in their order and other values alphabetically. With
-    /// names the values are either those names, or numbers from 0 or from 1 (AG News counts from 1).
+    /// names the values are either those names or, where none is, numbers from 0 or from 1 (AG News counts from 1).
     ///
     /// # Errors
     /// A sentence that says how values and names do not fit.
@@ -42,6 +42,12 @@ impl Labels {
         }
         if values.iter().all(|value| named.contains_key(value)) {
             return Ok(Labels { names: names.to_vec(), by_value: named });
+        }
+        // Once some values are names all must be: another's number beside them would become a wrong class.
+        if values.iter().any(|value| named.contains_key(value))
+            && let Some(stray) = values.iter().find(|value| !named.contains_key(*value))
+        {
+            return Err(format!("{stray:?} is none of the names {names:?}, which other labels are"));
         }
         let Some(first) = numbers.and_then(|numbers| numbered_from(&numbers, names.len())) else {
             let values: Vec<&String> = values.iter().take(8).collect();
@@ -153,6 +159,13 @@ mod tests {
             let problem = labels(values, Some(&news)).unwrap_err();
             assert!(problem.contains("World"), "{problem}");
         }
+        // Classes that are called by numbers: 0 is none of them, and 1 must not become the class "2".
+        let numbers = ["1", "2", "3", "4"];
+        let problem = labels(&["0", "1", "2", "3"], Some(&numbers)).unwrap_err();
+        assert!(problem.starts_with("\"0\" is none of the names [\"1\""), "{problem}");
+        assert_eq!(labels(&["4", "1"], Some(&numbers)).unwrap().index_of("1"), Some(0));
+        let problem = labels(&["1", "4"], Some(&["0", "1", "2", "3"])).unwrap_err();
+        assert!(problem.starts_with("\"4\" is none"), "{problem}");
         assert!(labels(&["a"], Some(&["a", "a"])).unwrap_err().contains("twice"));
         assert!(labels(&["a"], Some(&["a", " "])).unwrap_err().contains("no name"));
     }

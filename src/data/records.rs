@@ -162,8 +162,7 @@ impl Records {
         if let Source::Csv { last: (byte, line), .. } = self.source {
             let mut tail = File::open(&self.path).map_err(Error::io("open", &self.path))?;
             tail.seek(SeekFrom::Start(byte)).map_err(Error::io("read", &self.path))?;
-            let quotes = BufReader::new(tail).bytes().filter(|byte| matches!(byte, Ok(b'"'))).count();
-            if !quotes.is_multiple_of(2) {
+            if ends_in_quotes(BufReader::new(tail)).map_err(Error::io("read", &self.path))? {
                 let problem = "a quote that is opened here is not closed before the file ends";
                 return Err(self.error(line, problem, "close it, or double it if it belongs to the text"));
             }
@@ -179,5 +178,65 @@ impl Records {
         };
         io::copy(&mut hashing, &mut io::sink()).map_err(Error::io("read", &self.path))?;
         Ok(hexadecimal(&hashing.hash.finalize()))
+    }
+}
+
+/// Whether a csv text, read from the beginning of a record, ends inside of quotes. A quote opens only where a cell
+/// begins: within one it is a character like any other.
+fn ends_in_quotes(mut text: impl BufRead) -> io::Result<bool> {
+    enum At {
+        CellStart,
+        Plain,
+        Quoted,
+        /// Behind a quote inside of quotes: their end, or the first half of a doubled one.
+        Quote,
+    }
+    if text.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+        text.consume(3);
+    }
+    let mut at = At::CellStart;
+    for byte in text.bytes() {
+        at = match (at, byte?) {
+            (At::CellStart | At::Quote, b'"') => At::Quoted,
+            (At::Quoted, b'"') => At::Quote,
+            (At::Quoted, _) => At::Quoted,
+            (_, b',' | b'\n' | b'\r') => At::CellStart,
+            _ => At::Plain,
+        };
+    }
+    Ok(matches!(at, At::Quoted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_count_where_a_cell_begins() {
+        for (text, expected) in [
+            ("", false),
+            ("2,a 27\" monitor", false),
+            ("2,\"a\"\n", false),
+            ("2,\"a \"\"b\"\"\"", false),
+            ("2,\"a\" \"b\n", false),
+            ("\n\"2\",\"a", true),
+            ("2,\"a\"\"\n", true),
+            ("2,\"a, 27\"\" monitor", true),
+            ("\u{feff}\"2", true),
+        ] {
+            assert_eq!(ends_in_quotes(text.as_bytes()).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_ends_the_search() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let text = b"2,\"a".chain(Broken);
+        assert!(ends_in_quotes(BufReader::new(text)).is_err());
     }
 }

@@ -166,7 +166,8 @@ impl TableSource {
 fn labels_of(path: &Path, values: &BTreeMap<String, usize>, names: Option<&[String]>) -> Result<Labels> {
     Labels::new(&values.keys().cloned().collect(), names).map_err(|problem| {
         let names = names.unwrap_or_default();
-        let number = |value: &str| value.parse().is_ok_and(|number: usize| number <= names.len());
+        let mixed = values.keys().any(|value| names.contains(value));
+        let number = |value: &str| !mixed && value.parse().is_ok_and(|number: usize| number <= names.len());
         let strays = values.iter().filter(|(value, _)| !names.contains(value) && !number(value));
         let stray = strays.min_by_key(|(_, line)| **line);
         Error::File {

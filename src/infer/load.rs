@@ -10,6 +10,7 @@ use crate::tokenizer::WordPiece;
 use crate::{Error, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -44,11 +45,11 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     if metadata.config.labels.is_empty() {
         return Err(Error::file(path, "the configuration names no classes", MEND));
     }
-    let mut file = File { path, bytes: &bytes, header, taken: 0 };
+    let mut file = File { path, bytes: &bytes, header, taken: BTreeSet::new() };
     file.check_alignment()?;
     let values = specs.iter().map(|spec| file.value(spec, kernels)).collect::<Result<Vec<_>>>()?;
     let vocabulary = file.vocabulary(metadata.config.vocab)?;
-    file.check_all_taken(&specs)?;
+    file.check_all_taken()?;
     for golden in &metadata.golden {
         check_golden(path, &golden.ids, &metadata.config)?;
     }
@@ -68,7 +69,7 @@ struct File<'a> {
     bytes: &'a [u8],
     header: Header,
     /// Tensors that the network or its tokenizer uses.
-    taken: usize,
+    taken: BTreeSet<String>,
 }
 
 impl File<'_> {
@@ -96,7 +97,7 @@ impl File<'_> {
             let problem = format!("it is {found} {extents:?}, the configuration asks for {dtype} {shape:?}");
             return Err(self.wrong(name, problem));
         }
-        self.taken += 1;
+        self.taken.insert(name.to_owned());
         Ok(entry.bytes.clone())
     }
 
@@ -163,20 +164,18 @@ impl File<'_> {
     }
 
     /// A tensor that nothing reads means that file and configuration do not belong together.
-    fn check_all_taken(&self, specs: &[ParamSpec]) -> Result<()> {
-        let names = || self.header.tensors.keys().filter(|name| !name.starts_with(PAD));
-        if names().count() == self.taken {
-            return Ok(());
-        }
-        let known = |name: &str| {
-            name == VOCABULARY
-                || specs.iter().any(|spec| {
-                    let rest = name.strip_prefix(&spec.name);
-                    rest.is_some_and(|rest| ["", ".scale", ".sums"].contains(&rest))
-                })
-        };
-        let name = names().find(|name| !known(name)).map_or("", String::as_str);
-        Err(self.wrong(name, "the configuration has no such parameter"))
+    fn check_all_taken(&self) -> Result<()> {
+        let stray =
+            self.header.tensors.keys().find(|name| !name.starts_with(PAD) && !self.taken.contains(*name));
+        stray.map_or(Ok(()), |name| {
+            let owner = name.rsplit_once('.').map_or("", |(owner, _)| owner);
+            let problem = if self.taken.contains(owner) {
+                format!("{owner} is not in int8, and has no such part")
+            } else {
+                "the configuration has no such parameter".to_owned()
+            };
+            Err(self.wrong(name, problem))
+        })
     }
 }
 

@@ -47,7 +47,7 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// [`Error::File`], with the model's name, if a text is empty or longer than the model's positions, or holds
-    /// an id or a token type that the model does not have.
+    /// an id or a token type that the model does not have; if a logit is no finite number.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
         self.pass(batch, None)
     }
@@ -73,7 +73,22 @@ impl<'m> Session<'m> {
             self.run(batch, texts.clone(), times.as_deref_mut())?;
             first = texts.end;
         }
+        self.check_finite(labels)?;
         Ok(&self.logits)
+    }
+
+    /// NaN and infinity anywhere in a network reach its logits (norms and quantized rows pass them on), so that one
+    /// look here finds damage and overflow that were not looked for when the model was opened.
+    fn check_finite(&self, labels: usize) -> Result<()> {
+        let Some(place) = self.logits.iter().position(|logit| !logit.is_finite()) else { return Ok(()) };
+        let problem = format!(
+            "text {} of the batch has the logit {} for class {}",
+            place / labels,
+            self.logits[place],
+            place % labels
+        );
+        let mend = "the weights are damaged or overflow: fetch the file again, or make the model again";
+        Err(Error::file(self.model.path(), problem, mend))
     }
 
     fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) -> Result<()> {

@@ -34,8 +34,18 @@ pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
 
 /// The test texts of `recipe`, as `model` reads them.
 pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
-    let set = stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), &cache())?;
-    Ok(Tokenized(set))
+    let read = |cache: &Path| {
+        stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), cache)
+    };
+    let set = match cache() {
+        Cache::Named(cache) => read(&cache),
+        // A home that cannot be written, as a container's, is no reason to fail.
+        Cache::Usual(cache) => match read(&cache) {
+            Err(Error::Io { path, .. }) if path.starts_with(&cache) => read(&temporary_cache()),
+            other => other,
+        },
+    };
+    Ok(Tokenized(set?))
 }
 
 /// Runs one stage.
@@ -61,12 +71,26 @@ pub fn corpus(context: &StageContext<'_>) -> Result<Box<dyn Texts>> {
 }
 
 /// Where tokenized files are kept between calls.
-fn cache() -> PathBuf {
+enum Cache {
+    /// Where the user wants them, and nowhere else.
+    Named(PathBuf),
+    /// Where such files belong, if that can be written.
+    Usual(PathBuf),
+}
+
+fn cache() -> Cache {
     let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    given("LIMBECK_CACHE")
-        .or_else(|| given("XDG_CACHE_HOME").map(|cache| cache.join("limbeck")))
-        .or_else(|| given("HOME").map(|home| home.join(".cache/limbeck")))
-        .unwrap_or_else(|| std::env::temp_dir().join("limbeck"))
+    if let Some(cache) = given("LIMBECK_CACHE") {
+        return Cache::Named(cache);
+    }
+    let usual = given("XDG_CACHE_HOME")
+        .map(|cache| cache.join("limbeck"))
+        .or_else(|| given("HOME").map(|home| home.join(".cache/limbeck")));
+    Cache::Usual(usual.unwrap_or_else(temporary_cache))
+}
+
+fn temporary_cache() -> PathBuf {
+    std::env::temp_dir().join("limbeck")
 }
 
 /// Texts with labels, ready to be predicted.

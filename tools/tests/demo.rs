@@ -25,6 +25,7 @@ const ARTIFACTS: [&str; 4] = ["baseline", "pruned", "distilled", "int8.limbeck"]
 
 fn call(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();

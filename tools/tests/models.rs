@@ -47,7 +47,11 @@ fn model(folder: &Path) -> PathBuf {
 /// Calls the binary in `folder` with this on standard input.
 fn call(folder: &Path, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.current_dir(folder).args(arguments).stdin(Stdio::piped());
+    command
+        .current_dir(folder)
+        .env("LIMBECK_CACHE", folder.join("cache"))
+        .args(arguments)
+        .stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -146,6 +150,60 @@ fn eval_reads_a_file_as_it_reads_its_directory() {
     assert_eq!(directory["label_values"], serde_json::json!(["1", "2"]));
     assert_eq!(directory, file);
     assert_eq!(fs::read_dir(folder.join("cache")).unwrap().count(), 2, "a cache for each tokenizer");
+}
+
+#[test]
+fn eval_needs_no_home_that_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    fs::write(folder.join("test.csv"), "\"1\",\"oil\",\"prices\"\n\"2\",\"price\",\"oil\"\n").unwrap();
+    // Nobody can write below a file; a directory's permissions would not stop root.
+    fs::write(folder.join("home"), "").unwrap();
+    fs::create_dir(folder.join("tmp")).unwrap();
+    let eval = |set: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+        command.current_dir(folder).env_remove("XDG_CACHE_HOME").env_remove("LIMBECK_CACHE");
+        command.env("HOME", folder.join("home")).env("TMPDIR", folder.join("tmp"));
+        set.iter().for_each(|(name, value)| drop(command.env(name, folder.join(value))));
+        command.args(["eval", "model", "--data", "test.csv", "--quiet"]).output().unwrap()
+    };
+    for set in [&[][..], &[("XDG_CACHE_HOME", "home")]] {
+        let output = eval(set);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fs::read_dir(folder.join("tmp/limbeck")).unwrap().count(), 1);
+    }
+    // Where the user says is where it must be.
+    let refused = eval(&[("LIMBECK_CACHE", "home/cache")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("home/cache"));
+}
+
+/// Weights that overflow: every number in the file is finite, and no answer is.
+#[test]
+fn what_overflows_is_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = model(folder).join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let place = |name: &str| {
+        let range: Vec<usize> = serde_json::from_value(tensors[name]["data_offsets"].clone()).unwrap();
+        8 + header + range[0]..8 + header + range[1]
+    };
+    for name in ["pre_classifier.bias", "classifier.weight"] {
+        bytes[place(name)].chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&3e38_f32.to_le_bytes()));
+    }
+    fs::write(&path, bytes).unwrap();
+    fs::write(folder.join("test.csv"), "\"1\",\"oil\",\"prices\"\n\"2\",\"price\",\"oil\"\n").unwrap();
+    for arguments in [&["predict", "model", "oil"][..], &["eval", "model", "--data", "test.csv", "--quiet"]] {
+        let refused = call(folder, arguments, "");
+        let errors = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("model: text 0 of the batch has the logit inf for class 0"), "{errors}");
+        assert!(errors.contains("damaged or overflow") && refused.stdout.is_empty(), "{errors}");
+    }
 }
 
 #[test]
