@@ -195,6 +195,21 @@ fn broken_tables_are_refused_by_line() {
     let known = TableOptions { classes: Classes::Known(labels), ..TableOptions::default() };
     let error = table("t.csv", "1,a\n2,b\n3,c\n", &known).unwrap_err().to_string();
     assert!(error.contains("line 3: label \"3\" is none of [\"1\", \"2\"]"), "{error}");
+    let numbers = TableOptions {
+        label: Some(Column::Index(0)),
+        texts: Some(vec![Column::Index(1)]),
+        ..TableOptions::default()
+    };
+    for (line, expected) in [
+        (
+            r#"{"id":3,"text":"a","label":1}"#,
+            r#"data.label_column="label"' --set 'data.text_columns=["text"]'"#,
+        ),
+        (r#"{"y":0,"words":"a"}"#, r#"data.label_column="y"' --set 'data.text_columns=["words"]'"#),
+    ] {
+        let error = table("t.jsonl", line, &numbers).unwrap_err().to_string();
+        assert!(error.contains("t.jsonl is JSON") && error.contains(expected), "{error}");
+    }
     for (options, expected) in [
         (
             TableOptions { label: Some(Column::Index(2)), ..TableOptions::default() },
