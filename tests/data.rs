@@ -160,7 +160,7 @@ fn broken_tables_are_refused_by_line() {
     assert!(refusal("t.jsonl", "{\"text\":\"a\",\"label\":1}\n[]\n").contains("line 2: not a JSON object"));
     assert!(
         refusal("t.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"a\"}\n")
-            .contains("line 2: there is no text or number \"label\"")
+            .contains("line 2: there is no text or number \"label\", the line has [\"text\"]; mend the line, or name another with --set data.label_column")
     );
     assert!(refusal("t.jsonl", "{\"text\":[],\"label\":1}\n").contains("line 1"));
     assert!(refusal("t.jsonl", "{\"words\":\"a\",\"label\":1}\n").contains("data.text_columns"));

@@ -1,5 +1,5 @@
-//! A model that is part of the program, as `include_model!` puts it there. Of all tests the one that the inference
-//! build (`--no-default-features`) has as well.
+//! A model that is part of the program, as `include_model!` puts it there. Of the engine's tests the one that the
+//! inference build (`--no-default-features`) has as well.
 
 use limbeck::infer::{Model, Session};
 use limbeck::{Batch, include_model};
