@@ -1,5 +1,6 @@
 //! The inference session: against the reference in f32, and int8 against f32, against itself on every kernel
 //! row, in every batch, and beside a dense network whose deleted parts are zeros.
+#![cfg(feature = "train")]
 
 mod common;
 mod oracle;

@@ -1,4 +1,5 @@
 //! The `.limbeck` file: readable by others, checked against itself, and never a panic, whatever its bytes are.
+#![cfg(feature = "train")]
 
 use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use limbeck::files::sha256;

@@ -1,5 +1,6 @@
 //! The engine against PyTorch: logits, hidden states, every gradient, AdamW steps and a loss curve, from the
 //! reference files that `make_reference.py` wrote with transformers.
+#![cfg(feature = "train")]
 
 mod common;
 

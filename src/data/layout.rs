@@ -96,6 +96,11 @@ impl Layout {
         if texts.is_empty() {
             return Err(unclear("data.text_columns", "the text"));
         }
+        if format == Format::JsonLines
+            && [&label].into_iter().chain(&texts).any(|column| matches!(column, Column::Index(_)))
+        {
+            return Err(by_name(path, names));
+        }
         let columns = names.len();
         for (key, column) in
             texts.iter().map(|text| ("data.text_columns", text)).chain([("data.label_column", &label)])
@@ -110,7 +115,7 @@ impl Layout {
                 let others = (0..columns).filter(|&other| label != Column::Index(other));
                 let mend = match key {
                     "data.label_column" => "as --set data.label_column=0".to_owned(),
-                    _ => format!("as --set data.text_columns={:?}", others.collect::<Vec<_>>()),
+                    _ => format!("as --set 'data.text_columns={:?}'", others.collect::<Vec<_>>()),
                 };
                 return Err(Error::setting(key, problem, format!("name the ones it has, {mend}")));
             }
@@ -125,6 +130,22 @@ impl Layout {
         }
         Ok(Layout { format, header, label, texts })
     }
+}
+
+/// The columns of a JSON object have no numbers: an error that gives their names as they can be typed.
+fn by_name(path: &Path, names: &[&str]) -> Error {
+    let guess = |among: &[&str]| -> Vec<&str> {
+        names.iter().copied().filter(|name| among.contains(&name.to_lowercase().as_str())).collect()
+    };
+    let label = guess(&LABEL_NAMES).first().or(names.first()).copied().unwrap_or("label");
+    let texts = match guess(&TEXT_NAMES) {
+        texts if texts.is_empty() => names.iter().copied().filter(|name| *name != label).collect(),
+        texts => texts,
+    };
+    let problem = format!("{} is JSON, whose members have names and no numbers", path.display());
+    let mend =
+        format!("name them, as --set 'data.label_column={label:?}' --set 'data.text_columns={texts:?}'");
+    Error::setting("data.text_columns", problem, mend)
 }
 
 /// The columns whose names are among some.

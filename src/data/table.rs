@@ -289,10 +289,16 @@ impl Cells {
             _ => None,
         };
         found.ok_or_else(|| {
-            let (problem, mend) = match column {
-                Column::Index(index) => (format!("there is no column {index}"), "columns are counted from 0"),
-                Column::Name(name) => {
-                    (format!("there is no text or number {name:?}"), "check the column's name")
+            let key = if *column == self.label { "data.label_column" } else { "data.text_columns" };
+            let (problem, mend) = match (column, record) {
+                (Column::Name(name), Record::Object(object)) => {
+                    let members: Vec<&String> = object.keys().take(12).collect();
+                    let problem = format!("there is no text or number {name:?}, the line has {members:?}");
+                    (problem, format!("mend the line, or name another with --set {key}=…"))
+                }
+                (column, _) => {
+                    let problem = format!("there is no {column:?}");
+                    (problem, format!("columns are counted from 0; name another with --set {key}=…"))
                 }
             };
             self.records.error(line, problem, mend)

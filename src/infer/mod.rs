@@ -21,6 +21,8 @@ mod bytes;
 pub mod format;
 mod load;
 mod model;
+#[cfg(feature = "parallel")]
+mod pool;
 mod run;
 mod session;
 mod timing;
@@ -29,13 +31,22 @@ mod weights;
 mod write;
 
 pub use model::{Model, Stored, StoredAs};
+#[cfg(feature = "parallel")]
+pub use pool::SessionPool;
 pub use session::Session;
 pub use timing::PartTimes;
 #[cfg(feature = "train")]
 pub use write::{Image, Tensor};
 
 /// Embeds a `.limbeck` file in the program, aligned as [`Model::from_bytes`] asks for; the path is as in
-/// [`include_bytes!`].
+/// [`include_bytes!`], and the result is a `&'static [u8]`.
+///
+/// ```
+/// static MODEL: &[u8] = limbeck::include_model!("../../tests/fixtures/tiny.limbeck");
+/// let model = limbeck::infer::Model::from_bytes(MODEL)?;
+/// assert_eq!(model.config().labels, ["no", "yes"]);
+/// # Ok::<(), limbeck::Error>(())
+/// ```
 #[macro_export]
 macro_rules! include_model {
     ($path:expr) => {{

@@ -1,5 +1,6 @@
 //! Pruning, and what pruning rests on, on tiny networks: deletion, masks, importance, the first-token-only last
 //! layer, and dropout and sums that do not depend on batches or threads.
+#![cfg(feature = "train")]
 
 #[path = "../common/mod.rs"]
 mod common;

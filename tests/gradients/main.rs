@@ -3,6 +3,7 @@
 //! The loss is a random linear functional of the operation's result: `L = Σ dy·y`. For each element of each
 //! parameter and of each input, `(L(x + h) - L(x - h)) / 2h` in f64 is compared with what the tape's backward
 //! pass gives. With h = 1e-5 the differences are right to about 1e-9, so the bound is that of f32 rounding.
+#![cfg(feature = "train")]
 
 mod harness;
 mod oracle;

@@ -5,13 +5,12 @@
 
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
-use limbeck::infer::{Model, Session};
+use limbeck::infer::{Model, SessionPool};
 use limbeck::report::measure::{Subject, Texts};
 use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::Encode;
 use limbeck::train::evaluate::highest;
-use limbeck::{Batch, Error, Result};
-use rayon::prelude::*;
+use limbeck::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -115,16 +114,13 @@ impl Texts for Tokenized {
     }
 }
 
-/// A model from its file, and a session for each thread.
+/// A model from its file, with a session for each thread.
 struct Deployed {
     model: &'static Model,
     path: PathBuf,
     /// The file's own vocabulary, or what lies beside the weights.
     tokenizer: Box<dyn Encode>,
-    sessions: Vec<Session<'static>>,
-    batch: Batch,
-    /// Of a batch that several sessions shared.
-    logits: Vec<f32>,
+    sessions: SessionPool<'static>,
 }
 
 impl Deployed {
@@ -140,15 +136,8 @@ impl Deployed {
                 return Err(Error::file(path, "the file has no vocabulary", mend));
             }
         };
-        let sessions = (0..threads.max(1)).map(|_| Session::new(model)).collect();
-        Ok(Deployed {
-            model,
-            path: path.to_owned(),
-            tokenizer,
-            sessions,
-            batch: Batch::new(),
-            logits: Vec::new(),
-        })
+        let sessions = SessionPool::new(model, threads);
+        Ok(Deployed { model, path: path.to_owned(), tokenizer, sessions })
     }
 }
 
@@ -158,32 +147,13 @@ impl Subject for Deployed {
     }
 
     fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
-        let (share, count) = (texts.len().div_ceil(self.sessions.len()).max(1), self.classes());
-        let parts: Vec<Vec<usize>> = self
-            .sessions
-            .par_iter_mut()
-            .zip(texts.par_chunks(share))
-            .map(|(session, texts)| {
-                let logits = session.logits(&Batch::from_texts(texts.iter().copied()))?;
-                Ok(logits.chunks(count).map(highest).collect())
-            })
-            .collect::<Result<_>>()?;
-        classes.extend(parts.into_iter().flatten());
+        let count = self.classes();
+        classes.extend(self.sessions.logits(texts)?.chunks(count).map(highest));
         Ok(())
     }
 
     fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
-        let share = texts.len().div_ceil(self.sessions.len()).max(1);
-        if share < texts.len() {
-            let parts = self.sessions.par_iter_mut().zip(texts.par_chunks(share)).map(|(session, texts)| {
-                session.logits(&Batch::from_texts(texts.iter().copied())).map(<[f32]>::to_vec)
-            });
-            self.logits = parts.collect::<Result<Vec<_>>>()?.concat();
-            return Ok(&self.logits);
-        }
-        self.batch.clear();
-        texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
-        self.sessions[0].logits(&self.batch)
+        self.sessions.logits(texts)
     }
 
     fn file_bytes(&self) -> u64 {

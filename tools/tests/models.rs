@@ -165,7 +165,7 @@ fn eval_needs_no_home_that_can_be_written() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
         command.current_dir(folder).env_remove("XDG_CACHE_HOME").env_remove("LIMBECK_CACHE");
         command.env("HOME", folder.join("home")).env("TMPDIR", folder.join("tmp"));
-        set.iter().for_each(|(name, value)| drop(command.env(name, folder.join(value))));
+        command.envs(set.iter().map(|(name, value)| (name, folder.join(value))));
         command.args(["eval", "model", "--data", "test.csv", "--quiet"]).output().unwrap()
     };
     for set in [&[][..], &[("XDG_CACHE_HOME", "home")]] {
@@ -264,7 +264,7 @@ fn a_directory_of_models_is_told_from_a_model() {
     let narrow = call(folder, &["eval", "model", "--data", "test.csv"], "");
     let errors = String::from_utf8(narrow.stderr).unwrap();
     assert!(
-        errors.contains("there is no column 2") && errors.contains("--set data.text_columns=[1]"),
+        errors.contains("there is no column 2") && errors.contains("--set 'data.text_columns=[1]'"),
         "{errors}"
     );
 }

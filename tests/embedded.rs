@@ -1,0 +1,98 @@
+//! A model that is part of the program, as `include_model!` puts it there. Of the engine's tests the one that the
+//! inference build (`--no-default-features`) has as well.
+
+use limbeck::infer::{Model, Session};
+use limbeck::{Batch, include_model};
+
+static TINY: &[u8] = include_model!("fixtures/tiny.limbeck");
+
+#[test]
+fn a_model_is_part_of_the_program() {
+    assert_eq!(TINY.as_ptr().addr() % 64, 0, "as its tensors must lie");
+    let model = Model::from_bytes(TINY).unwrap();
+    // The logits of when the file was written, whichever CPU and build wrote it, bit for bit.
+    assert!(model.metadata().unwrap().golden.len() >= 3);
+    model.check_golden().unwrap();
+    let ids = model.tokenizer().unwrap().encode("Unaffable.", 12);
+    assert_eq!(ids, [2, 5, 6, 7, 8, 3]);
+    let mut session = Session::new(&model);
+    let alone = session.logits(&Batch::from_texts([ids.as_slice()])).unwrap().to_vec();
+    assert!(alone.len() == model.config().labels.len() && alone.iter().all(|logit| logit.is_finite()));
+    let other = session.logits(&Batch::from_texts([&[2, 3][..], &ids])).unwrap();
+    assert_eq!(other[alone.len()..], alone, "and beside another text");
+    assert_ne!(other[..alone.len()], alone);
+}
+
+#[test]
+fn a_model_can_be_included_within_a_function() {
+    let model = Model::from_bytes(include_model!("fixtures/tiny.limbeck")).unwrap();
+    assert_eq!(model.config().labels, ["no", "yes"]);
+}
+
+/// However many sessions share the texts, and however few texts there are.
+#[cfg(feature = "parallel")]
+#[test]
+fn a_pool_answers_as_a_session_does() {
+    let model = Model::from_bytes(TINY).unwrap();
+    let texts: Vec<Vec<u32>> = (0..10).map(|i| [2].into_iter().chain(5..5 + i % 4).collect()).collect();
+    let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    for count in [0, 1, 2, 7, 10, 3] {
+        let expected =
+            Session::new(&model).logits(&Batch::from_texts(texts[..count].iter().copied())).unwrap().to_vec();
+        for threads in [0, 1, 2, 3, 16] {
+            let mut pool = limbeck::infer::SessionPool::new(&model, threads);
+            pool.logits(&texts).unwrap();
+            assert_eq!(pool.logits(&texts[..count]).unwrap(), expected, "{count} texts, {threads} threads");
+        }
+    }
+    let mut pool = limbeck::infer::SessionPool::new(&model, 3);
+    let error = pool.logits(&[&[2], &[99], &[2]]).unwrap_err().to_string();
+    assert!(error.contains("token id 99"), "{error}");
+}
+
+#[cfg(feature = "train")]
+mod writing {
+    use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
+    use limbeck::models::ModelConfig;
+    use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+    use limbeck::tokenizer::{Rules, WordPiece};
+    use std::path::Path;
+
+    const PIECES: [&str; 9] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "."];
+
+    /// Writes the file that is embedded above. Only a new version of the format asks for it:
+    /// `cargo test --release -p limbeck --test embedded -- --ignored`
+    #[test]
+    #[ignore = "writes the file that the other tests read"]
+    fn write_the_file() {
+        let config = ModelConfig {
+            architecture: Architecture::DistilBert,
+            vocab: PIECES.len(),
+            positions: 12,
+            token_types: 0,
+            hidden: 8,
+            head_size: 4,
+            original_heads: 2,
+            original_intermediate: 12,
+            layers: vec![LayerConfig { heads: vec![1], intermediate: 7 }],
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
+            pooling: Pooling::FirstToken,
+            labels: ["no", "yes"].map(str::to_owned).to_vec(),
+            masked: Vec::new(),
+        };
+        let extras = Extras {
+            vocabulary: Some(WordPiece::pack(&PIECES, Rules::bert(true)).unwrap()),
+            golden: golden_texts(&config),
+            ..Extras::default()
+        };
+        let values = |spec: &limbeck::nn::ParamSpec| {
+            let start = spec.name.bytes().map(usize::from).sum::<usize>();
+            Ok((0..spec.len()).map(|place| ((start + 31 * place) % 97) as f32 / 97.0 - 0.4).collect())
+        };
+        let made = quantize(Path::new("tiny"), &config, values, Quantization::INT8, &extras).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny.limbeck");
+        made.image.write(&path).unwrap();
+    }
+}
