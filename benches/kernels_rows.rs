@@ -115,9 +115,8 @@ fn adamw(c: &mut Criterion) {
         beta2: 0.999,
         eps: 1e-8,
         weight_decay: 0.01,
-        clip_scale: 1.0,
-        bias_correction1: 0.1,
-        bias_correction2: 0.001,
+        gradient_scale: 1.0,
+        step: 1,
     };
     let mut run = |k: Kernels, w: &mut [f32]| {
         k.adamw(AdamW { w, m: &mut m, v: &mut v, g: &g, mask: None }, &step);

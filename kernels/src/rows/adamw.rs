@@ -1,8 +1,8 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101) as PyTorch's `torch.optim.AdamW` computes it:
 //!
-//!   g' = clip_scale·g,   w *= 1 − learning_rate·weight_decay
+//!   g' = gradient_scale·g,   w *= 1 − learning_rate·weight_decay
 //!   m = beta1·m + (1 − beta1)·g',   v = beta2·v + (1 − beta2)·g'²
-//!   w −= learning_rate / bias_correction1 · m / (√v / √bias_correction2 + eps)
+//!   w −= learning_rate / (1 − beta1^step) · m / (√v / √(1 − beta2^step) + eps)
 //!
 //! One pass over memory, 28 bytes a parameter; the division and the root hide behind it.
 
@@ -38,11 +38,16 @@ pub struct AdamWStep {
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// What gradients are multiplied by first: min(1, max_norm / norm).
-    pub clip_scale: f64,
-    /// 1 − beta1^t in step t = 1, 2, …
-    pub bias_correction1: f64,
-    /// 1 − beta2^t in step t = 1, 2, …
-    pub bias_correction2: f64,
+    pub gradient_scale: f64,
+    /// The step, counted from 1.
+    pub step: u64,
+}
+
+impl AdamWStep {
+    /// How far the mean that `beta` keeps has come from the zeros that it began with: `1 − beta^step`.
+    pub fn bias_correction(&self, beta: f64) -> f64 {
+        1.0 - beta.powf(self.step as f64)
+    }
 }
 
 impl Kernels {
@@ -77,15 +82,15 @@ impl<S: Simd> Factors<S> {
     #[inline(always)]
     fn new(s: S, step: &AdamWStep) -> Self {
         Factors {
-            clip: s.splat(step.clip_scale as f32),
+            clip: s.splat(step.gradient_scale as f32),
             beta1: s.splat(step.beta1 as f32),
             one_minus_beta1: s.splat((1.0 - step.beta1) as f32),
             beta2: s.splat(step.beta2 as f32),
             one_minus_beta2: s.splat((1.0 - step.beta2) as f32),
-            root: s.splat((1.0 / step.bias_correction2.sqrt()) as f32),
+            root: s.splat((1.0 / step.bias_correction(step.beta2).sqrt()) as f32),
             eps: s.splat(step.eps as f32),
             decay: s.splat((1.0 - step.learning_rate * step.weight_decay) as f32),
-            minus_rate: s.splat((-step.learning_rate / step.bias_correction1) as f32),
+            minus_rate: s.splat((-step.learning_rate / step.bias_correction(step.beta1)) as f32),
         }
     }
 

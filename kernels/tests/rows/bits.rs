@@ -64,9 +64,8 @@ fn results(kernels: Kernels, n: usize) -> Vec<(&'static str, Vec<u32>)> {
         beta2: 0.999,
         eps: 1e-8,
         weight_decay: 0.01,
-        clip_scale: 0.3,
-        bias_correction1: 0.1,
-        bias_correction2: 0.001,
+        gradient_scale: 0.3,
+        step: 1,
     };
     kernels.adamw(AdamW { w: &mut w, m: &mut m, v: &mut v, g: &dy, mask: None }, &step);
     for (name, values) in [("adamw w", &w), ("adamw m", &m), ("adamw v", &v)] {

@@ -74,9 +74,8 @@ fn adamw_follows_pytorch_and_keeps_pruned_weights_at_0() {
                         beta2: 0.999,
                         eps: 1e-8,
                         weight_decay: 0.01,
-                        clip_scale: 0.5,
-                        bias_correction1: 1.0 - 0.9f64.powi(t),
-                        bias_correction2: 1.0 - 0.999f64.powi(t),
+                        gradient_scale: 0.5,
+                        step: t,
                     };
                     let tensors = AdamW { w: w.inside(), m: m.inside(), v: v.inside(), g: &g, mask };
                     kernels.adamw(tensors, &step);
@@ -85,8 +84,8 @@ fn adamw_follows_pytorch_and_keeps_pruned_weights_at_0() {
                         *w *= 1.0 - 2e-3 * 0.01;
                         *m = 0.9 * *m + 0.1 * g;
                         *v = 0.999 * *v + 0.001 * g * g;
-                        let root = v.sqrt() / step.bias_correction2.sqrt() + 1e-8;
-                        *w -= 2e-3 * (*m / step.bias_correction1) / root;
+                        let root = v.sqrt() / (1.0 - 0.999f64.powi(t as i32)).sqrt() + 1e-8;
+                        *w -= 2e-3 * (*m / (1.0 - 0.9f64.powi(t as i32))) / root;
                     }
                 }
                 let (w, m, v) = (w.checked(), m.checked(), v.checked());

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::backend::Cpu;
 use crate::params::Mask;
 use crate::tensor::Tensor;
-use limbeck_kernels::rows::{self, AdamW};
+use limbeck_kernels::rows::AdamW;
 use rayon::prelude::*;
 
 /// Elements in a task: 28 bytes each, so half a MiB.
@@ -29,23 +29,12 @@ impl AdamWOps for Cpu {
         mask: Option<&Mask>,
         step: &AdamWStep,
     ) -> Result<()> {
-        let corrected = |beta: f64| 1.0 - beta.powf(step.step as f64);
-        let numbers = rows::AdamWStep {
-            learning_rate: step.learning_rate,
-            beta1: step.beta1,
-            beta2: step.beta2,
-            eps: step.eps,
-            weight_decay: step.weight_decay,
-            clip_scale: step.gradient_scale,
-            bias_correction1: corrected(step.beta1),
-            bias_correction2: corrected(step.beta2),
-        };
         let [m, v] = moments.map(Tensor::buffer_mut);
         let states =
             w.buffer_mut().par_chunks_mut(BLOCK).zip(m.par_chunks_mut(BLOCK)).zip(v.par_chunks_mut(BLOCK));
         states.zip(g.buffer().par_chunks(BLOCK)).enumerate().for_each(|(i, (((w, m), v), g))| {
             let mask = mask.map(|mask| &mask.0[i * BLOCK..i * BLOCK + g.len()]);
-            self.kernels().adamw(AdamW { w, m, v, g, mask }, &numbers);
+            self.kernels().adamw(AdamW { w, m, v, g, mask }, step);
         });
         Ok(())
     }

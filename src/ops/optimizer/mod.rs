@@ -17,24 +17,7 @@ use crate::backend::Device;
 use crate::params::Mask;
 use crate::tensor::Tensor;
 
-/// The numbers of one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWStep {
-    /// lr.
-    pub learning_rate: f64,
-    /// β₁.
-    pub beta1: f64,
-    /// β₂.
-    pub beta2: f64,
-    /// eps.
-    pub eps: f64,
-    /// Decay of the weight, times the learning rate.
-    pub weight_decay: f64,
-    /// What gradients are multiplied by: below 1 when they are clipped.
-    pub gradient_scale: f64,
-    /// The step, counted from 1.
-    pub step: u64,
-}
+pub use limbeck_kernels::rows::AdamWStep;
 
 /// AdamW on a device.
 pub trait AdamWOps: Device {
