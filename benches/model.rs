@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::infer::{Model, Session};
 use limbeck::models::Classifier;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::models::config::{ModelConfig, Sizes};
 use limbeck::nn::{Linear, ParamSpec, Role};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
@@ -25,23 +25,10 @@ const SHAPES: [(&str, usize, usize, usize); 2] =
     [("distilbert-base", 768, 12, 3072), ("minilm-l6", 384, 12, 1536)];
 
 fn config(hidden: usize, heads: usize, intermediate: usize) -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab: 30_522,
-        positions: 512,
-        token_types: 0,
-        hidden,
-        head_size: hidden / heads,
-        original_heads: heads,
-        original_intermediate: intermediate,
-        layers: vec![LayerConfig { heads: (0..heads).collect(), intermediate }; 6],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
-        pooling: Pooling::FirstToken,
-        labels: ["World", "Sports", "Business", "Sci/Tech"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
-    }
+    ModelConfig::distilbert(
+        Sizes { vocab: 30_522, positions: 512, hidden, heads, intermediate, layers: 6 },
+        ["World", "Sports", "Business", "Sci/Tech"],
+    )
 }
 
 /// Random values that keep activations in a natural range.

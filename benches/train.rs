@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use limbeck::Batch;
 use limbeck::backend::Cpu;
 use limbeck::models::ModelConfig;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::Sizes;
 use limbeck::ops::noise::Noise;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
@@ -25,23 +25,10 @@ const LABELS: usize = 4;
 const SEED: u64 = 1;
 
 fn config([hidden, heads, intermediate, layers, vocab]: [usize; 5]) -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab,
-        positions: 512,
-        token_types: 0,
-        hidden,
-        head_size: hidden / heads,
-        original_heads: heads,
-        original_intermediate: intermediate,
-        layers: vec![LayerConfig::dense(heads, intermediate); layers],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
-        pooling: Pooling::FirstToken,
-        labels: (0..LABELS).map(|label| label.to_string()).collect(),
-        masked: Vec::new(),
-    }
+    ModelConfig::distilbert(
+        Sizes { vocab, positions: 512, hidden, heads, intermediate, layers },
+        (0..LABELS).map(|label| label.to_string()),
+    )
 }
 
 fn lesson(vocab: usize) -> Lesson {

@@ -54,7 +54,7 @@ fn a_pool_answers_as_a_session_does() {
 mod writing {
     use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
     use limbeck::models::ModelConfig;
-    use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+    use limbeck::models::config::{DropoutConfig, LayerConfig, Sizes};
     use limbeck::tokenizer::{Rules, WordPiece};
     use std::path::Path;
 
@@ -66,21 +66,19 @@ mod writing {
     #[ignore = "writes the file that the other tests read"]
     fn write_the_file() {
         let config = ModelConfig {
-            architecture: Architecture::DistilBert,
-            vocab: PIECES.len(),
-            positions: 12,
-            token_types: 0,
-            hidden: 8,
-            head_size: 4,
-            original_heads: 2,
-            original_intermediate: 12,
             layers: vec![LayerConfig { heads: vec![1], intermediate: 7 }],
-            activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
-            pooling: Pooling::FirstToken,
-            labels: ["no", "yes"].map(str::to_owned).to_vec(),
-            masked: Vec::new(),
+            ..ModelConfig::distilbert(
+                Sizes {
+                    vocab: PIECES.len(),
+                    positions: 12,
+                    hidden: 8,
+                    heads: 2,
+                    intermediate: 12,
+                    layers: 0,
+                },
+                ["no", "yes"],
+            )
         };
         let extras = Extras {
             vocabulary: Some(WordPiece::pack(&PIECES, Rules::bert(true)).unwrap()),

@@ -4,7 +4,7 @@
 use limbeck::Batch;
 use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
 use limbeck::infer::{Model, Session};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::{LayerConfig, Pooling, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::stages::{ExportFormat, export};
 use limbeck::tokenizer::{Rules, Tokenizer};
@@ -18,21 +18,13 @@ const PIECES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oil", 
 fn config(pooling: Pooling, labels: usize) -> ModelConfig {
     let layers = [(vec![0, 2], 7), (vec![], 24), (vec![3], 0)];
     ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab: PIECES.len(),
-        positions: 12,
-        token_types: 0,
-        hidden: 32,
-        head_size: 8,
-        original_heads: 4,
-        original_intermediate: 24,
         layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
         pooling,
-        labels: (0..labels).map(|label| format!("class {label}")).collect(),
         masked: if labels > 0 { vec!["classifier.weight".to_owned()] } else { Vec::new() },
+        ..ModelConfig::distilbert(
+            Sizes { vocab: PIECES.len(), positions: 12, hidden: 32, heads: 4, intermediate: 24, layers: 0 },
+            (0..labels).map(|label| format!("class {label}")),
+        )
     }
 }
 

@@ -8,7 +8,7 @@ mod oracle;
 use common::{distance, shared};
 use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
 use limbeck::infer::{Model, Session};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::ParamSpec;
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
@@ -63,20 +63,13 @@ fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
 fn config(architecture: Architecture, pooling: Pooling, layers: Vec<LayerConfig>) -> ModelConfig {
     ModelConfig {
         architecture,
-        vocab: 97,
-        positions: 40,
         token_types: if architecture == Architecture::Bert { 2 } else { 0 },
-        hidden: 36,
-        head_size: 9,
-        original_heads: 4,
-        original_intermediate: 19,
         layers,
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
         pooling,
-        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab: 97, positions: 40, hidden: 36, heads: 4, intermediate: 19, layers: 0 },
+            ["a", "b", "c"],
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use limbeck::files::sha256;
 use limbeck::infer::format::{ALIGNMENT, Parents};
 use limbeck::infer::{Image, Model, Session, StoredAs};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::models::config::{Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::{ParamSpec, Role};
 use limbeck::tokenizer::{Rules, WordPiece};
 use limbeck::{Batch, Result};
@@ -21,23 +21,17 @@ const PIECES: [&str; 9] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "
 fn config() -> ModelConfig {
     ModelConfig {
         architecture: Architecture::Bert,
-        vocab: 11,
-        positions: 12,
         token_types: 2,
-        hidden: 6,
-        head_size: 3,
-        original_heads: 2,
-        original_intermediate: 7,
         layers: vec![
             LayerConfig { heads: vec![1], intermediate: 7 },
             LayerConfig { heads: vec![], intermediate: 0 },
         ],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
         dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
         pooling: Pooling::Pooler,
-        labels: ["no", "yes"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab: 11, positions: 12, hidden: 6, heads: 2, intermediate: 7, layers: 0 },
+            ["no", "yes"],
+        )
     }
 }
 

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{Dtype, TensorToWrite, Values, is_head};
     use crate::models::Classifier;
-    use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+    use crate::models::config::{Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, Sizes};
     use crate::tokenizer::{Rules, Tokenizer};
     use std::collections::BTreeMap;
 
@@ -107,20 +107,14 @@ mod tests {
         let bert = architecture == Architecture::Bert;
         ModelConfig {
             architecture,
-            vocab: 5,
-            positions: 6,
             token_types: if bert { 2 } else { 0 },
-            hidden: 4,
-            head_size: 2,
-            original_heads: 2,
-            original_intermediate: 3,
             layers: vec![LayerConfig::dense(2, 3)],
-            activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.0, attention: 0.0, classifier: 0.0 },
             pooling: if bert { Pooling::Pooler } else { Pooling::FirstToken },
-            labels: ["a", "b"].map(str::to_owned).to_vec(),
-            masked: Vec::new(),
+            ..ModelConfig::distilbert(
+                Sizes { vocab: 5, positions: 6, hidden: 4, heads: 2, intermediate: 3, layers: 0 },
+                ["a", "b"],
+            )
         }
     }
 

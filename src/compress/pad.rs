@@ -64,7 +64,7 @@ mod tests {
     use crate::Batch;
     use crate::backend::Cpu;
     use crate::checkpoint::fresh;
-    use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+    use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Sizes};
     use crate::nn::Role;
     use crate::params::ParamStore;
     use crate::train::learner::logits;
@@ -75,20 +75,15 @@ mod tests {
         let layers = [(vec![], 5), (vec![1], 0), (vec![1, 3], 17), (vec![0, 1, 2, 3], 19)];
         ModelConfig {
             architecture,
-            vocab: 50,
-            positions: 16,
-            token_types: if architecture == Architecture::Bert { 2 } else { 0 },
-            hidden: 36,
-            head_size: 9,
-            original_heads: 4,
-            original_intermediate: 19,
-            layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
             activation,
-            layer_norm_eps: 1e-12,
+            token_types: if architecture == Architecture::Bert { 2 } else { 0 },
+            layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
-            pooling: Pooling::FirstToken,
-            labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
             masked: vec!["classifier.weight".to_owned()],
+            ..ModelConfig::distilbert(
+                Sizes { vocab: 50, positions: 16, hidden: 36, heads: 4, intermediate: 19, layers: 0 },
+                ["a", "b", "c"],
+            )
         }
     }
 

@@ -129,7 +129,46 @@ impl LayerConfig {
     }
 }
 
+/// What decides the shapes of a network of which nothing has been deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pieces of the vocabulary.
+    pub vocab: usize,
+    /// Tokens of the longest text.
+    pub positions: usize,
+    /// Width of a token.
+    pub hidden: usize,
+    /// Heads of a layer, each of `hidden / heads`.
+    pub heads: usize,
+    /// Feed-forward units of a layer.
+    pub intermediate: usize,
+    /// Layers.
+    pub layers: usize,
+}
+
 impl ModelConfig {
+    /// A dense DistilBERT with everything else as in distilbert-base.
+    pub fn distilbert(sizes: Sizes, labels: impl IntoIterator<Item = impl Into<String>>) -> ModelConfig {
+        let Sizes { vocab, positions, hidden, heads, intermediate, layers } = sizes;
+        ModelConfig {
+            architecture: Architecture::DistilBert,
+            vocab,
+            positions,
+            token_types: 0,
+            hidden,
+            head_size: hidden / heads,
+            original_heads: heads,
+            original_intermediate: intermediate,
+            layers: vec![LayerConfig::dense(heads, intermediate); layers],
+            activation: Activation::Gelu,
+            layer_norm_eps: 1e-12,
+            dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
+            pooling: Pooling::FirstToken,
+            labels: labels.into_iter().map(Into::into).collect(),
+            masked: Vec::new(),
+        }
+    }
+
     /// Outputs of the query, key and value projections of a layer: remaining heads × head size.
     pub fn attention_width(&self, layer: usize) -> usize {
         self.layers[layer].heads.len() * self.head_size
@@ -233,20 +272,14 @@ mod tests {
     fn config(architecture: Architecture, pooling: Pooling) -> ModelConfig {
         ModelConfig {
             architecture,
-            vocab: 40,
-            positions: 9,
             token_types: if architecture == Architecture::Bert { 2 } else { 0 },
-            hidden: 12,
-            head_size: 5,
-            original_heads: 3,
-            original_intermediate: 7,
-            layers: vec![LayerConfig::dense(3, 7); 2],
-            activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.0, attention: 0.0, classifier: 0.0 },
             pooling,
-            labels: vec!["a".into(), "b".into()],
-            masked: Vec::new(),
+            head_size: 5,
+            ..ModelConfig::distilbert(
+                Sizes { vocab: 40, positions: 9, hidden: 12, heads: 3, intermediate: 7, layers: 2 },
+                ["a", "b"],
+            )
         }
     }
 

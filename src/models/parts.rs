@@ -116,28 +116,22 @@ fn norm(norm: &LayerNorm) -> [ParamId; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::config::{Activation, DropoutConfig, LayerConfig};
+    use crate::models::config::{DropoutConfig, LayerConfig, Sizes};
     use crate::nn::{Attend, Embeddings, Exec, ParamSpec};
 
     fn config(architecture: Architecture, pooling: Pooling) -> ModelConfig {
         ModelConfig {
             architecture,
-            vocab: 50,
-            positions: 16,
             token_types: 2,
-            hidden: 36,
-            head_size: 9,
-            original_heads: 4,
-            original_intermediate: 19,
             layers: [(vec![], 5), (vec![1], 0), (vec![1, 3], 17)]
                 .map(|(heads, intermediate)| LayerConfig { heads, intermediate })
                 .to_vec(),
-            activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
             pooling,
-            labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
-            masked: Vec::new(),
+            ..ModelConfig::distilbert(
+                Sizes { vocab: 50, positions: 16, hidden: 36, heads: 4, intermediate: 19, layers: 0 },
+                ["a", "b", "c"],
+            )
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Stage, StageContext};
 use crate::backend::Cpu;
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
 use crate::infer::Model;
-use crate::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use crate::models::config::{Architecture, Pooling, Sizes};
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::params::{Mask, ParamStore};
@@ -114,24 +114,17 @@ fn adapt(config: &mut ModelConfig, context: &StageContext<'_>) -> Result<()> {
 
 /// The encoder of a recipe's sizes, `vocab` of its word pieces being there; heads are 1 or more.
 pub fn new_encoder(model: &tables::Model, vocab: usize) -> ModelConfig {
-    let layer = LayerConfig { heads: (0..model.heads).collect(), intermediate: model.intermediate };
-    ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab,
-        positions: model.positions,
-        token_types: 0,
-        hidden: model.hidden,
-        head_size: model.hidden / model.heads,
-        original_heads: model.heads,
-        original_intermediate: model.intermediate,
-        layers: vec![layer; model.layers],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
-        pooling: Pooling::FirstToken,
-        labels: Vec::new(),
-        masked: Vec::new(),
-    }
+    ModelConfig::distilbert(
+        Sizes {
+            vocab,
+            positions: model.positions,
+            hidden: model.hidden,
+            heads: model.heads,
+            intermediate: model.intermediate,
+            layers: model.layers,
+        },
+        Vec::<String>::new(),
+    )
 }
 
 /// A learner with the network of `config`, its values from a directory, or drawn from `seed` where there is none

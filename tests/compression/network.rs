@@ -2,7 +2,7 @@
 
 use limbeck::Batch;
 use limbeck::backend::Cpu;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::{Architecture, DropoutConfig, Pooling, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::params::ParamStore;
@@ -25,20 +25,20 @@ pub fn random(name: &str, len: usize) -> Vec<f32> {
 pub fn config(architecture: Architecture, pooling: Pooling, dropout: f32) -> ModelConfig {
     ModelConfig {
         architecture,
-        vocab: 50,
-        positions: 64,
         token_types: if architecture == Architecture::Bert { 2 } else { 0 },
-        hidden: HEADS * HEAD_SIZE,
-        head_size: HEAD_SIZE,
-        original_heads: HEADS,
-        original_intermediate: UNITS,
-        layers: vec![LayerConfig::dense(HEADS, UNITS); LAYERS],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
         dropout: DropoutConfig { hidden: dropout, attention: dropout, classifier: dropout },
         pooling,
-        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes {
+                vocab: 50,
+                positions: 64,
+                hidden: HEADS * HEAD_SIZE,
+                heads: HEADS,
+                intermediate: UNITS,
+                layers: LAYERS,
+            },
+            ["a", "b", "c"],
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use limbeck::backend::Cpu;
 use limbeck::checkpoint::fresh;
 use limbeck::data::{TokenSet, demo};
 use limbeck::models::Classifier;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling};
+use limbeck::models::config::{DropoutConfig, LayerConfig, ModelConfig, Sizes};
 use limbeck::params::ParamStore;
 use limbeck::tokenizer::{Rules, Tokenizer};
 use limbeck::train::{AdamW, AdamWSettings, Learner, Progress, Schedule, Training};
@@ -21,21 +21,12 @@ pub fn notes() -> (TokenSet, usize) {
 
 pub fn learner(texts: &TokenSet, vocab: usize) -> Learner<Cpu> {
     let config = ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab,
-        positions: 16,
-        token_types: 0,
-        hidden: 8,
-        head_size: 4,
-        original_heads: 2,
-        original_intermediate: 12,
         layers: vec![LayerConfig { heads: vec![0, 1], intermediate: 12 }],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
         dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
-        pooling: Pooling::FirstToken,
-        labels: texts.labels().to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab, positions: 16, hidden: 8, heads: 2, intermediate: 12, layers: 0 },
+            texts.labels(),
+        )
     };
     let backend = Cpu::new(Kernels::select().unwrap());
     let (model, specs) = Classifier::new(&config);

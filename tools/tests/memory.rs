@@ -3,7 +3,7 @@
 
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::models::ModelConfig;
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::{DropoutConfig, LayerConfig, Sizes};
 use limbeck::nn::{ParamSpec, Role};
 use limbeck::tokenizer::{Rules, WordPiece};
 use std::fs;
@@ -31,21 +31,11 @@ fn small() -> ModelConfig {
 
 fn config() -> ModelConfig {
     ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab: VOCAB,
-        positions: 512,
-        token_types: 0,
-        hidden: 384,
-        head_size: 32,
-        original_heads: 12,
-        original_intermediate: 1536,
-        layers: vec![LayerConfig::dense(12, 1536); 6],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
         dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.1 },
-        pooling: Pooling::FirstToken,
-        labels: ["no", "yes"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab: VOCAB, positions: 512, hidden: 384, heads: 12, intermediate: 1536, layers: 6 },
+            ["no", "yes"],
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands that open a model: inspect, bench and export, on a small one that is written here.
 
 use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::{LayerConfig, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::tokenizer::{Rules, Tokenizer};
 use serde_json::Value;
@@ -16,21 +16,11 @@ const PIECES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oil", 
 fn model(folder: &Path) -> PathBuf {
     let layers = [(vec![0, 2], 7), (vec![], 24), (vec![3], 5)];
     let config = ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab: PIECES.len(),
-        positions: 12,
-        token_types: 0,
-        hidden: 32,
-        head_size: 8,
-        original_heads: 4,
-        original_intermediate: 24,
         layers: layers.map(|(heads, intermediate)| LayerConfig { heads, intermediate }).to_vec(),
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
-        dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
-        pooling: Pooling::FirstToken,
-        labels: ["World", "Sports"].map(str::to_owned).to_vec(),
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab: PIECES.len(), positions: 12, hidden: 32, heads: 4, intermediate: 24, layers: 0 },
+            ["World", "Sports"],
+        )
     };
     let (_, specs) = Classifier::new(&config);
     let tensors: Vec<_> = specs.iter().map(|spec| (spec, spec.dims(), fresh(spec, 3))).collect();

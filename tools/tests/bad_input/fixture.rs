@@ -1,7 +1,7 @@
 //! A tiny model, a table to learn from, and calls of the binary.
 
 use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
-use limbeck::models::config::{Activation, Architecture, DropoutConfig, LayerConfig, Pooling};
+use limbeck::models::config::{DropoutConfig, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::tokenizer::{Rules, Tokenizer};
 use std::collections::BTreeMap;
@@ -34,21 +34,11 @@ pub const POSITIONS: usize = 16;
 
 fn config() -> ModelConfig {
     ModelConfig {
-        architecture: Architecture::DistilBert,
-        vocab: 40,
-        positions: POSITIONS,
-        token_types: 0,
-        hidden: 8,
-        head_size: 4,
-        original_heads: 2,
-        original_intermediate: 12,
-        layers: vec![LayerConfig::dense(2, 12); 2],
-        activation: Activation::Gelu,
-        layer_norm_eps: 1e-12,
         dropout: DropoutConfig { hidden: 0.0, attention: 0.0, classifier: 0.0 },
-        pooling: Pooling::FirstToken,
-        labels: vec!["bad".to_owned(), "good".to_owned()],
-        masked: Vec::new(),
+        ..ModelConfig::distilbert(
+            Sizes { vocab: 40, positions: POSITIONS, hidden: 8, heads: 2, intermediate: 12, layers: 2 },
+            ["bad", "good"],
+        )
     }
 }
 
