@@ -3,6 +3,7 @@
 
 use limbeck_kernels::IsaError;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +72,8 @@ pub enum Error {
         /// Which parameter is to blame, as a sentence: the first whose value or gradient is not finite, or, where
         /// all are finite, the one with the largest value.
         blame: String,
+        /// What to do about it.
+        mend: String,
     },
     /// The instruction set asked for cannot be had.
     Isa(IsaError),
@@ -111,6 +114,20 @@ impl Error {
         if stop.load(Ordering::Relaxed) { Err(Error::Interrupted { checkpoint: None }) } else { Ok(()) }
     }
 
+    /// The same about a file that this program made and can make again, if it is missing or damaged.
+    pub(crate) fn with_mend(self, mend: &str) -> Error {
+        match self {
+            Error::File { path, line, problem, .. } => Error::File { path, line, problem, mend: mend.into() },
+            Error::Tensor { path, tensor, problem, .. } => {
+                Error::Tensor { path, tensor, problem, mend: mend.into() }
+            }
+            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
+                Error::file(&path, "the file is missing", mend)
+            }
+            other => other,
+        }
+    }
+
     /// An [`Error::Setting`].
     pub fn setting(key: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Error {
         Error::Setting { key: key.into(), problem: problem.into(), mend: mend.into() }
@@ -134,10 +151,9 @@ impl fmt::Display for Error {
             Error::Occupied { path, found, mend } => {
                 write!(f, "{} holds {found}, which is kept; {mend}", path.display())
             }
-            Error::Diverged { step, loss, blame } => write!(
-                f,
-                "step {step}: the loss is {loss}; {blame}; lower train.learning_rate, or raise train.warmup"
-            ),
+            Error::Diverged { step, loss, blame, mend } => {
+                write!(f, "step {step}: the loss is {loss}; {blame}; {mend}")
+            }
             Error::Isa(error) => error.fmt(f),
             Error::Interrupted { checkpoint: Some(path) } => {
                 write!(f, "stopped by a signal; continue with --resume ({} holds the state)", path.display())

@@ -220,6 +220,20 @@ impl Model {
         }
     }
 
+    /// Compares the data of its file with their hash. Reads the whole file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they differ: the file is damaged.
+    pub fn check_data(&self) -> Result<()> {
+        let Some(metadata) = &self.metadata else { return Ok(()) };
+        let (_, data) = format::split(&self.weights.bytes);
+        if files::sha256(data) == metadata.data_hash {
+            return Ok(());
+        }
+        let problem = "the data are not those that were written: their hash differs";
+        Err(Error::file(&self.path, problem, "fetch the file again"))
+    }
+
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of
     /// when it was written; compares the data with their hash. Reads the whole file.
     ///
@@ -227,11 +241,7 @@ impl Model {
     /// [`Error::File`] if they differ: the file is damaged, or this CPU or build computes otherwise.
     pub fn check_golden(&self) -> Result<()> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
-        let (_, data) = format::split(&self.weights.bytes);
-        if files::sha256(data) != metadata.data_hash {
-            let problem = "the data are not those that were written: their hash differs";
-            return Err(Error::file(&self.path, problem, "fetch the file again"));
-        }
+        self.check_data()?;
         let mut session = Session::new(self);
         for (place, golden) in metadata.golden.iter().enumerate() {
             let logits = session.logits(&Batch::from_texts([golden.ids.as_slice()]))?;

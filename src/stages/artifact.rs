@@ -208,16 +208,30 @@ pub fn weights_hash(path: &Path) -> Result<String> {
     Ok(files::sha256(&files::map(&path.join("model.safetensors"))?))
 }
 
-/// The content hash of the weights that an artifact was made from, `parent`'s; `None` if it does not say.
+/// Whether an artifact of `stage` is whole, as far as it says so itself. Returns its configuration and the content hash
+/// of the weights that it was made from; `None` if it does not say.
 ///
 /// # Errors
-/// The artifact cannot be read.
-pub fn parent_hash(artifact: &Path, parent: Stage) -> Result<Option<String>> {
-    if artifact.is_dir() {
-        let directory = HfDirectory::open(artifact)?;
-        return Ok(directory.tensors.metadata().get(&parent_key(parent.variant())).cloned());
+/// The artifact cannot be read, or is damaged.
+pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<String>)> {
+    if stage == Stage::Quantize {
+        let model = Model::open(artifact)?;
+        model.check_data()?;
+        let recorded = model.metadata().and_then(|metadata| metadata.parents.model.clone());
+        return Ok((model.config().clone(), recorded));
     }
-    Ok(Model::open(artifact)?.metadata().and_then(|metadata| metadata.parents.model.clone()))
+    let directory = HfDirectory::open(artifact)?;
+    let key = stage.parent().map(|parent| parent_key(parent.variant()));
+    let recorded = key.and_then(|key| directory.tensors.metadata().get(&key).cloned());
+    Ok((directory.config, recorded))
+}
+
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete and mask, and change nothing
+/// else.
+pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
+    let kept =
+        |config: &ModelConfig| ModelConfig { layers: Vec::new(), masked: Vec::new(), ..config.clone() };
+    kept(config) == kept(parent)
 }
 
 /// The key under which an artifact names the hash of what it was made from.
@@ -227,11 +241,15 @@ fn parent_key(parent: &str) -> String {
 
 /// What every artifact records: program, recipe, seed, kernels and parents, so that a number can be traced to
 /// what it was measured on.
-pub fn origin(context: &StageContext<'_>, parents: &[(&str, String)]) -> BTreeMap<String, String> {
+pub fn origin(
+    context: &StageContext<'_>,
+    stage: Stage,
+    parents: &[(&str, String)],
+) -> BTreeMap<String, String> {
     let mut origin = BTreeMap::from([
         ("limbeck.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("limbeck.recipe".to_owned(), context.recipe.name.clone()),
-        ("limbeck.recipe_sha256".to_owned(), context.recipe_hash()),
+        ("limbeck.recipe_sha256".to_owned(), context.recipe_hash(stage)),
         ("limbeck.seed".to_owned(), context.recipe.seed.to_string()),
         ("limbeck.kernels".to_owned(), context.kernels.isa().name().to_owned()),
     ]);

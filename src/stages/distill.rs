@@ -21,7 +21,7 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     learner.assert_masks()?;
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("pruned", artifact::weights_hash(&pruned)?)];
-    let origin = artifact::origin(context, &parents);
+    let origin = artifact::origin(context, Stage::Distill, &parents);
     artifact::save(&context.artifact(Stage::Distill), &learner, &corpus.tokenizer, &origin)?;
     forget_state(&context.state(Stage::Distill))
 }

@@ -34,7 +34,7 @@ use std::sync::atomic::AtomicBool;
 pub use train::train;
 
 /// The stages, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// A pretrained encoder, or a new one, learns the classes: the baseline.
     Train,

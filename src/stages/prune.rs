@@ -58,7 +58,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     context.progress.message(&format!("prune: heads left by layer {heads:?}, units {units:?}"));
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("baseline", artifact::weights_hash(&baseline)?)];
-    let origin = artifact::origin(context, &parents);
+    let origin = artifact::origin(context, Stage::Prune, &parents);
     artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
     forget_state(&context.state(Stage::Prune))
 }

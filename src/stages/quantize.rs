@@ -37,7 +37,7 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         vocabulary: Some(vocabulary),
         parents: Parents {
             model: Some(artifact::weights_hash(&source)?),
-            recipe: Some(context.recipe_hash()),
+            recipe: Some(context.recipe_hash(Stage::Quantize)),
         },
         golden: golden_texts(&directory.config),
     };

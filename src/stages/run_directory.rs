@@ -4,15 +4,18 @@
 //! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
 
 use super::{Stage, StageContext, artifact};
+use crate::checkpoint::HfDirectory;
 use crate::train::forget_state;
 use crate::{Error, Result, files};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const RUN: &str = "run.json";
 const RECIPE: &str = "recipe.toml";
 const CACHE: &str = "cache";
+/// The key of `run.json` under which each stage has the hash of what decides it in the recipe.
+const HASHES: &str = "recipe_sha256";
 
 /// Keys named when two recipes differ; more would bury the first.
 const NAMED: usize = 3;
@@ -41,75 +44,87 @@ impl StageContext<'_> {
         self.out.join("metrics.jsonl")
     }
 
-    /// A hash of all of the recipe's keys that can change an artifact's numbers ([`Recipe::identity`]).
+    /// A hash of all of the recipe's keys that can change the numbers of a stage's artifact ([`Recipe::identity`]).
     ///
     /// [`Recipe::identity`]: super::Recipe::identity
-    pub fn recipe_hash(&self) -> String {
-        files::sha256(self.recipe.identity().as_bytes())
+    pub fn recipe_hash(&self, stage: Stage) -> String {
+        files::sha256(self.recipe.identity(stage).as_bytes())
     }
 
-    /// Makes the directory ready for `stage`, which removes what killed writers left in it. Says whether the stage
-    /// still has to run: with `resume`, one whose artifact is there does not.
+    /// Makes the directory ready for `stage`, which removes what killed writers left in it, and records the recipe.
+    /// Says whether the stage still has to run: with `resume`, one whose artifact is there does not.
     ///
     /// # Errors
-    /// [`Error::Occupied`] if the directory belongs to another recipe, holds something else, holds this stage's
+    /// [`Error::Occupied`] if what is there was made with other settings, is of somebody else, is this stage's
     /// artifact or state and `resume` is not set, or would be gone on with by other kernels, whose numbers differ;
-    /// [`Error::File`] if the artifact was made from another parent than the one that is there;
+    /// [`Error::File`] if the artifact is damaged, or was made from another parent than the one that is there;
     /// [`Error::Interrupted`] if a signal has come.
     pub fn enter(&self, stage: Stage) -> Result<bool> {
         self.check_stop()?;
-        let occupied = |found: String, mend: &str| {
-            Err(Error::Occupied { path: self.out.to_owned(), found, mend: mend.to_owned() })
-        };
         let run = self.out.join(RUN);
         let found = run.exists().then(|| read_run(&run)).transpose()?;
-        let begun = found.filter(|_| self.has_begun());
-        if let Some(begun) = &begun {
-            if begun["recipe_sha256"] != self.recipe_hash() {
-                let name = begun["name"].as_str().unwrap_or("unnamed");
-                return occupied(
-                    format!("a run of another recipe ({name:?}{})", self.differences()),
-                    "choose another --out, or repeat the settings in its recipe.toml",
-                );
-            }
-        } else if run.exists() {
-            // It ended before its first step, over a mistyped path, say.
-            self.found(&run)?;
-        } else if fs::read_dir(self.out).is_ok_and(|entries| entries.flatten().any(is_of_somebody)) {
-            return occupied("files that are not of a run".to_owned(), "choose another --out");
-        } else {
-            self.found(&run)?;
-        }
-        files::sweep(self.out);
-        files::sweep(&self.cache());
-        if self.artifact(stage).exists() {
-            if self.resume {
-                self.check_parent(stage)?;
-                // What a kill between the artifact's appearance and the state's removal leaves.
-                forget_state(&self.state(stage))?;
-                self.progress.message(&format!("{}: done before", stage.name()));
-                return Ok(false);
-            }
-            return occupied(
-                format!("a finished {} stage ({})", stage.name(), self.artifact(stage).display()),
-                "go on with --resume, or choose another --out",
-            );
-        }
-        if self.state(stage).exists() && !self.resume {
-            return occupied(
-                format!("an unfinished {} stage", stage.name()),
-                "go on with --resume, or choose another --out",
-            );
-        }
-        if let Some(kernels) = begun.as_ref().and_then(|begun| begun["kernels"].as_str())
-            && kernels != self.kernels.isa().name()
+        if found.is_none()
+            && fs::read_dir(self.out).is_ok_and(|entries| entries.flatten().any(is_of_somebody))
         {
-            return occupied(
+            return self.occupied("files that are not of a run".to_owned(), "choose another --out");
+        }
+        // One that ended before its first step, over a mistyped path, say, binds nobody.
+        let begun = found.filter(|_| Stage::ALL.into_iter().any(|stage| self.has_begun(stage)));
+        if let Some(begun) = &begun {
+            self.check_recipe(begun)?;
+        }
+        let done = self.artifact(stage).exists();
+        if (done || self.state(stage).exists()) && !self.resume {
+            let found = match done {
+                true => format!("a finished {} stage ({})", stage.name(), self.artifact(stage).display()),
+                false => format!("an unfinished {} stage", stage.name()),
+            };
+            return self.occupied(found, "go on with --resume, or choose another --out");
+        }
+        let kernels = begun.as_ref().and_then(|begun| begun["kernels"].as_str());
+        let kernels = kernels.unwrap_or(self.kernels.isa().name());
+        if !done && kernels != self.kernels.isa().name() {
+            return self.occupied(
                 format!("a run of the {kernels} kernels (these are {})", self.kernels.isa().name()),
                 &format!("go on with LIMBECK_ISA={kernels}, or choose another --out"),
             );
         }
-        Ok(true)
+        self.record(kernels)?;
+        files::sweep(self.out);
+        files::sweep(&self.cache());
+        if done {
+            self.check_artifact(stage)?;
+            // What a kill between the artifact's appearance and the state's removal leaves.
+            forget_state(&self.state(stage))?;
+            self.progress.message(&format!("{}: done before", stage.name()));
+        }
+        Ok(!done)
+    }
+
+    fn occupied<T>(&self, found: String, mend: &str) -> Result<T> {
+        Err(Error::Occupied { path: self.out.to_owned(), found, mend: mend.to_owned() })
+    }
+
+    /// Whether what is there was made with this recipe's settings. Those of stages that have not begun are free.
+    fn check_recipe(&self, begun: &Value) -> Result<()> {
+        let other = |stage: &Stage| begun[HASHES][stage.name()] != self.recipe_hash(*stage);
+        let Some(last) = Stage::ALL.into_iter().rfind(|stage| self.has_begun(*stage) && other(stage)) else {
+            return Ok(());
+        };
+        let first = Stage::ALL.into_iter().find(other).unwrap_or(last);
+        let name = begun["name"].as_str().unwrap_or("unnamed");
+        let found = format!("a run of another recipe ({name:?}{})", self.differences(last));
+        let mend = "choose another --out, or repeat the settings in its recipe.toml".to_owned();
+        self.occupied(
+            found,
+            &match first {
+                Stage::Train => mend,
+                _ => format!(
+                    "{mend}, or remove {}, for --resume to make again with these",
+                    self.made_from(first)
+                ),
+            },
+        )
     }
 
     /// The artifact of an earlier stage, which must be there.
@@ -125,10 +140,10 @@ impl StageContext<'_> {
         Err(Error::file(&path, "the artifact of an earlier stage is missing", mend))
     }
 
-    /// How the run's recipe differs from this one, to follow its name; empty where the run does not say.
-    fn differences(&self) -> String {
+    /// How the run's recipe differs from this one up to a stage, to follow its name; empty where the run does not say.
+    fn differences(&self, stage: Stage) -> String {
         let text = fs::read_to_string(self.out.join(RECIPE)).unwrap_or_default();
-        let all = self.recipe.differences(&text);
+        let all = self.recipe.differences(&text, stage);
         let named: String = all.iter().take(NAMED).map(|difference| format!("; {difference}")).collect();
         match all.len().saturating_sub(NAMED) {
             0 => named,
@@ -136,45 +151,61 @@ impl StageContext<'_> {
         }
     }
 
-    /// Whether a finished stage was made from what the stage before it has left, as far as both are there and it
-    /// says so: else the table would compare networks that have nothing to do with each other.
-    fn check_parent(&self, stage: Stage) -> Result<()> {
+    /// Whether a finished stage is whole, and was made from what the stage before it has left, as far as that is there:
+    /// else the table would compare networks that have nothing to do with each other.
+    fn check_artifact(&self, stage: Stage) -> Result<()> {
+        let made = self.artifact(stage);
+        let again = format!("remove {}, for --resume to make again", self.made_from(stage));
+        let (config, recorded) = artifact::check(&made, stage).map_err(|error| error.with_mend(&again))?;
         let Some(parent) = stage.parent().filter(|parent| self.artifact(*parent).exists()) else {
             return Ok(());
         };
-        let made = self.artifact(stage);
-        let Some(recorded) = artifact::parent_hash(&made, parent)? else { return Ok(()) };
         let from = self.artifact(parent);
-        if artifact::weights_hash(&from)? == recorded {
+        let problem = if recorded.is_some_and(|hash| artifact::weights_hash(&from).ok() != Some(hash)) {
+            format!("it was made from another {} than {} is now", parent.variant(), from.display())
+        } else if !artifact::descends(&config, &HfDirectory::open(&from)?.config) {
+            format!("its configuration is not that of {}, from which it was made", from.display())
+        } else {
             return Ok(());
-        }
-        let later =
-            Stage::ALL.into_iter().skip_while(|later| *later != stage).map(|later| self.artifact(later));
-        let later: Vec<String> =
-            later.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
-        let problem = format!("it was made from another {} than {} is now", parent.variant(), from.display());
-        let mend =
-            format!("remove {}, for --resume to make again, or choose another --out", later.join(", "));
-        Err(Error::file(&made, problem, mend))
+        };
+        Err(Error::file(&made, problem, format!("{again}, or choose another --out")))
     }
 
-    /// Whether there is anything that took a step to make.
-    fn has_begun(&self) -> bool {
-        let mut made = Stage::ALL.into_iter().flat_map(|stage| [self.artifact(stage), self.state(stage)]);
-        self.metrics().exists() || made.any(|path| path.exists())
+    /// What is there of a stage and of those after it.
+    fn made_from(&self, stage: Stage) -> String {
+        let later = Stage::ALL.into_iter().filter(|later| *later >= stage);
+        let paths = later.flat_map(|later| [self.artifact(later), self.state(later)]);
+        let paths: Vec<String> =
+            paths.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+        paths.join(", ")
     }
 
-    fn found(&self, run: &Path) -> Result<()> {
+    /// Whether a stage has left anything that took a step to make.
+    fn has_begun(&self, stage: Stage) -> bool {
+        self.artifact(stage).exists() || self.state(stage).exists()
+    }
+
+    /// Writes down which recipe the run is of, if that is not what stands there.
+    fn record(&self, kernels: &str) -> Result<()> {
         fs::create_dir_all(self.out).map_err(Error::io("create", self.out))?;
+        let hashes: Map<String, Value> = Stage::ALL
+            .into_iter()
+            .map(|stage| (stage.name().to_owned(), json!(self.recipe_hash(stage))))
+            .collect();
         let content = json!({
             "name": self.recipe.name,
-            "recipe_sha256": self.recipe_hash(),
+            HASHES: hashes,
             "version": env!("CARGO_PKG_VERSION"),
-            "kernels": self.kernels.isa().name(),
+            "kernels": kernels,
         });
         // First what makes the directory a run's: whenever it is killed, it can be entered again.
-        files::replace_bytes(run, format!("{content:#}\n").as_bytes())?;
-        files::replace_bytes(&self.out.join(RECIPE), self.recipe.canonical().as_bytes())
+        for (name, text) in [(RUN, format!("{content:#}\n")), (RECIPE, self.recipe.canonical())] {
+            let path = self.out.join(name);
+            if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+                files::replace_bytes(&path, text.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 }
 

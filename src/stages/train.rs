@@ -14,6 +14,7 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
+    training::check_given_teacher(context, &corpus)?;
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
@@ -21,7 +22,7 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     if !recipe.model.path.is_empty() {
         parents.push(("model", artifact::weights_hash(Path::new(&recipe.model.path))?));
     }
-    let origin = artifact::origin(context, &parents);
+    let origin = artifact::origin(context, Stage::Train, &parents);
     artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
     forget_state(&context.state(Stage::Train))
 }

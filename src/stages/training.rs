@@ -10,6 +10,9 @@ use crate::train::{Companion, Learner, Schedule, Trained, Training, teacher, tra
 use crate::{Error, Result};
 use std::path::Path;
 
+/// The teacher that is this run's own first artifact.
+const BASELINE: &str = "baseline";
+
 /// Optimizer steps of a training over `texts` texts; at least one if it is to train at all.
 pub fn steps(settings: &Train, texts: usize) -> u64 {
     match settings.steps {
@@ -57,7 +60,32 @@ pub fn run(
         progress: context.progress,
         stop: context.stop,
     };
-    train(learner, &training, companion)
+    train(learner, &training, companion).map_err(|error| match error {
+        Error::Diverged { step, loss, blame, .. } => {
+            Error::Diverged { step, loss, blame, mend: mend_divergence(context, stage) }
+        }
+        other => other,
+    })
+}
+
+/// What to change after a divergence, by the stage's own keys, and how to go on.
+fn mend_divergence(context: &StageContext<'_>, stage: Stage) -> String {
+    let table = match stage {
+        Stage::Train => "train",
+        Stage::Prune => "prune.train",
+        Stage::Distill => "distill.train",
+        Stage::Quantize => unreachable!("it trains nothing"),
+    };
+    let mut mend = format!("lower {table}.learning_rate, or raise {table}.warmup, and go on with --resume");
+    if stage != Stage::Train {
+        mend += ", which keeps the stages before";
+    }
+    // Gone on from, it would diverge again.
+    let state = context.state(stage);
+    if state.exists() {
+        mend += &format!("; remove {} first", state.display());
+    }
+    mend
 }
 
 /// The content hash of the weights that a stage starts from; empty for a new encoder.
@@ -70,6 +98,18 @@ fn parent_hash(context: &StageContext<'_>, stage: Stage) -> Result<String> {
     }
 }
 
+/// Whether the recipe's teacher, if it is none of the run's own networks, can teach: told before the first step rather
+/// than after the first stage.
+///
+/// # Errors
+/// Whatever is wrong with it, naming the key.
+pub fn check_given_teacher(context: &StageContext<'_>, corpus: &Corpus) -> Result<()> {
+    match context.recipe.distill.teacher.as_str() {
+        BASELINE => Ok(()),
+        path => check_teacher(Path::new(path), corpus, context.recipe.data.max_tokens).map_err(of_teacher),
+    }
+}
+
 /// The logits of the recipe's teacher for all training texts, and how to learn from them.
 ///
 /// # Errors
@@ -77,10 +117,10 @@ fn parent_hash(context: &StageContext<'_>, stage: Stage) -> Result<String> {
 pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, Distillation)> {
     let distill = &context.recipe.distill;
     let path = match distill.teacher.as_str() {
-        "baseline" => context.need(Stage::Train)?,
+        BASELINE => context.need(Stage::Train)?,
         path => Path::new(path).to_owned(),
     };
-    check_teacher(&HfDirectory::open(&path)?, corpus, context.recipe.data.max_tokens)?;
+    check_teacher(&path, corpus, context.recipe.data.max_tokens).map_err(of_teacher)?;
     let hash = artifact::weights_hash(&path)?;
     let load = || artifact::load(&artifact::device(context, &distill.train), &path, &distill.train);
     let cache = context.cache().join("teacher-logits.safetensors");
@@ -89,7 +129,8 @@ pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, D
 }
 
 /// Whether a teacher reads the student's token ids and answers in the student's classes.
-fn check_teacher(teacher: &HfDirectory, corpus: &Corpus, max_tokens: usize) -> Result<()> {
+fn check_teacher(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
+    let teacher = &HfDirectory::open(path)?;
     let config = &teacher.config;
     let refused = |problem: String, mend: &str| Err(Error::setting("distill.teacher", problem, mend));
     if config.labels != corpus.train.labels() {
@@ -112,4 +153,18 @@ fn check_teacher(teacher: &HfDirectory, corpus: &Corpus, max_tokens: usize) -> R
         );
     }
     Ok(())
+}
+
+/// What is wrong with a teacher's files, under the key that names it.
+fn of_teacher(error: Error) -> Error {
+    let key = "distill.teacher";
+    match error {
+        Error::File { path, line: None, problem, mend } => {
+            Error::setting(key, format!("{}: {problem}", path.display()), mend)
+        }
+        Error::Tensor { path, tensor, problem, mend } => {
+            Error::setting(key, format!("{}, tensor {tensor}: {problem}", path.display()), mend)
+        }
+        other => other,
+    }
 }

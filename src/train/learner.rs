@@ -66,7 +66,8 @@ impl<B: Backend> Learner<B> {
     ) -> Result<Step> {
         let (loss, mut grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
         let step = self.optimizer.steps() + 1;
-        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame };
+        let mend = "lower the learning_rate, or raise the warmup".to_owned();
+        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
         if !loss.total.is_finite() {
             return Err(diverged(self.params.blame(&self.backend)?));
         }

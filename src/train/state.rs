@@ -32,6 +32,8 @@ pub(super) struct Position {
     /// The best evaluation, and the step after which it was made.
     #[serde(with = "exact")]
     pub best: Option<(f64, u64)>,
+    /// The content hash of the file with the weights of the best evaluation; empty if they are not kept.
+    pub best_sha256: String,
     /// Evaluations since the best.
     pub without_better: u64,
     /// Whether patience has run out.
@@ -49,6 +51,8 @@ struct Saved {
     config: String,
     /// The file with the tensors.
     tensors: String,
+    /// Its content hash.
+    sha256: String,
     /// The companion's state, each number by its bits.
     companion: Vec<u64>,
 }
@@ -90,13 +94,15 @@ pub(super) fn save<B: Backend>(
             tensors.push((format!("{kind}/{}", param.spec.name), tensor.shape(), tensor.download(backend)?));
         }
     }
-    write(&directory.join(&name), &tensors, &masks(&learner.params))?;
+    let path = directory.join(&name);
+    write(&path, &tensors, &masks(&learner.params))?;
     let saved = Saved {
         position: position.clone(),
         texts: texts.to_owned(),
         parent: parent.to_owned(),
         config: config_to_json(&learner.model.config).to_string(),
         tensors: name.clone(),
+        sha256: files::sha256(&files::map(&path)?),
         companion: companion.iter().map(|value| value.to_bits()).collect(),
     };
     let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
@@ -130,7 +136,10 @@ pub(super) fn load<B: Backend>(
         return Err(Error::file(&path, "the training began from other weights than it is given now", mend));
     }
     let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
-    let file = TensorFile::open(&directory.join(&saved.tensors))?;
+    let file = open(directory, &saved.tensors, &saved.sha256)?;
+    if !saved.position.best_sha256.is_empty() && !directory.join(BEST).exists() {
+        return Err(Error::file(&directory.join(BEST), "the file is missing", mend(directory)));
+    }
     let backend = learner.backend.clone();
     learner.params = read_params(&backend, &file, &specs, "param/")?;
     let moment = |spec: &ParamSpec, kind: &str| -> Result<Tensor<B>> {
@@ -147,23 +156,41 @@ pub(super) fn load<B: Backend>(
 
 /// The error for a state whose parts do not belong together.
 pub(super) fn damaged(directory: &Path, problem: &str) -> Error {
-    Error::file(&directory.join(STATE), problem, "delete the directory and start the stage again")
+    Error::file(&directory.join(STATE), problem, mend(directory))
 }
 
-/// Saves the weights, which are the best so far.
-pub(super) fn save_best<B: Backend>(directory: &Path, learner: &Learner<B>) -> Result<()> {
+fn mend(directory: &Path) -> String {
+    format!("remove {}, for --resume to begin this stage again", directory.display())
+}
+
+/// Opens a file of the state's that must be as it was written.
+fn open(directory: &Path, name: &str, sha256: &str) -> Result<TensorFile> {
+    let path = directory.join(name);
+    let whole = || {
+        if files::sha256(&files::map(&path)?) == sha256 {
+            return TensorFile::open(&path);
+        }
+        Err(Error::file(&path, "this is not what was written: its hash differs", ""))
+    };
+    whole().map_err(|error| error.with_mend(&mend(directory)))
+}
+
+/// Saves the weights, which are the best so far. Returns the content hash of the file.
+pub(super) fn save_best<B: Backend>(directory: &Path, learner: &Learner<B>) -> Result<String> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let mut tensors = Vec::new();
     for (_, param) in learner.params.iter() {
         let values = param.value().download(&learner.backend)?;
         tensors.push((param.spec.name.clone(), param.value().shape(), values));
     }
-    write(&directory.join(BEST), &tensors, &masks(&learner.params))
+    let path = directory.join(BEST);
+    write(&path, &tensors, &masks(&learner.params))?;
+    Ok(files::sha256(&files::map(&path)?))
 }
 
 /// Loads what [`save_best`] saved.
-pub(super) fn load_best<B: Backend>(directory: &Path, learner: &mut Learner<B>) -> Result<()> {
-    let file = TensorFile::open(&directory.join(BEST))?;
+pub(super) fn load_best<B: Backend>(directory: &Path, learner: &mut Learner<B>, sha256: &str) -> Result<()> {
+    let file = open(directory, BEST, sha256)?;
     let specs: Vec<ParamSpec> = learner.params.iter().map(|(_, param)| param.spec.clone()).collect();
     learner.params = read_params(&learner.backend, &file, &specs, "")?;
     Ok(())

@@ -187,7 +187,7 @@ pub fn train<B: Backend>(
     training.progress.end();
     metrics.flush()?;
     if training.keep_best && position.best.is_some_and(|(_, step)| step != position.step) {
-        state::load_best(&training.state, learner)?;
+        state::load_best(&training.state, learner, &position.best_sha256)?;
     }
     Ok(Trained { steps: position.step, best: position.best })
 }
@@ -263,7 +263,7 @@ fn evaluate<B: Backend>(
         position.best = Some((accuracy, position.step));
         position.without_better = 0;
         if training.keep_best {
-            state::save_best(&training.state, learner)?;
+            position.best_sha256 = state::save_best(&training.state, learner)?;
         }
     } else {
         position.without_better += 1;

@@ -15,8 +15,18 @@ const TEXTS: usize = 1 << 20;
 /// Pruning events, or repetitions of a measurement.
 const TIMES: usize = 1 << 16;
 
+/// Characters of a run's name: it names the run's directory.
+const NAME: usize = 100;
+/// What logits may be divided by: at less or more, the teacher's probabilities are all 0 and 1, or all equal.
+const TEMPERATURE: [f64; 2] = [0.01, 1000.0];
+/// What may be added to AdamW's denominator: less is 0 in 32 bits, where it has to keep 0 / 0 away.
+const EPS: [f64; 2] = [1e-30, 1.0];
+/// More would make weights grow, with any learning rate that is one.
+const WEIGHT_DECAY: f64 = 1000.0;
+
 /// Checks every value of `recipe`; the first that cannot be meant is the error.
 pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
+    name(&recipe.name)?;
     check_threads(recipe.threads)?;
     data(recipe)?;
     model(recipe)?;
@@ -25,7 +35,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     train("distill.train", &recipe.distill.train)?;
     prune(&recipe.prune)?;
     let distill = &recipe.distill;
-    positive("distill.temperature", distill.temperature)?;
+    range("distill.temperature", distill.temperature, TEMPERATURE)?;
     fraction("distill.alpha", distill.alpha)?;
     if distill.teacher.is_empty() {
         return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));
@@ -33,6 +43,20 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
     size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
     size("bench.warmup", recipe.bench.warmup, 0, TEXTS)
+}
+
+/// Without --out the run's directory has this name, and reports hold it between the markers of a comment.
+fn name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=NAME).contains(&name.chars().count()) && !name.starts_with('.') && name.chars().all(plain) {
+        return Ok(());
+    }
+    let mut shown: String = name.chars().take(NAME).collect();
+    if shown.len() < name.len() {
+        shown.push('…');
+    }
+    let mend = format!("1 to {NAME} letters (a to z), digits, '-', '_' and '.', not beginning with '.'");
+    Err(Error::setting("name", format!("is {shown:?}"), mend))
 }
 
 fn data(recipe: &Recipe) -> Result<()> {
@@ -147,16 +171,19 @@ fn train(table: &str, train: &Train) -> Result<()> {
     size(&key("batch"), train.batch, 1, TEXTS)?;
     positive(&key("learning_rate"), train.learning_rate)?;
     fraction(&key("warmup"), train.warmup)?;
-    at_least_zero(&key("weight_decay"), train.weight_decay)?;
-    at_least_zero(&key("clip"), train.clip)?;
+    range(&key("weight_decay"), train.weight_decay, [0.0, WEIGHT_DECAY])?;
+    if train.clip != 0.0 {
+        positive(&key("clip"), train.clip)?;
+    }
     below_one(&key("beta1"), train.beta1)?;
     below_one(&key("beta2"), train.beta2)?;
-    positive(&key("eps"), train.eps)
+    range(&key("eps"), train.eps, EPS)
 }
 
 /// All these hold the value to a condition that NaN fails.
 fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
-    let shown = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
+    let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs()) || !value.is_finite();
+    let shown = if plain { value.to_string() } else { format!("{value:e}") };
     if held { Ok(()) } else { Err(Error::setting(key, format!("is {shown}"), mend)) }
 }
 
@@ -165,15 +192,20 @@ fn fraction(key: &str, value: f64) -> Result<()> {
 }
 
 fn below_one(key: &str, value: f64) -> Result<()> {
-    hold(key, (0.0..1.0).contains(&value), value, "from 0 to less than 1")
+    // 32 bits may round it to 1.
+    hold(key, (0.0..1.0).contains(&value) && (value as f32) < 1.0, value, "from 0 to less than 1")
 }
 
 fn positive(key: &str, value: f64) -> Result<()> {
-    hold(key, value > 0.0 && value.is_finite(), value, "a number above 0")
+    let held = value > 0.0 && (value as f32).is_normal();
+    hold(key, held, value, "a number above 0 (from 1e-37 to 1e38: it is used in 32 bits)")
 }
 
-fn at_least_zero(key: &str, value: f64) -> Result<()> {
-    hold(key, value >= 0.0 && value.is_finite(), value, "0 or more")
+fn range(key: &str, value: f64, [least, most]: [f64; 2]) -> Result<()> {
+    let shown =
+        |value: f64| if value == 0.0 || value >= 0.01 { value.to_string() } else { format!("{value:e}") };
+    let mend = format!("a number from {} to {}", shown(least), shown(most));
+    hold(key, (least..=most).contains(&value), value, &mend)
 }
 
 fn size(key: &str, value: usize, least: usize, most: usize) -> Result<()> {

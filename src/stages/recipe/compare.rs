@@ -1,38 +1,49 @@
 //! What distinguishes two recipes, in words for whoever mixed them up.
 
-use super::Recipe;
+use super::{Distill, Recipe, Schedule};
+use crate::stages::Stage;
 use toml::{Table, Value};
 
-/// Keys and tables that change no artifact's numbers.
-const NEUTRAL: [&str; 3] = ["name", "threads", "bench"];
-/// A key of each training that changes none either: from whichever state a run goes on, it ends in the same bytes.
-const NEUTRAL_IN_TRAINING: &str = ".checkpoint_every";
-
 impl Recipe {
-    /// What identifies the recipe: its canonical text without the keys that change no artifact's numbers, which are
-    /// `name`, `threads`, `[bench]` and every `checkpoint_every`.
-    pub fn identity(&self) -> String {
-        let Recipe { name, threads, bench, train, .. } = Recipe::default();
+    /// What identifies the recipe as far as `stage` and those before it read it: its canonical text with the keys that
+    /// change none of their artifacts' numbers at their defaults. These are `name`, `threads`, `[bench]`, every
+    /// `checkpoint_every` (from whichever state a run goes on, it ends in the same bytes), and the keys of later stages.
+    pub fn identity(&self, stage: Stage) -> String {
+        self.deciding(stage).canonical()
+    }
+
+    fn deciding(&self, stage: Stage) -> Recipe {
+        let Recipe { name, threads, bench, train, prune, distill, quantize, .. } = Recipe::default();
         let mut deciding = Recipe { name, threads, bench, ..self.clone() };
+        if stage < Stage::Quantize {
+            deciding.quantize = quantize;
+        }
+        if stage < Stage::Distill {
+            // Gradual pruning has the teacher and the loss of distillation.
+            deciding.distill = match (stage, self.prune.schedule) {
+                (Stage::Prune, Schedule::Cubic) => Distill { train: distill.train, ..deciding.distill },
+                _ => distill,
+            };
+        }
+        if stage < Stage::Prune {
+            deciding.prune = prune;
+        }
         for training in [&mut deciding.train, &mut deciding.prune.train, &mut deciding.distill.train] {
             training.checkpoint_every = train.checkpoint_every;
         }
-        deciding.canonical()
+        deciding
     }
 
-    /// The keys that decide a run and differ in `other`, another recipe's canonical text: each as
-    /// `train.steps = 4 there, 5 here`. Tables that others inherit from come first. Empty if `other` is no TOML.
-    pub fn differences(&self, other: &str) -> Vec<String> {
-        let read = |text: &str| {
+    /// The keys that decide `stage` or one before it and differ in `other`, another recipe's canonical text: each as
+    /// `train.steps = 4 there, 5 here`. Tables that others inherit from come first. Empty if `other` is no recipe.
+    pub fn differences(&self, other: &str, stage: Stage) -> Vec<String> {
+        let Ok(other) = Recipe::parse(other, "recipe.toml".as_ref(), &[]) else { return Vec::new() };
+        let [here, there] = [self, &other].map(|recipe| {
             let mut keys = Vec::new();
-            flatten("", text.parse::<Table>().ok()?, &mut keys);
-            keys.retain(|(key, _)| {
-                let first = key.split('.').next().unwrap_or(key);
-                !NEUTRAL.contains(&first) && !key.ends_with(NEUTRAL_IN_TRAINING)
-            });
-            Some(keys)
-        };
-        let (Some(here), Some(there)) = (read(&self.canonical()), read(other)) else { return Vec::new() };
+            let text = recipe.identity(stage);
+            flatten("", text.parse::<Table>().expect("canonical text is TOML"), &mut keys);
+            keys
+        });
         let value =
             |keys: &[(String, Value)], key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
         let mut keys: Vec<&String> = here.iter().chain(&there).map(|(key, _)| key).collect();
@@ -71,7 +82,7 @@ mod tests {
         let mine = parse(&["train.batch=8", "model.dropout=0.5", "name=mine", "threads=1", "bench.texts=3"]);
         let theirs = parse(&["data.labels=[\"a\"]"]);
         assert_eq!(
-            mine.differences(&theirs.canonical()),
+            mine.differences(&theirs.canonical(), Stage::Quantize),
             [
                 "data.labels = [\"a\"] there, \"\" here",
                 "model.dropout = unset there, 0.5 here",
@@ -81,9 +92,39 @@ mod tests {
             ]
         );
         let renamed = parse(&["name=other", "threads=2", "bench.repeat=9", "train.checkpoint_every=3"]);
-        assert!(renamed.differences(&Recipe::default().canonical()).is_empty());
-        assert_eq!(renamed.identity(), Recipe::default().identity());
-        assert_ne!(mine.identity(), Recipe::default().identity());
-        assert!(mine.differences("[").is_empty());
+        let default = Recipe::default();
+        assert!(renamed.differences(&default.canonical(), Stage::Quantize).is_empty());
+        assert_eq!(renamed.identity(Stage::Quantize), default.identity(Stage::Quantize));
+        assert_ne!(mine.identity(Stage::Train), default.identity(Stage::Train));
+        assert!(mine.differences("[", Stage::Quantize).is_empty());
+    }
+
+    #[test]
+    fn a_key_decides_its_own_stage_and_those_after_it() {
+        for (set, first) in [
+            ("seed=9", Stage::Train),
+            ("data.max_tokens=9", Stage::Train),
+            ("model.pooling=mean", Stage::Train),
+            // What inherits it is other, too.
+            ("train.batch=9", Stage::Train),
+            ("prune.heads=0.5", Stage::Prune),
+            ("prune.train.batch=9", Stage::Prune),
+            ("distill.train.batch=9", Stage::Distill),
+            ("distill.alpha=0.5", Stage::Distill),
+            ("distill.teacher=other", Stage::Distill),
+            ("quantize.weights=tensor", Stage::Quantize),
+        ] {
+            let changed = Recipe::parse("", "test.toml".as_ref(), &[set.to_owned()]).unwrap();
+            for stage in Stage::ALL {
+                let same = changed.identity(stage) == Recipe::default().identity(stage);
+                assert_eq!(same, stage < first, "{set} and {stage:?}");
+            }
+        }
+        let gradual = |set: &str| {
+            Recipe::parse("[prune]\nschedule = 'cubic'", "test.toml".as_ref(), &[set.to_owned()]).unwrap()
+        };
+        let same = |stage, set: &str| gradual(set).identity(stage) == gradual("seed=1").identity(stage);
+        assert!(!same(Stage::Prune, "distill.alpha=0.5"), "it has distillation's loss");
+        assert!(same(Stage::Train, "distill.alpha=0.5") && same(Stage::Prune, "distill.train.batch=9"));
     }
 }

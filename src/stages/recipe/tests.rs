@@ -43,18 +43,18 @@ fn stages_inherit_from_train_all_but_their_length() {
 #[test]
 fn overrides_are_toml_or_else_text() {
     let sets =
-        ["data.limit=8000", "data.dir=../a b", "train.epochs=0.5", "data.text_columns=[2]", "name=a=b"];
+        ["data.limit=8000", "data.dir=../a b", "train.epochs=0.5", "data.text_columns=[2]", "data.train=a=b"];
     let recipe = parse("[data]\nlimit = 3", &sets).unwrap();
     assert_eq!(recipe.data.limit, 8000);
     assert_eq!(recipe.data.dir, "../a b");
     assert_eq!(recipe.train.epochs, 0.5);
     assert_eq!(recipe.data.text_columns, [Column::Number(2)]);
-    assert_eq!(recipe.name, "a=b");
+    assert_eq!(recipe.data.train, "a=b");
     assert_eq!(
         parse("", &["data.labels=[\"x\", \"y\"]"]).unwrap().data.labels,
         Labels::Names(vec!["x".into(), "y".into()])
     );
-    assert_eq!(parse("", &["name=1\nseed=2"]).unwrap().seed, 1, "an override sets one key only");
+    assert_eq!(parse("", &["data.train=1\nseed=2"]).unwrap().seed, 1, "an override sets one key only");
 }
 
 #[test]
@@ -84,6 +84,24 @@ fn errors_name_the_key_and_the_mend() {
         ),
         ("", "prune.heads=60", "prune.heads: is 60; it is a fraction, from 0 to 1 (60 % is 0.6)"),
         ("", "train.learning_rate=nan", "train.learning_rate: is NaN; a number above 0"),
+        ("", "distill.temperature=1e308", "distill.temperature: is 1e308; a number from 0.01 to 1000"),
+        ("", "distill.temperature=1e-308", "distill.temperature: is 1e-308; a number from 0.01 to 1000"),
+        ("", "train.eps=1e-300", "train.eps: is 1e-300; a number from 1e-30 to 1"),
+        ("", "train.weight_decay=1e308", "train.weight_decay: is 1e308; a number from 0 to 1000"),
+        ("", "prune.train.learning_rate=1e-300", "prune.train.learning_rate: is 1e-300; a number above 0"),
+        ("", "train.clip=1e300", "train.clip: is 1e300; a number above 0"),
+        ("", "model.dropout=0.999999999", "model.dropout: is 0.999999999; from 0 to less than 1"),
+        (
+            "name = ''",
+            "",
+            "name: is \"\"; 1 to 100 letters (a to z), digits, '-', '_' and '.', not beginning",
+        ),
+        ("name = 'a\\b'", "", "name: is \"a\\\\b\"; 1 to 100 letters"),
+        ("name = \"a\\nb\"", "", "name: is \"a\\nb\"; 1 to 100 letters"),
+        ("", "name=../../esc", "name: is \"../../esc\"; "),
+        ("", "name=/tmp/esc", "name: is \"/tmp/esc\"; "),
+        ("", "name=.", "name: is \".\"; "),
+        ("", "name=x-->y", "name: is \"x-->y\"; "),
         ("", "distill.train.batch=0", "distill.train.batch: is 0; a whole number from 1 to 1048576"),
         ("", "model.layers=1000000000", "model.layers: is 1000000000; a whole number from 1 to 1024"),
         ("", "model.hidden=1000000000000", "model.hidden: is 1000000000000; a whole number from 1 to 65536"),

@@ -5,12 +5,14 @@ use crate::cli::{self, Run, StageOptions};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress, signals};
+use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Plan, WallClock};
 use limbeck::report::measure::{Subject, measure};
 use limbeck::report::{Machine, Report};
 use limbeck::stages::{Recipe, RunLock, Stage, StageContext};
 use limbeck_kernels::Kernels;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// All four stages, then the table.
@@ -58,7 +60,7 @@ fn in_context(
     let progress = progress::choose(options.common.quiet);
     let threads = cli::threads(recipe.threads);
     set_threads(threads)?;
-    act(&StageContext {
+    let done = act(&StageContext {
         recipe: &recipe,
         out: &out,
         resume: options.resume,
@@ -66,7 +68,20 @@ fn in_context(
         threads,
         progress: &*progress,
         stop: &stop,
-    })
+    });
+    done.map_err(mend_full_disk)
+}
+
+/// Adds how to go on to what the operating system says of a disk that is full.
+fn mend_full_disk(failure: Failure) -> Failure {
+    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+    match failure {
+        Failure::Failed(Error::Io { path, action, source }) if full.contains(&source.kind()) => {
+            let mended = format!("{source}; make room, and go on with --resume: what is done is kept");
+            Failure::Failed(Error::Io { path, action, source: io::Error::new(source.kind(), mended) })
+        }
+        other => other,
+    }
 }
 
 /// Measures what the stages left in the run's directory.
