@@ -161,14 +161,19 @@ impl StageContext<'_> {
             return Ok(());
         };
         let from = self.artifact(parent);
-        let problem = if recorded.is_some_and(|hash| artifact::weights_hash(&from).ok() != Some(hash)) {
-            format!("it was made from another {} than {} is now", parent.variant(), from.display())
-        } else if !artifact::descends(&config, &HfDirectory::open(&from)?.config) {
-            format!("its configuration is not that of {}, from which it was made", from.display())
-        } else {
-            return Ok(());
-        };
-        Err(Error::file(&made, problem, format!("{again}, or choose another --out")))
+        let (problem, put_back) =
+            if recorded.is_some_and(|hash| artifact::weights_hash(&from).ok() != Some(hash)) {
+                let problem =
+                    format!("it was made from another {} than {} is now", parent.variant(), from.display());
+                (problem, "")
+            } else if !artifact::descends(&config, &HfDirectory::open(&from)?.config) {
+                let problem =
+                    format!("its configuration is not that of {}, from which it was made", from.display());
+                (problem, "put back the config.json that was changed, or ")
+            } else {
+                return Ok(());
+            };
+        Err(Error::file(&made, problem, format!("{put_back}{again}, or choose another --out")))
     }
 
     /// What is there of a stage and of those after it.

@@ -182,9 +182,13 @@ fn train(table: &str, train: &Train) -> Result<()> {
 
 /// All these hold the value to a condition that NaN fails.
 fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
+    if held { Ok(()) } else { Err(Error::setting(key, format!("is {}", number(value)), mend)) }
+}
+
+/// A number as one would type it.
+pub(super) fn number(value: f64) -> String {
     let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs()) || !value.is_finite();
-    let shown = if plain { value.to_string() } else { format!("{value:e}") };
-    if held { Ok(()) } else { Err(Error::setting(key, format!("is {shown}"), mend)) }
+    if plain { value.to_string() } else { format!("{value:e}") }
 }
 
 fn fraction(key: &str, value: f64) -> Result<()> {
@@ -202,9 +206,7 @@ fn positive(key: &str, value: f64) -> Result<()> {
 }
 
 fn range(key: &str, value: f64, [least, most]: [f64; 2]) -> Result<()> {
-    let shown =
-        |value: f64| if value == 0.0 || value >= 0.01 { value.to_string() } else { format!("{value:e}") };
-    let mend = format!("a number from {} to {}", shown(least), shown(most));
+    let mend = format!("a number from {} to {}", number(least), number(most));
     hold(key, (least..=most).contains(&value), value, &mend)
 }
 

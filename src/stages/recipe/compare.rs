@@ -1,5 +1,6 @@
 //! What distinguishes two recipes, in words for whoever mixed them up.
 
+use super::check::number;
 use super::{Distill, Recipe, Schedule};
 use crate::stages::Stage;
 use toml::{Table, Value};
@@ -49,7 +50,11 @@ impl Recipe {
         let mut keys: Vec<&String> = here.iter().chain(&there).map(|(key, _)| key).collect();
         keys.sort_by_key(|key| (key.matches('.').count(), key.as_str()));
         keys.dedup();
-        let shown = |value: Option<Value>| value.map_or("unset".to_owned(), |value| value.to_string());
+        let shown = |value: Option<Value>| match value {
+            None => "unset".to_owned(),
+            Some(Value::Float(value)) => number(value),
+            Some(value) => value.to_string(),
+        };
         keys.into_iter()
             .map(|key| (key, value(&there, key), value(&here, key)))
             .filter(|(_, there, here)| there != here)

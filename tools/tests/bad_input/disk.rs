@@ -48,6 +48,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         assert_eq!(output.status.code(), Some(1), "{blocks} blocks: {said}");
         assert!(said.starts_with("error: cannot ") && said.contains("because: "), "{said}");
         assert!(said.contains("out"), "the file is named: {said}");
+        assert!(said.contains("; make room, and go on with --resume"), "{said}");
         failures += 1;
         stopped_at.insert(done.len());
     }

@@ -1,6 +1,6 @@
 //! What a stage is given by another stage, another run or another model.
 
-use crate::fixture::{Folder, Named, succeeds, write_model};
+use crate::fixture::{Folder, Named, refused, succeeds, write_model};
 use std::fs;
 
 /// Changes the text of a file, which must hold `from`.
@@ -36,14 +36,25 @@ fn a_teacher_of_another_task_or_vocabulary_is_refused() {
     });
     edit(&folder, "short/config.json", "\"max_position_embeddings\": 16", "\"max_position_embeddings\": 9");
     for (teacher, words) in [
-        ("nothing", &["nothing", "no such model directory"][..]),
+        ("nothing", &["distill.teacher: ", "nothing: there is no such model directory; "][..]),
         ("names", &["distill.teacher: its classes are [\"worse\", \"good\"], those of the data"]),
         ("order", &["distill.teacher: its classes are [\"good\", \"bad\"]", "same order"]),
         ("pieces", &["distill.teacher: its tokenizer is not that of the model"]),
-        ("headless", &["headless/model.safetensors, tensor classifier.weight", "train a head first"]),
+        (
+            "headless",
+            &[
+                "distill.teacher: ",
+                "headless/model.safetensors, tensor classifier.weight",
+                "train a head first",
+            ],
+        ),
         ("short", &["distill.teacher: it reads 9 tokens, and data.max_tokens is 12"]),
     ] {
-        folder.refused(&mut run(teacher, "out"), words);
+        let before = folder.contents();
+        refused(&mut run(teacher, "out"), words);
+        assert!(!folder.path("out/metrics.jsonl").exists(), "told before the first step");
+        let _ = fs::remove_dir_all(folder.path("out"));
+        assert!(folder.contents() == before, "files have changed");
     }
     // Nor is one taken whose logits are there already.
     edit(&folder, "model/config.json", "\"bad\"", "\"worse\"");
