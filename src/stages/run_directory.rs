@@ -2,6 +2,9 @@
 //!
 //! An artifact appears whole or not at all, so that its presence means that its stage is done. Nothing that is
 //! there is ever overwritten: a second run into the directory goes on with `--resume` or is refused.
+//!
+//! What is there binds the settings that it was made with, and no others: those of a stage that has not begun may be
+//! changed, so that a mistake in them never costs the stages before.
 
 use super::{Stage, StageContext, artifact};
 use crate::checkpoint::HfDirectory;
