@@ -11,20 +11,67 @@ use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Opens a file for reading, which must be one: a pipe would be waited for, a device has no end, and files are read
+/// more than once.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::File`] if there is none, or if it is a directory, a pipe or a device.
+pub fn open(path: &Path) -> Result<File> {
+    // Looked at first: to open a pipe is to wait for its writer.
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::file(path, "there is no such file", "check the path"),
+        _ => Error::io("open", path)(error),
+    })?;
+    if metadata.is_dir() {
+        return Err(Error::file(path, "this is a directory", "name the file in it"));
+    }
+    if !metadata.is_file() {
+        return Err(special(path));
+    }
+    File::open(path).map_err(Error::io("open", path))
+}
+
+/// The error about what is neither a file nor a directory.
+fn special(path: &Path) -> Error {
+    Error::file(path, "this is not a regular file but a pipe or a device", "copy it to a file first")
+}
+
+/// Reads a whole file; see [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+/// Reads a whole text file; see [`open`].
+///
+/// # Errors
+/// As [`open`]; [`Error::File`] with the line if it is not UTF-8.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Error::File {
+            path: path.to_owned(),
+            line: Some(1 + valid.iter().filter(|byte| **byte == b'\n').count()),
+            problem: "this is not UTF-8".to_owned(),
+            mend: "convert the file, for example with iconv -t UTF-8".to_owned(),
+        }
+    })
+}
 
 /// Maps a file for reading.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be opened or mapped, [`Error::File`] if it is a directory or empty.
+/// As [`open`]; [`Error::File`] if it is empty.
 pub fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
-    if metadata.is_dir() {
-        return Err(Error::file(path, "this is a directory", "name the file in it"));
-    }
-    if metadata.len() == 0 {
+    let file = open(path)?;
+    if file.metadata().map_err(Error::io("open", path))?.len() == 0 {
         return Err(Error::file(path, "the file is empty", "fetch or write it again"));
     }
     // SAFETY: the map is read only. Files that this program writes are replaced, never changed in place
@@ -35,19 +82,40 @@ pub fn map(path: &Path) -> Result<Mmap> {
 /// Writes a file as a whole: into a temporary file beside it, flushed to the disk, then renamed over `path`.
 ///
 /// `write` gets the buffered temporary file. If anything fails the temporary file is removed and what was at
-/// `path` stays as it was.
+/// `path` stays as it was. A symbolic link is followed, and what is replaced keeps its permissions.
 ///
 /// # Errors
-/// [`Error::Io`] naming `path`, or what `write` returned.
+/// [`Error::Io`] naming `path`, [`Error::File`] if that is a pipe or a device, or what `write` returned.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let temporary = Temporary::file(path)?;
+    let target = &target(path)?;
+    let former = fs::metadata(target).ok();
+    if former.as_ref().is_some_and(|former| !former.is_file() && !former.is_dir()) {
+        return Err(special(path));
+    }
+    let temporary = Temporary::file(target)?;
     let file = OpenOptions::new().write(true).open(&temporary.path).map_err(Error::io("write", path))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     write(&mut writer)?;
     let file = writer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
+    if let Some(former) = former {
+        file.set_permissions(former.permissions()).map_err(Error::io("write", path))?;
+    }
     file.sync_all().map_err(Error::io("write", path))?;
     drop(file);
-    temporary.rename(path)
+    temporary.rename(target)
+}
+
+/// Where a chain of symbolic links ends, whether anything is there or not.
+fn target(path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&target) {
+            Ok(next) => target = parent(&target).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(Error::file(path, "its symbolic links have no end", "name the file itself"))
 }
 
 /// Writes bytes as a whole file; see [`replace`].

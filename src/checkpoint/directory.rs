@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 
+/// So many rows of an embedding table are too many to be padding: tables are padded to multiples of 8, 64 or 128.
+const PADDING: usize = 128;
+
 /// A model directory that is open for reading.
 pub struct HfDirectory {
     /// Where it lies.
@@ -89,15 +92,23 @@ impl HfDirectory {
     ///
     /// # Errors
     /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the
-    /// model's, whose last pieces would have no embedding.
+    /// model's, whose last pieces would have no embedding, or so much smaller that it is another model's or cut
+    /// short: tables are padded, but by fewer than 128 rows.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::from_directory(&self.path)?;
-        if tokenizer.vocab() > self.config.vocab {
-            let problem =
-                format!("the tokenizer has {} pieces, the model {}", tokenizer.vocab(), self.config.vocab);
-            return Err(Error::file(&self.path, problem, "fetch the tokenizer that belongs to this model"));
+        let (pieces, rows) = (tokenizer.vocab(), self.config.vocab);
+        if pieces <= rows && rows - pieces < PADDING {
+            return Ok(tokenizer);
         }
-        Ok(tokenizer)
+        let problem = format!("it has {pieces} pieces, the model has {rows}");
+        let mend = match tokenizer.file() {
+            "vocab.txt" if pieces < rows => {
+                "fetch the whole file again; pieces that were added to it are read from a tokenizer.json, as \
+                 transformers saves it"
+            }
+            _ => "fetch the tokenizer that belongs to this model",
+        };
+        Err(Error::file(&self.path.join(tokenizer.file()), problem, mend))
     }
 
     /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_classifier` the file's
