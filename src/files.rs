@@ -352,6 +352,53 @@ mod tests {
         assert!(map(&directory.path().join("absent")).unwrap_err().to_string().contains("absent"));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&pipe, Path::new("/dev/zero")] {
+            for error in [
+                open(path).map(drop).unwrap_err(),
+                map(path).map(drop).unwrap_err(),
+                read_to_string(path).map(drop).unwrap_err(),
+                replace_bytes(path, b"new").unwrap_err(),
+            ] {
+                assert!(error.to_string().contains("not a regular file"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_utf_8_are_refused_with_the_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text");
+        fs::write(&path, b"one\ntwo \xff\n").unwrap();
+        assert!(read_to_string(&path).unwrap_err().to_string().contains("text, line 2: this is not UTF-8; "));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_permissions_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("docs")).unwrap();
+        fs::write(at("docs/table.md"), "old").unwrap();
+        fs::set_permissions(at("docs/table.md"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("docs/table.md", at("link")).unwrap();
+        symlink("link", at("second")).unwrap();
+        replace_bytes(&at("second"), b"new").unwrap();
+        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("docs/table.md"));
+        assert_eq!(fs::read_link(at("second")).unwrap(), Path::new("link"));
+        assert_eq!(fs::read(at("docs/table.md")).unwrap(), b"new");
+        let mode = fs::metadata(at("docs/table.md")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        symlink("round", at("round")).unwrap();
+        assert!(replace_bytes(&at("round"), b"new").unwrap_err().to_string().contains("no end"));
+    }
+
     #[test]
     fn known_digests() {
         // FIPS 180-2, appendix B.1.

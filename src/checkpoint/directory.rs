@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 
-/// So many rows of an embedding table are too many to be padding: tables are padded to multiples of 8, 64 or 128.
-const PADDING: usize = 128;
+/// Embedding tables are padded with rows that no piece has, to a multiple of 8 at least and of 128 at most: other
+/// tables have a row for each piece.
+const PADDED_TO: [usize; 2] = [8, 128];
 
 /// A model directory that is open for reading.
 pub struct HfDirectory {
@@ -93,18 +94,19 @@ impl HfDirectory {
     /// # Errors
     /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the
     /// model's, whose last pieces would have no embedding, or so much smaller that it is another model's or cut
-    /// short: tables are padded, but by fewer than 128 rows.
+    /// short: a table is padded to a multiple of 8, by fewer than 128 rows.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::from_directory(&self.path)?;
         let (pieces, rows) = (tokenizer.vocab(), self.config.vocab);
-        if pieces <= rows && rows - pieces < PADDING {
+        let [least, most] = PADDED_TO;
+        if pieces == rows || pieces < rows && rows - pieces < most && rows.is_multiple_of(least) {
             return Ok(tokenizer);
         }
         let problem = format!("it has {pieces} pieces, the model has {rows}");
         let mend = match tokenizer.file() {
             "vocab.txt" if pieces < rows => {
-                "fetch the whole file again; pieces that were added to it are read from a tokenizer.json, as \
-                 transformers saves it"
+                "fetch the whole file again, or the tokenizer.json, which has added pieces too; for a model that has \
+                 rows without pieces, add a line such as [none1] for each"
             }
             _ => "fetch the tokenizer that belongs to this model",
         };

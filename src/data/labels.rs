@@ -71,8 +71,12 @@ impl Labels {
             None => {
                 let shown: Vec<&String> = values.iter().take(8).collect();
                 Err(match from_0_or_1(values, names.len()) {
-                    true => format!("the labels {shown:?} do not tell whether {names:?} are counted from 0 or from 1"),
-                    false => format!("the values {shown:?} are neither the names {names:?} nor numbers from 0 or 1"),
+                    true => format!(
+                        "the labels {shown:?} do not tell whether {names:?} are counted from 0 or from 1"
+                    ),
+                    false => format!(
+                        "the values {shown:?} are neither the names {names:?} nor numbers from 0 or 1"
+                    ),
                 })
             }
         }
@@ -179,6 +183,23 @@ mod tests {
         let plain = labels(&["10", "9", "2"], None).unwrap();
         assert_eq!(plain.names(), ["2", "9", "10"]);
         assert_eq!(labels(&["pos", "neg"], None).unwrap().index_of("neg"), Some(0));
+    }
+
+    #[test]
+    fn the_first_number_can_be_said() {
+        let news = ["World", "Sports", "Business", "Sci/Tech"].map(str::to_owned);
+        let from = |values: &[&str], names: &[String], first: usize| {
+            let values = values.iter().map(|&value| value.to_owned()).collect();
+            Labels::new(&values, Some(names), Some(first))
+        };
+        for first in [0, 1] {
+            let labels = from(&["1", "2", "3"], &news, first).unwrap();
+            assert_eq!(labels.index_of("2"), Some(2 - first));
+        }
+        assert!(labels(&["1", "3"], Some(&["a", "b", "c", "d"])).unwrap_err().contains("from 0 or from 1"));
+        assert!(from(&["0", "1"], &news, 1).unwrap_err().contains("\"0\" is none of [\"1\""));
+        assert!(from(&["4"], &news, 0).is_err() && from(&["World"], &news, 0).is_err());
+        assert!(from(&["2"], &news, 2).is_err() && from(&["0"], &[], usize::MAX).is_err());
     }
 
     #[test]

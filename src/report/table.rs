@@ -8,8 +8,8 @@
 use super::{Confusion, Latency, Machine, Paired};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::fmt;
+use std::path::Path;
 
 /// One variant of the model, measured on the bytes of its file.
 #[derive(Clone, Debug)]
@@ -278,10 +278,10 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use crate::report::machine::Build;
     use limbeck_kernels::Kernels;
     use serde_json::{Value, json};
+    use std::fs;
 
     fn confusion(right: u64, wrong: u64) -> Confusion {
         let mut confusion = Confusion::new(2);

@@ -209,7 +209,9 @@ fn check_unique(path: &Path, pieces: &[&str]) -> Result<()> {
 fn check_ids(path: &Path, vocabulary: HashMap<String, u32>) -> Result<usize> {
     let mut by_id: Vec<(u32, String)> = vocabulary.into_iter().map(|(piece, id)| (id, piece)).collect();
     by_id.sort_unstable();
-    if let Some([(id, first), (_, second)]) = by_id.array_windows().find(|[first, second]| first.0 == second.0) {
+    if let Some([(id, first), (_, second)]) =
+        by_id.array_windows().find(|[first, second]| first.0 == second.0)
+    {
         let problem = format!("the pieces {first:?} and {second:?} both have the id {id}");
         return Err(Error::file(path, problem, "fetch the file again"));
     }

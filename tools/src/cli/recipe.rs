@@ -60,7 +60,8 @@ impl DataOptions {
         let usage = |error: limbeck::Error| Failure::Usage(error.to_string());
         // By itself, so that a key that does not exist is said to be so.
         Recipe::parse("", "--set".as_ref(), &self.set).map_err(usage)?;
-        let keys = self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim());
+        let keys =
+            self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim());
         if let Some(key) = keys.into_iter().find(|key| !USED.contains(key)) {
             let used = USED.join(", ");
             return Err(Failure::Usage(format!("--set {key}: eval does not use this key; it uses {used}")));
