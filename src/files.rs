@@ -11,20 +11,67 @@ use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Opens a file for reading, which must be one: a pipe would be waited for, a device has no end, and files are read
+/// more than once.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::File`] if there is none, or if it is a directory, a pipe or a device.
+pub fn open(path: &Path) -> Result<File> {
+    // Looked at first: to open a pipe is to wait for its writer.
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::file(path, "there is no such file", "check the path"),
+        _ => Error::io("open", path)(error),
+    })?;
+    if metadata.is_dir() {
+        return Err(Error::file(path, "this is a directory", "name the file in it"));
+    }
+    if !metadata.is_file() {
+        return Err(special(path));
+    }
+    File::open(path).map_err(Error::io("open", path))
+}
+
+/// The error about what is neither a file nor a directory.
+fn special(path: &Path) -> Error {
+    Error::file(path, "this is not a regular file but a pipe or a device", "copy it to a file first")
+}
+
+/// Reads a whole file; see [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+/// Reads a whole text file; see [`open`].
+///
+/// # Errors
+/// As [`open`]; [`Error::File`] with the line if it is not UTF-8.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Error::File {
+            path: path.to_owned(),
+            line: Some(1 + valid.iter().filter(|byte| **byte == b'\n').count()),
+            problem: "this is not UTF-8".to_owned(),
+            mend: "convert the file, for example with iconv -t UTF-8".to_owned(),
+        }
+    })
+}
 
 /// Maps a file for reading.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be opened or mapped, [`Error::File`] if it is a directory or empty.
+/// As [`open`]; [`Error::File`] if it is empty.
 pub fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
-    if metadata.is_dir() {
-        return Err(Error::file(path, "this is a directory", "name the file in it"));
-    }
-    if metadata.len() == 0 {
+    let file = open(path)?;
+    if file.metadata().map_err(Error::io("open", path))?.len() == 0 {
         return Err(Error::file(path, "the file is empty", "fetch or write it again"));
     }
     // SAFETY: the map is read only. Files that this program writes are replaced, never changed in place
@@ -35,19 +82,40 @@ pub fn map(path: &Path) -> Result<Mmap> {
 /// Writes a file as a whole: into a temporary file beside it, flushed to the disk, then renamed over `path`.
 ///
 /// `write` gets the buffered temporary file. If anything fails the temporary file is removed and what was at
-/// `path` stays as it was.
+/// `path` stays as it was. A symbolic link is followed, and what is replaced keeps its permissions.
 ///
 /// # Errors
-/// [`Error::Io`] naming `path`, or what `write` returned.
+/// [`Error::Io`] naming `path`, [`Error::File`] if that is a pipe or a device, or what `write` returned.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let temporary = Temporary::file(path)?;
+    let target = &target(path)?;
+    let former = fs::metadata(target).ok();
+    if former.as_ref().is_some_and(|former| !former.is_file() && !former.is_dir()) {
+        return Err(special(path));
+    }
+    let temporary = Temporary::file(target)?;
     let file = OpenOptions::new().write(true).open(&temporary.path).map_err(Error::io("write", path))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     write(&mut writer)?;
     let file = writer.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
+    if let Some(former) = former {
+        file.set_permissions(former.permissions()).map_err(Error::io("write", path))?;
+    }
     file.sync_all().map_err(Error::io("write", path))?;
     drop(file);
-    temporary.rename(path)
+    temporary.rename(target)
+}
+
+/// Where a chain of symbolic links ends, whether anything is there or not.
+fn target(path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&target) {
+            Ok(next) => target = parent(&target).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(Error::file(path, "its symbolic links have no end", "name the file itself"))
 }
 
 /// Writes bytes as a whole file; see [`replace`].
@@ -282,6 +350,53 @@ mod tests {
         fs::write(&path, b"").unwrap();
         assert!(map(&path).unwrap_err().to_string().contains("empty"));
         assert!(map(&directory.path().join("absent")).unwrap_err().to_string().contains("absent"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&pipe, Path::new("/dev/zero")] {
+            for error in [
+                open(path).map(drop).unwrap_err(),
+                map(path).map(drop).unwrap_err(),
+                read_to_string(path).map(drop).unwrap_err(),
+                replace_bytes(path, b"new").unwrap_err(),
+            ] {
+                assert!(error.to_string().contains("not a regular file"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_utf_8_are_refused_with_the_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("text");
+        fs::write(&path, b"one\ntwo \xff\n").unwrap();
+        assert!(read_to_string(&path).unwrap_err().to_string().contains("text, line 2: this is not UTF-8; "));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_permissions_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("docs")).unwrap();
+        fs::write(at("docs/table.md"), "old").unwrap();
+        fs::set_permissions(at("docs/table.md"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("docs/table.md", at("link")).unwrap();
+        symlink("link", at("second")).unwrap();
+        replace_bytes(&at("second"), b"new").unwrap();
+        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("docs/table.md"));
+        assert_eq!(fs::read_link(at("second")).unwrap(), Path::new("link"));
+        assert_eq!(fs::read(at("docs/table.md")).unwrap(), b"new");
+        let mode = fs::metadata(at("docs/table.md")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        symlink("round", at("round")).unwrap();
+        assert!(replace_bytes(&at("round"), b"new").unwrap_err().to_string().contains("no end"));
     }
 
     #[test]

@@ -292,6 +292,8 @@ fn wrong_configurations_say_what_is_wrong() {
         ("pruned_heads", json!({"0": [4]}), "head 4"),
         ("pruned_heads", json!({"9": [0]}), "layer 9"),
         ("num_hidden_layers", json!(0), "0 layers"),
+        ("problem_type", json!("regression"), "each text has exactly one class"),
+        ("problem_type", json!("multi_label_classification"), "each text has exactly one class"),
         ("id2label", json!({"0": "a", "2": "b"}), "class 1"),
         ("id2label", json!({"0": "a", "1": "a"}), "two classes are called"),
         ("id2label", json!({"0": "a", "1": ""}), "class 1 has no name"),
@@ -317,6 +319,9 @@ fn wrong_configurations_say_what_is_wrong() {
         assert!(message.contains(expected) && message.starts_with("model/config.json"), "{key}: {message}");
     }
     assert!(parse_config(Path::new("x"), "[]").is_err() && parse_config(Path::new("x"), "").is_err());
+    let mut open = good.clone();
+    open["problem_type"] = json!(null);
+    assert_eq!(parse_config(Path::new("x"), &open.to_string()).unwrap(), bert());
     for class in ["BertModel", "BertForMaskedLM", "BertForQuestionAnswering"] {
         let mut other = good.clone();
         other["architectures"] = json!([class]);
@@ -379,6 +384,34 @@ fn directories_are_saved_whole_and_not_overwritten() {
     let again = model.tokenizer().unwrap();
     assert_eq!(again.encode("A b", 9), tokenizer.encode("A b", 9));
     assert_eq!(again.content_hash(), tokenizer.content_hash());
+}
+
+/// A table may be padded beyond the vocabulary; a vocabulary that was cut short is none of the model's.
+#[test]
+fn a_vocabulary_must_be_the_model_s() {
+    let root = tempfile::tempdir().unwrap();
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned);
+    let tokenizer = |pieces: usize| -> Result<Tokenizer> {
+        let words = (specials.len()..pieces).map(|id| format!("word{id}"));
+        let pieces: Vec<String> = specials.iter().cloned().chain(words).collect();
+        fs::write(root.path().join("vocab.txt"), pieces.join("\n")).unwrap();
+        HfDirectory::open(root.path())?.tokenizer()
+    };
+    fs::write(root.path().join("model.safetensors"), file_of("{}", b"")).unwrap();
+    for (vocab, fits, others) in
+        [(30_522, &[30_522][..], &[30_521, 30_523, 1_631, 4][..]), (640, &[640, 600, 513], &[641, 512, 4])]
+    {
+        let config = ModelConfig { vocab, ..bert() };
+        fs::write(root.path().join("config.json"), config_to_json(&config).to_string()).unwrap();
+        for &pieces in fits {
+            assert_eq!(tokenizer(pieces).unwrap().vocab(), pieces);
+        }
+        for &pieces in others {
+            let error = tokenizer(pieces).err().expect("another vocabulary").to_string();
+            let said = format!("vocab.txt: it has {pieces} pieces, the model has {vocab}; ");
+            assert!(error.contains(&said), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -124,5 +124,14 @@ fn what_a_format_cannot_hold_is_refused() {
     for format in [ExportFormat::Hf, ExportFormat::HfPadded, ExportFormat::Limbeck] {
         assert!(refusal("mean.limbeck", format).contains("give the directory that it was made from"));
     }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", place("link")).unwrap();
+        for format in [ExportFormat::Hf, ExportFormat::Limbeck] {
+            let error = export(&place("mean"), &place("link"), format).unwrap_err().to_string();
+            assert!(error.contains("link holds something"), "{error}");
+        }
+        assert_eq!(fs::read_link(place("link")).unwrap(), Path::new("nowhere"));
+    }
     assert!(refusal("absent", ExportFormat::Hf).contains("no such model directory"));
 }

@@ -309,6 +309,13 @@ fn directories_without_a_usable_tokenizer() {
     assert!(refusal("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n").contains("no [SEP]"));
     assert!(refusal("vocab.txt", "").contains("no [UNK]"));
     assert!(refusal("tokenizer.json", "{}").contains("tokenizer.json"));
+    let twice = refusal("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n\n\na\n");
+    assert!(twice.contains("vocab.txt, line 8: the piece \"a\" stands on line 5 already"), "{twice}");
+    let shared = r###"{"version":"1.0","added_tokens":[],"model":{"type":"WordPiece","unk_token":"[UNK]",
+        "continuing_subword_prefix":"##","max_input_chars_per_word":100,
+        "vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2,"b":3,"a":3}}}"###;
+    let shared = refusal("tokenizer.json", shared);
+    assert!(shared.contains("tokenizer.json: the pieces \"a\" and \"b\" both have the id 3"), "{shared}");
     let bpe = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#;
     assert!(refusal("tokenizer.json", bpe).contains("not WordPiece"));
 }

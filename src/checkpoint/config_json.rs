@@ -18,11 +18,10 @@ use super::label_names::label_names;
 use crate::models::config::{
     Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// The family of a class of transformers, as `BertForMaskedLM`.
@@ -113,9 +112,9 @@ struct BlockLayer {
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::File`] if it is no JSON object, a key is missing or out of range, or the
-/// architecture or activation is not supported.
+/// architecture or activation is not supported, or if the model is no classifier with one answer a text.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = files::read_to_string(path)?;
     parse_config(path, &text)
 }
 
@@ -129,6 +128,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
     })?;
     let reader = Reader { path, text, object: &object };
     let architecture = reader.architecture()?;
+    reader.check_problem_type()?;
     let keys = keys(architecture);
     let hidden = reader.size(keys.hidden)?;
     let heads = reader.size(keys.heads)?;
@@ -233,6 +233,21 @@ impl Reader<'_> {
                     format!("{class:?} is not of the family {:?}, as \"model_type\" has it", family.name());
                 Err(self.wrong("architectures", problem))
             }
+        }
+    }
+
+    /// The answer here is the one class with the largest logit: of other heads it would be wrong.
+    fn check_problem_type(&self) -> Result<()> {
+        match self.present("problem_type") {
+            Some(kind) if kind != "single_label_classification" => {
+                let problem = format!(
+                    "\"problem_type\": {kind} is not supported: here each text has exactly one class \
+                     (single_label_classification)"
+                );
+                let mend = "use a model of that kind; to train a new classifier on this one's encoder, delete the key";
+                Err(Error::file(self.path, problem, mend))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 
+/// Embedding tables are padded with rows that no piece has, to a multiple of 8 at least and of 128 at most: other
+/// tables have a row for each piece.
+const PADDED_TO: [usize; 2] = [8, 128];
+
 /// A model directory that is open for reading.
 pub struct HfDirectory {
     /// Where it lies.
@@ -89,15 +93,24 @@ impl HfDirectory {
     ///
     /// # Errors
     /// What [`Tokenizer::from_directory`] returns; [`Error::File`] if its vocabulary is larger than the
-    /// model's, whose last pieces would have no embedding.
+    /// model's, whose last pieces would have no embedding, or so much smaller that it is another model's or cut
+    /// short: a table is padded to a multiple of 8, by fewer than 128 rows.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::from_directory(&self.path)?;
-        if tokenizer.vocab() > self.config.vocab {
-            let problem =
-                format!("the tokenizer has {} pieces, the model {}", tokenizer.vocab(), self.config.vocab);
-            return Err(Error::file(&self.path, problem, "fetch the tokenizer that belongs to this model"));
+        let (pieces, rows) = (tokenizer.vocab(), self.config.vocab);
+        let [least, most] = PADDED_TO;
+        if pieces == rows || pieces < rows && rows - pieces < most && rows.is_multiple_of(least) {
+            return Ok(tokenizer);
         }
-        Ok(tokenizer)
+        let problem = format!("it has {pieces} pieces, the model has {rows}");
+        let mend = match tokenizer.file() {
+            "vocab.txt" if pieces < rows => {
+                "fetch the whole file again, or the tokenizer.json, which has added pieces too; for a model that has \
+                 rows without pieces, add a line such as [none1] for each"
+            }
+            _ => "fetch the tokenizer that belongs to this model",
+        };
+        Err(Error::file(&self.path.join(tokenizer.file()), problem, mend))
     }
 
     /// Finds the tensors of a network in the file, and checks their shapes. With `fresh_classifier` the file's

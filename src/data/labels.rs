@@ -1,8 +1,7 @@
 //! Classes: their names, and which value in a table means which.
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 /// More values than this are no classes: the wrong column was taken.
@@ -20,10 +19,15 @@ impl Labels {
     ///
     /// Without names the values are the names, numbers in their order and other values alphabetically. With
     /// names the values are either those names or, where none is, numbers from 0 or from 1 (AG News counts from 1).
+    /// With `first`, the number of the first class, they are numbers from there.
     ///
     /// # Errors
     /// A sentence that says how values and names do not fit.
-    pub fn new(values: &BTreeSet<String>, names: Option<&[String]>) -> std::result::Result<Labels, String> {
+    pub fn new(
+        values: &BTreeSet<String>,
+        names: Option<&[String]>,
+        first: Option<usize>,
+    ) -> std::result::Result<Labels, String> {
         let numbers: Option<BTreeSet<u64>> = values.iter().map(|value| value.parse().ok()).collect();
         let Some(names) = names else {
             let mut names: Vec<String> = values.iter().cloned().collect();
@@ -40,6 +44,19 @@ impl Labels {
         if names.iter().any(|name| name.trim().is_empty()) {
             return Err(format!("a class has no name in {names:?}"));
         }
+        if let Some(first) = first {
+            if first > 1 {
+                return Err(format!("data.first_label is {first}; classes are counted from 0 or from 1"));
+            }
+            let labels = Labels::numbered(names, first);
+            return match values.iter().find(|value| labels.index_of(value).is_none()) {
+                None => Ok(labels),
+                Some(stray) => Err(format!(
+                    "the label {stray:?} is none of {:?}, the numbers of {names:?} from {first}",
+                    labels.values()
+                )),
+            };
+        }
         if values.iter().all(|value| named.contains_key(value)) {
             return Ok(Labels { names: names.to_vec(), by_value: named });
         }
@@ -49,14 +66,26 @@ impl Labels {
         {
             return Err(format!("{stray:?} is none of the names {names:?}, which other labels are"));
         }
-        let Some(first) = numbers.and_then(|numbers| numbered_from(&numbers, names.len())) else {
-            let values: Vec<&String> = values.iter().take(8).collect();
-            return Err(format!(
-                "the values {values:?} are neither the names {names:?} nor numbers from 0 or 1"
-            ));
-        };
+        match numbers.and_then(|numbers| numbered_from(&numbers, names.len())) {
+            Some(first) => Ok(Labels::numbered(names, first)),
+            None => {
+                let shown: Vec<&String> = values.iter().take(8).collect();
+                Err(match from_0_or_1(values, names.len()) {
+                    true => format!(
+                        "the labels {shown:?} do not tell whether {names:?} are counted from 0 or from 1"
+                    ),
+                    false => format!(
+                        "the values {shown:?} are neither the names {names:?} nor numbers from 0 or 1"
+                    ),
+                })
+            }
+        }
+    }
+
+    /// Classes that the label column has by their numbers, from `first`.
+    fn numbered(names: &[String], first: usize) -> Labels {
         let by_value = (0..names.len()).map(|index| ((index + first).to_string(), index)).collect();
-        Ok(Labels { names: names.to_vec(), by_value })
+        Labels { names: names.to_vec(), by_value }
     }
 
     /// Names of the classes, in the order of the logits.
@@ -95,12 +124,17 @@ fn numbered_from(numbers: &BTreeSet<u64>, classes: usize) -> Option<usize> {
     }
 }
 
+/// Whether values could be numbers of `classes` classes both from 0 and from 1.
+pub(super) fn from_0_or_1(values: &BTreeSet<String>, classes: usize) -> bool {
+    values.iter().all(|value| value.parse().is_ok_and(|number: usize| (1..classes).contains(&number)))
+}
+
 /// Reads a `classes.txt`: one name a line, blank lines at the end ignored.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::File`] if it is empty or a line is blank.
 pub fn read_classes(path: &Path) -> Result<Vec<String>> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = files::read_to_string(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().position(String::is_empty) {
@@ -122,7 +156,7 @@ mod tests {
     fn labels(values: &[&str], names: Option<&[&str]>) -> std::result::Result<Labels, String> {
         let values = values.iter().map(|&value| value.to_owned()).collect();
         let names = names.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        Labels::new(&values, names.as_deref())
+        Labels::new(&values, names.as_deref(), None)
     }
 
     #[test]
@@ -149,6 +183,23 @@ mod tests {
         let plain = labels(&["10", "9", "2"], None).unwrap();
         assert_eq!(plain.names(), ["2", "9", "10"]);
         assert_eq!(labels(&["pos", "neg"], None).unwrap().index_of("neg"), Some(0));
+    }
+
+    #[test]
+    fn the_first_number_can_be_said() {
+        let news = ["World", "Sports", "Business", "Sci/Tech"].map(str::to_owned);
+        let from = |values: &[&str], names: &[String], first: usize| {
+            let values = values.iter().map(|&value| value.to_owned()).collect();
+            Labels::new(&values, Some(names), Some(first))
+        };
+        for first in [0, 1] {
+            let labels = from(&["1", "2", "3"], &news, first).unwrap();
+            assert_eq!(labels.index_of("2"), Some(2 - first));
+        }
+        assert!(labels(&["1", "3"], Some(&["a", "b", "c", "d"])).unwrap_err().contains("from 0 or from 1"));
+        assert!(from(&["0", "1"], &news, 1).unwrap_err().contains("\"0\" is none of [\"1\""));
+        assert!(from(&["4"], &news, 0).is_err() && from(&["World"], &news, 0).is_err());
+        assert!(from(&["2"], &news, 2).is_err() && from(&["0"], &[], usize::MAX).is_err());
     }
 
     #[test]

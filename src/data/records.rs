@@ -1,7 +1,7 @@
 //! Rows of cells from csv and tsv files, objects from jsonl files, with the lines they began on.
 
 use super::Format;
-use crate::files::hexadecimal;
+use crate::files::{self, hexadecimal};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -61,11 +61,7 @@ pub(super) enum Record {
 
 impl Records {
     pub fn open(path: &Path, format: Format) -> Result<Records> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(Error::file(path, "this is a directory", "name the table in it"));
-        }
-        let file = Hashing { file, hash: Sha256::new() };
+        let file = Hashing { file: files::open(path)?, hash: Sha256::new() };
         let source = match format {
             Format::Csv => {
                 let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
@@ -160,7 +156,7 @@ impl Records {
     /// rows.
     pub fn finish(self) -> Result<String> {
         if let Source::Csv { last: (byte, line), .. } = self.source {
-            let mut tail = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+            let mut tail = files::open(&self.path)?;
             tail.seek(SeekFrom::Start(byte)).map_err(Error::io("read", &self.path))?;
             if ends_in_quotes(BufReader::new(tail)).map_err(Error::io("read", &self.path))? {
                 let problem = "a quote that is opened here is not closed before the file ends";

@@ -1,6 +1,6 @@
 //! Tables of labelled texts: which column is what, and reading them row by row.
 
-use super::labels::{Labels, MAX_CLASSES};
+use super::labels::{self, Labels, MAX_CLASSES};
 use super::layout::{self, Layout};
 use super::records::{Record, Records};
 use crate::{Error, Result};
@@ -55,6 +55,9 @@ pub struct TableOptions {
     pub texts: Option<Vec<Column>>,
     /// The classes.
     pub classes: Classes,
+    /// The number of the first class, where the label column has numbers and [`Classes::Named`] names. By default
+    /// found out: 0 or 1.
+    pub first_label: Option<usize>,
 }
 
 /// A row of a table.
@@ -113,8 +116,12 @@ impl TableSource {
         }
         let labels = match &options.classes {
             Classes::Known(labels) => labels.clone(),
-            Classes::Named(names) => labels_of(path, &values, Some(names))?,
-            Classes::Found => labels_of(path, &values, None)?,
+            Classes::Named(names) => labels_of(path, &values, Some(names), options.first_label)?,
+            Classes::Found if options.first_label.is_some() => {
+                let problem = "counts classes that have names, and data.labels names none";
+                return Err(Error::setting("data.first_label", problem, "leave it out, or name the classes"));
+            }
+            Classes::Found => labels_of(path, &values, None, None)?,
         };
         Ok(TableSource { path: path.to_owned(), layout, labels, content_hash, rows: 0..count })
     }
@@ -163,9 +170,22 @@ impl TableSource {
 
 /// The classes that a table's values mean. `values` holds the first line of each; an error names that of the first
 /// one that can be no class.
-fn labels_of(path: &Path, values: &BTreeMap<String, usize>, names: Option<&[String]>) -> Result<Labels> {
-    Labels::new(&values.keys().cloned().collect(), names).map_err(|problem| {
+fn labels_of(
+    path: &Path,
+    values: &BTreeMap<String, usize>,
+    names: Option<&[String]>,
+    first: Option<usize>,
+) -> Result<Labels> {
+    let found = values.keys().cloned().collect();
+    Labels::new(&found, names, first).map_err(|problem| {
         let names = names.unwrap_or_default();
+        if first.is_some() {
+            return Error::file(path, problem, "mend the table, or data.first_label");
+        }
+        if labels::from_0_or_1(&found, names.len()) {
+            let mend = "say which with --set data.first_label=0 or --set data.first_label=1";
+            return Error::file(path, problem, mend);
+        }
         let mixed = values.keys().any(|value| names.contains(value));
         let number = |value: &str| !mixed && value.parse().is_ok_and(|number: usize| number <= names.len());
         let strays = values.iter().filter(|(value, _)| !names.contains(value) && !number(value));

@@ -61,6 +61,10 @@ impl Model {
         if path.is_dir() {
             return Model::from_directory(&crate::checkpoint::HfDirectory::open(path)?);
         }
+        if !path.exists() {
+            let mend = "check the path: a model is a .limbeck file or a directory with config.json and model.safetensors";
+            return Err(Error::file(path, "there is no such model", mend));
+        }
         let map = files::map(path)?;
         Model::from_file(path, Bytes::Mapped(map))
     }

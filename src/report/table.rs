@@ -8,8 +8,8 @@
 use super::{Confusion, Latency, Machine, Paired};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::Path;
-use std::{fmt, fs};
 
 /// One variant of the model, measured on the bytes of its file.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ impl Table {
     /// # Errors
     /// [`Error::Io`]; [`Error::File`] if it is not the report of a run.
     pub fn load(path: &Path) -> Result<Table> {
-        let text = fs::read(path).map_err(Error::io("read", path))?;
+        let text = files::read(path)?;
         let damaged =
             |problem: String| Error::file(path, problem, "finish the run with `limbeck run --resume`");
         let table: Table = serde_json::from_slice(&text)
@@ -281,6 +281,7 @@ mod tests {
     use crate::report::machine::Build;
     use limbeck_kernels::Kernels;
     use serde_json::{Value, json};
+    use std::fs;
 
     fn confusion(right: u64, wrong: u64) -> Confusion {
         let mut confusion = Confusion::new(2);
@@ -345,7 +346,7 @@ mod tests {
     fn what_is_saved_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
-        std::fs::write(&path, "old").unwrap();
+        fs::write(&path, "old").unwrap();
         report().table().save(&path).unwrap();
         // serde_json reads a float to its last bit or the next: what is printed of it is the same.
         let (read, saved) = (Table::load(&path).unwrap(), report().table());

@@ -118,6 +118,7 @@ fn table(data: &tables::Data, file: &str, classes: Classes) -> Result<TableSourc
         label: Some(column(&data.label_column)),
         texts: Some(data.text_columns.iter().map(column).collect()),
         classes,
+        first_label: data.first_label,
     };
     TableSource::open(&Path::new(&data.dir).join(file), &options)
 }

@@ -39,7 +39,8 @@ pub enum ExportFormat {
 /// # Errors
 /// [`Error::Occupied`]; whatever is wrong with the model; [`Error::File`] if the format cannot hold it.
 pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
-    if out.exists() {
+    // A link to nothing is something, too.
+    if out.symlink_metadata().is_ok() {
         let mend = "choose another name, or remove it";
         return Err(Error::Occupied { path: out.into(), found: "something".into(), mend: mend.into() });
     }
@@ -127,5 +128,5 @@ fn save_file(
     };
     let mut values = values.into_iter();
     let next = |_: &ParamSpec| Ok(values.next().expect("a vector for each spec"));
-    quantize(out, &directory.config, next, quantization, &extras)?.image.write(out)
+    quantize(&directory.path, &directory.config, next, quantization, &extras)?.image.write(out)
 }

@@ -13,7 +13,7 @@ mod compare;
 mod read;
 pub mod tables;
 
-use crate::{Error, Result};
+use crate::{Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 pub use tables::*;
@@ -67,7 +67,7 @@ impl Recipe {
     /// # Errors
     /// An unreadable file, TOML that does not parse (with its line), or any error of [`Recipe::parse`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = files::read_to_string(path)?;
         Self::parse(&text, path, overrides)
     }
 

@@ -4,7 +4,7 @@ use super::wordpiece::SPECIALS;
 use super::{Encode, Rules, WordPiece, vocabulary};
 use crate::{Error, Result, files};
 use serde_json::Value;
-use std::fs;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokenizers::models::wordpiece::WordPiece as WordPieceModel;
@@ -35,18 +35,18 @@ impl Tokenizer {
     /// and truncation that the file asks for are ignored: here the caller says how long a text may be.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::File`] if there is no tokenizer, it cannot be parsed, it is not WordPiece, or
-    /// `[UNK]`, `[CLS]` or `[SEP]` is missing.
+    /// [`Error::Io`]; [`Error::File`] if there is no tokenizer, it cannot be parsed, it is not WordPiece, `[UNK]`,
+    /// `[CLS]` or `[SEP]` is missing, or a piece has two ids or an id two pieces.
     pub fn from_directory(directory: &Path) -> Result<Tokenizer> {
-        let mut files = Vec::new();
+        let mut found = Vec::new();
         for name in FILES {
             let path = directory.join(name);
-            if path.is_file() {
-                files.push((name, fs::read(&path).map_err(Error::io("read", &path))?));
+            if path.exists() {
+                found.push((name, files::read(&path)?));
             }
         }
         let content =
-            |name: &str| files.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.as_slice());
+            |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.as_slice());
         let (path, tokenizer) = if let Some(json) = content(FILES[0]) {
             let path = directory.join(FILES[0]);
             let tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(|error| {
@@ -62,12 +62,14 @@ impl Tokenizer {
             let rules = read_rules(&directory.join(FILES[2]), content(FILES[2]))?;
             let text = std::str::from_utf8(text)
                 .map_err(|error| Error::file(&path, format!("not UTF-8: {error}"), "fetch the file again"))?;
-            (path, build(&text.lines().map(str::trim_end).collect::<Vec<_>>(), rules))
+            let pieces: Vec<&str> = text.lines().map(str::trim_end).collect();
+            check_unique(&path, &pieces)?;
+            (path, build(&pieces, rules))
         } else {
             let mend = "fetch the model's tokenizer.json, or its vocab.txt";
             return Err(Error::file(directory, "there is no tokenizer", mend));
         };
-        Tokenizer::checked(tokenizer, &path, files)
+        Tokenizer::checked(tokenizer, &path, found)
     }
 
     /// A BERT tokenizer with the given pieces, by id. It is saved as `vocab.txt` and `tokenizer_config.json`.
@@ -118,7 +120,7 @@ impl Tokenizer {
             return Err(Error::file(path, format!("the vocabulary has no {unknown}"), MEND));
         }
         let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
-        let vocab = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let vocab = check_ids(path, tokenizer.get_vocab(true))?;
         tokenizer.with_padding(None);
         let text = tokenizer
             .with_truncation(None)
@@ -131,6 +133,11 @@ impl Tokenizer {
     /// One more than the largest id.
     pub fn vocab(&self) -> usize {
         self.vocab
+    }
+
+    /// The name of the file that has the pieces: `tokenizer.json` or `vocab.txt`.
+    pub fn file(&self) -> &'static str {
+        self.files[0].0
     }
 
     /// SHA-256 of everything that decides the ids.
@@ -183,6 +190,32 @@ impl Encode for Tokenizer {
     fn content_hash(&self) -> String {
         self.content_hash.clone()
     }
+}
+
+/// Refuses a `vocab.txt` with a piece on two lines: a line was lost or added, and all ids behind it are others.
+fn check_unique(path: &Path, pieces: &[&str]) -> Result<()> {
+    let mut first = HashMap::new();
+    for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
+        if let Some(former) = first.insert(piece, id) {
+            let problem = format!("the piece {piece:?} stands on line {} already", former + 1);
+            let (path, mend) = (path.to_owned(), "fetch the file again".to_owned());
+            return Err(Error::File { path, line: Some(id + 1), problem, mend });
+        }
+    }
+    Ok(())
+}
+
+/// One more than the largest id; no two pieces may share one.
+fn check_ids(path: &Path, vocabulary: HashMap<String, u32>) -> Result<usize> {
+    let mut by_id: Vec<(u32, String)> = vocabulary.into_iter().map(|(piece, id)| (id, piece)).collect();
+    by_id.sort_unstable();
+    if let Some([(id, first), (_, second)]) =
+        by_id.array_windows().find(|[first, second]| first.0 == second.0)
+    {
+        let problem = format!("the pieces {first:?} and {second:?} both have the id {id}");
+        return Err(Error::file(path, problem, "fetch the file again"));
+    }
+    Ok(by_id.last().map_or(0, |(id, _)| *id as usize + 1))
 }
 
 fn pack(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<u8>, String> {

@@ -15,7 +15,8 @@ be written, the temporary one.
 
 Exit codes:
   0  done
-  1  failed: a file, a recipe, a model, the disk, a signal
+  1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill or quantize, which
+     save first. Other commands end by the signal
   2  wrong use: flags, --set keys and values, LIMBECK_ISA
   3  a quality gate (--max-drop) is not met";
 
@@ -132,7 +133,8 @@ pub struct DataOptions {
     /// File of labelled texts: csv, tsv or jsonl; of a directory, its test.csv
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// Any key of a recipe's [data], as data.header=true; may be repeated
+    /// What the file is, as data.header=true; may be repeated. Keys: format, header, label_column, text_columns,
+    /// first_label, test_limit and max_tokens of a recipe's [data]
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -37,7 +37,13 @@ pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
         stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), cache)
     };
     let set = match cache() {
-        Cache::Named(cache) => read(&cache),
+        Cache::Named(cache) => read(&cache).map_err(|error| match error {
+            Error::Io { path, action, source } if path.starts_with(&cache) => {
+                let problem = format!("cannot {action} {}: {source}", path.display());
+                Error::setting("LIMBECK_CACHE", problem, "name a directory that can be written, or unset it")
+            }
+            other => other,
+        }),
         // A home that cannot be written, as a container's, is no reason to fail.
         Cache::Usual(cache) => match read(&cache) {
             Err(Error::Io { path, .. }) if path.starts_with(&cache) => read(&temporary_cache()),

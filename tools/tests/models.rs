@@ -187,12 +187,48 @@ fn what_overflows_is_no_answer() {
     }
     fs::write(&path, bytes).unwrap();
     fs::write(folder.join("test.csv"), "\"1\",\"oil\",\"prices\"\n\"2\",\"price\",\"oil\"\n").unwrap();
-    for arguments in [&["predict", "model", "oil"][..], &["eval", "model", "--data", "test.csv", "--quiet"]] {
+    for arguments in [
+        &["predict", "model", "oil"][..],
+        &["eval", "model", "--data", "test.csv", "--quiet"],
+        &["export", "model", "out", "--format", "limbeck"],
+    ] {
         let refused = call(folder, arguments, "");
         let errors = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(refused.status.code(), Some(1), "{errors}");
         assert!(errors.contains("model: text 0 of the batch has the logit inf for class 0"), "{errors}");
         assert!(errors.contains("damaged or overflow") && refused.stdout.is_empty(), "{errors}");
+    }
+}
+
+/// Where the numbers of the labels tell nothing, what is printed works; and no key is taken and not used.
+#[test]
+fn eval_says_what_to_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    model(folder);
+    fs::write(folder.join("test.jsonl"), "{\"label\": 1, \"text\": \"oil\"}\n").unwrap();
+    let mut eval = vec!["eval", "model", "--quiet", "--data", "test.jsonl"];
+    let refused = |more: &[&str], code: i32, words: &str| {
+        let output = call(folder, &[&eval[..], more].concat(), "");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{errors}");
+        assert!(errors.contains(words), "{errors}");
+    };
+    refused(&[], 1, r#"--set 'data.label_column="label"' --set 'data.text_columns=["text"]'"#);
+    for key in ["train.epochs=1", "data.source=demo", "data.dir=x", "data.test=x"] {
+        refused(&["--set", key], 2, "eval does not use this key; it uses data.format");
+    }
+    refused(&["--set", "data.heder=true"], 2, "did you mean header?");
+    let columns = ["--set", "data.label_column=\"label\"", "--set", "data.text_columns=[\"text\"]"];
+    refused(&columns, 1, "; say which with --set data.first_label=0 or --set data.first_label=1");
+    eval.extend(columns);
+    for (first, class) in [("data.first_label=0", 1), ("data.first_label=1", 0)] {
+        let answer = said(folder, &[&eval[..], &["--json", "--set", first]].concat(), "");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let counts = |label: usize| -> u64 {
+            answer["confusion"][label].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum()
+        };
+        assert_eq!((counts(class), counts(1 - class)), (1, 0), "{first}");
     }
 }
 

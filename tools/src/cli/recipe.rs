@@ -8,6 +8,17 @@ use std::path::{Path, PathBuf};
 /// The recipe of `limbeck run` without a recipe.
 const DEMO: &str = include_str!("../../recipes/demo.toml");
 
+/// The keys that say what a table of texts is. Its classes are the model's.
+const USED: [&str; 7] = [
+    "data.format",
+    "data.header",
+    "data.label_column",
+    "data.text_columns",
+    "data.first_label",
+    "data.test_limit",
+    "data.max_tokens",
+];
+
 impl StageOptions {
     /// The recipe with everything that was typed applied: the file, then `--set`, then the flags.
     ///
@@ -43,8 +54,18 @@ impl DataOptions {
     /// A recipe of which only `[data]` matters, its test file being the one typed.
     ///
     /// # Errors
-    /// Wrong use: those of [`Recipe::parse`], all of it being typed, and a path that is not UTF-8.
+    /// Wrong use: those of [`Recipe::parse`], all of it being typed, a key that is not used, and a path that is not
+    /// UTF-8.
     pub fn recipe(&self) -> Result<Recipe, Failure> {
+        let usage = |error: limbeck::Error| Failure::Usage(error.to_string());
+        // By itself, so that a key that does not exist is said to be so.
+        Recipe::parse("", "--set".as_ref(), &self.set).map_err(usage)?;
+        let keys =
+            self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim());
+        if let Some(key) = keys.into_iter().find(|key| !USED.contains(key)) {
+            let used = USED.join(", ");
+            return Err(Failure::Usage(format!("--set {key}: eval does not use this key; it uses {used}")));
+        }
         let mut assignments = self.set.clone();
         match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {
             (false, Some(folder), Some(file)) => {
@@ -53,7 +74,7 @@ impl DataOptions {
             }
             _ => assignments.push(text_assignment("data.dir", &self.data)?),
         }
-        Recipe::parse("", "--data".as_ref(), &assignments).map_err(|error| Failure::Usage(error.to_string()))
+        Recipe::parse("", "--data".as_ref(), &assignments).map_err(usage)
     }
 }
 

@@ -56,7 +56,7 @@ fn missing_files() {
     );
     for (file, words) in [
         ("model.safetensors", ["model.safetensors: the file is missing", "; fetch the model again"]),
-        ("config.json", ["cannot read ", "damaged/config.json"]),
+        ("config.json", ["damaged/config.json: there is no such file", "; check the path"]),
     ] {
         damage(&folder, "notes", b"");
         fs::remove_file(folder.path("damaged").join(file)).unwrap();

@@ -71,6 +71,10 @@ pub struct Data {
     /// Names of the classes: a file in `dir`, or a list. Default `""`: the values themselves,
     /// numbers by size and others alphabetically.
     pub labels: Labels,
+    /// The number of the first class, where the label column has numbers for classes that have names. Left out: found
+    /// out, which fails where neither 0 nor the number of classes is among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_label: Option<usize>,
     /// Use only the first rows of the training file; 0 = all. Default 0.
     pub limit: usize,
     /// Use only the first rows of the test file; 0 = all. Default 0.
@@ -94,6 +98,7 @@ impl Default for Data {
             label_column: Column::Number(0),
             text_columns: vec![Column::Number(1), Column::Number(2)],
             labels: Labels::File(String::new()),
+            first_label: None,
             limit: 0,
             test_limit: 0,
             validation: 0,

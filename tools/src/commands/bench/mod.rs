@@ -37,7 +37,11 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
         if let Some(seq) = typed.seq
             && model.positions() < seq as usize
         {
-            let problem = format!("--seq {seq}: {} reads {} tokens", path.display(), model.positions());
+            let problem = format!(
+                "--seq {seq}: {} reads {1} tokens; give --seq {1} at most",
+                path.display(),
+                model.positions()
+            );
             return Err(Failure::Usage(problem));
         }
         models.push(model);
