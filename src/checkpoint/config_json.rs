@@ -238,17 +238,13 @@ impl Reader<'_> {
 
     /// The answer here is the one class with the largest logit: of other heads it would be wrong.
     fn check_problem_type(&self) -> Result<()> {
-        match self.present("problem_type") {
-            Some(kind) if kind != "single_label_classification" => {
-                let problem = format!(
-                    "\"problem_type\": {kind} is not supported: here each text has exactly one class \
-                     (single_label_classification)"
-                );
-                let mend = "use a model of that kind; to train a new classifier on this one's encoder, delete the key";
-                Err(Error::file(self.path, problem, mend))
-            }
-            _ => Ok(()),
-        }
+        const MEND: &str = "to train a new classifier on this model's encoder, delete the key";
+        let kind = self.present("problem_type").filter(|kind| *kind != "single_label_classification");
+        kind.map_or(Ok(()), |kind| {
+            let problem =
+                format!("\"problem_type\": {kind} is not supported: here each text has exactly one class");
+            Err(Error::file(self.path, problem, MEND))
+        })
     }
 
     fn activation(&self, key: &str) -> Result<Activation> {
