@@ -1,26 +1,13 @@
-//! `config.json` ↔ [`ModelConfig`].
-//!
-//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there
-//! and lie in a block of our own, which transformers ignores:
-//!
-//! ```json
-//! "limbeck": {
-//!   "head_size": 64,
-//!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
-//!   "pooling": "first_token",
-//!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
-//! }
-//! ```
-//!
-//! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
+//! From the text of a `config.json` to sizes that fit each other, or an error that names the key.
 
-use super::label_names::label_names;
+use super::{ACTIVATIONS, Block, BlockLayer, Keys, LAYER_NORM_EPS, POOLINGS, keys, usual_pooling};
+use crate::checkpoint::label_names::label_names;
 use crate::models::config::{
     Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
 };
 use crate::{Error, Result, files};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,81 +15,6 @@ use std::path::Path;
 fn family(class: &str) -> Option<Architecture> {
     let families = [("DistilBert", Architecture::DistilBert), ("Bert", Architecture::Bert)];
     families.into_iter().find(|(prefix, _)| class.starts_with(prefix)).map(|(_, family)| family)
-}
-
-/// The names of one family's keys.
-struct Keys {
-    hidden: &'static str,
-    layers: &'static str,
-    heads: &'static str,
-    intermediate: &'static str,
-    activation: &'static str,
-    hidden_dropout: &'static str,
-    attention_dropout: &'static str,
-    classifier_dropout: &'static str,
-}
-
-const DISTILBERT: Keys = Keys {
-    hidden: "dim",
-    layers: "n_layers",
-    heads: "n_heads",
-    intermediate: "hidden_dim",
-    activation: "activation",
-    hidden_dropout: "dropout",
-    attention_dropout: "attention_dropout",
-    classifier_dropout: "seq_classif_dropout",
-};
-
-const BERT: Keys = Keys {
-    hidden: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    intermediate: "intermediate_size",
-    activation: "hidden_act",
-    hidden_dropout: "hidden_dropout_prob",
-    attention_dropout: "attention_probs_dropout_prob",
-    classifier_dropout: "classifier_dropout",
-};
-
-fn keys(architecture: Architecture) -> &'static Keys {
-    match architecture {
-        Architecture::DistilBert => &DISTILBERT,
-        Architecture::Bert => &BERT,
-    }
-}
-
-/// Layer norm's epsilon in both families, and the only one that DistilBERT knows.
-const LAYER_NORM_EPS: f32 = 1e-12;
-
-const ACTIVATIONS: [(&str, Activation); 4] = [
-    ("gelu", Activation::Gelu),
-    ("relu", Activation::Relu),
-    ("tanh", Activation::Tanh),
-    ("linear", Activation::Identity),
-];
-
-const POOLINGS: [(&str, Pooling); 3] =
-    [("first_token", Pooling::FirstToken), ("pooler", Pooling::Pooler), ("mean", Pooling::Mean)];
-
-/// What `config.json` has no key for.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Block {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    head_size: Option<usize>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    layers: Option<Vec<BlockLayer>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pooling: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    masked: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BlockLayer {
-    heads: Vec<usize>,
-    intermediate: usize,
 }
 
 /// Reads a `config.json`.
@@ -317,90 +229,4 @@ impl Reader<'_> {
     fn labels(&self) -> Result<Vec<String>> {
         label_names(self.text).map_err(|problem| self.wrong("id2label", problem))
     }
-}
-
-/// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects;
-/// what is left is in `"limbeck"`, and for transformers 4 also in `pruned_heads`. A network that the plain keys
-/// describe has no such block ([`is_stock`]).
-pub fn config_to_json(config: &ModelConfig) -> Value {
-    let keys = keys(config.architecture);
-    let class = match config.architecture {
-        Architecture::DistilBert => "DistilBertForSequenceClassification",
-        Architecture::Bert => "BertForSequenceClassification",
-    };
-    let activation = ACTIVATIONS.iter().find(|(_, known)| *known == config.activation).map(|&(name, _)| name);
-    let mut object = Map::new();
-    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    set("model_type", json!(config.architecture.name()));
-    set("architectures", json!([class]));
-    set("vocab_size", json!(config.vocab));
-    set("max_position_embeddings", json!(config.positions));
-    set(keys.hidden, json!(config.hidden));
-    set(keys.layers, json!(config.layers.len()));
-    set(keys.heads, json!(config.original_heads));
-    set(keys.intermediate, json!(config.original_intermediate));
-    set(keys.activation, json!(activation));
-    set(keys.hidden_dropout, json!(shortest(config.dropout.hidden)));
-    set(keys.attention_dropout, json!(shortest(config.dropout.attention)));
-    set(keys.classifier_dropout, json!(shortest(config.dropout.classifier)));
-    match config.architecture {
-        Architecture::DistilBert => {
-            set("sinusoidal_pos_embds", json!(false));
-        }
-        Architecture::Bert => {
-            set("type_vocab_size", json!(config.token_types));
-            set("layer_norm_eps", json!(shortest(config.layer_norm_eps)));
-        }
-    }
-    set("pad_token_id", json!(0));
-    set("problem_type", json!("single_label_classification"));
-    let id_to_label = config.labels.iter().enumerate().map(|(id, label)| (id.to_string(), json!(label)));
-    set("id2label", Value::Object(id_to_label.collect()));
-    let label_to_id = config.labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id)));
-    set("label2id", Value::Object(label_to_id.collect()));
-    let pruned = (0..config.layers.len()).map(|layer| (layer.to_string(), config.pruned_heads(layer)));
-    let pruned: Map<String, Value> =
-        pruned.filter(|(_, heads)| !heads.is_empty()).map(|(layer, heads)| (layer, json!(heads))).collect();
-    if !pruned.is_empty() {
-        set("pruned_heads", Value::Object(pruned));
-    }
-    if !is_stock(config) {
-        set("limbeck", block_to_json(config));
-    }
-    Value::Object(object)
-}
-
-/// Whether stock transformers runs this network: nothing is deleted or masked, and its pooling is the one that
-/// its architecture has there.
-pub fn is_stock(config: &ModelConfig) -> bool {
-    config.is_dense()
-        && config.head_size * config.original_heads == config.hidden
-        && config.pooling == usual_pooling(config.architecture)
-        && config.masked.is_empty()
-}
-
-/// The pooling of an architecture in transformers.
-fn usual_pooling(architecture: Architecture) -> Pooling {
-    match architecture {
-        Architecture::DistilBert => Pooling::FirstToken,
-        Architecture::Bert => Pooling::Pooler,
-    }
-}
-
-fn block_to_json(config: &ModelConfig) -> Value {
-    let layer =
-        |layer: &LayerConfig| BlockLayer { heads: layer.heads.clone(), intermediate: layer.intermediate };
-    let pooling =
-        POOLINGS.iter().find(|(_, known)| *known == config.pooling).map(|&(name, _)| name.to_owned());
-    json!(Block {
-        head_size: Some(config.head_size),
-        layers: Some(config.layers.iter().map(layer).collect()),
-        pooling,
-        masked: config.masked.clone(),
-    })
-}
-
-/// The f64 with the same shortest decimal text, so that 0.1 is written as 0.1 and not as 0.10000000149011612.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
 }

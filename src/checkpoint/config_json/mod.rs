@@ -1,0 +1,116 @@
+//! `config.json` ↔ [`ModelConfig`].
+//!
+//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there
+//! and lie in a block of our own, which transformers ignores:
+//!
+//! ```json
+//! "limbeck": {
+//!   "head_size": 64,
+//!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
+//!   "pooling": "first_token",
+//!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
+//! }
+//! ```
+//!
+//! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
+
+mod read;
+mod write;
+
+pub use read::{parse_config, read_config};
+pub use write::config_to_json;
+
+use crate::models::config::{Activation, Architecture, ModelConfig, Pooling};
+use serde::{Deserialize, Serialize};
+
+/// The names of one family's keys.
+struct Keys {
+    hidden: &'static str,
+    layers: &'static str,
+    heads: &'static str,
+    intermediate: &'static str,
+    activation: &'static str,
+    hidden_dropout: &'static str,
+    attention_dropout: &'static str,
+    classifier_dropout: &'static str,
+}
+
+const DISTILBERT: Keys = Keys {
+    hidden: "dim",
+    layers: "n_layers",
+    heads: "n_heads",
+    intermediate: "hidden_dim",
+    activation: "activation",
+    hidden_dropout: "dropout",
+    attention_dropout: "attention_dropout",
+    classifier_dropout: "seq_classif_dropout",
+};
+
+const BERT: Keys = Keys {
+    hidden: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    intermediate: "intermediate_size",
+    activation: "hidden_act",
+    hidden_dropout: "hidden_dropout_prob",
+    attention_dropout: "attention_probs_dropout_prob",
+    classifier_dropout: "classifier_dropout",
+};
+
+fn keys(architecture: Architecture) -> &'static Keys {
+    match architecture {
+        Architecture::DistilBert => &DISTILBERT,
+        Architecture::Bert => &BERT,
+    }
+}
+
+/// Layer norm's epsilon in both families, and the only one that DistilBERT knows.
+const LAYER_NORM_EPS: f32 = 1e-12;
+
+const ACTIVATIONS: [(&str, Activation); 4] = [
+    ("gelu", Activation::Gelu),
+    ("relu", Activation::Relu),
+    ("tanh", Activation::Tanh),
+    ("linear", Activation::Identity),
+];
+
+const POOLINGS: [(&str, Pooling); 3] =
+    [("first_token", Pooling::FirstToken), ("pooler", Pooling::Pooler), ("mean", Pooling::Mean)];
+
+/// What `config.json` has no key for.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head_size: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<BlockLayer>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pooling: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlockLayer {
+    heads: Vec<usize>,
+    intermediate: usize,
+}
+
+/// Whether stock transformers runs this network: nothing is deleted or masked, and its pooling is the one that
+/// its architecture has there.
+pub fn is_stock(config: &ModelConfig) -> bool {
+    config.is_dense()
+        && config.head_size * config.original_heads == config.hidden
+        && config.pooling == usual_pooling(config.architecture)
+        && config.masked.is_empty()
+}
+
+/// The pooling of an architecture in transformers.
+fn usual_pooling(architecture: Architecture) -> Pooling {
+    match architecture {
+        Architecture::DistilBert => Pooling::FirstToken,
+        Architecture::Bert => Pooling::Pooler,
+    }
+}
