@@ -3,10 +3,10 @@
 use crate::common::shared;
 use crate::configurations::bert;
 use crate::tensors::file_of;
-use limbeck::Error;
 use limbeck::checkpoint::{Dtype, HfDirectory, Located, TensorToWrite, Values, Wanted, config_to_json};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling};
 use limbeck::tokenizer::{Rules, Tokenizer};
+use limbeck::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! Files of tensors: what is damaged is refused by name, what is whole reads as the safetensors crate wrote it.
 
 use limbeck::Result;
-use limbeck::checkpoint::{Dtype, TensorFile, TensorToWrite, Values, write_tensors};
+use limbeck::checkpoint::{Dtype, TensorFile, TensorToWrite, Values, parse_config, write_tensors};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
