@@ -103,7 +103,7 @@ fn a_damaged_state_is_told_from_a_whole_one() {
         folder.refused(&mut again, &["state-1.safetensors", "; remove ", mend]);
     }
     fs::remove_file(&path).unwrap();
-    folder.refused(&mut again, &["state-1.safetensors: the file is missing; remove ", mend]);
+    folder.refused(&mut again, &["state-1.safetensors: there is no such file; remove ", mend]);
     fs::write(folder.path("run/state-distill/state.json"), "{}").unwrap();
     folder.refused(&mut again, &["state.json", "; remove ", mend]);
     // The whole one is gone on with, and diverges as it did.
