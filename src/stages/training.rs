@@ -39,7 +39,7 @@ pub fn run(
     let training = Training {
         stage: stage.name(),
         texts: &corpus.train,
-        parent: parent_hash(context, stage)?,
+        parent: parent_hash(context, stage, teacher.is_some())?,
         rows: corpus.lessons(),
         held_out: corpus.held_out(),
         teacher,
@@ -88,14 +88,20 @@ fn mend_divergence(context: &StageContext<'_>, stage: Stage) -> String {
     mend
 }
 
-/// The content hash of the weights that a stage starts from; empty for a new encoder.
-fn parent_hash(context: &StageContext<'_>, stage: Stage) -> Result<String> {
+/// The content hash of the weights that a stage starts from, empty for a new encoder, and of those of a given teacher:
+/// the run's own is bound as the first artifact is.
+fn parent_hash(context: &StageContext<'_>, stage: Stage, taught: bool) -> Result<String> {
     let model = &context.recipe.model.path;
-    match stage.parent() {
-        Some(parent) => artifact::weights_hash(&context.artifact(parent)),
-        None if model.is_empty() => Ok(String::new()),
-        None => artifact::weights_hash(Path::new(model)),
+    let mut hash = match stage.parent() {
+        Some(parent) => artifact::weights_hash(&context.artifact(parent))?,
+        None if model.is_empty() => String::new(),
+        None => artifact::weights_hash(Path::new(model))?,
+    };
+    let teacher = &context.recipe.distill.teacher;
+    if taught && teacher != BASELINE {
+        hash += &format!(" taught by {}", artifact::weights_hash(Path::new(teacher)).map_err(of_teacher)?);
     }
+    Ok(hash)
 }
 
 /// Whether the recipe's teacher, if it is none of the run's own networks, can teach: told before the first step rather

@@ -113,6 +113,22 @@ fn a_damaged_state_is_told_from_a_whole_one() {
 }
 
 #[test]
+fn another_teacher_does_not_go_on() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "first", &[]));
+    let teacher = format!("distill.teacher={}", folder.path("first/baseline").display());
+    let taught = [&DIVERGES[..], &["--set", &teacher]].concat();
+    refused(&mut folder.run("model", "data", "run", &taught), &["step "]);
+    let mut again = folder.run("model", "data", "run", &[&taught[..], &["--resume"]].concat());
+    refused(&mut again, &["error: step "]);
+    flip_last_bit(&folder.path("first/baseline/model.safetensors"));
+    folder.refused(
+        &mut again,
+        &["state.json: the training began from other weights", "put those weights back"],
+    );
+}
+
+#[test]
 fn damaged_artifacts_are_not_taken_over() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));
