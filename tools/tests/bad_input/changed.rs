@@ -122,10 +122,7 @@ fn another_teacher_does_not_go_on() {
     let mut again = folder.run("model", "data", "run", &[&taught[..], &["--resume"]].concat());
     refused(&mut again, &["error: step "]);
     flip_last_bit(&folder.path("first/baseline/model.safetensors"));
-    folder.refused(
-        &mut again,
-        &["state.json: the training began from other weights", "put those weights back"],
-    );
+    refused(&mut again, &["state.json: the training began from other weights", "put those weights back"]);
 }
 
 #[test]
