@@ -129,7 +129,7 @@ impl Steps {
         }
         // An encoder without a head, or with one for other classes, gets a new one.
         let mut config = directory.config.clone();
-        let fresh_head = config.labels.len() != table.labels().names().len();
+        let fresh_head = config.labels != table.labels().names();
         if fresh_head {
             config.labels = table.labels().names().to_vec();
         }
