@@ -1,4 +1,5 @@
-//! What `predict` and `eval` need of memory: the mapped file, at most 16 MiB beside it, and no more for more texts.
+//! What `predict`, `eval` and `prune` need of memory: prediction the mapped file and at most 16 MiB beside it, none of
+//! them more for more texts.
 #![cfg(target_os = "linux")]
 
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
@@ -158,6 +159,22 @@ fn predict_needs_no_more_for_more_lines() {
     assert!(growth <= 128 << 10, "grown by {growth} bytes with {:.2} MiB of text", mib(bytes));
 }
 
+/// The most memory of its own that a command has had, in bytes.
+fn own(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    // What grows with the data is there until the end: the last look comes a millisecond before it.
+    let mut most = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        most = most.max(memory(child.id(), "RssAnon").unwrap_or(0));
+        sleep(Duration::from_millis(1));
+    };
+    assert!(ended.success() && most > 0);
+    most
+}
+
 /// The most memory of its own that `eval` has had on a table of so many rows, and the bytes of the table. What it
 /// maps, its cache of token ids, is the system's to drop, and is not counted.
 fn eval(folder: &Path, model: &Path, rows: usize) -> (u64, u64) {
@@ -170,17 +187,7 @@ fn eval(folder: &Path, model: &Path, rows: usize) -> (u64, u64) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
     command.env("LIMBECK_CACHE", folder.join("cache")).args(["eval", "--quiet", "--threads", "1"]).arg(model);
     command.args(["--set", "data.text_columns=[1]", "--set", "data.max_tokens=16", "--data"]).arg(&table);
-    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-    // What grows with the rows is there until the end: the last look comes a millisecond before it.
-    let mut most = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-        most = most.max(memory(child.id(), "RssAnon").unwrap_or(0));
-        sleep(Duration::from_millis(1));
-    };
-    assert!(ended.success() && most > 0);
+    let most = own(&mut command);
     (most, fs::metadata(&table).unwrap().len())
 }
 
@@ -204,4 +211,30 @@ fn eval_needs_no_more_for_more_rows() {
     assert!(large - small > 16 << 20);
     // One byte a text remembers which were right.
     assert!(growth <= 512 << 10, "grown by {growth} bytes with {:.1} MiB of text", mib(large - small));
+}
+
+/// The most memory of its own that pruning the demo's network has had, its importance measured on so many texts.
+fn prune(folder: &Path, samples: usize) -> u64 {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/demo.toml");
+    let stage = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+        command.arg(name).arg(&recipe).args(["--quiet", "--threads", "1", "--out"]);
+        command.arg(folder.join(samples.to_string())).args(["--set", "train.steps=1"]);
+        command.args(["--set", "prune.schedule=\"once\"", "--set", &format!("prune.samples={samples}")]);
+        command
+    };
+    assert!(stage("train").status().unwrap().success());
+    own(&mut stage("prune"))
+}
+
+#[test]
+fn importance_needs_no_more_for_more_texts() {
+    // The first are enough for the allocator to have met batches of every length.
+    const SAMPLES: [usize; 2] = [1_000, 4_000];
+    let folder = tempfile::tempdir().unwrap();
+    let [few, many] = SAMPLES.map(|samples| prune(folder.path(), samples));
+    println!("{:.2} and {:.2} MiB of its own", mib(few), mib(many));
+    let growth = many.saturating_sub(few);
+    // The hidden states of one layer, at twenty tokens a text, would take fifteen times as much.
+    assert!(growth <= 1 << 20, "grown by {growth} bytes with {} texts", SAMPLES[1] - SAMPLES[0]);
 }
