@@ -7,6 +7,7 @@
 use criterion::{Criterion, Throughput};
 use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
+use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::{Isa, Kernels};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -242,14 +243,10 @@ impl Product for Int8 {
     }
 }
 
-/// Uniform in [-1, 1), by a linear congruential generator.
+/// Uniform in [-1, 1).
 fn floats(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix64::new(seed);
+    (0..len).map(|_| random.signed_unit()).collect()
 }
 
 /// Packing of weights in both orientations, in bytes read and written a second.

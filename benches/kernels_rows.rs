@@ -8,19 +8,16 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use limbeck_kernels::Kernels;
+use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::rows::{
     AdamW, AdamWStep, AttentionArgs, AttentionDropout, AttentionGradients, Dropout, LayerNormGradients,
     LayerNormSaved, quantized_stride,
 };
 
-/// Uniform in [−2, 2), by a linear congruential generator.
+/// Uniform in [−2, 2).
 fn random(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2) + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
+    let mut random = SplitMix64::new(seed);
+    (0..len).map(|_| 2.0 * random.signed_unit()).collect()
 }
 
 fn check(what: &str, found: f32, truth: f64, bound: f64) {

@@ -13,6 +13,7 @@ use limbeck::nn::{Linear, ParamSpec, Role};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{PackedI8, packed_i8_len};
+use limbeck_kernels::random::{SplitMix64, mix};
 use limbeck_kernels::rows::quantized_stride;
 use std::hint::black_box;
 use std::path::Path;
@@ -33,15 +34,10 @@ fn config(hidden: usize, heads: usize, intermediate: usize) -> ModelConfig {
 
 /// Random values that keep activations in a natural range.
 fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
-    let mut state =
-        spec.name.bytes().fold(1u64, |state, byte| state.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut random = SplitMix64::new(spec.name.bytes().fold(0, |key, byte| mix(key ^ u64::from(byte))));
     let spread = if spec.role == Role::Weight { 1.7 / (spec.cols as f32).sqrt() } else { 0.2 };
     let centre = if spec.role == Role::Gamma { 1.0 } else { 0.0 };
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    Ok((0..spec.len()).map(|_| centre + spread * next()).collect())
+    Ok((0..spec.len()).map(|_| centre + spread * random.signed_unit()).collect())
 }
 
 fn text(length: usize) -> Batch {

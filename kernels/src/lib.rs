@@ -1,7 +1,8 @@
 //! The inner loops of limbeck: one complete table of functions per instruction set, and nothing else.
 //!
 //! Everything here runs on the calling thread and knows nothing of models. It keeps memory for each thread that calls:
-//! a packed block of `a` and the edge of `c` in [`gemm`], the tiles of one head in [`rows::attention`]. Whoever calls splits the work over threads (`limbeck::backend::cpu`).
+//! a packed block of `a` and the edge of `c` in [`gemm`], the tiles of one head in [`rows::attention`]. Whoever calls
+//! splits the work over threads (`limbeck::backend::cpu`).
 //!
 //! | to | touch |
 //! |---|---|

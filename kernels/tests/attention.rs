@@ -23,7 +23,7 @@ struct Case {
 
 impl Case {
     fn new(len: usize, queries: usize, heads: usize, head_size: usize, rate: Option<f32>) -> Case {
-        let mut random = Random((len * 1000 + queries * 100 + heads * 10 + head_size) as u64);
+        let mut random = Random::new((len * 1000 + queries * 100 + heads * 10 + head_size) as u64);
         let width = heads * head_size;
         let mut qkv = random.normals(len * 3 * width);
         qkv.iter_mut().for_each(|x| *x *= 1.5);

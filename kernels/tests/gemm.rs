@@ -83,7 +83,7 @@ struct Case {
 impl Case {
     fn new(shape: [usize; 3]) -> Self {
         let [m, n, k] = shape;
-        let mut random = Random(1 + (m * 31 + n * 17 + k) as u64);
+        let mut random = Random::new(1 + (m * 31 + n * 17 + k) as u64);
         let stride = n + 3;
         Case {
             shape,
@@ -277,7 +277,7 @@ fn matrices_are_cut_by_rows_and_columns() {
 
 /// int8 operands of one shape: random, or every value at one of its extremes.
 fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, usize, Vec<i8>) {
-    let mut random = Random(7 + (m * 31 + n * 17 + k) as u64);
+    let mut random = Random::new(7 + (m * 31 + n * 17 + k) as u64);
     let mut draw = |_| match (extreme_case, random.int(0, 1)) {
         (false, _) => random.int(-127, 127),
         (true, 0) => -127,
@@ -312,7 +312,7 @@ fn int8_is_exact_on_every_row() {
                 (0..k).map(|p| (i64::from(a[i * stride + p]) - 128) * i64::from(weights[j * k + p])).sum()
             };
             let expected: Vec<i64> = (0..m * n).map(|at| dot(at / n, at % n)).collect();
-            let mut random = Random(3);
+            let mut random = Random::new(3);
             let (a_scale, b_scale, bias) = (random.floats(m), random.floats(n), random.floats(n));
             for kernels in rows() {
                 let c_stride = n + 5;

@@ -8,6 +8,7 @@ use limbeck::params::ParamStore;
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
+use limbeck_kernels::random::SplitMix64;
 
 /// Largest error, as a share of the largest magnitude in the tensor: sums here have at most 50 terms, each
 /// rounded a few times.
@@ -23,14 +24,8 @@ pub const VOCAB: usize = 9;
 
 /// Numbers in [-1, 1) that depend on the key alone.
 fn random(key: u64, len: usize) -> Vec<f32> {
-    let mut state = key.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len + 8).map(|_| next()).skip(8).collect()
+    let mut random = SplitMix64::new(key);
+    (0..len).map(|_| random.signed_unit()).collect()
 }
 
 /// Ragged texts in which pieces and types occur more than once.

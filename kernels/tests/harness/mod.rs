@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
-use limbeck_kernels::random::mix;
+use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::{Isa, Kernels};
 use std::io::Write;
 use std::sync::Once;
@@ -34,12 +34,15 @@ pub fn rows() -> Vec<Kernels> {
 }
 
 /// Test data from a seed.
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(SplitMix64::new(seed))
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1);
-        mix(mix(self.0))
+        self.0.next_word()
     }
 
     /// Uniform in [0, 1).
@@ -49,7 +52,7 @@ impl Random {
 
     /// Uniform in [-1, 1).
     pub fn float(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        self.0.signed_unit()
     }
 
     pub fn floats(&mut self, len: usize) -> Vec<f32> {

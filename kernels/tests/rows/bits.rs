@@ -8,7 +8,7 @@ use limbeck_kernels::rows::{AdamW, AdamWStep, Dropout, LayerNormGradients, quant
 
 /// The bits of every float kernel's results for one size.
 fn results(kernels: Kernels, n: usize) -> Vec<(&'static str, Vec<u32>)> {
-    let mut random = Random(n as u64 + 77);
+    let mut random = Random::new(n as u64 + 77);
     let rows = 3;
     let [mut x, dy] = [(); 2].map(|()| random.normals(rows * n));
     // Some of every size, denormals among them.

@@ -88,7 +88,7 @@ fn activation_slopes_of_the_oracle_are_slopes() {
 fn activation_backwards_match_their_slopes_at_every_size() {
     for kernels in rows() {
         for n in SIZES {
-            let mut random = Random(n as u64);
+            let mut random = Random::new(n as u64);
             let (x, dy) = (random.normals(n), random.normals(n));
             let gradient = |slope: &dyn Fn(f64) -> f64| -> Vec<Sum> {
                 let terms = x.iter().zip(&dy).map(|(&x, &dy)| f64::from(dy) * slope(f64::from(x)));

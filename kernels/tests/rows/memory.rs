@@ -9,7 +9,7 @@ use limbeck_kernels::rows::quantized_stride;
 fn sums_and_scalings() {
     for kernels in rows() {
         for n in SIZES {
-            let mut random = Random(n as u64);
+            let mut random = Random::new(n as u64);
             let (x, y) = (random.normals(n), random.normals(n));
             let mut out = Guarded::of(&y);
             kernels.add(&x, out.inside());
@@ -50,7 +50,7 @@ fn sums_and_scalings() {
 fn embedding_rows() {
     for kernels in rows() {
         for hidden in SIZES.into_iter().filter(|h| *h > 0) {
-            let mut random = Random(hidden as u64);
+            let mut random = Random::new(hidden as u64);
             let table = random.normals(7 * hidden);
             let ids = [6, 0, 3, 3];
             let mut out = Guarded::new(4 * hidden);
@@ -103,7 +103,7 @@ fn an_id_beyond_the_table_panics() {
 fn quantized_rows_are_within_half_a_step() {
     for kernels in rows() {
         for k in SIZES {
-            let x = Random(k as u64).normals(3 * k);
+            let x = Random::new(k as u64).normals(3 * k);
             let stride = quantized_stride(k);
             let mut bytes = vec![7u8; 3 * stride + 16];
             let mut scales = Guarded::new(3);

@@ -10,7 +10,7 @@ use limbeck_kernels::rows::{LayerNormGradients, LayerNormSaved};
 fn softmax_matches_the_oracle_sums_to_1_and_ignores_a_shift() {
     for kernels in rows() {
         for n in SIZES {
-            let mut x = Random(n as u64).normals(n);
+            let mut x = Random::new(n as u64).normals(n);
             x.iter_mut().for_each(|x| *x *= 5.0);
             let softmax = |x: &[f32]| {
                 let mut row = Guarded::of(x);
@@ -60,7 +60,7 @@ pub fn layer_norm(kernels: Kernels, x: &[f32], gamma: &[f32], beta: &[f32], rows
 fn layer_norm_matches_the_oracle() {
     for kernels in rows() {
         for h in SIZES.into_iter().filter(|h| *h > 1) {
-            let mut random = Random(h as u64);
+            let mut random = Random::new(h as u64);
             let rows = 3;
             // Off centre, so that a one-pass variance would show.
             let x: Vec<f32> = random.normals(rows * h).iter().map(|x| x + 3.0).collect();
@@ -125,7 +125,7 @@ fn layer_norm_matches_the_oracle() {
 
 #[test]
 fn layer_norm_gradients_of_the_oracle_are_slopes() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let n = 9;
     let [x, gamma, beta, dy] = [(); 4].map(|()| doubles(&random.normals(n)));
     let eps = 1e-3;

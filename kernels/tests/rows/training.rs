@@ -41,7 +41,7 @@ fn dropout_is_a_function_of_key_and_index() {
                 assert_eq!(factors(9, start + skip, 0.3, n), whole[skip as usize..][..n]);
             }
         }
-        let mut x = Random(1).normals(50);
+        let mut x = Random::new(1).normals(50);
         let before = x.clone();
         kernels.dropout(&mut x, Dropout { key: 1, first: 0, rate: 0.0 });
         assert_eq!(x, before);
@@ -52,7 +52,7 @@ fn dropout_is_a_function_of_key_and_index() {
 fn adamw_follows_pytorch_and_keeps_pruned_weights_at_0() {
     for kernels in rows() {
         for n in SIZES {
-            let mut random = Random(n as u64);
+            let mut random = Random::new(n as u64);
             let mask: Vec<u8> = (0..n).map(|_| u8::from(random.unit() < 0.7)).collect();
             for mask in [None, Some(&mask[..])] {
                 let start = random.normals(n);

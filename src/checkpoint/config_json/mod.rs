@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 
 /// The names of one family's keys.
 struct Keys {
+    /// How the names of its classes begin.
+    class: &'static str,
     hidden: &'static str,
     layers: &'static str,
     heads: &'static str,
@@ -36,6 +38,7 @@ struct Keys {
 }
 
 const DISTILBERT: Keys = Keys {
+    class: "DistilBert",
     hidden: "dim",
     layers: "n_layers",
     heads: "n_heads",
@@ -47,6 +50,7 @@ const DISTILBERT: Keys = Keys {
 };
 
 const BERT: Keys = Keys {
+    class: "Bert",
     hidden: "hidden_size",
     layers: "num_hidden_layers",
     heads: "num_attention_heads",

@@ -13,8 +13,7 @@ use std::path::Path;
 
 /// The family of a class of transformers, as `BertForMaskedLM`.
 fn family(class: &str) -> Option<Architecture> {
-    let families = [("DistilBert", Architecture::DistilBert), ("Bert", Architecture::Bert)];
-    families.into_iter().find(|(prefix, _)| class.starts_with(prefix)).map(|(_, family)| family)
+    Architecture::ALL.into_iter().find(|family| class.starts_with(keys(*family).class))
 }
 
 /// Reads a `config.json`.

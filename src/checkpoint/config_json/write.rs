@@ -9,15 +9,11 @@ use serde_json::{Map, Value, json};
 /// describe has no such block ([`is_stock`]).
 pub fn config_to_json(config: &ModelConfig) -> Value {
     let keys = keys(config.architecture);
-    let class = match config.architecture {
-        Architecture::DistilBert => "DistilBertForSequenceClassification",
-        Architecture::Bert => "BertForSequenceClassification",
-    };
     let activation = ACTIVATIONS.iter().find(|(_, known)| *known == config.activation).map(|&(name, _)| name);
     let mut object = Map::new();
     let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
     set("model_type", json!(config.architecture.name()));
-    set("architectures", json!([class]));
+    set("architectures", json!([format!("{}ForSequenceClassification", keys.class)]));
     set("vocab_size", json!(config.vocab));
     set("max_position_embeddings", json!(config.positions));
     set(keys.hidden, json!(config.hidden));
