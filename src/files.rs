@@ -128,8 +128,16 @@ pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Whether a file's name is a [`Temporary`]'s: one that is there while nobody writes is of a writer that was killed.
 pub fn is_partial(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with('.') && name.ends_with(".partial")
+    target_of(&name.to_string_lossy()).is_some()
+}
+
+/// The name that a [`Temporary`] of this name is written for, `.TARGET.PID-RANDOM.partial`; `None` if it is none.
+fn target_of(name: &str) -> Option<&str> {
+    let (target, unique) = name.strip_prefix('.')?.strip_suffix(".partial")?.rsplit_once('.')?;
+    let (pid, random) = unique.split_once('-')?;
+    let ours =
+        pid.bytes().all(|byte| byte.is_ascii_digit()) && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ours.then_some(target)
 }
 
 /// A file or directory beside the one that is to be written, removed when dropped.
@@ -230,15 +238,7 @@ pub fn sweep(directory: &Path) {
 fn sweep_leftovers(directory: &Path, name: Option<&str>) {
     let ours = |entry: &fs::DirEntry| {
         let found = entry.file_name();
-        let found = found.to_string_lossy();
-        let inner = found.strip_prefix('.').and_then(|found| found.strip_suffix(".partial"));
-        inner.and_then(|inner| inner.rsplit_once('.')).is_some_and(|(target, unique)| {
-            let unique = unique.split_once('-').is_some_and(|(pid, random)| {
-                pid.bytes().all(|byte| byte.is_ascii_digit())
-                    && random.bytes().all(|byte| byte.is_ascii_hexdigit())
-            });
-            unique && name.is_none_or(|name| name == target)
-        })
+        target_of(&found.to_string_lossy()).is_some_and(|target| name.is_none_or(|name| name == target))
     };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for path in entries.filter(ours).map(|entry| entry.path()) {
