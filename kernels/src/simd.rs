@@ -80,6 +80,10 @@ pub(crate) trait Simd: Copy {
 
     /// Sixteen signed bytes as floats.
     fn load_i8(self, from: &[i8; LANES]) -> Self::Floats;
+    /// Sixteen integers as floats, rounded.
+    fn load_i32(self, from: &[i32; LANES]) -> Self::Floats;
+    /// Sixteen words, each of four bytes, the lowest first.
+    fn store_words(self, x: Self::Bits, to: &mut [i8; 4 * LANES]);
     /// Integers of 0..=255 as bytes.
     fn store_u8(self, x: Self::Floats, to: &mut [u8; LANES]);
 

@@ -270,7 +270,11 @@ impl Exec for Run<'_> {
                     dropout: None,
                 };
                 let context = &mut slot.values[queries.start * width..queries.end * width];
-                run.kernels.attention_forward(&args, context, width, &mut []);
+                if run.quantize {
+                    run.kernels.attention_int8(&args, context, width);
+                } else {
+                    run.kernels.attention_forward(&args, context, width, &mut []);
+                }
                 run.quantize_rows(slot, queries, width);
             }
         }))

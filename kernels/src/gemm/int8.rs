@@ -6,7 +6,7 @@
 //! has not as `−128·w`: neither is larger than 128·127, so no sum, finished or not, leaves 32 bits as long as
 //! k ≤ 2¹⁷ = 131,072 (2³¹/(128·127) is a little more). Readers of weights refuse a larger k; here sums would wrap.
 
-use super::{Line, PANEL, Panels, depth_blocks, with_block};
+use super::{Int8Kernels, Line, PANEL, Panels, depth_blocks, with_block};
 use crate::Kernels;
 use std::ops::Range;
 
@@ -78,8 +78,8 @@ impl<'a> PackedI8<'a> {
         (panel(index), ((index + 1) * PANEL < self.n).then(|| panel(index + 1)))
     }
 
-    /// What the sums of panel `index` and the next start from.
-    fn start(&self, index: usize, offset: i32) -> [i32; 2 * PANEL] {
+    /// What the sums of panel `index` and the next start from, to take `offset` off each byte of `a`.
+    pub(crate) fn start(&self, index: usize, offset: i32) -> [i32; 2 * PANEL] {
         let mut start = [0; 2 * PANEL];
         start.iter_mut().zip(&self.sums[index * PANEL..]).for_each(|(start, sum)| *start = -offset * sum);
         start
@@ -170,13 +170,8 @@ impl Kernels {
                 copy_a(&a[first * a_stride..], a_stride, words, rows.len(), lines);
                 let sums = &mut sums[..rows.len()];
                 for panel in (0..b.n.div_ceil(PANEL)).step_by(2) {
-                    let start = b.start(panel, kernels.offset);
-                    let mut start = Some(&start);
-                    for (words, lines) in depth_blocks(words).zip(lines.chunks_exact(rows.len())) {
-                        let (b, sums) = (b.panels_at(panel, words), sums.as_flattened_mut());
-                        // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-                        unsafe { (kernels.strip)(lines, b, start.take(), sums, 2 * PANEL) }
-                    }
+                    // SAFETY: `self` exists only for a table whose instructions this CPU reports.
+                    unsafe { kernels.multiply(lines, b, panel, b.start(panel, kernels.offset), sums) };
                     take(rows.clone(), panel * PANEL..b.n.min((panel + 2) * PANEL), sums);
                 }
             }
@@ -184,8 +179,37 @@ impl Kernels {
     }
 }
 
+impl Int8Kernels {
+    /// `sums[i] = start + Σ lines[i]·b` for panel `panel` of `b` and the next one. `lines`: as [`copy_a`] fills them.
+    ///
+    /// # Safety
+    /// The instructions of this row of the table must be there.
+    pub(crate) unsafe fn multiply(
+        &self,
+        lines: &[Line],
+        b: PackedI8<'_>,
+        panel: usize,
+        start: [i32; 2 * PANEL],
+        sums: &mut [[i32; 2 * PANEL]],
+    ) {
+        let mut start = Some(&start);
+        for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(sums.len())) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                (self.strip)(
+                    lines,
+                    b.panels_at(panel, words),
+                    start.take(),
+                    sums.as_flattened_mut(),
+                    2 * PANEL,
+                );
+            }
+        }
+    }
+}
+
 /// Copies rows of activations into lines, one block of k after the other.
-fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
+pub(crate) fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
     for (words, lines) in depth_blocks(words).zip(lines.chunks_exact_mut(rows)) {
         for (line, row) in lines.iter_mut().zip(a.chunks(a_stride.max(1))) {
             let bytes = row[4 * words.start..4 * words.end].as_chunks::<4>().0;

@@ -31,6 +31,7 @@ pub(crate) mod avx512;
 pub(crate) mod scalar;
 
 pub use float::End;
+pub(crate) use int8::copy_a;
 pub use int8::{PackedI8, pack_i8, packed_i8_len, packed_i8_sums};
 pub use packed::{Matrix, PackedMatrix, PanelsMut, Precision};
 
@@ -100,26 +101,35 @@ pub(crate) struct GemmKernels {
 #[repr(C, align(64))]
 struct Aligned(Line);
 
+/// Memory for lines, kept from call to call: fresh memory would cost page faults in each.
+#[derive(Default)]
+pub(crate) struct Lines(Vec<Aligned>);
+
+impl Lines {
+    /// Lends `count` lines; once lent, they keep what is written until more are asked for.
+    pub(crate) fn lend(&mut self, count: usize) -> &mut [Line] {
+        if self.0.len() < count {
+            self.0.resize(count, Aligned([0; KC]));
+        }
+        // SAFETY: `Aligned` is exactly one `Line` (768 bytes, a multiple of its alignment).
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), count) }
+    }
+}
+
 thread_local! {
-    /// The packed block of `a`, kept from call to call: fresh memory would cost page faults in each.
-    static BLOCK: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
+    /// The packed block of `a`.
+    static BLOCK: RefCell<Lines> = const { RefCell::new(Lines(Vec::new())) };
 }
 
 /// Lends `lines` lines of this thread's scratch memory, whatever they hold.
 fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
-    BLOCK.with_borrow_mut(|block| {
-        if block.len() < lines {
-            block.resize(lines, Aligned([0; KC]));
-        }
-        // SAFETY: `Aligned` is exactly one `Line` (768 bytes, a multiple of its alignment).
-        body(unsafe { std::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), lines) })
-    })
+    BLOCK.with_borrow_mut(|block| body(block.lend(lines)))
 }
 
 /// Blocks of at most `KC` that cut `0..words` into equal parts.
 ///
 /// One block, an empty one, if there are no words: it is what gives `c` its start.
-fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+pub(crate) fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     let blocks = words.div_ceil(KC).max(1);
     (0..blocks).map(move |index| index * words / blocks..(index + 1) * words / blocks)
 }

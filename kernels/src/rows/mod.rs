@@ -24,6 +24,7 @@ pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
 pub use quantize::quantized_stride;
 
+use crate::gemm::Int8Kernels;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2, avx512};
 
@@ -91,5 +92,6 @@ row_kernels! {
         args: &AttentionArgs<'_>, context: &[f32], dcontext: &[f32], stride: usize, lse: &[f32],
         into: &mut AttentionGradients<'_>
     );
+    attention::attention_int8(args: &AttentionArgs<'_>, int8: &Int8Kernels, context: &mut [f32], stride: usize);
     attention::attention_probabilities(args: &AttentionArgs<'_>, head: usize, out: &mut [f32]);
 }

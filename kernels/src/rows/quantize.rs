@@ -91,8 +91,9 @@ fn max_magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
     f32::from_bits(lanes.into_iter().map(f32::to_bits).max().unwrap_or(0))
 }
 
+/// The larger of two magnitudes, by lanes; NaN is above all.
 #[inline(always)]
-fn larger_magnitude<S: Simd>(s: S, max: S::Floats, x: S::Floats) -> S::Floats {
+pub(super) fn larger_magnitude<S: Simd>(s: S, max: S::Floats, x: S::Floats) -> S::Floats {
     let x = s.abs(x);
     s.select(s.less_bits(s.bits(max), s.bits(x)), x, max)
 }

@@ -186,6 +186,18 @@ impl Simd for Avx2 {
                 ]
             }
         }
+        fn load_i32(from: &[i32; LANES]) -> [__m256; 2] {
+            [
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(from.as_ptr().cast())),
+                _mm256_cvtepi32_ps(_mm256_loadu_si256(from[8..].as_ptr().cast())),
+            ]
+        }
+        fn store_words(x: [__m256i; 2], to: &mut [i8; 4 * LANES]) -> () {
+            {
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), x[0]);
+                _mm256_storeu_si256(to[32..].as_mut_ptr().cast(), x[1]);
+            }
+        }
         fn store_u8(x: [__m256; 2], to: &mut [u8; LANES]) -> () {
             {
                 // Packing keeps the 128-bit halves apart, hence the quarters 0, 2, 1, 3.

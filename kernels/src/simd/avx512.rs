@@ -103,6 +103,8 @@ impl Simd for Avx512 {
         fn load_i8(from: &[i8; LANES]) -> __m512 {
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
         }
+        fn load_i32(from: &[i32; LANES]) -> __m512 { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast())) }
+        fn store_words(x: __m512i, to: &mut [i8; 4 * LANES]) -> () { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
         fn store_u8(x: __m512, to: &mut [u8; LANES]) -> () {
             _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)))
         }

@@ -155,6 +155,16 @@ impl Simd for Scalar {
         from.map(f32::from)
     }
     #[inline(always)]
+    fn load_i32(self, from: &[i32; LANES]) -> [f32; LANES] {
+        from.map(|x| x as f32)
+    }
+    #[inline(always)]
+    fn store_words(self, x: [u32; LANES], to: &mut [i8; 4 * LANES]) {
+        for (to, x) in to.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+            *to = x.to_le_bytes().map(u8::cast_signed);
+        }
+    }
+    #[inline(always)]
     fn store_u8(self, x: [f32; LANES], to: &mut [u8; LANES]) {
         *to = x.map(|x| x as u8);
     }

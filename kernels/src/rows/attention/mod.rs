@@ -16,10 +16,12 @@
 
 mod backward;
 mod forward;
+mod int8;
 mod tile;
 
 pub(super) use backward::attention_backward;
 pub(super) use forward::{attention_forward, attention_probabilities};
+pub(super) use int8::attention_int8;
 
 use crate::Kernels;
 
@@ -98,6 +100,20 @@ impl Kernels {
         assert!(lse.is_empty() || lse.len() == args.queries * args.heads, "lse");
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
         unsafe { (self.0.rows.attention_forward)(args, context, stride, lse) }
+    }
+
+    /// As [`Kernels::attention_forward`] without dropout, with both products in int8: queries and keys get a scale for
+    /// each row of a head, values one for each feature, probabilities are multiples of 1/254 of their row's largest.
+    /// The same bits on every row of the table.
+    ///
+    /// # Panics
+    /// As the forward, or if there is dropout.
+    pub fn attention_int8(self, args: &AttentionArgs<'_>, context: &mut [f32], stride: usize) {
+        args.check();
+        assert!(args.dropout.is_none(), "dropout is for training");
+        check_rows(context.len(), args.queries, stride, args.width(), "context");
+        // SAFETY: `Kernels` exists only for instructions that this CPU has.
+        unsafe { (self.0.rows.attention_int8)(args, &self.0.gemm.i8, context, stride) }
     }
 
     /// The gradients of [`Kernels::attention_forward`], from its arguments, its results and `dcontext`, which is

@@ -74,6 +74,11 @@ impl<'a> HeadRows<'a> {
         self.rows
     }
 
+    /// Values in a row.
+    pub(super) fn width(self) -> usize {
+        self.width
+    }
+
     #[inline(always)]
     pub(super) fn row(self, i: usize) -> &'a [f32] {
         &self.data[i * self.stride..][..self.width]
@@ -121,7 +126,7 @@ impl<'a> HeadRows<'a> {
 
 /// The first sixteen values, or all and zeros.
 #[inline(always)]
-fn load_up_to_16<S: Simd>(s: S, from: &[f32]) -> S::Floats {
+pub(super) fn load_up_to_16<S: Simd>(s: S, from: &[f32]) -> S::Floats {
     match from.first_chunk() {
         Some(from) => s.load(from),
         None => s.load_partial(from, 0.0),

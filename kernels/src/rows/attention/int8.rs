@@ -1,0 +1,274 @@
+//! Attention in int8, forward only: both products on the integer units, softmax between them in floats.
+//!
+//!   q, k: a scale for each row of a head;  v: a scale for each feature of a head, over the text
+//!   scores[i][j] = (Σ q̂ᵢ·k̂ⱼ)·q_scaleᵢ·k_scaleⱼ·scale
+//!   p[i][j]      = round(254·e^(scores[i][j] − maxⱼ))                        an integer of 0..=254
+//!   context[i]   = (Σⱼ p[i][j]·v̂ⱼ)·v_scale / Σⱼ p[i][j]
+//!
+//! The weights of the values are the rounded ones in the sum and in what it is divided by, so they add up to 1. A
+//! key whose weight is below 1/508 of the largest one is not read: that is the step of the other operands, too.
+//!
+//! Keys and values are packed once for each head, into the panels that weights lie in; queries go through in
+//! blocks, whose scores stay in the first-level cache. The left operand of a product is a byte that stands for a
+//! signed number (`gemm::int8`): p travels as p − 127, and 127·Σⱼ v̂ⱼ is part of what the sums start from.
+
+use super::super::exponential::exp_lanes;
+use super::super::quantize::{larger_magnitude, quantize_row, quantized_stride};
+use super::AttentionArgs;
+use super::tile::{HeadRows, Vector, load_up_to_16};
+use crate::gemm::{Int8Kernels, Lines, PANEL, PackedI8, copy_a, depth_blocks};
+use crate::simd::{LANES, ROUNDER, Simd};
+use std::cell::Cell;
+
+/// Queries of a block: two tiles of the largest row.
+const ROWS: usize = 24;
+
+/// The largest probability, as an integer.
+const ONE: f32 = 254.0;
+/// What takes a probability to the signed number that stands for it.
+const CENTRE: i32 = 127;
+
+/// Sixteen words of a panel: a line of cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Words([i8; 4 * PANEL]);
+
+/// Keys or values of one head, as the right operand `[n, k]` of a product.
+#[derive(Default)]
+struct Operand {
+    panels: Vec<Words>,
+    /// Of each output, over k.
+    sums: Vec<i32>,
+    /// Of each output; 0 beyond n.
+    scale: Vec<Vector>,
+    n: usize,
+    k: usize,
+}
+
+impl Operand {
+    /// Makes room; what the panels hold is unspecified.
+    fn reset(&mut self, n: usize, k: usize) {
+        (self.n, self.k) = (n, k);
+        self.panels.resize(n.div_ceil(PANEL) * k.div_ceil(4), Words([0; 4 * PANEL]));
+        self.sums.resize(n.next_multiple_of(PANEL), 0);
+        self.scale.clear();
+        self.scale.resize(n.div_ceil(PANEL), [0.0; LANES]);
+    }
+
+    fn packed(&self) -> PackedI8<'_> {
+        // SAFETY: `Words` is exactly 64 bytes, and the vector holds that many of them.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.panels.as_ptr().cast(), self.panels.len() * 4 * PANEL) };
+        PackedI8::new(bytes, self.n, self.k, &self.sums)
+    }
+}
+
+/// Working memory of a call, kept for the next: prediction allocates nothing.
+#[derive(Default)]
+struct Memory {
+    keys: Operand,
+    values: Operand,
+    /// Rows of bytes on their way into lines.
+    bytes: Vec<u8>,
+    lines: Lines,
+    /// `[ROWS, keys]`
+    scores: Vec<Vector>,
+    /// Of a block's queries.
+    scales: [f32; ROWS],
+    /// 1 / Σ p of a block's queries.
+    shares: [f32; ROWS],
+}
+
+thread_local! {
+    static MEMORY: Cell<Option<Box<Memory>>> = const { Cell::new(None) };
+}
+
+#[inline(always)]
+pub(in super::super) fn attention_int8<S: Simd>(
+    s: S,
+    args: &AttentionArgs<'_>,
+    int8: &Int8Kernels,
+    context: &mut [f32],
+    stride: usize,
+) {
+    if args.is_empty() {
+        return;
+    }
+    let mut memory = MEMORY.take().unwrap_or_default();
+    for head in 0..args.heads {
+        pack_keys(s, args.key_rows(head), &mut memory);
+        pack_values(s, args.value_rows(head), &mut memory.values);
+        for first in (0..args.queries).step_by(ROWS) {
+            let queries = args.query_rows(head).part(first, ROWS.min(args.queries - first));
+            quantize_queries(s, queries, &mut memory);
+            scores(s, int8, queries.len(), &mut memory);
+            probabilities(s, queries.len(), args.scale, &mut memory);
+            let context = &mut context[first * stride + head * args.head_size..];
+            weigh_values(s, int8, queries.len(), &mut memory, context, stride);
+        }
+    }
+    MEMORY.set(Some(memory));
+}
+
+/// A row of keys becomes a lane: its words go to one place each of its panel.
+#[inline(always)]
+fn pack_keys<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
+    let (width, stride) = (rows.width(), quantized_stride(rows.width()));
+    let Memory { keys, bytes, .. } = memory;
+    keys.reset(rows.len(), width);
+    bytes.clear();
+    bytes.resize(stride, 128);
+    let words = stride / 4;
+    for j in 0..rows.len() {
+        let (panel, lane) = (j / PANEL, j % PANEL);
+        keys.scale[panel][lane] = quantize_row(s, rows.row(j), &mut bytes[..width]);
+        let mut sum = 0;
+        for (to, word) in keys.panels[panel * words..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+            let word = word.map(|byte| (byte ^ 128).cast_signed());
+            sum += word.iter().map(|&w| i32::from(w)).sum::<i32>();
+            to.0[4 * lane..][..4].copy_from_slice(&word);
+        }
+        keys.sums[j] = sum;
+    }
+}
+
+/// Values lie as they come, sixteen features side by side; four rows of them make words.
+#[inline(always)]
+fn pack_values<S: Simd>(s: S, rows: HeadRows<'_>, values: &mut Operand) {
+    let words = rows.len().div_ceil(4);
+    values.reset(rows.width(), rows.len());
+    for (v, panel) in values.panels.chunks_exact_mut(words).enumerate() {
+        let mut max = s.zero();
+        for j in 0..rows.len() {
+            max = larger_magnitude(s, max, load_up_to_16(s, &rows.row(j)[v * LANES..]));
+        }
+        let (factor, scale) = column_scales(s, max);
+        s.store(scale, &mut values.scale[v]);
+        let (rounder, mut sum) = (s.splat(ROUNDER), s.zero());
+        for (w, to) in panel.iter_mut().enumerate() {
+            let mut q = [rounder; 4];
+            for (q, j) in q.iter_mut().zip(4 * w..rows.len()) {
+                *q = s.fma(load_up_to_16(s, &rows.row(j)[v * LANES..]), factor, rounder);
+                sum = s.add(sum, s.sub(*q, rounder));
+            }
+            // The low byte of each sum with the rounder is the integer.
+            let [a, b, c, d] = q.map(|q| s.and(s.bits(q), s.splat_bits(0xff)));
+            let low = s.xor(a, s.shift_left::<8>(b));
+            let high = s.xor(s.shift_left::<16>(c), s.shift_left::<24>(d));
+            s.store_words(s.xor(low, high), &mut to.0);
+        }
+        let mut lanes = [0.0; LANES];
+        s.store(sum, &mut lanes);
+        values.sums[v * PANEL..][..PANEL].copy_from_slice(&lanes.map(|sum| sum as i32));
+    }
+}
+
+/// 127/max and max/127 in each lane, by the rules of [`Kernels::quantize_rows`](crate::Kernels::quantize_rows).
+#[inline(always)]
+fn column_scales<S: Simd>(s: S, max: S::Floats) -> (S::Floats, S::Floats) {
+    let steps = s.splat(127.0);
+    let small = s.less(max, s.splat(127.0 * f32::MIN_POSITIVE));
+    let finite = s.less_bits(s.bits(max), s.splat_bits(f32::INFINITY.to_bits()));
+    let factor = s.select(small, s.zero(), s.div(steps, max));
+    let scale = s.select(small, s.splat(1.0), s.div(max, steps));
+    (s.select(finite, factor, s.zero()), s.select(finite, scale, s.splat(f32::NAN)))
+}
+
+#[inline(always)]
+fn quantize_queries<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
+    let (width, stride) = (rows.width(), quantized_stride(rows.width()));
+    let Memory { bytes, lines, scales, .. } = memory;
+    bytes.clear();
+    bytes.resize(rows.len() * stride, 128);
+    for (i, (bytes, scale)) in bytes.chunks_exact_mut(stride).zip(scales).enumerate() {
+        *scale = quantize_row(s, rows.row(i), &mut bytes[..width]);
+    }
+    let words = stride / 4;
+    copy_a(bytes, stride, words, rows.len(), lines.lend(rows.len() * depth_blocks(words).len()));
+}
+
+/// Scores, but for the factor of each query.
+#[inline(always)]
+fn scores<S: Simd>(s: S, int8: &Int8Kernels, rows: usize, memory: &mut Memory) {
+    let Memory { keys, lines, scores, .. } = memory;
+    let panels = keys.scale.len();
+    scores.resize(ROWS * panels, [0.0; LANES]);
+    let packed = keys.packed();
+    let lines = lines.lend(rows * depth_blocks(keys.k.div_ceil(4)).len());
+    let mut sums = [[0; 2 * PANEL]; ROWS];
+    for panel in (0..panels).step_by(2) {
+        let sums = &mut sums[..rows];
+        // SAFETY: whoever holds these kernels runs where their instructions are.
+        unsafe { int8.multiply(lines, packed, panel, packed.start(panel, int8.offset), sums) };
+        for (sums, row) in sums.iter().zip(scores.chunks_exact_mut(panels)) {
+            let columns = sums.as_chunks::<LANES>().0.iter().zip(&keys.scale[panel..]);
+            for ((sums, scale), score) in columns.zip(&mut row[panel..]) {
+                s.store(s.mul(s.load_i32(sums), s.load(scale)), score);
+            }
+        }
+    }
+}
+
+/// From scores to the lines of the second product.
+#[inline(always)]
+fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
+    let Memory { keys, bytes, lines, scores, scales, shares, .. } = memory;
+    let (len, panels) = (keys.n, keys.scale.len());
+    let stride = panels * LANES;
+    bytes.resize(rows * stride, 0);
+    let outputs = bytes.chunks_exact_mut(stride).zip(scales.iter().zip(shares));
+    for (row, (bytes, (query_scale, share))) in scores.chunks_exact_mut(panels).zip(outputs) {
+        row.as_flattened_mut()[len..].fill(f32::NEG_INFINITY);
+        let mut max = s.splat(f32::NEG_INFINITY);
+        for x in row.iter() {
+            max = s.max(max, s.load(x));
+        }
+        let factor = query_scale * scale;
+        let (minus_max, factor) = (s.splat(-(s.maximum(max) * factor)), s.splat(factor));
+        let (rounder, one, offset) = (s.splat(ROUNDER), s.splat(ONE), s.splat((128 - CENTRE) as f32));
+        let mut sum = s.zero();
+        for (x, bytes) in row.iter().zip(bytes.as_chunks_mut().0) {
+            let power = exp_lanes(s, s.fma(s.load(x), factor, minus_max));
+            let p = s.sub(s.fma(power, one, rounder), rounder);
+            sum = s.add(sum, p);
+            s.store_u8(s.add(p, offset), bytes);
+        }
+        *share = 1.0 / s.sum(sum);
+    }
+    let words = len.div_ceil(4);
+    copy_a(bytes, stride, words, rows, lines.lend(rows * depth_blocks(words).len()));
+}
+
+/// The context of a block of queries; its rows are `stride` apart.
+#[inline(always)]
+fn weigh_values<S: Simd>(
+    s: S,
+    int8: &Int8Kernels,
+    rows: usize,
+    memory: &mut Memory,
+    context: &mut [f32],
+    stride: usize,
+) {
+    let Memory { values, lines, shares, .. } = memory;
+    let packed = values.packed();
+    let lines = lines.lend(rows * depth_blocks(values.k.div_ceil(4)).len());
+    let mut sums = [[0; 2 * PANEL]; ROWS];
+    for panel in (0..values.scale.len()).step_by(2) {
+        let sums = &mut sums[..rows];
+        // SAFETY: whoever holds these kernels runs where their instructions are.
+        unsafe { int8.multiply(lines, packed, panel, packed.start(panel, int8.offset - CENTRE), sums) };
+        let columns = panel * PANEL..values.n.min((panel + 2) * PANEL);
+        for (i, (sums, share)) in sums.iter().zip(&*shares).enumerate() {
+            let to = &mut context[i * stride..][columns.clone()];
+            let share = s.splat(*share);
+            let parts = sums.as_chunks::<LANES>().0.iter().zip(&values.scale[panel..]);
+            for ((sums, scale), to) in parts.zip(to.chunks_mut(LANES)) {
+                let x = s.mul(s.load_i32(sums), s.mul(s.load(scale), share));
+                match to.try_into() {
+                    Ok(to) => s.store(x, to),
+                    Err(_) => s.store_partial(x, to),
+                }
+            }
+        }
+    }
+}
