@@ -5,7 +5,7 @@
 //! products includes the packing of `a`. A table of the best times closes the run, on standard error.
 
 use criterion::{Criterion, Throughput};
-use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
+use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, RowsI8};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::{Isa, Kernels};
@@ -222,10 +222,12 @@ impl Int8 {
 
 impl Product for Int8 {
     fn call(&mut self) {
-        let [m, k, n] = self.shape;
+        let [_, k, n] = self.shape;
         let b = PackedI8::new(&self.packed, n, k, &self.sums);
         let (a_scale, b_scale) = (&self.a_scale, &self.b_scale);
-        self.kernels.gemm_i8_f32(&self.a, k, m, a_scale, b, b_scale, &self.bias, &mut self.c, n);
+        let rows = RowsI8 { bytes: &self.a, stride: k, scale: a_scale };
+        let layer = LayerI8 { weights: b.into(), scale: b_scale, bias: &self.bias };
+        self.kernels.gemm_i8_f32(rows, layer, &mut self.c, n);
         black_box(&mut self.c);
     }
 

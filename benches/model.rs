@@ -12,7 +12,7 @@ use limbeck::models::config::{ModelConfig, Sizes};
 use limbeck::nn::{Linear, ParamSpec, Role};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{PackedI8, packed_i8_len};
+use limbeck_kernels::gemm::{LayerI8, PackedI8, RowsI8, packed_i8_len};
 use limbeck_kernels::random::{SplitMix64, mix};
 use limbeck_kernels::rows::quantized_stride;
 use std::hint::black_box;
@@ -91,17 +91,9 @@ impl Products {
             let (ones, stride) = (&self.ones, quantized_stride(*k));
             let bytes = &self.bytes[..rows * stride];
             let weights = PackedI8::new(weights, *n, *k, sums);
-            self.kernels.gemm_i8_f32(
-                bytes,
-                stride,
-                *rows,
-                &ones[..*rows],
-                weights,
-                &ones[..*n],
-                &ones[..*n],
-                &mut self.out,
-                *n,
-            );
+            let rows = RowsI8 { bytes, stride, scale: &ones[..*rows] };
+            let layer = LayerI8 { weights: weights.into(), scale: &ones[..*n], bias: &ones[..*n] };
+            self.kernels.gemm_i8_f32(rows, layer, &mut self.out, *n);
         }
         black_box(&mut self.out);
     }

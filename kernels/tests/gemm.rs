@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{Guarded, Random, rows};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, Matrix, PackedI8, PackedMatrix, Precision};
+use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, RowsI8};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 
 /// m, n, k: edges of the tiles (3, 4, 6, 12 rows; 16, 32 columns), of the blocks of k (192 words: 192 elements in
@@ -318,10 +318,12 @@ fn int8_is_exact_on_every_row() {
                 let c_stride = n + 5;
                 let len = (m * c_stride).saturating_sub(5);
                 let mut c = Guarded::of(&vec![i32::MAX; len]);
-                kernels.gemm_i8(&a, stride, m, b, c.inside(), c_stride);
+                let rows = RowsI8 { bytes: &a, stride, scale: &a_scale };
+                kernels.gemm_i8(rows, b, c.inside(), c_stride);
                 let c = c.checked();
                 let mut floats = Guarded::of(&vec![-1.5_f32; len]);
-                kernels.gemm_i8_f32(&a, stride, m, &a_scale, b, &b_scale, &bias, floats.inside(), c_stride);
+                let layer = LayerI8 { weights: b.into(), scale: &b_scale, bias: &bias };
+                kernels.gemm_i8_f32(rows, layer, floats.inside(), c_stride);
                 let floats = floats.checked();
                 for at in 0..len {
                     let (i, j) = (at / c_stride, at % c_stride);
@@ -352,7 +354,8 @@ fn int8_sums_hold_the_largest_depth() {
     let (low, high) = (128 * 127 * k as i32, 127 * 127 * k as i32);
     for kernels in rows() {
         let mut c = [0; 4];
-        kernels.gemm_i8(&a, k, 2, PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
+        let rows = RowsI8 { bytes: &a, stride: k, scale: &[1.0; 2] };
+        kernels.gemm_i8(rows, PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
         assert_eq!(c, [-low, low, high, -high], "{}", kernels.isa());
     }
 }

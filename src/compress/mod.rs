@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod gradual;
 pub mod importance;
+pub mod layout;
 pub mod magnitude;
 pub mod pad;
 pub mod quantize;

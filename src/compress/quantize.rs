@@ -5,14 +5,16 @@
 //! or the whole matrix, as the published system has it. Activations need nothing here: a session quantizes
 //! them as they come.
 
+use super::layout::{self, Layout, LayoutTimes};
 use crate::checkpoint::Dtype;
 use crate::infer::format::{MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
-use crate::infer::format::{panels_shape, scale_name, sums_name};
+use crate::infer::format::{panels_shape, scale_name, starts_name, sums_name, words_name};
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::{Error, Result};
-use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
+use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
 
@@ -32,14 +34,17 @@ pub struct Quantization {
     pub weights: Option<Granularity>,
     /// Whether embedding tables become int8, with a scale for each row.
     pub embeddings: bool,
+    /// Which int8 matrices leave their zero blocks out.
+    pub layout: Layout,
 }
 
 impl Quantization {
     /// Everything in f32: a `.limbeck` file without loss.
-    pub const NONE: Quantization = Quantization { weights: None, embeddings: false };
+    pub const NONE: Quantization = Quantization { weights: None, embeddings: false, layout: Layout::Dense };
 
-    /// The default: a scale for each output and each row.
-    pub const INT8: Quantization = Quantization { weights: Some(Granularity::Channel), embeddings: true };
+    /// The default: a scale for each output and each row, zero blocks left out where that is faster.
+    pub const INT8: Quantization =
+        Quantization { weights: Some(Granularity::Channel), embeddings: true, layout: Layout::Faster };
 
     fn settings(self) -> Settings {
         let (weights, scales) = match self.weights {
@@ -48,7 +53,12 @@ impl Quantization {
             Some(Granularity::Tensor) => ("int8", "tensor"),
         };
         let embeddings = if self.embeddings { "int8" } else { "f32" };
-        Settings { weights: weights.into(), scales: scales.into(), embeddings: embeddings.into() }
+        Settings {
+            weights: weights.into(),
+            block_sparse: 0,
+            scales: scales.into(),
+            embeddings: embeddings.into(),
+        }
     }
 }
 
@@ -76,6 +86,8 @@ pub struct Loss {
     pub bytes: usize,
     /// `10·log₁₀(Σ w² / Σ (w − q·scale)²)`, in decibels; infinite where nothing was lost.
     pub signal_to_noise: f64,
+    /// Of a matrix with zero blocks: what its two layouts cost, and which it has.
+    pub layout: Option<LayoutTimes>,
 }
 
 /// A quantized model, ready to be written or run.
@@ -100,6 +112,7 @@ pub fn quantize(
     extras: &Extras,
 ) -> Result<Quantized> {
     let (_, specs) = Classifier::new(config);
+    let kernels = Kernels::select()?;
     let (mut tensors, mut losses) = (Vec::new(), Vec::new());
     for spec in &specs {
         let values = values(spec)?;
@@ -107,28 +120,35 @@ pub fn quantize(
         check(path, spec, &values)?;
         let first = tensors.len();
         let dequantized = match (spec.role, quantization.weights) {
-            (Role::Weight, Some(granularity)) => Some(matrix(spec, &values, granularity, &mut tensors)),
-            (Role::Embedding, _) if quantization.embeddings => Some(table(spec, &values, &mut tensors)),
+            (Role::Weight, Some(granularity)) => {
+                let rows = quantize_matrix(spec, &values, granularity);
+                let times = matrix(kernels, spec, &rows, quantization.layout, &mut tensors);
+                Some((rows, times))
+            }
+            (Role::Embedding, _) if quantization.embeddings => {
+                Some((table(spec, &values, &mut tensors), None))
+            }
             _ => {
                 tensors.push(floats(spec.name.clone(), spec.dims(), &values));
                 None
             }
         };
-        if let Some(rows) = dequantized {
+        if let Some((rows, layout)) = dequantized {
             let bytes = tensors[first..].iter().map(|tensor| tensor.bytes.len()).sum();
             let signal_to_noise = rows.signal_to_noise(&values);
             let ParamSpec { name, rows, cols, .. } = spec.clone();
-            losses.push(Loss { name, rows, cols, bytes, signal_to_noise });
+            losses.push(Loss { name, rows, cols, bytes, signal_to_noise, layout });
         }
     }
     if let Some(bytes) = &extras.vocabulary {
         let (name, shape) = (VOCABULARY.to_owned(), vec![bytes.len()]);
         tensors.push(Tensor { name, dtype: Dtype::U8, shape, bytes: bytes.clone() });
     }
+    let blocks = losses.iter().filter(|loss| loss.layout.is_some_and(|times| times.blocks)).count();
     let metadata = Metadata {
         config: config.clone(),
         parents: extras.parents.clone(),
-        settings: quantization.settings(),
+        settings: Settings { block_sparse: blocks, ..quantization.settings() },
         golden: Vec::new(),
         writer: env!("CARGO_PKG_VERSION").to_owned(),
         data_hash: String::new(),
@@ -201,25 +221,46 @@ fn scale(values: &[f32]) -> f32 {
     if scale.is_normal() { scale } else { 1.0 }
 }
 
-fn matrix(spec: &ParamSpec, values: &[f32], granularity: Granularity, tensors: &mut Vec<Tensor>) -> Rows {
+fn quantize_matrix(spec: &ParamSpec, values: &[f32], granularity: Granularity) -> Rows {
     let (n, k) = (spec.rows, spec.cols);
-    let rows = match granularity {
+    match granularity {
         Granularity::Channel => Rows::by_row(values, n, k),
         Granularity::Tensor => Rows::with_scales(values, vec![scale(values); n], k),
-    };
+    }
+}
+
+/// Lays a matrix out, densely or in blocks.
+fn matrix(
+    kernels: Kernels,
+    spec: &ParamSpec,
+    rows: &Rows,
+    layout: Layout,
+    tensors: &mut Vec<Tensor>,
+) -> Option<LayoutTimes> {
+    let (n, k) = (spec.rows, spec.cols);
     let mut panels = vec![0; packed_i8_len(n, k)];
     pack_i8(&rows.bytes, n, k, &mut panels);
     let mut sums = vec![0; n.next_multiple_of(16)];
     packed_i8_sums(&panels, n, k, &mut sums);
-    tensors.push(bytes(spec.name.clone(), panels_shape(n, k).to_vec(), &panels));
+    let (blocks, times) = layout::choose(kernels, layout, &panels, &sums, [n, k]);
+    match blocks {
+        None => tensors.push(bytes(spec.name.clone(), panels_shape(n, k).to_vec(), &panels)),
+        Some(PackedBlocks { blocks, words, starts }) => {
+            let shape = vec![words.len(), BLOCK_SHAPE[0], BLOCK_SHAPE[1]];
+            tensors.push(bytes(spec.name.clone(), shape, &blocks));
+            let (name, shape) = (words_name(&spec.name), vec![words.len()]);
+            tensors.push(Tensor { name, dtype: Dtype::U8, shape, bytes: words });
+            tensors.push(integers(starts_name(&spec.name), &starts));
+        }
+    }
     tensors.push(floats(scale_name(&spec.name), vec![n], &rows.scales));
-    tensors.push(Tensor {
-        name: sums_name(&spec.name),
-        dtype: Dtype::I32,
-        shape: vec![sums.len()],
-        bytes: sums.iter().flat_map(|sum| sum.to_le_bytes()).collect(),
-    });
-    rows
+    tensors.push(integers(sums_name(&spec.name), &sums));
+    times
+}
+
+fn integers(name: String, values: &[i32]) -> Tensor {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor { name, dtype: Dtype::I32, shape: vec![values.len()], bytes }
 }
 
 fn table(spec: &ParamSpec, values: &[f32], tensors: &mut Vec<Tensor>) -> Rows {

@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 2.
+//! What a `.limbeck` file holds, version 3.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:
@@ -16,6 +16,9 @@
 //! |---|---|---|
 //! | a matrix `[n, k]` in int8 | I8 `[⌈n/16⌉, ⌈k/4⌉, 16, 4]` | output `16·i + l`, input `4·j + b` at `[i, j, l, b]`; zeros beyond n and k |
 //! | … `.scale` | F32 `[n]` | an output's weights are its bytes times this |
+//! | … block-sparse | I8 `[blocks, 16, 4]` | the blocks that are not all zeros, panel by panel ([`BlocksI8`](limbeck_kernels::gemm::BlocksI8)) |
+//! | … `.words` | U8 `[blocks]` | which of the words of its part of a panel a block is |
+//! | … `.starts` | I32 `[panels·parts + 1]` | where the blocks of each part of each panel begin |
 //! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
 //! | a matrix in f32 | F32 `[n, k]` | as in a Hugging Face checkpoint |
 //! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |
@@ -47,8 +50,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The version written and read. Version 1 had no hash of its header.
-pub const VERSION: u32 = 2;
+/// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
+/// those of attention in f32.
+pub const VERSION: u32 = 3;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";
@@ -82,6 +86,16 @@ pub fn scale_name(name: &str) -> String {
 /// The name of the sums that belong to a matrix.
 pub fn sums_name(name: &str) -> String {
     format!("{name}.sums")
+}
+
+/// The name of the words of a block-sparse matrix.
+pub fn words_name(name: &str) -> String {
+    format!("{name}.words")
+}
+
+/// The name of the starts of a block-sparse matrix.
+pub fn starts_name(name: &str) -> String {
+    format!("{name}.starts")
 }
 
 /// The shape in which an int8 matrix `[n, k]` is stored.
@@ -151,6 +165,9 @@ pub struct Parents {
 pub struct Settings {
     /// `int8` or `f32`.
     pub weights: String,
+    /// How many matrices hold their non-zero blocks only.
+    #[serde(default)]
+    pub block_sparse: usize,
     /// `channel` or `tensor`: over what the largest weight sets the scale.
     pub scales: String,
     /// `int8` (a scale for each row) or `f32`.

@@ -2,14 +2,14 @@
 
 use super::bytes::{Bytes, numbers};
 use super::format::{self, ALIGNMENT, MAX_INPUTS, MEND, Metadata, PAD, VOCABULARY};
-use super::weights::{Floats, Value, Weights};
+use super::weights::{Blocks, Floats, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
 use crate::nn::{ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Error, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
+use limbeck_kernels::gemm::{BLOCK_SHAPE, BlocksI8, Matrix, PackedMatrix, Precision, blocks_i8_parts};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -138,7 +138,17 @@ impl File<'_> {
         if *cols > MAX_INPUTS {
             return Err(self.wrong(name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")));
         }
+        let words = format::words_name(name);
+        if self.header.tensors.contains_key(&words) {
+            return self.blocks(spec, &words);
+        }
         let panels = self.take(name, Dtype::I8, &format::panels_shape(*rows, *cols))?;
+        let (scale, sums) = self.scale_and_sums(spec)?;
+        Ok(Value::MatrixI8 { panels, scale, sums })
+    }
+
+    fn scale_and_sums(&mut self, spec: &ParamSpec) -> Result<(Range<usize>, Range<usize>)> {
+        let ParamSpec { name, rows, cols, .. } = spec;
         let scale = self.take_finite(&format::scale_name(name), &[*rows])?;
         let sums_name = format::sums_name(name);
         let sums = self.take(&sums_name, Dtype::I32, &[rows.next_multiple_of(16)])?;
@@ -147,7 +157,33 @@ impl File<'_> {
         if numbers::<i32>(&self.bytes[sums.clone()]).iter().any(|sum| sum.unsigned_abs() > limit) {
             return Err(self.wrong(&sums_name, format!("a sum is larger than that of {cols} weights can be")));
         }
-        Ok(Value::MatrixI8 { panels, scale, sums })
+        Ok((scale, sums))
+    }
+
+    /// A block-sparse matrix. Its lists are compared with its shape; they are a sixty-fourth of its bytes.
+    fn blocks(&mut self, spec: &ParamSpec, words_name: &str) -> Result<Value> {
+        let ParamSpec { name, rows, cols, .. } = spec;
+        let count = self.header.tensors[words_name].bytes.len();
+        let lists = rows.div_ceil(BLOCK_SHAPE[0]) * blocks_i8_parts(*cols);
+        let blocks = Blocks {
+            bytes: self.take(name, Dtype::I8, &[count, BLOCK_SHAPE[0], BLOCK_SHAPE[1]])?,
+            words: self.take(words_name, Dtype::U8, &[count])?,
+            starts: self.take(&format::starts_name(name), Dtype::I32, &[lists + 1])?,
+        };
+        let (scale, sums) = self.scale_and_sums(spec)?;
+        let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
+        let (words, starts) = (bytes(&blocks.words), numbers(bytes(&blocks.starts)));
+        let lists = BlocksI8::new(
+            numbers(bytes(&blocks.bytes)),
+            words,
+            starts,
+            numbers(bytes(&sums)),
+            [*rows, *cols],
+        );
+        if let Some(problem) = lists.problem() {
+            return Err(self.wrong(name, problem));
+        }
+        Ok(Value::BlocksI8 { blocks, scale, sums })
     }
 
     fn vocabulary(&mut self, vocab: usize) -> Result<Option<Range<usize>>> {

@@ -34,6 +34,8 @@ pub enum StoredAs {
     F32,
     /// Bytes with scales.
     Int8,
+    /// Bytes with scales, without the blocks that are zero.
+    Int8Blocks,
 }
 
 /// One parameter as it is held.
@@ -194,6 +196,10 @@ impl Model {
                 Value::MatrixI8 { panels, scale, sums } => {
                     (StoredAs::Int8, panels.len() + scale.len() + sums.len())
                 }
+                Value::BlocksI8 { blocks, scale, sums } => {
+                    let parts = [&blocks.bytes, &blocks.words, &blocks.starts, scale, sums];
+                    (StoredAs::Int8Blocks, parts.iter().map(|part| part.len()).sum())
+                }
                 Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
             };
             Stored { spec, form, bytes }
@@ -214,6 +220,10 @@ impl Model {
             Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
                 let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
                 zeros.saturating_sub(range.len() - weights.specs[id.index()].len())
+            }
+            Value::BlocksI8 { blocks, .. } => {
+                let nonzero = weights.bytes[blocks.bytes.clone()].iter().filter(|byte| **byte != 0).count();
+                weights.specs[id.index()].len().saturating_sub(nonzero)
             }
             Value::Vector(_) => in_floats(weights.vector(id)),
             Value::Table(_) => match weights.table(id) {

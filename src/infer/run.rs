@@ -9,7 +9,7 @@ use crate::models::config::Activation;
 use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, Matrix};
+use limbeck_kernels::gemm::{End, LayerI8, Matrix, RowsI8};
 use limbeck_kernels::rows::{AttentionArgs, quantized_stride};
 use std::ops::Range;
 
@@ -62,6 +62,10 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn of(slot: &'a Slot, count: usize, cols: usize) -> Rows<'a> {
         Rows { count, cols, values: &slot.values, bytes: &slot.bytes, scales: &slot.scales }
+    }
+
+    fn quantized(self) -> RowsI8<'a> {
+        RowsI8 { bytes: self.bytes, stride: quantized_stride(self.cols), scale: &self.scales[..self.count] }
     }
 
     fn range(self, range: Range<usize>) -> Rows<'a> {
@@ -123,20 +127,9 @@ impl Run<'_> {
                 let end = End { bias: Some(bias), accumulate: false };
                 self.kernels.gemm(x, weights, end, out, layer.outputs);
             }
-            Weight::I8 { panels, scale } => {
-                let stride = quantized_stride(layer.inputs);
-                let (bytes, scales) = (&x.bytes[..x.count * stride], &x.scales[..x.count]);
-                self.kernels.gemm_i8_f32(
-                    bytes,
-                    stride,
-                    x.count,
-                    scales,
-                    panels,
-                    scale,
-                    bias,
-                    out,
-                    layer.outputs,
-                );
+            Weight::I8 { weights, scale } => {
+                let layer_i8 = LayerI8 { weights, scale, bias };
+                self.kernels.gemm_i8_f32(x.quantized(), layer_i8, out, layer.outputs);
             }
         }
     }
@@ -149,13 +142,32 @@ impl Run<'_> {
         for block in 0..blocks {
             let rows = block * x.rows / blocks..(block + 1) * x.rows / blocks;
             let source = Rows::of(self.arena.get(&x.place), x.rows, x.cols).range(rows.clone());
-            let len = rows.len() * width;
-            grow(&mut scratch.wide, len);
-            self.product(layer, source, &mut scratch.wide[..len]);
-            let done = self.activate(layer.activation, rows.len(), width, &mut scratch);
+            let done = match self.weights.matrix(layer.weight) {
+                Weight::I8 { weights, scale } if layer.activation == Activation::Gelu => {
+                    let bias = self.weights.vector(layer.bias);
+                    self.gelu(source, LayerI8 { weights, scale, bias }, &mut scratch)
+                }
+                _ => {
+                    let len = rows.len() * width;
+                    grow(&mut scratch.wide, len);
+                    self.product(layer, source, &mut scratch.wide[..len]);
+                    self.activate(layer.activation, rows.len(), width, &mut scratch)
+                }
+            };
             each(self, rows, done);
         }
         *self.scratch = scratch;
+    }
+
+    /// A whole int8 layer with GELU, from bytes to bytes.
+    fn gelu<'s>(&self, x: Rows<'_>, layer: LayerI8<'_>, scratch: &'s mut Scratch) -> Rows<'s> {
+        let Scratch { wide, bytes, scales, .. } = scratch;
+        let (count, cols) = (x.count, layer.bias.len());
+        let len = count * quantized_stride(cols);
+        grow(bytes, len);
+        grow(scales, count);
+        self.kernels.gemm_i8_gelu(x.quantized(), layer, wide, &mut bytes[..len], &mut scales[..count]);
+        Rows { count, cols, values: &[], bytes, scales }
     }
 
     /// Applies the nonlinearity to `rows` rows of `scratch.wide`; an int8 model keeps the bytes alone.

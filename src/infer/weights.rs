@@ -1,9 +1,9 @@
 //! The values of a model's parameters, for reading: in the file, or packed at load.
 
-use super::bytes::{Bytes, numbers};
+use super::bytes::{Bytes, Number, numbers};
 use crate::nn::{ParamId, ParamSpec};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{PackedI8, PackedMatrix};
+use limbeck_kernels::gemm::{BlocksI8, PackedI8, PackedMatrix, WeightsI8};
 use std::ops::Range;
 
 /// Floats in the file or in memory.
@@ -12,6 +12,13 @@ pub(super) enum Floats {
     Mapped(Range<usize>),
     /// In memory.
     Owned(Vec<f32>),
+}
+
+/// The blocks of a matrix, and where they belong.
+pub(super) struct Blocks {
+    pub bytes: Range<usize>,
+    pub words: Range<usize>,
+    pub starts: Range<usize>,
 }
 
 /// One parameter. Ranges are bytes of the file, which the loader has checked.
@@ -26,12 +33,14 @@ pub(super) enum Value {
     Matrix { packed: PackedMatrix, zeros: usize },
     /// A matrix in int8, packed in the file, with a scale for each output.
     MatrixI8 { panels: Range<usize>, scale: Range<usize>, sums: Range<usize> },
+    /// A matrix in int8 of which only some blocks are in the file.
+    BlocksI8 { blocks: Blocks, scale: Range<usize>, sums: Range<usize> },
 }
 
 /// A matrix, as a product takes it.
 pub(super) enum Matrix<'a> {
     F32(&'a PackedMatrix),
-    I8 { panels: PackedI8<'a>, scale: &'a [f32] },
+    I8 { weights: WeightsI8<'a>, scale: &'a [f32] },
 }
 
 /// An embedding table.
@@ -87,18 +96,32 @@ impl Weights {
         match &self.values[id.index()] {
             Value::Matrix { packed, .. } => Matrix::F32(packed),
             Value::MatrixI8 { panels, scale, sums } => {
-                let panels = numbers(&self.bytes[panels.clone()]);
-                let sums = numbers(&self.bytes[sums.clone()]);
-                let scale = numbers(&self.bytes[scale.clone()]);
-                Matrix::I8 { panels: PackedI8::new(panels, spec.rows, spec.cols, sums), scale }
+                let panels = self.numbers(panels);
+                let weights = PackedI8::new(panels, spec.rows, spec.cols, self.numbers(sums)).into();
+                Matrix::I8 { weights, scale: self.numbers(scale) }
+            }
+            Value::BlocksI8 { blocks, scale, sums } => {
+                let weights = self.blocks(spec, blocks, sums).into();
+                Matrix::I8 { weights, scale: self.numbers(scale) }
             }
             _ => unreachable!("{} is no matrix", spec.name),
         }
     }
 
+    /// A block-sparse matrix.
+    pub fn blocks(&self, spec: &ParamSpec, blocks: &Blocks, sums: &Range<usize>) -> BlocksI8<'_> {
+        let words = &self.bytes[blocks.words.clone()];
+        let (bytes, starts) = (self.numbers(&blocks.bytes), self.numbers(&blocks.starts));
+        BlocksI8::new(bytes, words, starts, self.numbers(sums), [spec.rows, spec.cols])
+    }
+
+    fn numbers<T: Number>(&self, range: &Range<usize>) -> &[T] {
+        numbers(&self.bytes[range.clone()])
+    }
+
     /// Whether products read bytes, so that whoever makes their input should quantize it.
     pub fn any_int8(&self) -> bool {
-        self.values.iter().any(|value| matches!(value, Value::MatrixI8 { .. }))
+        self.values.iter().any(|value| matches!(value, Value::MatrixI8 { .. } | Value::BlocksI8 { .. }))
     }
 
     fn floats<'a>(&'a self, floats: &'a Floats) -> &'a [f32] {

@@ -9,6 +9,7 @@ mod oracle;
 mod reference;
 
 use common::{distance, shared};
+use limbeck::compress::layout::Layout;
 use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling, Sizes};
@@ -117,8 +118,8 @@ fn configs() -> Vec<ModelConfig> {
 const FORMS: [Quantization; 4] = [
     Quantization::NONE,
     Quantization::INT8,
-    Quantization { weights: Some(Granularity::Tensor), embeddings: false },
-    Quantization { weights: None, embeddings: true },
+    Quantization { weights: Some(Granularity::Tensor), embeddings: false, layout: Layout::Dense },
+    Quantization { weights: None, ..Quantization::INT8 },
 ];
 
 #[test]

@@ -15,11 +15,9 @@
 //! instructions where VNNI takes one. Widening to 16 bits and `vpmaddwd` was measured too: as fast from
 //! 16 rows on, slower below.
 
-use super::int8::Scales;
 use super::pack::{Transpose, Words, pack_a, pack_b};
 use super::{
-    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, int8, scalar,
-    tiles,
+    FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, scalar, tiles,
 };
 use crate::isa::avx2;
 use std::arch::x86_64::*;
@@ -28,7 +26,7 @@ use std::ops::Range;
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
     bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
-    i8: Int8Kernels { offset: 0, strip: strip_i8, dequantize },
+    i8: Int8Kernels { offset: 0, strip: strip_i8, blocks: strip_blocks },
 };
 
 /// Rows of a float tile.
@@ -179,22 +177,80 @@ avx2! {
     ) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
+        let mut sums = load_integers::<M>(start, c, c_stride);
+        for (p, b) in b.iter().enumerate() {
+            let b = load_i8(b);
+            for (sums, a) in sums.iter_mut().zip(a) {
+                add_products(sums, a[p], b);
+            }
+        }
+        store_integers(&sums, c, c_stride);
+    }
+
+    fn strip_blocks(
+        a: &[Line],
+        words: &[u8],
+        b: &[[i8; 4 * PANEL]],
+        start: Option<&[i32; PANEL]>,
+        c: &mut [i32],
+        c_stride: usize,
+    ) {
+        tiles(a.len(), ROWS_I8, |first, rows| {
+            let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
+            match rows {
+                1 => tile_blocks::<1>(a, words, b, start, c, c_stride),
+                2 => tile_blocks::<2>(a, words, b, start, c, c_stride),
+                3 => tile_blocks::<3>(a, words, b, start, c, c_stride),
+                _ => tile_blocks::<4>(a, words, b, start, c, c_stride),
+            }
+        });
+    }
+
+    /// As [`tile_i8`], but for the place of each word of `a`: it is read, not counted.
+    fn tile_blocks<const M: usize>(
+        a: &[Line],
+        words: &[u8],
+        b: &[[i8; 4 * PANEL]],
+        start: Option<&[i32; PANEL]>,
+        c: &mut [i32],
+        c_stride: usize,
+    ) {
+        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+        let mut sums = load_integers::<M>(start.map(|start| &start[..]), c, c_stride);
+        for (&word, b) in words.iter().zip(b) {
+            // No word is beyond a line; saying so here spares a check in each row.
+            let word = usize::from(word).min(KC - 1);
+            let b = load_i8(b);
+            for (sums, a) in sums.iter_mut().zip(a) {
+                add_products(sums, a[word], b);
+            }
+        }
+        store_integers(&sums, c, c_stride);
+    }
+
+    /// The products of four inputs, stored in `a`, with sixteen outputs.
+    #[inline]
+    fn add_products(sums: &mut [__m256i; 2], a: u32, b: [__m256i; 2]) {
+        let (offset, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
+        let signed = _mm256_xor_si256(_mm256_set1_epi32(a.cast_signed()), offset);
+        let magnitude = _mm256_abs_epi8(signed);
+        for (sum, b) in sums.iter_mut().zip(b) {
+            let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b, signed));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+        }
+    }
+
+    #[inline]
+    fn load_integers<const M: usize>(start: Option<&[i32]>, c: &[i32], c_stride: usize) -> [[__m256i; 2]; M] {
         let mut sums = [[_mm256_setzero_si256(); 2]; M];
         for (i, sums) in sums.iter_mut().enumerate() {
             *sums = load_i32(start.unwrap_or(&c[i * c_stride..]).first_chunk().expect("a whole panel"));
         }
-        let (offset, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
-        for (p, b) in b.iter().enumerate() {
-            let b = load_i8(b);
-            for (sums, a) in sums.iter_mut().zip(a) {
-                let signed = _mm256_xor_si256(_mm256_set1_epi32(a[p].cast_signed()), offset);
-                let magnitude = _mm256_abs_epi8(signed);
-                for (sum, b) in sums.iter_mut().zip(b) {
-                    let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b, signed));
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-                }
-            }
-        }
+        sums
+    }
+
+    #[inline]
+    fn store_integers<const M: usize>(sums: &[[__m256i; 2]; M], c: &mut [i32], c_stride: usize) {
         for (i, sums) in sums.iter().enumerate() {
             let c = &mut c[i * c_stride..][..PANEL];
             // SAFETY: 64 bytes are borrowed.
@@ -231,10 +287,6 @@ avx2! {
 
     fn pack_b_bf16(b: Matrix<'_>, into: &mut PanelsMut<'_>) {
         pack_b::<scalar::Bf16, Avx2>(b, into);
-    }
-
-    fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
-        int8::dequantize(sums, scales, c, c_stride);
     }
 
     /// Four blocks of 8×8, those off the diagonal changing places.

@@ -6,12 +6,16 @@
 //! has not as `−128·w`: neither is larger than 128·127, so no sum, finished or not, leaves 32 bits as long as
 //! k ≤ 2¹⁷ = 131,072 (2³¹/(128·127) is a little more). Readers of weights refuse a larger k; here sums would wrap.
 
-use super::{Int8Kernels, Line, PANEL, Panels, depth_blocks, with_block};
+use super::{BlocksI8, Int8Kernels, Line, PANEL, Panels, ahead, depth_blocks, with_block};
 use crate::Kernels;
+use crate::rows::{ZERO, quantized_stride};
 use std::ops::Range;
 
 /// Rows of `a` in one block: their sums for two panels, 12 KiB, stay near.
 const ROWS: usize = 96;
+
+/// Rows whose wide floats exist at one time: 576 KiB for 3,072 outputs, which stay in L2.
+const WIDE_ROWS: usize = 48;
 
 /// Bytes of weights `[n, k]` once packed.
 pub fn packed_i8_len(n: usize, k: usize) -> usize {
@@ -46,7 +50,7 @@ pub fn packed_i8_sums(packed: &[i8], n: usize, k: usize, sums: &mut [i32]) {
     }
 }
 
-/// Packed int8 weights: the right operand of an int8 product.
+/// Packed int8 weights, dense.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedI8<'a> {
     rows: &'a [[i8; 4 * PANEL]],
@@ -75,91 +79,179 @@ impl<'a> PackedI8<'a> {
     /// Rows `words` of panel `index` and of the next, if there is one.
     fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'a, [i8; 4 * PANEL]> {
         let panel = |index: usize| &self.rows[index * self.words()..][words.clone()];
-        (panel(index), ((index + 1) * PANEL < self.n).then(|| panel(index + 1)))
+        (panel(index), ((index + 1) * PANEL < self.n).then(|| panel(index + 1)), ahead(&words, self.words()))
+    }
+}
+
+/// The right operand of an int8 product.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightsI8<'a> {
+    /// Every word of every panel.
+    Dense(PackedI8<'a>),
+    /// The words that are not zero.
+    Blocks(BlocksI8<'a>),
+}
+
+impl<'a> From<PackedI8<'a>> for WeightsI8<'a> {
+    fn from(weights: PackedI8<'a>) -> Self {
+        WeightsI8::Dense(weights)
+    }
+}
+
+impl<'a> From<BlocksI8<'a>> for WeightsI8<'a> {
+    fn from(weights: BlocksI8<'a>) -> Self {
+        WeightsI8::Blocks(weights)
+    }
+}
+
+impl WeightsI8<'_> {
+    /// `[n, k]`: outputs, inputs.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            WeightsI8::Dense(weights) => [weights.n, weights.k],
+            WeightsI8::Blocks(weights) => [weights.n, weights.k],
+        }
     }
 
-    /// What the sums of panel `index` and the next start from, to take `offset` off each byte of `a`.
-    pub(crate) fn start(&self, index: usize, offset: i32) -> [i32; 2 * PANEL] {
-        let mut start = [0; 2 * PANEL];
-        start.iter_mut().zip(&self.sums[index * PANEL..]).for_each(|(start, sum)| *start = -offset * sum);
-        start
+    fn sums(&self) -> &[i32] {
+        match self {
+            WeightsI8::Dense(weights) => weights.sums,
+            WeightsI8::Blocks(weights) => weights.sums,
+        }
     }
+}
+
+/// Rows of activations in bytes, biased by 128, each with its scale: the left operand.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsI8<'a> {
+    /// Rows begin `stride` bytes apart; k is rounded up to a multiple of 4, with any bytes.
+    pub bytes: &'a [u8],
+    /// From one row to the next.
+    pub stride: usize,
+    /// One for each row.
+    pub scale: &'a [f32],
+}
+
+/// A linear layer in int8: output `j` is `Σ_p x[p]·w[j][p]·scale[j] + bias[j]`.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerI8<'a> {
+    /// `[n, k]`
+    pub weights: WeightsI8<'a>,
+    /// `[n]`
+    pub scale: &'a [f32],
+    /// `[n]`
+    pub bias: &'a [f32],
 }
 
 /// The factors of a block of sums, and what is added to them.
 #[derive(Clone, Copy)]
 pub(crate) struct Scales<'a> {
     /// One per row.
-    a: &'a [f32],
+    pub(crate) a: &'a [f32],
     /// One per column.
-    b: &'a [f32],
+    pub(crate) b: &'a [f32],
     /// One per column.
-    bias: &'a [f32],
+    pub(crate) bias: &'a [f32],
 }
 
 impl Kernels {
-    /// `c[i][j] = Σ_p (a[i][p] − 128)·w[j][p]`, exactly. The rows of `a: [m, k]` begin `a_stride` bytes
-    /// apart, and k is rounded up to a multiple of 4, with any bytes. Any `a` is right, and `|w| ≤ 127`.
-    pub fn gemm_i8(
+    /// `c[i][j] = Σ_p (a[i][p] − 128)·w[j][p]`, exactly. Any bytes in `rows` are right (its scales are not looked
+    /// at but for their number), and `|w| ≤ 127`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn gemm_i8<'w>(
         self,
-        a: &[u8],
-        a_stride: usize,
-        m: usize,
-        b: PackedI8<'_>,
+        rows: RowsI8<'_>,
+        weights: impl Into<WeightsI8<'w>>,
         c: &mut [i32],
         c_stride: usize,
     ) {
-        check(c.len(), c_stride, m, b.n);
-        self.sums(a, a_stride, m, b, |rows, columns, sums| {
+        let weights = weights.into();
+        check(c.len(), c_stride, rows.scale.len(), weights.shape()[0]);
+        self.sums(rows, weights, |rows, columns, sums| {
             for (row, sums) in rows.zip(sums) {
                 c[row * c_stride..][columns.clone()].copy_from_slice(&sums[..columns.len()]);
             }
         });
     }
 
-    /// [`gemm_i8`](Self::gemm_i8) back in floats: `c = fma(sum, a_scale[i]·b_scale[j], bias[j])`, the same
-    /// bits on every row. `a_scale: [m]`, `b_scale: [n]`, `bias: [n]`.
-    #[allow(clippy::too_many_arguments)] // Two scaled operands, a bias and a result have that many parts.
-    pub fn gemm_i8_f32(
-        self,
-        a: &[u8],
-        a_stride: usize,
-        m: usize,
-        a_scale: &[f32],
-        b: PackedI8<'_>,
-        b_scale: &[f32],
-        bias: &[f32],
-        c: &mut [f32],
-        c_stride: usize,
-    ) {
-        check(c.len(), c_stride, m, b.n);
-        assert!(
-            a_scale.len() == m && b_scale.len() == b.n && bias.len() == b.n,
-            "one scale per row and output"
-        );
-        self.sums(a, a_stride, m, b, |rows, columns, sums| {
-            let c = &mut c[rows.start * c_stride + columns.start..];
-            let scales = Scales { a: &a_scale[rows], b: &b_scale[columns.clone()], bias: &bias[columns] };
+    /// [`gemm_i8`](Self::gemm_i8) back in floats: `c = fma(sum, rows.scale[i]·layer.scale[j], bias[j])`, the same
+    /// bits on every row of the table.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn gemm_i8_f32(self, rows: RowsI8<'_>, layer: LayerI8<'_>, c: &mut [f32], c_stride: usize) {
+        layer.check();
+        check(c.len(), c_stride, rows.scale.len(), layer.bias.len());
+        self.sums(rows, layer.weights, |range, columns, sums| {
+            let c = &mut c[range.start * c_stride + columns.start..];
+            let scales = layer.scales(&rows.scale[range], columns);
             // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-            unsafe { (self.0.gemm.i8.dequantize)(sums, scales, c, c_stride) }
+            unsafe { (self.0.rows.dequantize)(sums, scales, c, c_stride) }
         });
+    }
+
+    /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 1e-4, then [`quantize_rows`](Self::quantize_rows) into
+    /// `bytes`, rows of [`quantized_stride`], and `scales`: the wide half of a feed-forward layer. Its floats exist for
+    /// a few rows at a time, in `scratch`, and the same bits come out on every row of the table.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn gemm_i8_gelu(
+        self,
+        rows: RowsI8<'_>,
+        layer: LayerI8<'_>,
+        scratch: &mut Vec<f32>,
+        bytes: &mut [u8],
+        scales: &mut [f32],
+    ) {
+        layer.check();
+        let (m, n) = (rows.scale.len(), layer.bias.len());
+        let stride = quantized_stride(n);
+        assert!(bytes.len() == m * stride && scales.len() == m, "a quantized row for each row");
+        let blocks = m.div_ceil(WIDE_ROWS);
+        for block in 0..blocks {
+            let range = block * m / blocks..(block + 1) * m / blocks;
+            let len = range.len() * n;
+            if scratch.len() < len {
+                scratch.resize(len, 0.0);
+            }
+            let mut largest = [[0.0; PANEL]; WIDE_ROWS];
+            let part = RowsI8 {
+                bytes: &rows.bytes[range.start * rows.stride..],
+                scale: &rows.scale[range.clone()],
+                ..rows
+            };
+            self.sums(part, layer.weights, |inner, columns, sums| {
+                let c = &mut scratch[inner.start * n + columns.start..len];
+                let scales = layer.scales(&part.scale[inner.clone()], columns);
+                // SAFETY: `self` exists only for a table whose instructions this CPU reports.
+                unsafe { (self.0.rows.dequantize_gelu)(sums, scales, c, n, &mut largest[inner]) }
+            });
+            for ((row, place), largest) in scratch[..len].chunks(n.max(1)).zip(range).zip(&largest) {
+                let (out, padding) = bytes[place * stride..(place + 1) * stride].split_at_mut(n);
+                padding.fill(ZERO);
+                // SAFETY: as above.
+                scales[place] = unsafe { (self.0.rows.quantize_row_by)(row, largest, out) };
+            }
+        }
     }
 
     /// Hands over the sums, block by block: the rows and the columns, and two panels for each row.
     fn sums(
         self,
-        a: &[u8],
-        a_stride: usize,
-        m: usize,
-        b: PackedI8<'_>,
+        a: RowsI8<'_>,
+        b: WeightsI8<'_>,
         mut take: impl FnMut(Range<usize>, Range<usize>, &[[i32; 2 * PANEL]]),
     ) {
-        let words = b.words();
-        if m == 0 || b.n == 0 {
+        let ([n, k], m) = (b.shape(), a.scale.len());
+        let words = k.div_ceil(4);
+        if m == 0 || n == 0 {
             return;
         }
-        let fits = a_stride >= 4 * words && a.len() >= (m - 1) * a_stride + 4 * words;
-        assert!(fits, "a is smaller than {m}×{}", b.k);
+        let fits = a.stride >= 4 * words && a.bytes.len() >= (m - 1) * a.stride + 4 * words;
+        assert!(fits, "a is smaller than {m}×{k}");
         let kernels = &self.0.gemm.i8;
         let mut sums = [[0; 2 * PANEL]; ROWS];
         let blocks = depth_blocks(words).len();
@@ -167,16 +259,36 @@ impl Kernels {
             for first in (0..m).step_by(ROWS) {
                 let rows = first..m.min(first + ROWS);
                 let lines = &mut lines[..rows.len() * blocks];
-                copy_a(&a[first * a_stride..], a_stride, words, rows.len(), lines);
+                copy_a(&a.bytes[first * a.stride..], a.stride, words, rows.len(), lines);
                 let sums = &mut sums[..rows.len()];
-                for panel in (0..b.n.div_ceil(PANEL)).step_by(2) {
+                for panel in (0..n.div_ceil(PANEL)).step_by(2) {
                     // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-                    unsafe { kernels.multiply(lines, b, panel, b.start(panel, kernels.offset), sums) };
-                    take(rows.clone(), panel * PANEL..b.n.min((panel + 2) * PANEL), sums);
+                    unsafe {
+                        kernels.multiply(lines, b, panel, start(b.sums(), panel, kernels.offset), sums)
+                    };
+                    take(rows.clone(), panel * PANEL..n.min((panel + 2) * PANEL), sums);
                 }
             }
         });
     }
+}
+
+impl<'a> LayerI8<'a> {
+    fn check(&self) {
+        let [n, _] = self.weights.shape();
+        assert!(self.scale.len() == n && self.bias.len() == n, "one scale and one bias per output");
+    }
+
+    fn scales(&self, rows: &'a [f32], columns: Range<usize>) -> Scales<'a> {
+        Scales { a: rows, b: &self.scale[columns.clone()], bias: &self.bias[columns] }
+    }
+}
+
+/// What the sums of panel `index` and the next start from, to take `offset` off each byte of `a`.
+pub(crate) fn start(sums: &[i32], index: usize, offset: i32) -> [i32; 2 * PANEL] {
+    let mut start = [0; 2 * PANEL];
+    start.iter_mut().zip(&sums[index * PANEL..]).for_each(|(start, sum)| *start = -offset * sum);
+    start
 }
 
 impl Int8Kernels {
@@ -187,23 +299,22 @@ impl Int8Kernels {
     pub(crate) unsafe fn multiply(
         &self,
         lines: &[Line],
-        b: PackedI8<'_>,
+        b: WeightsI8<'_>,
         panel: usize,
         start: [i32; 2 * PANEL],
         sums: &mut [[i32; 2 * PANEL]],
     ) {
-        let mut start = Some(&start);
-        for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(sums.len())) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                (self.strip)(
-                    lines,
-                    b.panels_at(panel, words),
-                    start.take(),
-                    sums.as_flattened_mut(),
-                    2 * PANEL,
-                );
+        match b {
+            WeightsI8::Dense(b) => {
+                let mut start = Some(&start);
+                for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(sums.len())) {
+                    let (b, sums) = (b.panels_at(panel, words), sums.as_flattened_mut());
+                    // SAFETY: the caller's promise.
+                    unsafe { (self.strip)(lines, b, start.take(), sums, 2 * PANEL) }
+                }
             }
+            // SAFETY: the caller's promise.
+            WeightsI8::Blocks(b) => unsafe { b.multiply(self, lines, panel, &start, sums) },
         }
     }
 }
@@ -221,25 +332,4 @@ pub(crate) fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines
 fn check(len: usize, stride: usize, m: usize, n: usize) {
     let fits = m == 0 || n == 0 || (stride >= n && len >= (m - 1) * stride + n);
     assert!(fits, "c is smaller than {m}×{n}");
-}
-
-/// The way back to floats: written once, vectorised in each row of the table.
-#[inline(always)]
-pub(super) fn dequantize(sums: &[[i32; 2 * PANEL]], scales: Scales<'_>, c: &mut [f32], c_stride: usize) {
-    let Scales { a, b, bias } = scales;
-    if let (Ok(b), Ok(bias)) = (<&[f32; 2 * PANEL]>::try_from(b), <&[f32; 2 * PANEL]>::try_from(bias)) {
-        // Two whole panels, of which the compiler knows the length.
-        for ((i, sums), a) in sums.iter().enumerate().zip(a) {
-            let c: &mut [f32; 2 * PANEL] = c[i * c_stride..].first_chunk_mut().expect("two whole panels");
-            for j in 0..2 * PANEL {
-                c[j] = (sums[j] as f32).mul_add(a * b[j], bias[j]);
-            }
-        }
-    } else {
-        for ((i, sums), a) in sums.iter().enumerate().zip(a) {
-            for ((c, sum), (b, bias)) in c[i * c_stride..].iter_mut().zip(sums).zip(b.iter().zip(bias)) {
-                *c = (*sum as f32).mul_add(a * b, *bias);
-            }
-        }
-    }
 }

@@ -19,6 +19,7 @@
 //! between two blocks is the same f32 as one that waits in a register: the result does not depend on
 //! the blocking, which is why f32 products are equal bit for bit on every row.
 
+mod blocks;
 mod float;
 mod int8;
 mod pack;
@@ -30,9 +31,10 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod scalar;
 
+pub use blocks::{BLOCK_SHAPE, BlocksI8, PackedBlocks, blocks_i8_parts, pack_blocks_i8};
 pub use float::End;
-pub(crate) use int8::copy_a;
-pub use int8::{PackedI8, pack_i8, packed_i8_len, packed_i8_sums};
+pub use int8::{LayerI8, PackedI8, RowsI8, WeightsI8, pack_i8, packed_i8_len, packed_i8_sums};
+pub(crate) use int8::{Scales, copy_a, start};
 pub use packed::{Matrix, PackedMatrix, PanelsMut, Precision};
 
 use std::cell::RefCell;
@@ -59,12 +61,24 @@ pub(crate) type Strip<B, C> =
 /// What the columns of two panels start from.
 pub(crate) type Start<'a, C> = Option<&'a [C; 2 * PANEL]>;
 
-/// One panel, or two neighbours.
-pub(crate) type Panels<'a, B> = (&'a [B], Option<&'a [B]>);
+/// One panel, or two neighbours, and how many words ahead of each word the next product of this kind finds its own:
+/// what to prefetch.
+pub(crate) type Panels<'a, B> = (&'a [B], Option<&'a [B]>, usize);
 
-/// `c[i][j] = fma(sums[i][j], a[i]·b[j], bias[j])` for the columns that `scales` has.
-pub(crate) type Dequantize =
-    unsafe fn(sums: &[[i32; 2 * PANEL]], scales: int8::Scales<'_>, c: &mut [f32], c_stride: usize);
+/// The third part of [`Panels`]: behind `words` of `all` comes the next part of the same panels, or the next two.
+fn ahead(words: &Range<usize>, all: usize) -> usize {
+    if words.end < all { words.len() } else { 2 * all - words.start }
+}
+
+/// As a [`Strip`] of one panel, of which `b` holds some words: `b[i]` is word `words[i]`, which is below [`KC`].
+pub(crate) type BlockStrip = unsafe fn(
+    a: &[Line],
+    words: &[u8],
+    b: &[[i8; 4 * PANEL]],
+    start: Option<&[i32; PANEL]>,
+    c: &mut [i32],
+    c_stride: usize,
+);
 
 /// How one precision of floats is packed and multiplied.
 #[derive(Debug)]
@@ -84,8 +98,8 @@ pub(crate) struct Int8Kernels {
     pub(crate) offset: i32,
     /// Multiplies.
     pub(crate) strip: Strip<[i8; 4 * PANEL], i32>,
-    /// From sums to floats.
-    pub(crate) dequantize: Dequantize,
+    /// Multiplies by what is left of a panel.
+    pub(crate) blocks: BlockStrip,
 }
 
 /// The matrix products of one instruction set.

@@ -1,6 +1,6 @@
 //! The operands of a product: a borrowed matrix in either orientation, and the packed right operand.
 
-use super::{PANEL, Panels};
+use super::{PANEL, Panels, ahead};
 use std::ops::Range;
 
 /// A borrowed f32 matrix, row by row in memory or the transpose of one that is.
@@ -154,7 +154,8 @@ impl PackedMatrix {
     /// Rows `words` of panel `index` and of the next, if there is one.
     pub(super) fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'_, [u32; PANEL]> {
         let next = (index + 1 < self.panels()).then(|| self.panel(index + 1, words.clone()));
-        (self.panel(index, words), next)
+        let ahead = ahead(&words, self.words());
+        (self.panel(index, words), next, ahead)
     }
 
     fn panel(&self, index: usize, words: Range<usize>) -> &[[u32; PANEL]] {

@@ -1,12 +1,12 @@
 //! The portable row: tiles of four rows by one panel, in plain Rust.
 
 use super::pack::{Packing, Transpose, Words, bf16_pair, pack_a, pack_b};
-use super::{FloatKernels, GemmKernels, Int8Kernels, Line, PANEL, Panels, Start, int8, tiles};
+use super::{FloatKernels, GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, tiles};
 
 pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a::<F32, Scalar>, pack_b: pack_b::<F32, Scalar>, strip: strip_f32 },
     bf16: FloatKernels { pack_a: pack_a::<Bf16, Scalar>, pack_b: pack_b::<Bf16, Scalar>, strip: strip_bf16 },
-    i8: Int8Kernels { offset: 128, strip: strip_i8, dequantize: int8::dequantize },
+    i8: Int8Kernels { offset: 128, strip: strip_i8, blocks: strip_blocks },
 };
 
 /// Rows of a tile.
@@ -81,12 +81,33 @@ fn strip_i8(
     c: &mut [i32],
     c_stride: usize,
 ) {
-    strip(a, b, start, c, c_stride, |sum, a, b, j| {
-        let products =
-            a.to_le_bytes().into_iter().zip(&b[4 * j..]).map(|(a, &b)| i32::from(a) * i32::from(b));
-        // Exact for weights and sums that belong together; damaged ones wrap, as the instructions do.
-        products.fold(sum, i32::wrapping_add)
-    });
+    strip(a, b, start, c, c_stride, step_i8);
+}
+
+#[inline(always)]
+fn step_i8(sum: i32, a: u32, b: &[i8; 4 * PANEL], j: usize) -> i32 {
+    let products = a.to_le_bytes().into_iter().zip(&b[4 * j..]).map(|(a, &b)| i32::from(a) * i32::from(b));
+    // Exact for weights and sums that belong together; damaged ones wrap, as the instructions do.
+    products.fold(sum, i32::wrapping_add)
+}
+
+fn strip_blocks(
+    a: &[Line],
+    words: &[u8],
+    b: &[[i8; 4 * PANEL]],
+    start: Option<&[i32; PANEL]>,
+    c: &mut [i32],
+    c_stride: usize,
+) {
+    for (a, c) in a.iter().zip(c.chunks_mut(c_stride)) {
+        let c: &mut [i32; PANEL] = c.first_chunk_mut().expect("a whole panel");
+        let mut sums = *start.unwrap_or(c);
+        for (&word, b) in words.iter().zip(b) {
+            let a = a[usize::from(word).min(KC - 1)];
+            sums.iter_mut().enumerate().for_each(|(j, sum)| *sum = step_i8(*sum, a, b, j));
+        }
+        *c = sums;
+    }
 }
 
 /// Adds one block of products, word by word in the order of k: `step(sum, a, row of b, column)`.

@@ -9,6 +9,7 @@
 mod activation;
 mod adamw;
 pub mod attention;
+mod dequantize;
 mod dropout;
 mod elementwise;
 mod embedding;
@@ -22,9 +23,10 @@ pub use adamw::{AdamW, AdamWStep};
 pub use attention::{AttentionArgs, AttentionDropout, AttentionGradients};
 pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
+pub(crate) use quantize::ZERO;
 pub use quantize::quantized_stride;
 
-use crate::gemm::Int8Kernels;
+use crate::gemm::{Int8Kernels, Scales};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2, avx512};
 
@@ -86,6 +88,11 @@ row_kernels! {
     dropout::dropout(x: &mut [f32], dropout: &Dropout);
     embedding::dequantize_row(q: &[i8], scale: f32, out: &mut [f32], accumulate: bool);
     quantize::quantize_row(x: &[f32], out: &mut [u8]) -> f32;
+    quantize::quantize_row_by(x: &[f32], largest: &[f32; 16], out: &mut [u8]) -> f32;
+    dequantize::dequantize(sums: &[[i32; 32]], scales: Scales<'_>, c: &mut [f32], c_stride: usize);
+    dequantize::dequantize_gelu(
+        sums: &[[i32; 32]], scales: Scales<'_>, c: &mut [f32], c_stride: usize, largest: &mut [[f32; 16]]
+    );
     adamw::adamw(tensors: &mut AdamW<'_>, step: &AdamWStep);
     attention::attention_forward(args: &AttentionArgs<'_>, context: &mut [f32], stride: usize, lse: &mut [f32]);
     attention::attention_backward(

@@ -14,7 +14,7 @@ pub const fn quantized_stride(k: usize) -> usize {
 }
 
 /// The byte of zero.
-const ZERO: u8 = 128;
+pub(crate) const ZERO: u8 = 128;
 
 impl Kernels {
     /// Quantizes the rows of `x`: `[rows, k]` into `out`: rows of [`quantized_stride`]`(k)` and `scales`: `[rows]`.
@@ -45,7 +45,13 @@ impl Kernels {
 /// The scale.
 #[inline(always)]
 pub(super) fn quantize_row<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> f32 {
-    let max = max_magnitude(s, x);
+    quantize_row_by(s, x, &magnitudes(s, x), out)
+}
+
+/// [`quantize_row`] of values whose largest magnitudes are known, lane by lane.
+#[inline(always)]
+pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], out: &mut [u8]) -> f32 {
+    let max = f32::from_bits(largest.map(f32::to_bits).into_iter().max().unwrap_or(0));
     if !max.is_finite() || max < 127.0 * f32::MIN_POSITIVE {
         out.fill(ZERO);
         return if max.is_finite() { 1.0 } else { f32::NAN };
@@ -72,9 +78,9 @@ fn to_biased<S: Simd>(s: S, x: S::Floats, factor: S::Floats) -> S::Floats {
     s.add(q, s.splat(f32::from(ZERO)))
 }
 
-/// max|x|, infinite or NaN if anything in `x` is: magnitudes compare as integers, where NaN is above all.
+/// max|x| by lanes, infinite or NaN if anything in `x` is: magnitudes compare as integers, where NaN is above all.
 #[inline(always)]
-fn max_magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
+fn magnitudes<S: Simd>(s: S, x: &[f32]) -> [f32; LANES] {
     let (x, rest) = x.as_chunks::<LANES>();
     let (pairs, last) = x.as_chunks::<2>();
     let mut max = [s.abs(s.load_partial(rest, 0.0)), s.zero()];
@@ -88,7 +94,7 @@ fn max_magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
     }
     let mut lanes = [0.0; LANES];
     s.store(larger_magnitude(s, max[0], max[1]), &mut lanes);
-    f32::from_bits(lanes.into_iter().map(f32::to_bits).max().unwrap_or(0))
+    lanes
 }
 
 /// The larger of two magnitudes, by lanes; NaN is above all.

@@ -16,7 +16,7 @@ use super::super::exponential::exp_lanes;
 use super::super::quantize::{larger_magnitude, quantize_row, quantized_stride};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector, load_up_to_16};
-use crate::gemm::{Int8Kernels, Lines, PANEL, PackedI8, copy_a, depth_blocks};
+use crate::gemm::{Int8Kernels, Lines, PANEL, PackedI8, copy_a, depth_blocks, start};
 use crate::simd::{LANES, ROUNDER, Simd};
 use std::cell::Cell;
 
@@ -152,10 +152,12 @@ fn pack_values<S: Simd>(s: S, rows: HeadRows<'_>, values: &mut Operand) {
                 sum = s.add(sum, s.sub(*q, rounder));
             }
             // The low byte of each sum with the rounder is the integer.
-            let [a, b, c, d] = q.map(|q| s.and(s.bits(q), s.splat_bits(0xff)));
-            let low = s.xor(a, s.shift_left::<8>(b));
-            let high = s.xor(s.shift_left::<16>(c), s.shift_left::<24>(d));
-            s.store_words(s.xor(low, high), &mut to.0);
+            let low = s.splat_bits(0xff);
+            let [a, b, c] = [s.bits(q[0]), s.bits(q[1]), s.bits(q[2])];
+            let [a, b, c] = [s.and(a, low), s.and(b, low), s.and(c, low)];
+            let pair = s.xor(a, s.shift_left::<8>(b));
+            let other = s.xor(s.shift_left::<16>(c), s.shift_left::<24>(s.bits(q[3])));
+            s.store_words(s.xor(pair, other), &mut to.0);
         }
         let mut lanes = [0.0; LANES];
         s.store(sum, &mut lanes);
@@ -199,7 +201,7 @@ fn scores<S: Simd>(s: S, int8: &Int8Kernels, rows: usize, memory: &mut Memory) {
     for panel in (0..panels).step_by(2) {
         let sums = &mut sums[..rows];
         // SAFETY: whoever holds these kernels runs where their instructions are.
-        unsafe { int8.multiply(lines, packed, panel, packed.start(panel, int8.offset), sums) };
+        unsafe { int8.multiply(lines, packed.into(), panel, start(&keys.sums, panel, int8.offset), sums) };
         for (sums, row) in sums.iter().zip(scores.chunks_exact_mut(panels)) {
             let columns = sums.as_chunks::<LANES>().0.iter().zip(&keys.scale[panel..]);
             for ((sums, scale), score) in columns.zip(&mut row[panel..]) {
@@ -256,7 +258,9 @@ fn weigh_values<S: Simd>(
     for panel in (0..values.scale.len()).step_by(2) {
         let sums = &mut sums[..rows];
         // SAFETY: whoever holds these kernels runs where their instructions are.
-        unsafe { int8.multiply(lines, packed, panel, packed.start(panel, int8.offset - CENTRE), sums) };
+        unsafe {
+            int8.multiply(lines, packed.into(), panel, start(&values.sums, panel, int8.offset - CENTRE), sums)
+        };
         let columns = panel * PANEL..values.n.min((panel + 2) * PANEL);
         for (i, (sums, share)) in sums.iter().zip(&*shares).enumerate() {
             let to = &mut context[i * stride..][columns.clone()];

@@ -146,6 +146,19 @@ pub enum EmbeddingKind {
     F32,
 }
 
+/// Which int8 matrices leave their zero 16×4 blocks out of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockLayout {
+    /// Those for which that is faster on this CPU: both layouts are timed.
+    #[default]
+    Faster,
+    /// Those that have any: the file does not depend on the CPU that writes it.
+    Blocks,
+    /// None.
+    Dense,
+}
+
 /// `[quantize]`: the `.limbeck` file. Activations are always quantized while running, per token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -154,4 +167,6 @@ pub struct Quantize {
     pub weights: WeightScales,
     /// `"int8"` or `"f32"`. Default `"int8"`.
     pub embeddings: EmbeddingKind,
+    /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
+    pub layout: BlockLayout,
 }
