@@ -139,8 +139,9 @@ fn it_is_near_attention_in_floats() {
         let square = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
         let difference: Vec<f32> = context.iter().zip(&exact).map(|(a, b)| a - b).collect();
         let relative = (square(&difference) / square(&exact)).sqrt();
-        // Rounding of all operands to about 1/127 of their largest, at scores of deviation 2.
-        assert!(relative <= 0.04, "len {} d {}: {relative}", case.len, case.head_size);
+        // Rounding of all operands to 1/127 of their largest, at scores of deviation 2; contexts of hundreds of random
+        // values are small against each of them.
+        assert!(relative <= 0.08, "len {} d {}: {relative}", case.len, case.head_size);
     }
 }
 

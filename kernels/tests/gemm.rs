@@ -1,54 +1,10 @@
-//! Matrix products of every row against f64 sums (floats) and 64-bit sums (int8).
+//! Matrix products of floats, of every row, against f64 sums.
 
 mod harness;
 
-use harness::{Guarded, Random, rows};
+use harness::{GEMM_SHAPES as SHAPES, Guarded, Random, rows};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, RowsI8};
-use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
-
-/// m, n, k: edges of the tiles (3, 4, 6, 12 rows; 16, 32 columns), of the blocks of k (192 words: 192 elements in
-/// f32, 384 in bf16, 768 in int8) and of m, primes, the models' own shapes and pruned ones (7 heads, 1907 units).
-const SHAPES: &[[usize; 3]] = &[
-    [0, 5, 7],
-    [5, 0, 7],
-    [5, 7, 0],
-    [1, 1, 1],
-    [1, 2, 3],
-    [2, 17, 127],
-    [3, 15, 128],
-    [4, 16, 129],
-    [5, 31, 2],
-    [6, 32, 4],
-    [7, 33, 255],
-    [11, 47, 256],
-    [12, 48, 257],
-    [13, 49, 5],
-    [23, 64, 64],
-    [24, 65, 31],
-    [25, 97, 101],
-    [97, 40, 67],
-    [193, 3, 33],
-    [50, 384, 384],
-    [13, 448, 768],
-    [13, 768, 448],
-    [5, 1907, 768],
-    [3, 768, 1907],
-    [2, 3072, 768],
-    [2, 768, 3072],
-    [7, 18, 191],
-    [4, 33, 192],
-    [13, 34, 193],
-    [5, 17, 383],
-    [12, 32, 385],
-    [3, 19, 386],
-    [14, 20, 577],
-    [6, 35, 767],
-    [13, 16, 769],
-    [9, 37, 1537],
-    [521, 35, 513],
-    [60, 20, 1601],
-];
+use limbeck_kernels::gemm::{End, Matrix, PackedMatrix, Precision};
 
 /// The product in f64, and the magnitudes Σ|a·b| that its rounding errors are proportional to.
 fn oracle(a: &[f32], b: &[f32], [m, n, k]: [usize; 3], start: &[f64]) -> Vec<(f64, f64)> {
@@ -272,91 +228,6 @@ fn matrices_are_cut_by_rows_and_columns() {
             kernels.gemm(Matrix::new(&identity, 3, 3), &packed, End::default(), &mut c, n);
             assert_eq!(c, expected);
         }
-    }
-}
-
-/// int8 operands of one shape: random, or every value at one of its extremes.
-fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, usize, Vec<i8>) {
-    let mut random = Random::new(7 + (m * 31 + n * 17 + k) as u64);
-    let mut draw = |_| match (extreme_case, random.int(0, 1)) {
-        (false, _) => random.int(-127, 127),
-        (true, 0) => -127,
-        (true, _) => 127,
-    };
-    let weights: Vec<i8> = (0..n * k).map(&mut draw).map(|w| w as i8).collect();
-    // The last row ends where its last word does: nothing follows it in memory.
-    let stride = k.next_multiple_of(4) + 8;
-    let mut a = vec![128; (m * stride).saturating_sub(8)];
-    for row in 0..m {
-        // A quantized activation is never 0 (-128), but the product is right for it too.
-        let extreme = |s: i32| if s < 0 { 0 } else { 255 };
-        (0..k).for_each(|p| {
-            let s = draw(p);
-            a[row * stride + p] = if extreme_case { extreme(s) } else { (s + 128) as u8 };
-        });
-    }
-    (a, stride, weights)
-}
-
-#[test]
-fn int8_is_exact_on_every_row() {
-    for &[m, n, k] in SHAPES {
-        for extreme in [false, true] {
-            let (a, stride, weights) = int8_case([m, n, k], extreme);
-            let mut packed = vec![1; packed_i8_len(n, k)];
-            pack_i8(&weights, n, k, &mut packed);
-            let mut sums = vec![1; n.next_multiple_of(16)];
-            packed_i8_sums(&packed, n, k, &mut sums);
-            let b = PackedI8::new(&packed, n, k, &sums);
-            let dot = |i: usize, j: usize| -> i64 {
-                (0..k).map(|p| (i64::from(a[i * stride + p]) - 128) * i64::from(weights[j * k + p])).sum()
-            };
-            let expected: Vec<i64> = (0..m * n).map(|at| dot(at / n, at % n)).collect();
-            let mut random = Random::new(3);
-            let (a_scale, b_scale, bias) = (random.floats(m), random.floats(n), random.floats(n));
-            for kernels in rows() {
-                let c_stride = n + 5;
-                let len = (m * c_stride).saturating_sub(5);
-                let mut c = Guarded::of(&vec![i32::MAX; len]);
-                let rows = RowsI8 { bytes: &a, stride, scale: &a_scale };
-                kernels.gemm_i8(rows, b, c.inside(), c_stride);
-                let c = c.checked();
-                let mut floats = Guarded::of(&vec![-1.5_f32; len]);
-                let layer = LayerI8 { weights: b.into(), scale: &b_scale, bias: &bias };
-                kernels.gemm_i8_f32(rows, layer, floats.inside(), c_stride);
-                let floats = floats.checked();
-                for at in 0..len {
-                    let (i, j) = (at / c_stride, at % c_stride);
-                    if j >= n {
-                        assert!(c[at] == i32::MAX && floats[at] == -1.5, "wrote between the rows of c");
-                        continue;
-                    }
-                    let sum = expected[i * n + j];
-                    assert_eq!(i64::from(c[at]), sum, "{} {m}×{n}×{k} at {i}, {j}", kernels.isa());
-                    let float = (sum as f32).mul_add(a_scale[i] * b_scale[j], bias[j]);
-                    assert_eq!(floats[at].to_bits(), float.to_bits(), "{} at {i}, {j}", kernels.isa());
-                }
-            }
-        }
-    }
-}
-
-/// The largest k that the layout documents: all inputs at their extremes, in either direction.
-#[test]
-fn int8_sums_hold_the_largest_depth() {
-    let k = 1 << 17;
-    let weights: Vec<i8> = [vec![127; k], vec![-127; k]].concat();
-    let mut packed = vec![0; packed_i8_len(2, k)];
-    pack_i8(&weights, 2, k, &mut packed);
-    let mut sums = [0; 16];
-    packed_i8_sums(&packed, 2, k, &mut sums);
-    let a = [vec![0; k], vec![255; k]].concat();
-    let (low, high) = (128 * 127 * k as i32, 127 * 127 * k as i32);
-    for kernels in rows() {
-        let mut c = [0; 4];
-        let rows = RowsI8 { bytes: &a, stride: k, scale: &[1.0; 2] };
-        kernels.gemm_i8(rows, PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
-        assert_eq!(c, [-low, low, high, -high], "{}", kernels.isa());
     }
 }
 

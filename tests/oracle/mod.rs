@@ -1,5 +1,5 @@
 //! A text classifier in f64, one text at a time, straight from the formulas; and the same with the rounding of
-//! dynamic int8. Slow, and written without the engine's operations.
+//! dynamic int8, attention included. Slow, and written without the engine's operations.
 
 use limbeck::Result;
 use limbeck::models::config::{Activation, Pooling};
@@ -84,7 +84,7 @@ impl Oracle {
             let [query, key, value] =
                 [&attention.query, &attention.key, &attention.value].map(|linear| self.linear(linear, &x));
             let size = attention.attend.head_size;
-            let context = attend(&query, &key, &value, attention.attend.heads, size);
+            let context = attend(query, key, value, [attention.attend.heads, size], self.int8);
             let attended = self.linear(&attention.output, &context);
             x = self.norm(&layer.attention_norm, add_rows(&x, &attended));
             let y = self.linear(&layer.contract, &self.linear(&layer.expand, &x));
@@ -121,21 +121,40 @@ fn add_rows(a: &Rows, b: &Rows) -> Rows {
     a.iter().zip(b).map(|(a, b)| add(a, b)).collect()
 }
 
-fn attend(query: &Rows, key: &Rows, value: &Rows, heads: usize, size: usize) -> Rows {
-    let one = |query: &Vec<f64>, head: usize| {
-        let part = head * size..(head + 1) * size;
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let scores =
-            key.iter().map(|key| dot(&query[part.clone()], &key[part.clone()]) / (size as f64).sqrt());
-        let weights: Vec<f64> = scores.map(f64::exp).collect();
-        let sum: f64 = weights.iter().sum();
-        let mut context = vec![0.0; size];
-        for (weight, value) in weights.iter().zip(value) {
-            context.iter_mut().zip(&value[part.clone()]).for_each(|(c, value)| *c += weight / sum * value);
+fn attend(query: Rows, key: Rows, value: Rows, [heads, size]: [usize; 2], int8: bool) -> Rows {
+    let mut context = vec![vec![0.0; heads * size]; query.len()];
+    for head in 0..heads {
+        let part = |rows: &Rows| -> Rows {
+            rows.iter().map(|row| row[head * size..(head + 1) * size].to_vec()).collect()
+        };
+        let [mut query, mut key, mut value] = [&query, &key, &value].map(part);
+        if int8 {
+            query.iter_mut().chain(&mut key).for_each(|row| round(row));
+            for feature in 0..size {
+                let mut column: Vec<f64> = value.iter().map(|row| row[feature]).collect();
+                round(&mut column);
+                value.iter_mut().zip(column).for_each(|(row, x)| row[feature] = x);
+            }
         }
-        context
-    };
-    query.iter().map(|query| (0..heads).flat_map(|head| one(query, head)).collect()).collect()
+        for (query, context) in query.iter().zip(&mut context) {
+            let scores: Vec<f64> = key.iter().map(|key| dot(query, key) / (size as f64).sqrt()).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let mut weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            if int8 {
+                weights.iter_mut().for_each(|weight| *weight = (254.0 * *weight).round_ties_even());
+            }
+            let sum: f64 = weights.iter().sum();
+            for (weight, value) in weights.iter().zip(&value) {
+                let context = &mut context[head * size..(head + 1) * size];
+                context.iter_mut().zip(value).for_each(|(c, value)| *c += weight / sum * value);
+            }
+        }
+    }
+    context
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn activate(how: Activation, x: f64) -> f64 {

@@ -13,6 +13,49 @@ pub const EPS: f64 = (f32::EPSILON / 2.0) as f64;
 /// Lengths around every boundary of a sixteen-lane loop, and the models' own, a pruned one among them.
 pub const SIZES: [usize; 12] = [0, 1, 2, 15, 16, 17, 31, 33, 65, 384, 768, 1907];
 
+/// m, n, k: edges of the tiles (3, 4, 6, 12 rows; 16, 32 columns), of the blocks of k (192 words: 192 elements in
+/// f32, 384 in bf16, 768 in int8) and of m, primes, the models' own shapes and pruned ones (7 heads, 1907 units).
+pub const GEMM_SHAPES: &[[usize; 3]] = &[
+    [0, 5, 7],
+    [5, 0, 7],
+    [5, 7, 0],
+    [1, 1, 1],
+    [1, 2, 3],
+    [2, 17, 127],
+    [3, 15, 128],
+    [4, 16, 129],
+    [5, 31, 2],
+    [6, 32, 4],
+    [7, 33, 255],
+    [11, 47, 256],
+    [12, 48, 257],
+    [13, 49, 5],
+    [23, 64, 64],
+    [24, 65, 31],
+    [25, 97, 101],
+    [97, 40, 67],
+    [193, 3, 33],
+    [50, 384, 384],
+    [13, 448, 768],
+    [13, 768, 448],
+    [5, 1907, 768],
+    [3, 768, 1907],
+    [2, 3072, 768],
+    [2, 768, 3072],
+    [7, 18, 191],
+    [4, 33, 192],
+    [13, 34, 193],
+    [5, 17, 383],
+    [12, 32, 385],
+    [3, 19, 386],
+    [14, 20, 577],
+    [6, 35, 767],
+    [13, 16, 769],
+    [9, 37, 1537],
+    [521, 35, 513],
+    [60, 20, 1601],
+];
+
 /// Every row this CPU can run. Those named in `LIMBECK_REQUIRE_ISA` must be among them.
 pub fn rows() -> Vec<Kernels> {
     let rows: Vec<Kernels> = Kernels::available().collect();
