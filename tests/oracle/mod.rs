@@ -5,6 +5,8 @@ use limbeck::Result;
 use limbeck::models::config::{Activation, Pooling};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::nn::{LayerNorm, Linear, ParamId, ParamSpec, Role};
+use limbeck_kernels::random::SplitMix64;
+use std::cell::RefCell;
 
 type Rows = Vec<Vec<f64>>;
 
@@ -14,6 +16,8 @@ pub struct Oracle {
     specs: Vec<ParamSpec>,
     values: Vec<Vec<f64>>,
     int8: bool,
+    /// Noise on what is about to be rounded.
+    noise: Option<RefCell<SplitMix64>>,
 }
 
 impl Oracle {
@@ -31,7 +35,23 @@ impl Oracle {
             values
         };
         let values = specs.iter().map(load).collect();
-        Oracle { classifier, specs, values, int8 }
+        Oracle { classifier, specs, values, int8, noise: None }
+    }
+
+    /// The same, but that whatever is rounded to int8 is off before by up to 1e-6 of the largest value of its row, as sums
+    /// in f32 are that go through a norm: what comes out says how far the roundings carry that.
+    pub fn with_noise(self, seed: u64) -> Oracle {
+        Oracle { noise: Some(RefCell::new(SplitMix64::new(seed))), ..self }
+    }
+
+    /// To int8 and back.
+    fn round(&self, row: &mut [f64]) {
+        if let Some(noise) = &self.noise {
+            let mut noise = noise.borrow_mut();
+            let largest = row.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+            row.iter_mut().for_each(|x| *x += 1e-6 * largest * f64::from(noise.signed_unit()));
+        }
+        round(row);
     }
 
     fn row(&self, id: ParamId, index: usize) -> &[f64] {
@@ -43,7 +63,7 @@ impl Oracle {
         let apply = |x: &Vec<f64>| {
             let mut x = x.clone();
             if self.int8 {
-                round(&mut x);
+                self.round(&mut x);
             }
             let output = |n: usize| {
                 let sum: f64 = x.iter().zip(self.row(layer.weight, n)).map(|(x, w)| x * w).sum();
@@ -68,6 +88,38 @@ impl Oracle {
         x.into_iter().map(apply).collect()
     }
 
+    fn attend(&self, query: Rows, key: Rows, value: Rows, [heads, size]: [usize; 2]) -> Rows {
+        let mut context = vec![vec![0.0; heads * size]; query.len()];
+        for head in 0..heads {
+            let part = |rows: &Rows| -> Rows {
+                rows.iter().map(|row| row[head * size..(head + 1) * size].to_vec()).collect()
+            };
+            let [mut query, mut key, mut value] = [&query, &key, &value].map(part);
+            if self.int8 {
+                query.iter_mut().chain(&mut key).for_each(|row| self.round(row));
+                for feature in 0..size {
+                    let mut column: Vec<f64> = value.iter().map(|row| row[feature]).collect();
+                    self.round(&mut column);
+                    value.iter_mut().zip(column).for_each(|(row, x)| row[feature] = x);
+                }
+            }
+            for (query, context) in query.iter().zip(&mut context) {
+                let scores: Vec<f64> = key.iter().map(|key| dot(query, key) / (size as f64).sqrt()).collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let mut weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+                if self.int8 {
+                    weights.iter_mut().for_each(|weight| *weight = (254.0 * *weight).round_ties_even());
+                }
+                let sum: f64 = weights.iter().sum();
+                for (weight, value) in weights.iter().zip(&value) {
+                    let context = &mut context[head * size..(head + 1) * size];
+                    context.iter_mut().zip(value).for_each(|(c, value)| *c += weight / sum * value);
+                }
+            }
+        }
+        context
+    }
+
     /// The logits of one text, all of whose token types are 0.
     pub fn logits(&self, ids: &[u32]) -> Vec<f64> {
         let tables = &self.classifier.embeddings;
@@ -84,7 +136,7 @@ impl Oracle {
             let [query, key, value] =
                 [&attention.query, &attention.key, &attention.value].map(|linear| self.linear(linear, &x));
             let size = attention.attend.head_size;
-            let context = attend(query, key, value, [attention.attend.heads, size], self.int8);
+            let context = self.attend(query, key, value, [attention.attend.heads, size]);
             let attended = self.linear(&attention.output, &context);
             x = self.norm(&layer.attention_norm, add_rows(&x, &attended));
             let y = self.linear(&layer.contract, &self.linear(&layer.expand, &x));
@@ -119,38 +171,6 @@ fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
 
 fn add_rows(a: &Rows, b: &Rows) -> Rows {
     a.iter().zip(b).map(|(a, b)| add(a, b)).collect()
-}
-
-fn attend(query: Rows, key: Rows, value: Rows, [heads, size]: [usize; 2], int8: bool) -> Rows {
-    let mut context = vec![vec![0.0; heads * size]; query.len()];
-    for head in 0..heads {
-        let part = |rows: &Rows| -> Rows {
-            rows.iter().map(|row| row[head * size..(head + 1) * size].to_vec()).collect()
-        };
-        let [mut query, mut key, mut value] = [&query, &key, &value].map(part);
-        if int8 {
-            query.iter_mut().chain(&mut key).for_each(|row| round(row));
-            for feature in 0..size {
-                let mut column: Vec<f64> = value.iter().map(|row| row[feature]).collect();
-                round(&mut column);
-                value.iter_mut().zip(column).for_each(|(row, x)| row[feature] = x);
-            }
-        }
-        for (query, context) in query.iter().zip(&mut context) {
-            let scores: Vec<f64> = key.iter().map(|key| dot(query, key) / (size as f64).sqrt()).collect();
-            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let mut weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-            if int8 {
-                weights.iter_mut().for_each(|weight| *weight = (254.0 * *weight).round_ties_even());
-            }
-            let sum: f64 = weights.iter().sum();
-            for (weight, value) in weights.iter().zip(&value) {
-                let context = &mut context[head * size..(head + 1) * size];
-                context.iter_mut().zip(value).for_each(|(c, value)| *c += weight / sum * value);
-            }
-        }
-    }
-    context
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -192,7 +192,7 @@ impl Kernels {
         });
     }
 
-    /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 1e-4, then [`quantize_rows`](Self::quantize_rows) into
+    /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 2e-5, then [`quantize_rows`](Self::quantize_rows) into
     /// `bytes`, rows of [`quantized_stride`], and `scales`: the wide half of a feed-forward layer. Its floats exist for
     /// a few rows at a time, in `scratch`, and the same bits come out on every row of the table.
     ///
