@@ -135,8 +135,9 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
     )
     .unwrap();
     let scores = scores.unwrap();
+    let largest = largest(&scores.0.concat());
     for (scores, id) in scores.0.iter().zip(budget.all(model)) {
-        let (largest, members) = (largest(scores), members(&whole, id, shape));
+        let members = members(&whole, id, shape);
         // A whole block, and the smaller one of the last row of blocks and the last column.
         for block in [1, members.len() - 1] {
             let cols = params.value(id).cols();
@@ -150,12 +151,12 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
                 3.0 * loss::cross_entropy(&logits, &lesson.labels).cross_entropy
             };
             // The five-point rule: its error is of the order of h⁴, and rounding's is 1e-7 / h.
-            let h = 0.05_f32;
+            let h = 0.1_f32;
             let at = |steps: f32| total(1.0 + steps * h);
             let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(h));
             let name = &params.get(id).spec.name;
             let error = (scores[block] + slope).abs() / largest;
-            assert!(error <= 2e-4, "{name}, block {block}: {} for {}", scores[block], -slope);
+            assert!(error <= 1e-4, "{name}, block {block}: {} for {}", scores[block], -slope);
         }
     }
 }
