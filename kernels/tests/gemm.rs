@@ -231,6 +231,31 @@ fn matrices_are_cut_by_rows_and_columns() {
     }
 }
 
+/// A block is zero in a packed matrix where all its elements are, those that padding adds counted.
+#[test]
+fn zero_blocks_of_packed_matrices_are_counted() {
+    for &[_, n, k] in SHAPES {
+        let mut random = Random::new((n * 31 + k) as u64);
+        let mut b: Vec<f32> = (0..k * n).map(|_| 1.0 - random.int(0, 1) as f32).collect();
+        // Two thirds of the blocks go whole, to either zero; of the rest some are zero by chance.
+        let block = |at: usize| (at / n / 4, at % n / 16);
+        let gone = |(down, across): (usize, usize)| !(down + 2 * across).is_multiple_of(3);
+        for (at, value) in b.iter_mut().enumerate().filter(|(at, _)| gone(block(*at))) {
+            *value = if at % 2 == 0 { 0.0 } else { -0.0 };
+        }
+        let kept = (0..b.len()).filter(|&at| b[at] != 0.0).map(block);
+        let kept = kept.collect::<std::collections::BTreeSet<_>>().len();
+        let expected = k.div_ceil(4) * n.div_ceil(16) - kept;
+        for kernels in rows() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let mut packed = PackedMatrix::new(precision, k, n);
+                kernels.pack(Matrix::new(&b, k, n), &mut packed.panels_mut());
+                assert_eq!(packed.zero_blocks(), expected, "{n}×{k} {precision:?}");
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "the columns of a and the rows of b differ")]
 fn shapes_that_do_not_meet_are_refused() {

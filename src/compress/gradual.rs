@@ -1,5 +1,6 @@
 //! Pruning a network: at once, or bit by bit while it trains.
 
+use super::blocks::{self, BlockBudget, BlockImportance, BlockScores};
 use super::importance::{Importance, Scores, budget};
 use super::magnitude::{self, Scope};
 use super::schedule::cubic;
@@ -32,17 +33,34 @@ pub struct Budget {
     pub classifier: f64,
     /// Over what weights compete.
     pub weight_scope: Scope,
+    /// Blocks of the encoder's matrices that are masked.
+    pub blocks: BlockBudget,
 }
 
 impl Budget {
-    /// The budget when a cubic schedule is `progress` (0 to 1) of the way.
-    fn at(&self, progress: f64) -> Budget {
+    /// The budget after `done` of `events` events of a cubic schedule.
+    fn at(&self, done: usize, events: usize) -> Budget {
+        let fraction = |done: usize, all: usize| if all == 0 { 1.0 } else { done as f64 / all as f64 };
+        let (first, all) = (self.deletions(events), fraction(done, events));
+        let deleted = fraction(done.min(first), first);
+        let masked = if first == events { all } else { fraction(done.saturating_sub(first), events - first) };
         Budget {
-            heads: cubic(self.heads, progress),
-            units: cubic(self.units, progress),
-            weights: cubic(self.weights, progress),
-            classifier: cubic(self.classifier, progress),
+            heads: cubic(self.heads, deleted),
+            units: cubic(self.units, deleted),
+            weights: cubic(self.weights, all),
+            classifier: cubic(self.classifier, all),
+            blocks: BlockBudget { fraction: cubic(self.blocks.fraction, masked), ..self.blocks },
             ..*self
+        }
+    }
+
+    /// How many of the first events delete heads and units. Blocks come after them: a deletion moves rows and
+    /// columns, and masks would not be of whole blocks any more.
+    fn deletions(&self, events: usize) -> usize {
+        match (self.heads > 0.0 || self.units > 0.0, self.blocks.fraction > 0.0) {
+            (true, true) => events.div_ceil(2),
+            (false, true) => 0,
+            (_, false) => events,
         }
     }
 
@@ -53,8 +71,8 @@ impl Budget {
     }
 }
 
-/// Prunes `learner` to `budget`, by gradient and attention `scores` measured before; other kinds of scores are
-/// computed here. Moments of what stays are kept.
+/// Prunes `learner` to `budget_now`: heads and units by gradient and attention scores `measured` before, blocks by
+/// their `movement` until now; other kinds of scores are computed here. Moments of what stays are kept.
 ///
 /// # Errors
 /// The device's.
@@ -62,6 +80,7 @@ pub fn prune<B: Backend>(
     learner: &mut Learner<B>,
     budget_now: &Budget,
     measured: &Scores,
+    movement: Option<&BlockScores>,
     seed: u64,
 ) -> Result<()> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
@@ -85,6 +104,9 @@ pub fn prune<B: Backend>(
         if fraction > 0.0 {
             magnitude::mask(&learner.backend, &mut learner.params, &ids, fraction, budget_now.weight_scope)?;
         }
+    }
+    if budget_now.blocks.fraction > 0.0 {
+        blocks::mask(&learner.backend, &learner.model, &mut learner.params, &budget_now.blocks, movement)?;
     }
     learner.optimizer.mask(&learner.backend, &learner.params)
 }
@@ -111,13 +133,19 @@ pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<()> {
 }
 
 /// Prunes in several events while a training runs: after a fraction t of the events, `1 - (1 - t)³` of the budget
-/// is gone. Gradient scores are collected from the training's own steps between events.
+/// is gone. Where blocks are to be masked in a network that is to lose heads or units, the first half of the events
+/// deletes and the second half masks, each by that formula.
+///
+/// Gradient scores are collected from the training's own steps between events; movement from all steps since the
+/// last deletion.
 pub struct Gradual {
     budget: Budget,
     /// Steps (from 0) after which there is an event.
     events: Vec<u64>,
     done: usize,
     scores: Scores,
+    /// `None` before the first step that counts.
+    movement: Option<BlockScores>,
     seed: u64,
 }
 
@@ -127,17 +155,33 @@ impl Gradual {
         let span = (steps * 3 / 4).max(1);
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
-        Gradual { budget, events, done: 0, scores: Scores::zeros(config), seed }
+        Gradual { budget, events, done: 0, scores: Scores::zeros(config), movement: None, seed }
     }
 
     fn over(&self) -> bool {
         self.done >= self.events.len()
     }
+
+    fn deleting(&self) -> bool {
+        self.done < self.budget.deletions(self.events.len())
+    }
+
+    fn needs_gradients(&self) -> bool {
+        self.deleting() && self.budget.needs_gradients()
+    }
+
+    fn needs_movement(&self) -> bool {
+        let blocks = &self.budget.blocks;
+        !self.over()
+            && !self.deleting()
+            && blocks.fraction > 0.0
+            && blocks.importance == BlockImportance::Movement
+    }
 }
 
 impl<B: Backend> Companion<B> for Gradual {
     fn watches(&self, _: u64) -> bool {
-        !self.over() && self.budget.needs_gradients()
+        self.needs_gradients() || self.needs_movement()
     }
 
     fn watch(
@@ -147,7 +191,16 @@ impl<B: Backend> Companion<B> for Gradual {
         taps: &Taps<Var<B>>,
         grads: &Grads<B>,
     ) -> Result<()> {
-        self.scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
+        let Seen { backend, model, params } = seen;
+        if self.needs_gradients() {
+            self.scores.add_gradients(backend, model, batch, taps, grads)?;
+        }
+        if self.needs_movement() {
+            let blocks = &self.budget.blocks;
+            let movement = self.movement.get_or_insert_with(|| BlockScores::zeros(blocks, model, params));
+            movement.add_movement(blocks, backend, model, params, grads, batch.texts())?;
+        }
+        Ok(())
     }
 
     fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool> {
@@ -157,8 +210,8 @@ impl<B: Backend> Companion<B> for Gradual {
             return Ok(false);
         }
         self.done = due;
-        let progress = due as f64 / self.events.len() as f64;
-        prune(learner, &self.budget.at(progress), &self.scores, self.seed)?;
+        let budget = self.budget.at(due, self.events.len());
+        prune(learner, &budget, &self.scores, self.movement.as_ref(), self.seed)?;
         self.scores = Scores::zeros(&learner.model.config);
         learner.assert_masks()?;
         Ok(true)
@@ -171,14 +224,23 @@ impl<B: Backend> Companion<B> for Gradual {
     fn state(&self) -> Vec<f64> {
         let mut state = vec![self.done as f64];
         state.extend(self.scores.flatten());
+        state.extend(self.movement.iter().flat_map(|movement| movement.0.iter().flatten()));
         state
     }
 
     fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String> {
-        let problem = || "it has no scores of this network's heads and units".to_owned();
+        let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
+        let Learner { model, params, .. } = learner;
         let (done, scores) = state.split_first().ok_or_else(problem)?;
-        self.scores = Scores::unflatten(&learner.model.config, scores).ok_or_else(problem)?;
+        let parts = Scores::zeros(&model.config).flatten().len();
+        let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;
+        self.scores = Scores::unflatten(&model.config, parts).ok_or_else(problem)?;
         self.done = *done as usize;
+        self.movement = None;
+        if !blocks.is_empty() {
+            let zeros = BlockScores::zeros(&self.budget.blocks, model, params);
+            self.movement = Some(zeros.unflatten(blocks).ok_or_else(problem)?);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
-//! Making a network smaller: scores of heads and units, their deletion, magnitude masks, schedules.
+//! Making a network smaller: scores of heads and units, their deletion, masks of weights and of blocks, schedules.
 
 pub mod attention;
+pub mod blocks;
 pub mod gradual;
 pub mod importance;
 pub mod layout;
@@ -11,6 +12,7 @@ pub mod schedule;
 pub mod structure;
 
 pub use attention::attention_scores;
+pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};
 pub use gradual::{Budget, Gradual};
 pub use importance::{Importance, Scores};
 pub use magnitude::Scope;

@@ -234,6 +234,24 @@ impl Model {
         }
     }
 
+    /// How many blocks of 16 outputs by 4 inputs of a matrix are zero, and how many there are, smaller ones at the
+    /// edges counted; `None` if the parameter is no matrix.
+    pub fn zero_blocks_of(&self, id: ParamId) -> Option<[usize; 2]> {
+        let spec = &self.weights.specs[id.index()];
+        let zero = match &self.weights.values[id.index()] {
+            Value::MatrixI8 { panels, .. } => {
+                let blocks = self.weights.bytes[panels.clone()].chunks(64);
+                blocks.filter(|block| block.iter().all(|byte| *byte == 0)).count()
+            }
+            Value::BlocksI8 { blocks, .. } => {
+                (spec.rows.div_ceil(16) * spec.cols.div_ceil(4)).saturating_sub(blocks.words.len())
+            }
+            Value::Matrix { packed, .. } => packed.zero_blocks(),
+            Value::Vector(_) | Value::Table(_) | Value::TableI8 { .. } => return None,
+        };
+        Some([zero, spec.rows.div_ceil(16) * spec.cols.div_ceil(4)])
+    }
+
     /// Compares the data of its file with their hash. Reads the whole file.
     ///
     /// # Errors

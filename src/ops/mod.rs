@@ -5,6 +5,7 @@
 //! never overwrites them.
 
 pub mod attention;
+pub mod blocks;
 pub mod embedding;
 pub mod gate;
 pub mod linear;
@@ -27,6 +28,7 @@ pub trait Backend:
     + pool::PoolOps
     + optimizer::AdamWOps
     + gate::GateOps
+    + blocks::BlockOps
 {
 }
 
@@ -40,5 +42,6 @@ impl<D> Backend for D where
         + pool::PoolOps
         + optimizer::AdamWOps
         + gate::GateOps
+        + blocks::BlockOps
 {
 }

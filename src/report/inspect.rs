@@ -1,6 +1,6 @@
 //! Looks into a model: what each part holds, costs and takes.
 
-use super::inspection::{Inspection, Part};
+use super::inspection::{Inspection, MatrixBlocks, Part};
 use super::latency::Latency;
 use crate::checkpoint::{HfDirectory, find};
 use crate::infer::{Model, PartTimes, Session};
@@ -59,8 +59,15 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
             ms_p50: times.next(),
         }
     };
-    let parts = model.classifier().parts().into_iter().map(part).collect();
-    Ok(Inspection { model: path.display().to_string(), tokens, parts })
+    let all = model.classifier().parts();
+    let ids = all.iter().flat_map(|part| part.params.clone());
+    let matrices = ids.filter_map(|id| {
+        let [zero, blocks] = model.zero_blocks_of(id)?;
+        Some(MatrixBlocks { name: stored[id.index()].0.name.clone(), blocks, zero })
+    });
+    let matrices = matrices.collect();
+    let parts = all.into_iter().map(part).collect();
+    Ok(Inspection { model: path.display().to_string(), tokens, parts, matrices })
 }
 
 /// Bytes of a parameter in a directory's file.

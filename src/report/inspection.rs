@@ -23,6 +23,17 @@ pub struct Part {
     pub ms_p50: Option<f64>,
 }
 
+/// The blocks of one matrix: 16 outputs by 4 inputs, a register of the packed int8 layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MatrixBlocks {
+    /// The matrix.
+    pub name: String,
+    /// Blocks that it has, smaller ones at its edges counted.
+    pub blocks: usize,
+    /// How many of them are zero.
+    pub zero: usize,
+}
+
 /// A model, part by part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
@@ -32,6 +43,8 @@ pub struct Inspection {
     pub tokens: usize,
     /// In the order in which text flows through them.
     pub parts: Vec<Part>,
+    /// Every matrix, in the same order.
+    pub matrices: Vec<MatrixBlocks>,
 }
 
 impl Inspection {
@@ -70,7 +83,21 @@ impl fmt::Display for Inspection {
                 part.ms_p50.map_or_else(|| "–".into(), milliseconds),
             ]);
         }
-        f.write_str(&aligned(&lines))
+        f.write_str(&aligned(&lines))?;
+        let sparse: Vec<&MatrixBlocks> = self.matrices.iter().filter(|matrix| matrix.zero > 0).collect();
+        if sparse.is_empty() {
+            return Ok(());
+        }
+        let mut lines = vec![["matrix", "16×4 blocks", "zero", "share"].map(str::to_owned)];
+        lines.extend(sparse.into_iter().map(|matrix| {
+            [
+                matrix.name.clone(),
+                grouped(matrix.blocks as u64),
+                grouped(matrix.zero as u64),
+                format!("{:.1} %", 100.0 * matrix.zero as f64 / matrix.blocks as f64),
+            ]
+        }));
+        write!(f, "\n{}", aligned(&lines))
     }
 }
 
@@ -93,6 +120,7 @@ mod tests {
             model: "m".into(),
             tokens: 64,
             parts: vec![part(300, 0.5, Some(1.5)), part(100, 0.1, Some(0.5))],
+            matrices: vec![MatrixBlocks { name: "dense".into(), blocks: 9, zero: 0 }],
         };
         let total = inspection.total();
         assert_eq!(
@@ -100,7 +128,11 @@ mod tests {
             (400, 1600, 20, Some(2.0))
         );
         assert!((total.sparsity - 0.4).abs() <= 1e-12);
-        assert!(inspection.to_string().contains("7 of 12"));
+        let text = inspection.to_string();
+        assert!(text.contains("7 of 12") && !text.contains("dense"), "{text}");
+        inspection.matrices.push(MatrixBlocks { name: "sparse".into(), blocks: 1200, zero: 900 });
+        let text = inspection.to_string();
+        assert!(text.contains("1,200") && text.contains("75.0 %") && !text.contains("dense"), "{text}");
         inspection.parts[1].ms_p50 = None;
         assert_eq!(inspection.total().ms_p50, None, "a sum that lacks a part is no sum");
     }

@@ -14,7 +14,7 @@ pub mod statistics;
 pub mod table;
 
 pub use inspect::inspect;
-pub use inspection::{Inspection, Part};
+pub use inspection::{Inspection, MatrixBlocks, Part};
 pub use latency::Latency;
 pub use machine::{Build, Machine};
 pub use statistics::{Confusion, Interval, Paired};

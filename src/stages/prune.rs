@@ -1,13 +1,17 @@
-//! The second stage: heads and feed-forward units are deleted, weights masked.
+//! The second stage: heads and feed-forward units are deleted, weights and blocks of weights masked.
 //!
 //! At once, by scores measured on training texts; or in several events while the network learns from the
 //! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
-use super::recipe::tables::{HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
+use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
 use super::{Corpus, Stage, StageContext, artifact, training};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
-use crate::compress::{Budget, Gradual, Importance, Scope, Scores, attention_scores};
+use crate::compress::{
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, Scope, Scores,
+    attention_scores,
+};
+use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
 use crate::train::{Companion, Learner, Lesson, forget_state};
 use crate::{Batch, Result};
@@ -31,7 +35,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     match settings.schedule {
         Schedule::Once => {
             let scores = measure(context, &learner, &corpus, &budget)?;
-            apply(&mut learner, &budget, &scores, context.recipe.seed)?;
+            apply(&mut learner, &budget, &scores, None, context.recipe.seed)?;
         }
         Schedule::Cubic => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
@@ -90,6 +94,29 @@ fn budget(prune: &Prune) -> Budget {
             WeightScope::Global => Scope::Global,
             WeightScope::Matrix => Scope::Each,
         },
+        blocks: blocks(prune),
+    }
+}
+
+fn blocks(prune: &Prune) -> BlockBudget {
+    let [outputs, inputs] = prune.block_shape;
+    BlockBudget {
+        fraction: prune.blocks,
+        shape: BlockShape { outputs, inputs },
+        importance: match prune.block_importance {
+            tables::BlockImportance::Magnitude => BlockImportance::Magnitude,
+            tables::BlockImportance::Movement => BlockImportance::Movement,
+        },
+        scope: match prune.block_scope {
+            tables::BlockScope::Matrix => BlockScope::Matrix,
+            tables::BlockScope::Layer => BlockScope::Layer,
+            tables::BlockScope::Global => BlockScope::Global,
+        },
+        matrices: match prune.block_matrices {
+            tables::BlockMatrices::Encoder => BlockMatrices::Encoder,
+            tables::BlockMatrices::Attention => BlockMatrices::Attention,
+            tables::BlockMatrices::FeedForward => BlockMatrices::FeedForward,
+        },
     }
 }
 
@@ -125,8 +152,8 @@ fn measure(
                 params,
                 &lesson,
                 None,
-                Some(&mut |batch, taps, grads| {
-                    gradient_scores.add_gradients(backend, model, batch, taps, grads)
+                Some(&mut |seen, batch, taps, grads| {
+                    gradient_scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
                 }),
             )?;
             scores.add(&gradient_scores, !attention);

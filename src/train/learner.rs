@@ -35,8 +35,19 @@ pub struct Step {
     pub gradient_norm: f64,
 }
 
+/// The parts of a learner that may be looked at during a step.
+pub struct Seen<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    /// The network.
+    pub model: &'a Classifier,
+    /// Its parameters, as they were in the forward pass.
+    pub params: &'a ParamStore<B>,
+}
+
 /// What looks at the inside of a step: it is handed the results inside the network and the gradients.
-pub type Watch<'w, B> = dyn FnMut(&Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
+pub type Watch<'w, B> =
+    dyn FnMut(Seen<'_, B>, &Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
 
 /// A network, its parameters and their optimizer.
 pub struct Learner<B: Backend> {
@@ -159,7 +170,7 @@ pub fn gradients<B: Backend>(
                 tape.retain(&layer.intermediate);
             }
             let grads = tape.backward(&output, dy)?;
-            watch(batch, &taps, &grads)?;
+            watch(Seen { backend, model, params }, batch, &taps, &grads)?;
             grads
         }
     };

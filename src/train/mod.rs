@@ -11,10 +11,10 @@ mod state;
 pub mod teacher;
 mod trainer;
 
-pub use learner::{Learner, Lesson, Step};
+pub use learner::{Learner, Lesson, Seen, Step};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use order::Order;
 pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
-pub use trainer::{Companion, Seen, Trained, Training, train};
+pub use trainer::{Companion, Trained, Training, train};

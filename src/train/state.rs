@@ -11,7 +11,7 @@ use crate::checkpoint::{
 use crate::models::Classifier;
 use crate::nn::{ParamId, ParamSpec};
 use crate::ops::Backend;
-use crate::params::{Mask, ParamStore};
+use crate::params::{Mask, Param, ParamStore};
 use crate::tensor::{Shape, Tensor};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use std::path::Path;
 
 const STATE: &str = "state.json";
 const BEST: &str = "best.safetensors";
+/// The companion's state among the tensors, `[numbers]`: there may be one for each block of weights.
+const COMPANION: &str = "companion";
 
 /// Where a training is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,8 +55,6 @@ struct Saved {
     tensors: String,
     /// Its content hash.
     sha256: String,
-    /// The companion's state, each number by its bits.
-    companion: Vec<u64>,
 }
 
 /// Floats by their bits: decimal notation need not give the same number back.
@@ -95,7 +95,9 @@ pub(super) fn save<B: Backend>(
         }
     }
     let path = directory.join(&name);
-    write(&path, &tensors, &masks(&learner.params))?;
+    let numbers: Vec<u8> = companion.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let companion = (COMPANION.to_owned(), Shape::vector(companion.len()), Dtype::F64, numbers);
+    write(&path, &tensors, &[masks(&learner.params), vec![companion]].concat())?;
     let saved = Saved {
         position: position.clone(),
         texts: texts.to_owned(),
@@ -103,7 +105,6 @@ pub(super) fn save<B: Backend>(
         config: config_to_json(&learner.model.config).to_string(),
         tensors: name.clone(),
         sha256: files::sha256(&files::map(&path)?),
-        companion: companion.iter().map(|value| value.to_bits()).collect(),
     };
     let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
     files::replace_bytes(&directory.join(STATE), &text)?;
@@ -151,7 +152,8 @@ pub(super) fn load<B: Backend>(
         specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
     learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, saved.position.step);
     learner.model = model;
-    Ok((saved.position, saved.companion.into_iter().map(f64::from_bits).collect()))
+    let companion = file.bytes(COMPANION)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+    Ok((saved.position, companion.collect()))
 }
 
 /// The error for a state whose parts do not belong together.
@@ -206,28 +208,24 @@ pub fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<(String, Shape, Vec<u8>)> {
+/// A tensor of other numbers than f32: its name, shape, type and bytes.
+type Raw = (String, Shape, Dtype, Vec<u8>);
+
+fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<Raw> {
     let masked = params.iter().filter_map(|(_, param)| Some((param, param.mask.as_ref()?)));
-    masked
-        .map(|(param, mask)| (format!("mask/{}", param.spec.name), param.value().shape(), mask.0.clone()))
-        .collect()
+    let raw = |(param, mask): (&Param<B>, &Mask)| {
+        (format!("mask/{}", param.spec.name), param.value().shape(), Dtype::U8, mask.0.clone())
+    };
+    masked.map(raw).collect()
 }
 
-fn write(
-    path: &Path,
-    tensors: &[(String, Shape, Vec<f32>)],
-    masks: &[(String, Shape, Vec<u8>)],
-) -> Result<()> {
-    let shapes: Vec<[usize; 2]> = tensors
-        .iter()
-        .map(|t| t.1)
-        .chain(masks.iter().map(|m| m.1))
-        .map(|shape| [shape.rows, shape.cols])
-        .collect();
+fn write(path: &Path, tensors: &[(String, Shape, Vec<f32>)], raw: &[Raw]) -> Result<()> {
+    let shapes = tensors.iter().map(|tensor| tensor.1).chain(raw.iter().map(|raw| raw.1));
+    let shapes: Vec<[usize; 2]> = shapes.map(|shape| [shape.rows, shape.cols]).collect();
     let values = tensors.iter().map(|(name, _, values)| (name, Values::F32(values)));
-    let masks = masks.iter().map(|(name, _, bytes)| (name, Values::Bytes(Dtype::U8, bytes)));
+    let raw = raw.iter().map(|(name, _, dtype, bytes)| (name, Values::Bytes(*dtype, bytes)));
     let entries: Vec<TensorToWrite<'_>> = values
-        .chain(masks)
+        .chain(raw)
         .zip(&shapes)
         .map(|((name, values), shape)| TensorToWrite { name, shape, values })
         .collect();

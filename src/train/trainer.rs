@@ -4,7 +4,7 @@
 //! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
 
 use super::evaluate::accuracy_unless;
-use super::learner::{Learner, Lesson, Watch};
+use super::learner::{Learner, Lesson, Seen, Watch};
 use super::metrics::Metrics;
 use super::order::Order;
 use super::progress::{Pace, Progress, StepReport};
@@ -80,7 +80,7 @@ pub trait Companion<B: Backend> {
     /// The device's.
     fn watch(
         &mut self,
-        learner: Seen<'_, B>,
+        seen: Seen<'_, B>,
         batch: &Batch,
         taps: &Taps<Var<B>>,
         grads: &Grads<B>,
@@ -104,14 +104,6 @@ pub trait Companion<B: Backend> {
     /// # Errors
     /// What is wrong with the state, if it is not one of this companion and this network.
     fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String>;
-}
-
-/// The parts of a learner that a [`Companion`] may look at during a step.
-pub struct Seen<'a, B: Backend> {
-    /// The device.
-    pub backend: &'a B,
-    /// The network.
-    pub model: &'a crate::models::Classifier,
 }
 
 /// How a training ended.
@@ -219,11 +211,8 @@ fn one_step<B: Backend>(
     let noise = Some(Noise { seed: training.seed, step });
     let Some(companion) = companion else { return learner.step(lesson, noise, rate, None) };
     let done = if companion.watches(step) {
-        let (backend, model) = (learner.backend.clone(), learner.model.clone());
-        let mut watch = |batch: &Batch, taps: &Taps<Var<B>>, grads: &Grads<B>| {
-            companion.watch(Seen { backend: &backend, model: &model }, batch, taps, grads)
-        };
-        let watch: &mut Watch<'_, B> = &mut watch;
+        let watch: &mut Watch<'_, B> =
+            &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
         learner.step(lesson, noise, rate, Some(watch))?
     } else {
         learner.step(lesson, noise, rate, None)?

@@ -20,7 +20,7 @@ fn scores(learner: &Learner<Cpu>, samples: &[u64]) -> Scores {
         params,
         &lesson(samples.iter().copied()),
         None,
-        Some(&mut |batch, taps, grads| scores.add_gradients(backend, model, batch, taps, grads)),
+        Some(&mut |_, batch, taps, grads| scores.add_gradients(backend, model, batch, taps, grads)),
     )
     .unwrap();
     scores

@@ -2,6 +2,7 @@
 //! layer, and dropout and sums that do not depend on batches or threads.
 #![cfg(feature = "train")]
 
+mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletion;

@@ -3,13 +3,13 @@
 use crate::network::{HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states};
 use limbeck::backend::Cpu;
 use limbeck::compress::gradual::prune;
-use limbeck::compress::{Budget, Gradual, Importance, Scope, Scores, magnitude};
+use limbeck::compress::{BlockBudget, Budget, Gradual, Importance, Scope, Scores, magnitude};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::noise::Noise;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
-use limbeck::train::{AdamW, Companion, Learner, Seen};
+use limbeck::train::{AdamW, Companion, Learner};
 
 /// Elements that a mask drops, of all.
 fn dropped(learner: &Learner<Cpu>, id: ParamId) -> (usize, usize) {
@@ -152,6 +152,7 @@ fn budget(importance: Importance, scope: Scope) -> Budget {
         weights: 0.3,
         classifier: 0.25,
         weight_scope: scope,
+        blocks: BlockBudget::NONE,
     }
 }
 
@@ -198,7 +199,7 @@ fn pruning_at_once_spends_its_budget_by_every_importance() {
         for scope in [Scope::Global, Scope::Each] {
             let mut learner = learner(&plain());
             let (budget, measured) = (budget(importance, scope), Scores::random(&learner.model.config, 4));
-            prune(&mut learner, &budget, &measured, 3).unwrap();
+            prune(&mut learner, &budget, &measured, None, 3).unwrap();
             assert_spent(&learner, &budget, &format!("{importance:?} {scope:?}"));
             // Heads keep their original numbers, in order.
             assert!(learner.model.config.validate().is_ok());
@@ -220,10 +221,8 @@ fn gradual_pruning_reaches_its_budget_in_its_events() {
             let watches = Companion::<Cpu>::watches(&gradual, step);
             assert_eq!(watches, changed.len() < events as usize, "scores are collected until the last event");
             if watches {
-                let (backend, model) = (learner.backend.clone(), learner.model.clone());
-                let seen = || Seen { backend: &backend, model: &model };
                 let watch: &mut limbeck::train::learner::Watch<'_, Cpu> =
-                    &mut |batch, taps, grads| gradual.watch(seen(), batch, taps, grads);
+                    &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
                 learner.step(&lesson, noise, 1e-3, Some(watch)).unwrap();
             } else {
                 learner.step(&lesson, noise, 1e-3, None).unwrap();

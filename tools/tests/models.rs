@@ -82,6 +82,13 @@ fn inspect_counts_what_the_files_hold() {
         // Fresh biases are zero: of the head 34 of 34 biases, and none of its weights.
         let sparsity = parts[7]["sparsity"].as_f64().unwrap();
         assert!((sparsity - 34.0 / of(&parts[7], "parameters") as f64).abs() <= 1e-12, "{sparsity}");
+        // Six matrices a layer, two in the head, none of them with a zero block: fresh weights are not zero.
+        let matrices = seen["matrices"].as_array().unwrap();
+        assert_eq!(matrices.len(), 3 * 6 + 2);
+        assert!(matrices.iter().all(|matrix| matrix["zero"] == 0));
+        // Layer 0: queries are 16×32, the expansion is 7×32, the contraction 32×7.
+        let blocks = |matrix: usize| of(&matrices[matrix], "blocks");
+        assert_eq!([blocks(0), blocks(4), blocks(5)], [8, 8, 4]);
         assert!(parts.iter().all(|part| part["ms_p50"].as_f64().is_some_and(|ms| ms >= 0.0)));
         let text = said(folder, &["inspect", source, "--seq", "9"], "");
         assert!(text.contains("layer 1 attention") && text.contains("0 of 4"), "{text}");

@@ -139,14 +139,12 @@ fn wait_for_state(running: &mut Running, out: &Path, stage: &str, step: u64) {
     }
 }
 
-#[test]
-fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
-    let folder = Folder::new();
-    // In the precision of the long trainings; the next test is in f32.
-    let bf16 = ["--set", "train.precision=bf16"];
-    folder.finish("whole", &bf16);
+/// Runs with `set`, whole and killed in each stage that trains. Returns both directories, and how the second was
+/// gone on with.
+fn whole_and_broken<'a>(folder: &Folder, set: &[&'a str]) -> (PathBuf, PathBuf, Vec<&'a str>) {
+    folder.finish("whole", set);
     let (whole, broken) = (folder.out("whole"), folder.out("broken"));
-    let mut more = bf16.to_vec();
+    let mut more = set.to_vec();
     // What a writer leaves that is killed at once.
     fs::create_dir(&broken).unwrap();
     fs::write(broken.join(".run.json.1-0.partial"), "{").unwrap();
@@ -159,12 +157,42 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
         let status = running.kill();
         assert_eq!(status.code(), None, "killed, not ended");
         assert!(!broken.join(artifact).exists(), "killed in the middle of {stage}");
-        more = [&bf16[..], &["--resume"]].concat();
+        more = [set, &["--resume"]].concat();
     }
     folder.finish("broken", &more);
     assert_same(&broken, &whole);
     assert_eq!(log(&broken), log(&whole));
     assert_eq!(states(&broken), 0, "nothing is left of them");
+    (whole, broken, more)
+}
+
+#[test]
+fn killed_while_blocks_are_pruned_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let keys = ["weights=0", "heads=0", "units=0", "blocks=0.8"];
+    let keys = [&keys[..], &["block_importance=movement", "block_scope=global"]].concat();
+    let keys: Vec<String> = keys.into_iter().map(|key| format!("prune.{key}")).collect();
+    let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    // What pruning masked, distillation kept and quantization stored.
+    let zero = |name: &str| -> Vec<(usize, usize)> {
+        let seen = limbeck::report::inspect(&run.join(name), None).unwrap();
+        let encoder = seen.matrices.iter().filter(|matrix| matrix.name.contains(".layer."));
+        encoder.map(|matrix| (matrix.zero, matrix.blocks)).collect()
+    };
+    let (pruned, int8) = (zero("pruned"), zero("int8.limbeck"));
+    let sum = pruned.iter().fold((0, 0), |sum, matrix| (sum.0 + matrix.0, sum.1 + matrix.1));
+    assert_eq!((pruned.len(), sum.0), (12, (0.8 * sum.1 as f64).round() as usize), "{pruned:?}");
+    assert_eq!(zero("distilled"), pruned);
+    assert!(int8.iter().zip(&pruned).all(|(int8, pruned)| int8.0 >= pruned.0 && int8.1 == pruned.1));
+    assert!(zero("baseline").iter().all(|matrix| matrix.0 == 0));
+}
+
+#[test]
+fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    // In the precision of the long trainings; the next test is in f32.
+    let (_, broken, more) = whole_and_broken(&folder, &["--set", "train.precision=bf16"]);
     // Nor of one whose stage was killed after its artifact had appeared.
     fs::create_dir(broken.join("state-prune")).unwrap();
     fs::write(broken.join("state-prune/state.json"), "{}").unwrap();

@@ -131,6 +131,19 @@ impl PackedMatrix {
         self.n.div_ceil(PANEL)
     }
 
+    /// How many blocks of four rows of k in a panel are zero, the last of a panel with fewer rows counted: what
+    /// would be one register of packed int8 weights.
+    pub fn zero_blocks(&self) -> usize {
+        // Without the signs: -0 is zero.
+        let (magnitude, words) = match self.precision {
+            Precision::F32 => (0x7fff_ffff, 4),
+            Precision::Bf16 => (0x7fff_7fff, 2),
+        };
+        let panels = self.rows.chunks(self.words().max(1));
+        let zero = |rows: &&[PanelRow]| rows.iter().flat_map(|row| row.0).all(|word| word & magnitude == 0);
+        panels.flat_map(|panel| panel.chunks(words)).filter(zero).count()
+    }
+
     /// Every panel at once, to be packed by one thread.
     pub fn panels_mut(&mut self) -> PanelsMut<'_> {
         let (precision, k, n) = (self.precision, self.k, self.n);

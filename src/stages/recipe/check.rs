@@ -1,6 +1,6 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
-use super::{HeadImportance, Prune, Recipe, Schedule, Source, Train};
+use super::{BlockImportance, HeadImportance, Prune, Recipe, Schedule, Source, Train};
 use crate::backend::cpu::threads::check_threads;
 use crate::models::config::limits;
 use crate::stages::artifact::new_encoder;
@@ -14,6 +14,8 @@ const STEPS: u64 = 1_000_000_000_000;
 const TEXTS: usize = 1 << 20;
 /// Pruning events, or repetitions of a measurement.
 const TIMES: usize = 1 << 16;
+/// Sides of a block: whole parts of a register of the packed layout, or several of them.
+const SIDES: [usize; 4] = [4, 8, 16, 32];
 
 /// Characters of a run's name: it names the run's directory.
 const NAME: usize = 100;
@@ -139,6 +141,7 @@ fn prune(prune: &Prune) -> Result<()> {
     fraction("prune.classifier", prune.classifier)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
+    blocks(prune)?;
     if prune.schedule == Schedule::Once {
         return Ok(());
     }
@@ -154,6 +157,39 @@ fn prune(prune: &Prune) -> Result<()> {
             "prune.head_importance",
             "\"attention\" is measured before pruning, and \"cubic\" measures while it trains",
             "use \"gradient\", or prune.schedule = \"once\"",
+        ));
+    }
+    Ok(())
+}
+
+fn blocks(prune: &Prune) -> Result<()> {
+    fraction("prune.blocks", prune.blocks)?;
+    if !prune.block_shape.iter().all(|side| SIDES.contains(side)) {
+        let problem = format!("is {:?}", prune.block_shape);
+        let mend =
+            format!("[outputs, inputs], each one of {SIDES:?}; [16, 4] is a register of the int8 layout");
+        return Err(Error::setting("prune.block_shape", problem, mend));
+    }
+    if prune.blocks == 0.0 {
+        return Ok(());
+    }
+    if prune.weights > 0.0 {
+        let problem = "masks weights of the matrices that prune.blocks masks blocks of";
+        return Err(Error::setting("prune.weights", problem, "set one of the two to 0"));
+    }
+    let moves = prune.block_importance == BlockImportance::Movement;
+    if moves && prune.schedule == Schedule::Once {
+        return Err(Error::setting(
+            "prune.block_importance",
+            "\"movement\" is watched while a network trains, and \"once\" trains nothing",
+            "use \"magnitude\", or prune.schedule = \"cubic\"",
+        ));
+    }
+    if moves && prune.events < 2 && (prune.heads > 0.0 || prune.units > 0.0) {
+        return Err(Error::setting(
+            "prune.events",
+            "is 1, and \"movement\" of blocks is watched after heads and units are deleted",
+            "2 or more",
         ));
     }
     Ok(())

@@ -136,6 +136,47 @@ fn errors_name_the_key_and_the_mend() {
             "prune.train.epochs=0",
             "prune.schedule: \"cubic\" prunes while it trains, and [prune.train] trains nothing; use \"once\"",
         ),
+        ("", "prune.blocks=80", "prune.blocks: is 80; it is a fraction, from 0 to 1"),
+        ("", "prune.block=0.8", "prune.block: there is no such key; did you mean blocks?"),
+        (
+            "",
+            "prune.block_shape=[16, 3]",
+            "prune.block_shape: is [16, 3]; [outputs, inputs], each one of [4, 8, 16, 32]; [16, 4] is a register",
+        ),
+        ("", "prune.block_shape=[1000000000000, 4]", "prune.block_shape: is [1000000000000, 4]; "),
+        ("", "prune.block_shape=[-16, 4]", "prune.block_shape: is -16; a whole number, 0 or more"),
+        ("", "prune.block_shape=[16]", "prune.block_shape: invalid length 1"),
+        ("", "prune.block_shape=16x4", "prune.block_shape: "),
+        (
+            "",
+            "prune.block_importance=norm",
+            "prune.block_importance: \"norm\" is not one of its values; known: ",
+        ),
+        (
+            "",
+            "prune.block_scope=matrx",
+            "prune.block_scope: \"matrx\" is not one of its values; did you mean \"matrix\"?",
+        ),
+        (
+            "",
+            "prune.block_matrices=feed_forward",
+            "prune.block_matrices: \"feed_forward\" is not one of its values; did you mean \"feed-forward\"?",
+        ),
+        (
+            "[prune]\nblocks = 0.8",
+            "prune.weights=0.5",
+            "prune.weights: masks weights of the matrices that prune.blocks masks blocks of; set one of the two to 0",
+        ),
+        (
+            "[prune]\nblocks = 0.8",
+            "prune.block_importance=movement",
+            "prune.block_importance: \"movement\" is watched while a network trains, and \"once\" trains nothing; use",
+        ),
+        (
+            "[prune]\nblocks = 0.8\nheads = 0.5\nschedule = 'cubic'\nevents = 1",
+            "prune.block_importance=movement",
+            "prune.events: is 1, and \"movement\" of blocks is watched after heads and units are deleted; 2 or more",
+        ),
         ("seed = 3", "seed.x=1", "seed.x: seed is a value, not a table"),
     ] {
         let sets: &[&str] = if set.is_empty() { &[] } else { &[set] };
@@ -148,6 +189,7 @@ fn errors_name_the_key_and_the_mend() {
 fn what_a_schedule_does_not_use_does_not_matter() {
     parse("[prune]\nhead_importance = 'attention'\nheads = 0.5", &["prune.train.epochs=0"]).unwrap();
     parse("[prune]\nhead_importance = 'attention'", &["prune.schedule=cubic"]).unwrap();
+    parse("[prune]\nblock_importance = 'movement'", &["prune.weights=0.5"]).unwrap();
     parse("[prune]\nschedule = 'cubic'", &["prune.train.epochs=0", "prune.train.steps=9"]).unwrap();
     // Only the demo makes an encoder with so many positions.
     parse("", &["data.max_tokens=512"]).unwrap();

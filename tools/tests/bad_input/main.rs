@@ -2,6 +2,7 @@
 //! code 1, and leaves everything that was there as it was.
 #![cfg(unix)]
 
+mod blocks;
 mod changed;
 mod disk;
 mod fixture;

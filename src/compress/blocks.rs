@@ -1,0 +1,258 @@
+//! Masks that drop whole blocks of a matrix: zeros that a packed product can skip.
+//!
+//! ```text
+//! magnitude   ‖w‖₂ of the block                       looks at the weights as they are
+//! movement    -Σ over steps of Σ over the block of w·∂loss/∂w      looks at where training takes them
+//! ```
+//!
+//! The norm is L2 because of all ways to drop so many blocks, dropping those of smallest L2 norm leaves the matrix
+//! that is nearest to the one before, in Frobenius' norm; outputs then change least for inputs that are uncorrelated
+//! and of one size. Movement (Sanh, Wolf and Rush, arXiv:2005.07683; by block Lagunas et al., arXiv:2109.04838)
+//! is high for blocks that gradient descent moves away from zero, whatever their size. A smaller block at an
+//! edge competes as it is: it costs as much to keep as a whole one.
+//!
+//! A block that has been dropped stays so: its mask is enforced by the optimizer's step, so there is neither a
+//! weight nor a moment to bring back. The cubic schedule makes up for that by dropping few blocks late, when those
+//! that are left matter.
+
+use crate::Result;
+use crate::autograd::Grads;
+use crate::models::Classifier;
+use crate::nn::ParamId;
+use crate::ops::Backend;
+use crate::ops::blocks::BlockShape;
+use crate::params::{Mask, ParamStore};
+use crate::tensor::Shape;
+
+/// What makes a block important.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockImportance {
+    /// Its L2 norm.
+    Magnitude,
+    /// Whether training has moved it away from zero.
+    Movement,
+}
+
+/// Over what blocks compete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockScope {
+    /// Within each matrix: all lose the same fraction.
+    Matrix,
+    /// Within each layer.
+    Layer,
+    /// Over the whole network.
+    Global,
+}
+
+/// Which matrices lose blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockMatrices {
+    /// Those of attention and of the feed-forward part, of every layer.
+    Encoder,
+    /// Query, key, value and output of every layer.
+    Attention,
+    /// Both feed-forward matrices of every layer.
+    FeedForward,
+}
+
+/// How many blocks go, and by which measure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockBudget {
+    /// Fraction of the blocks that are masked; 0 for none.
+    pub fraction: f64,
+    /// The shape of a block.
+    pub shape: BlockShape,
+    /// What makes one important.
+    pub importance: BlockImportance,
+    /// Over what they compete.
+    pub scope: BlockScope,
+    /// Where they are.
+    pub matrices: BlockMatrices,
+}
+
+impl BlockBudget {
+    /// No block.
+    pub const NONE: BlockBudget = BlockBudget {
+        fraction: 0.0,
+        shape: BlockShape::PACKED,
+        importance: BlockImportance::Magnitude,
+        scope: BlockScope::Matrix,
+        matrices: BlockMatrices::Encoder,
+    };
+
+    /// The matrices that lose blocks, by layer.
+    pub fn layers(&self, model: &Classifier) -> Vec<Vec<ParamId>> {
+        let matrices = |layer: &crate::nn::Layer| {
+            let attention = &layer.attention;
+            let attention = [&attention.query, &attention.key, &attention.value, &attention.output];
+            let feed_forward = [&layer.expand, &layer.contract];
+            let (attention, feed_forward) = match self.matrices {
+                BlockMatrices::Encoder => (&attention[..], &feed_forward[..]),
+                BlockMatrices::Attention => (&attention[..], &[][..]),
+                BlockMatrices::FeedForward => (&[][..], &feed_forward[..]),
+            };
+            attention.iter().chain(feed_forward).map(|linear| linear.weight).collect()
+        };
+        model.layers.iter().map(matrices).collect()
+    }
+
+    /// The matrices that lose blocks, in the order of [`BlockBudget::layers`].
+    pub fn all(&self, model: &Classifier) -> Vec<ParamId> {
+        self.layers(model).concat()
+    }
+}
+
+/// Importance of each block: a list for each matrix, row of blocks by row of blocks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockScores(pub Vec<Vec<f64>>);
+
+impl BlockScores {
+    /// All zero.
+    pub fn zeros<B: Backend>(
+        budget: &BlockBudget,
+        model: &Classifier,
+        params: &ParamStore<B>,
+    ) -> BlockScores {
+        let blocks = |id: ParamId| vec![0.0; budget.shape.count(params.value(id).shape())];
+        BlockScores(budget.all(model).into_iter().map(blocks).collect())
+    }
+
+    /// [`BlockImportance::Magnitude`].
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn norms<B: Backend>(
+        budget: &BlockBudget,
+        backend: &B,
+        model: &Classifier,
+        params: &ParamStore<B>,
+    ) -> Result<BlockScores> {
+        let mut scores = BlockScores::zeros(budget, model, params);
+        for (id, scores) in budget.all(model).into_iter().zip(&mut scores.0) {
+            let weight = params.value(id);
+            backend.block_products(weight, weight, budget.shape, scores)?;
+            scores.iter_mut().for_each(|score| *score = score.sqrt());
+        }
+        Ok(scores)
+    }
+
+    /// Adds one step's [`BlockImportance::Movement`]. The step's loss is a mean over its texts, of which there are
+    /// `texts`, so its gradients are multiplied by their number: a text counts the same in a small batch as in
+    /// a large one.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn add_movement<B: Backend>(
+        &mut self,
+        budget: &BlockBudget,
+        backend: &B,
+        model: &Classifier,
+        params: &ParamStore<B>,
+        grads: &Grads<B>,
+        texts: usize,
+    ) -> Result<()> {
+        for (id, scores) in budget.all(model).into_iter().zip(&mut self.0) {
+            let Some(gradient) = grads.param(id) else { continue };
+            let mut slopes = vec![0.0; scores.len()];
+            backend.block_products(params.value(id), gradient, budget.shape, &mut slopes)?;
+            scores.iter_mut().zip(slopes).for_each(|(score, slope)| *score -= texts as f64 * slope);
+        }
+        Ok(())
+    }
+
+    /// Lists of these lengths, filled from one; `None` if it is not as long as all of them.
+    pub(super) fn unflatten(mut self, flat: &[f64]) -> Option<BlockScores> {
+        let places: Vec<&mut f64> = self.0.iter_mut().flatten().collect();
+        if places.len() != flat.len() {
+            return None;
+        }
+        places.into_iter().zip(flat).for_each(|(place, score)| *place = *score);
+        Some(self)
+    }
+}
+
+/// Masks `budget.fraction` of the blocks, by `movement` or, where that is not asked for or there is none yet, by
+/// magnitude. Blocks that are zero already count, and come first. What was masked before stays masked.
+///
+/// # Errors
+/// The device's.
+pub fn mask<B: Backend>(
+    backend: &B,
+    model: &Classifier,
+    params: &mut ParamStore<B>,
+    budget: &BlockBudget,
+    movement: Option<&BlockScores>,
+) -> Result<()> {
+    let norms = BlockScores::norms(budget, backend, model, params)?;
+    let mut scores = match (budget.importance, movement) {
+        (BlockImportance::Movement, Some(movement)) => movement.clone(),
+        _ => norms.clone(),
+    };
+    for (score, norm) in scores.0.iter_mut().flatten().zip(norms.0.iter().flatten()) {
+        if *norm == 0.0 {
+            *score = f64::NEG_INFINITY;
+        }
+    }
+    let layers = budget.layers(model);
+    let groups: Vec<usize> = match budget.scope {
+        BlockScope::Matrix => vec![1; layers.iter().map(Vec::len).sum()],
+        BlockScope::Layer => layers.iter().map(Vec::len).collect(),
+        BlockScope::Global => vec![layers.iter().map(Vec::len).sum()],
+    };
+    let (mut ids, mut scores) = (budget.all(model).into_iter(), &scores.0[..]);
+    for matrices in groups {
+        let (group, rest) = scores.split_at(matrices);
+        scores = rest;
+        for (kept, id) in kept(group, budget.fraction).into_iter().zip(&mut ids) {
+            let param = params.get(id);
+            let mut mask = elements(&kept, budget.shape, param.value().shape());
+            if let Some(before) = &param.mask {
+                mask.0.iter_mut().zip(&before.0).for_each(|(kept, before)| *kept &= before);
+            }
+            params.set_mask(backend, id, mask)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which blocks stay when exactly `round(fraction · all)` go, those of lowest score; of equal ones the earlier.
+fn kept(scores: &[Vec<f64>], fraction: f64) -> Vec<Vec<bool>> {
+    let mut places: Vec<(usize, usize)> = (0..scores.len())
+        .flat_map(|matrix| (0..scores[matrix].len()).map(move |block| (matrix, block)))
+        .collect();
+    let drop = (fraction * places.len() as f64).round() as usize;
+    places.sort_by(|a, b| scores[a.0][a.1].total_cmp(&scores[b.0][b.1]));
+    let mut kept: Vec<Vec<bool>> = scores.iter().map(|scores| vec![true; scores.len()]).collect();
+    places.iter().take(drop).for_each(|&(matrix, block)| kept[matrix][block] = false);
+    kept
+}
+
+/// The mask of a matrix of this shape.
+fn elements(kept: &[bool], block: BlockShape, matrix: Shape) -> Mask {
+    let [_, across] = block.grid(matrix);
+    let place = |i: usize| {
+        let (row, col) = (i / matrix.cols, i % matrix.cols);
+        row / block.outputs * across + col / block.inputs
+    };
+    Mask((0..matrix.len()).map(|i| u8::from(kept[place(i)])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_asked_fraction_goes_even_among_equals() {
+        let scores = vec![vec![1.0, 3.0, 1.0], vec![1.0, f64::NEG_INFINITY]];
+        assert_eq!(kept(&scores, 0.0), [vec![true; 3], vec![true; 2]]);
+        assert_eq!(kept(&scores, 0.6), [vec![false, true, false], vec![true, false]]);
+        assert_eq!(kept(&scores, 1.0), [vec![false; 3], vec![false; 2]]);
+    }
+
+    #[test]
+    fn blocks_at_the_edges_are_smaller() {
+        let block = BlockShape { outputs: 2, inputs: 3 };
+        let mask = elements(&[true, false, false, true], block, Shape::new(3, 4));
+        assert_eq!(mask.0, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1]);
+    }
+}
