@@ -1,0 +1,50 @@
+//! NEON with its dot product: the int8 tile is that of f32, with `sdot` in place of the multiply-add. All else is
+//! [`neon`](super::neon)'s.
+//!
+//! `sdot` is written in assembly because Rust 1.95 has not stabilized its intrinsic.
+
+use super::neon::{ROWS, WORDS, load_i8, load_i32, store_i32, strip, tile};
+use super::{GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, neon, tiles};
+use crate::isa::neon_dotprod;
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+pub(crate) const GEMM: GemmKernels = GemmKernels {
+    i8: Int8Kernels { strip: strip_i8, ..neon::GEMM.i8 },
+    ..neon::GEMM
+};
+
+strip!(neon_dotprod, strip_i8, tile_i8, [i8; 4 * PANEL], i32, ROWS, [1 2 3 4 5 6]);
+tile!(neon_dotprod, tile_i8, step_i8, load_a_i8, [i8; 4 * PANEL], i32, load_i32, store_i32);
+
+neon_dotprod! {
+    /// Activations without their bias.
+    #[inline]
+    fn load_a_i8(words: &[u32; WORDS]) -> uint32x4_t {
+        // SAFETY: 16 bytes are borrowed.
+        veorq_u32(unsafe { vld1q_u32(words.as_ptr()) }, vdupq_n_u32(0x8080_8080))
+    }
+
+    #[inline]
+    fn step_i8<const LANE: i32, const M: usize>(
+        sums: &mut [[int32x4_t; 4]; M],
+        a: &[uint32x4_t; M],
+        b: &[i8; 4 * PANEL],
+    ) {
+        for (j, b) in load_i8(b).into_iter().enumerate() {
+            for (sums, &a) in sums.iter_mut().zip(a) {
+                // SAFETY: the instruction is one of this function's; it reads and writes these registers alone.
+                unsafe {
+                    asm!(
+                        "sdot {sum:v}.4s, {b:v}.16b, {a:v}.4b[{lane}]",
+                        sum = inout(vreg) sums[j],
+                        b = in(vreg) b,
+                        a = in(vreg) a,
+                        lane = const LANE,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                }
+            }
+        }
+    }
+}
