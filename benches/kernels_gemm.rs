@@ -94,6 +94,10 @@ fn tile(isa: Isa, precision: Option<Precision>) -> String {
         (Isa::Avx512, _) => "12x32",
         (Isa::Avx2, Some(_)) => "6x16",
         (Isa::Avx2, None) => "4x16",
+        (Isa::NeonDotprod | Isa::Neon, Some(Precision::F32)) => "6x16",
+        (Isa::NeonDotprod | Isa::Neon, Some(Precision::Bf16)) => "4x16",
+        (Isa::NeonDotprod, None) => "5x16",
+        (Isa::Neon, None) => "2x16",
         (Isa::Scalar, _) => "4x16",
     };
     format!("gemm_{product}_{tile}_{isa}")

@@ -101,7 +101,8 @@ impl std::error::Error for IsaError {}
 /// Declares one instruction set: its features, their detection, and the attribute that enables them.
 macro_rules! instruction_set {
     ($d:tt $name:ident ($arch:tt, $detected:ident): $($feature:tt),+) => {
-        /// `names` lists the features, `detect` asks the CPU for them, and an item is compiled with them.
+        /// `names` lists the features, `detect` asks the CPU for them (one of another architecture has none), and an
+        /// item is compiled with them.
         macro_rules! $name {
             (names) => { &[$($feature),+] };
             (detect) => {{

@@ -1,4 +1,4 @@
-//! NEON: tiles of six rows by one panel; of four in bf16, and of two in int8, for which it has no dot product.
+//! NEON without its later additions: tiles of six rows by one panel; of four rows in bf16, and of two in int8.
 //!
 //! ```text
 //!                  b: 4 loads a word
@@ -28,13 +28,13 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     i8: Int8Kernels { offset: 0, strip: strip_i8, dequantize },
 };
 
-/// Rows of an f32 tile, and of an int8 tile where there is a dot product.
-pub(super) const ROWS: usize = 6;
+/// Rows of an f32 tile.
+const ROWS: usize = 6;
 
 /// Rows of a bf16 tile: 16 registers of sums, 8 of a in two halves, and 8 for b.
 const ROWS_BF16: usize = 4;
 
-/// Rows of an int8 tile: 16 registers of sums, 4 of a, 2 of b, and the others for products.
+/// Rows of an int8 tile: 16 registers of sums, 4 of a, and the others for b and products.
 const ROWS_I8: usize = 2;
 
 /// Words of `a` that one load takes. A [`Line`] is a whole number of them.
@@ -163,8 +163,8 @@ neon! {
     }
 
     /// `smull` and `smlal` multiply eight bytes to 16 bits, where two products fit: `|s| ≤ 128` and `|w| ≤ 127` make
-    /// 2·128·127 = 32,512 at most. So two words of k are multiplied before `sadalp` adds neighbours to sums of 32 bits.
-    /// An output has two such sums, for inputs 0 and 1 and for 2 and 3 of each word.
+    /// 2·128·127 = 32,512 at most. So two words of k are multiplied before `sadalp` adds neighbours to sums of 32 bits,
+    /// of which an output has two: for inputs 0 and 1 of its words, and for inputs 2 and 3.
     fn tile_i8<const M: usize>(
         a: &[Line],
         b: &[[i8; 4 * PANEL]],
@@ -174,43 +174,49 @@ neon! {
     ) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
-        let mut sums = [[[vdupq_n_s32(0); 2]; 4]; M];
+        let mut sums = [[vdupq_n_s32(0); 8]; M];
         let (pairs, last) = b.as_chunks::<2>();
-        for (p, b) in (0..).step_by(2).zip(pairs) {
-            let b = [load_i8(&b[0]), load_i8(&b[1])];
-            for (sums, a) in sums.iter_mut().zip(a) {
-                let a = [signed(a[p]), signed(a[p + 1])];
-                for (j, sums) in sums.iter_mut().enumerate() {
-                    let low = vmull_s8(vget_low_s8(b[0][j]), vget_low_s8(a[0]));
-                    let low = vmlal_s8(low, vget_low_s8(b[1][j]), vget_low_s8(a[1]));
-                    let high = vmlal_high_s8(vmull_high_s8(b[0][j], a[0]), b[1][j], a[1]);
-                    *sums = [vpadalq_s16(sums[0], low), vpadalq_s16(sums[1], high)];
+        for (p, [first, second]) in (0..).step_by(2).zip(pairs) {
+            for (j, (first, second)) in outputs(first).iter().zip(outputs(second)).enumerate() {
+                let (first, second) = (load_s8(first), load_s8(second));
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    let products = vmlal_s8(vmull_s8(first, signed(a[p])), second, signed(a[p + 1]));
+                    sums[j] = vpadalq_s16(sums[j], products);
                 }
             }
         }
         for b in last {
-            let b = load_i8(b);
-            for (sums, a) in sums.iter_mut().zip(a) {
-                let a = signed(a[2 * pairs.len()]);
-                for (b, sums) in b.into_iter().zip(sums) {
-                    let low = vmull_s8(vget_low_s8(b), vget_low_s8(a));
-                    *sums = [vpadalq_s16(sums[0], low), vpadalq_s16(sums[1], vmull_high_s8(b, a))];
+            for (j, b) in outputs(b).iter().enumerate() {
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    sums[j] = vpadalq_s16(sums[j], vmull_s8(load_s8(b), signed(a[2 * pairs.len()])));
                 }
             }
         }
         for (i, sums) in sums.iter().enumerate() {
             let mut total = load_i32(start.unwrap_or(&c[i * c_stride..]).first_chunk().expect("a whole panel"));
-            for (total, [low, high]) in total.iter_mut().zip(sums) {
+            for (total, [low, high]) in total.iter_mut().zip(sums.as_chunks().0) {
                 *total = vaddq_s32(*total, vpaddq_s32(*low, *high));
             }
             store_i32(c[i * c_stride..].first_chunk_mut().expect("a whole panel"), total);
         }
     }
 
-    /// Four activations without their bias, four times.
+    /// Four activations without their bias, twice.
     #[inline]
-    fn signed(word: u32) -> int8x16_t {
-        vreinterpretq_s8_u32(vdupq_n_u32(word ^ 0x8080_8080))
+    fn signed(word: u32) -> int8x8_t {
+        vreinterpret_s8_u32(vdup_n_u32(word ^ 0x8080_8080))
+    }
+
+    /// Two outputs at a time.
+    #[inline]
+    fn outputs(b: &[i8; 4 * PANEL]) -> &[[i8; 8]; 8] {
+        b.as_chunks().0.as_array().expect("64 bytes")
+    }
+
+    #[inline]
+    fn load_s8(from: &[i8; 8]) -> int8x8_t {
+        // SAFETY: 8 bytes are borrowed.
+        unsafe { vld1_s8(from.as_ptr()) }
     }
 
     #[inline]
