@@ -10,6 +10,8 @@ use std::fmt;
 pub enum Isa {
     /// AVX-512 with VNNI (int8 dot products) and BF16.
     Avx512,
+    /// AVX2 with FMA and the int8 dot products of VNNI in their VEX encoding, for CPUs without AVX-512.
+    AvxVnni,
     /// AVX2 with FMA.
     Avx2,
     /// NEON with the dot product instructions for int8 (Armv8.2 and later).
@@ -22,12 +24,14 @@ pub enum Isa {
 
 impl Isa {
     /// Every set, best first.
-    pub const ALL: [Isa; 5] = [Isa::Avx512, Isa::Avx2, Isa::NeonDotprod, Isa::Neon, Isa::Scalar];
+    pub const ALL: [Isa; 6] =
+        [Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::NeonDotprod, Isa::Neon, Isa::Scalar];
 
     /// The name used in `LIMBECK_ISA`, in benchmarks and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Avx512 => "avx512",
+            Isa::AvxVnni => "avx-vnni",
             Isa::Avx2 => "avx2",
             Isa::NeonDotprod => "neon-dotprod",
             Isa::Neon => "neon",
@@ -39,6 +43,7 @@ impl Isa {
     pub const fn features(self) -> &'static [&'static str] {
         match self {
             Isa::Avx512 => avx512!(names),
+            Isa::AvxVnni => avx_vnni!(names),
             Isa::Avx2 => avx2!(names),
             Isa::NeonDotprod => neon_dotprod!(names),
             Isa::Neon => neon!(names),
@@ -50,6 +55,7 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Isa::Avx512 => avx512!(detect),
+            Isa::AvxVnni => avx_vnni!(detect),
             Isa::Avx2 => avx2!(detect),
             Isa::NeonDotprod => neon_dotprod!(detect),
             Isa::Neon => neon!(detect),
@@ -130,6 +136,7 @@ macro_rules! aarch64 {
 }
 
 x86_64!($ avx2: "avx2", "fma");
+x86_64!($ avx_vnni: "avx2", "fma", "avxvnni");
 x86_64!($ avx512: "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16");
 aarch64!($ neon: "neon");
 aarch64!($ neon_dotprod: "neon", "dotprod");

@@ -13,6 +13,7 @@
 //! | row | needs | int8 by |
 //! |---|---|---|
 //! | `avx512` | AVX-512 with VNNI and BF16 | `vpdpbusd` |
+//! | `avx-vnni` | AVX2, FMA, AVX-VNNI | `vpdpbusd`, 256 bits wide |
 //! | `avx2` | AVX2, FMA | `vpmaddubsw` |
 //! | `neon-dotprod` | NEON, dot product | `sdot` |
 //! | `neon` | NEON | `smull`, `sadalp` |
