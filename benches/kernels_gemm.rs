@@ -92,8 +92,12 @@ fn tile(isa: Isa, precision: Option<Precision>) -> String {
     };
     let tile = match (isa, precision) {
         (Isa::Avx512, _) => "12x32",
-        (Isa::Avx2, Some(_)) => "6x16",
+        (Isa::AvxVnni, _) | (Isa::Avx2, Some(_)) => "6x16",
         (Isa::Avx2, None) => "4x16",
+        (Isa::NeonDotprod | Isa::Neon, Some(Precision::F32)) => "6x16",
+        (Isa::NeonDotprod | Isa::Neon, Some(Precision::Bf16)) => "4x16",
+        (Isa::NeonDotprod, None) => "5x16",
+        (Isa::Neon, None) => "2x16",
         (Isa::Scalar, _) => "4x16",
     };
     format!("gemm_{product}_{tile}_{isa}")
@@ -312,7 +316,7 @@ mod peak {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Precision::Bf16) => Some(best(24 * 32 * 2, x86::bf16_avx512)),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => Some(best(12 * 8 * 2, x86::f32_avx2)),
+            (Isa::AvxVnni | Isa::Avx2, _) => Some(best(12 * 8 * 2, x86::f32_avx2)),
             _ => None,
         }
     }
@@ -322,6 +326,8 @@ mod peak {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Some(best(24 * 64 * 2, x86::i8_avx512)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Some(best(12 * 32 * 2, x86::i8_avx_vnni)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Some(best(12 * 16 * 2, x86::i8_avx2)),
             _ => None,
@@ -374,6 +380,9 @@ mod peak {
             _mm512_dpbusd_epi32(sum, x, x)
         });
         probe!(f32_avx2, "avx2,fma", 12, _mm256_setzero_ps(), |sum, x| _mm256_fmadd_ps(x, x, sum));
+        probe!(i8_avx_vnni, "avx2,avxvnni", 12, _mm256_setzero_si256(), |sum, x| {
+            _mm256_dpbusd_avx_epi32(sum, x, x)
+        });
         probe!(i8_avx2, "avx2", 12, _mm256_setzero_si256(), |sum, x| {
             // The sum takes part, or the compiler would multiply once and for all.
             _mm256_add_epi32(sum, _mm256_madd_epi16(sum, x))

@@ -10,6 +10,15 @@
 //! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
 //! | add an instruction set | one variant in [`isa`], one `Simd` in `simd`, one row in [`table`] |
 //!
+//! | row | needs | int8 by |
+//! |---|---|---|
+//! | `avx512` | AVX-512 with VNNI and BF16 | `vpdpbusd` |
+//! | `avx-vnni` | AVX2, FMA, AVX-VNNI | `vpdpbusd`, 256 bits wide |
+//! | `avx2` | AVX2, FMA | `vpmaddubsw` |
+//! | `neon-dotprod` | NEON, dot product | `sdot` |
+//! | `neon` | NEON | `smull`, `sadalp` |
+//! | `scalar` | nothing | plain Rust |
+//!
 //! Three promises hold on every row of the table:
 //! * **any size works**, 0 and 1 included; outputs beyond the size are never written;
 //! * **integers are exact** and equal on every row;

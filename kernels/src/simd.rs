@@ -1,17 +1,19 @@
 //! Sixteen virtual lanes: what every row kernel is written in.
 //!
-//! One vector is one AVX-512 register, two AVX2 registers, or an array. All sixteen-lane steps are
+//! One vector is one AVX-512 register, two AVX2 registers, four NEON registers, or an array. All sixteen-lane steps are
 //! IEEE operations or sequences of them, the same on every instruction set; sums across lanes go
 //! through one fixed tree. So a kernel written over [`Simd`] gives the same bits everywhere.
 //!
 //! A value of an implementing type is the proof that its instructions may be used: the only
-//! constructors, `avx512::token` and `avx2::token`, are themselves compiled for their set and can
-//! be called without `unsafe` only by functions that are too.
+//! constructors, `avx512::token`, `avx2::token` and `neon::token`, are themselves compiled for their
+//! set and can be called without `unsafe` only by functions that are too.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod scalar;
 
 /// Lanes of a virtual vector.

@@ -17,7 +17,13 @@ static TABLES: &[KernelTable] = &[
     #[cfg(target_arch = "x86_64")]
     KernelTable { isa: Isa::Avx512, gemm: gemm::avx512::GEMM, rows: rows::AVX512 },
     #[cfg(target_arch = "x86_64")]
+    KernelTable { isa: Isa::AvxVnni, gemm: gemm::avx_vnni::GEMM, rows: rows::AVX2 },
+    #[cfg(target_arch = "x86_64")]
     KernelTable { isa: Isa::Avx2, gemm: gemm::avx2::GEMM, rows: rows::AVX2 },
+    #[cfg(target_arch = "aarch64")]
+    KernelTable { isa: Isa::NeonDotprod, gemm: gemm::neon_dotprod::GEMM, rows: rows::NEON },
+    #[cfg(target_arch = "aarch64")]
+    KernelTable { isa: Isa::Neon, gemm: gemm::neon::GEMM, rows: rows::NEON },
     KernelTable { isa: Isa::Scalar, gemm: gemm::scalar::GEMM, rows: rows::SCALAR },
 ];
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
-LIMBECK_ISA=scalar|avx2|avx512 forces a row of kernels; unset or empty, the best that this CPU has.
+LIMBECK_ISA=NAME forces a row of kernels, as `limbeck kernels` names them; unset or empty, the best that this CPU has.
 LIMBECK_CACHE=DIR is where eval keeps token ids between calls; unset, the user's cache directory or, if that cannot
 be written, the temporary one.
 

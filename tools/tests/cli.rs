@@ -22,7 +22,12 @@ fn kernels_lists_every_row_as_text_and_as_json() {
     let output = call(&["kernels"]);
     assert!(output.status.success());
     let printed = text(&output.stdout);
-    assert!(["avx512", "avx2", "scalar"].iter().all(|name| printed.contains(name)), "{printed}");
+    assert!(
+        ["avx512", "avx-vnni", "avx2", "neon-dotprod", "neon", "scalar"]
+            .iter()
+            .all(|name| printed.contains(name)),
+        "{printed}"
+    );
     let json: serde_json::Value = serde_json::from_slice(&call(&["kernels", "--json"]).stdout).unwrap();
     let rows = json["kernels"].as_array().unwrap();
     assert_eq!(rows.iter().filter(|row| row["selected"] == true).count(), 1);
@@ -38,7 +43,9 @@ fn a_row_can_be_forced_and_an_unknown_one_is_an_error() {
     assert_eq!(unknown.status.code(), Some(2), "wrong use");
     assert!(unknown.stdout.is_empty());
     assert_eq!(text(&unknown.stderr).lines().count(), 1);
-    assert!(text(&unknown.stderr).contains("sse9 is not an instruction set (known: avx512, avx2, scalar)"));
+    assert!(text(&unknown.stderr).contains(
+        "sse9 is not an instruction set (known: avx512, avx-vnni, avx2, neon-dotprod, neon, scalar)"
+    ));
     // An empty one forces nothing.
     let empty = limbeck().env("LIMBECK_ISA", "").args(["kernels", "--json"]).output().unwrap();
     assert!(empty.status.success());

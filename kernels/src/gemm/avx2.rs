@@ -251,26 +251,30 @@ avx2! {
 
     #[inline]
     fn store_integers<const M: usize>(sums: &[[__m256i; 2]; M], c: &mut [i32], c_stride: usize) {
-        for (i, sums) in sums.iter().enumerate() {
-            let c = &mut c[i * c_stride..][..PANEL];
-            // SAFETY: 64 bytes are borrowed.
-            unsafe {
-                _mm256_storeu_si256(c.as_mut_ptr().cast(), sums[0]);
-                _mm256_storeu_si256(c[8..].as_mut_ptr().cast(), sums[1]);
-            }
+        for (i, &sums) in sums.iter().enumerate() {
+            store_i32(c[i * c_stride..].first_chunk_mut().expect("a whole panel"), sums);
         }
     }
 
     #[inline]
-    fn load_i8(from: &[i8; 4 * PANEL]) -> [__m256i; 2] {
+    pub(super) fn load_i8(from: &[i8; 4 * PANEL]) -> [__m256i; 2] {
         // SAFETY: 64 bytes are borrowed.
         unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[32..].as_ptr().cast())] }
     }
 
     #[inline]
-    fn load_i32(from: &[i32; PANEL]) -> [__m256i; 2] {
+    pub(super) fn load_i32(from: &[i32; PANEL]) -> [__m256i; 2] {
         // SAFETY: 64 bytes are borrowed.
         unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[8..].as_ptr().cast())] }
+    }
+
+    #[inline]
+    pub(super) fn store_i32(to: &mut [i32; PANEL], x: [__m256i; 2]) {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), x[0]);
+            _mm256_storeu_si256(to[8..].as_mut_ptr().cast(), x[1]);
+        }
     }
 
     fn pack_a_f32(a: Matrix<'_>, words: Range<usize>, lines: &mut [Line]) {

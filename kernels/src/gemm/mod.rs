@@ -29,6 +29,12 @@ mod packed;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx_vnni;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_dotprod;
 pub(crate) mod scalar;
 
 pub use blocks::{BLOCK_SHAPE, BlocksI8, PackedBlocks, blocks_i8_parts, pack_blocks_i8};

@@ -30,6 +30,9 @@ use crate::gemm::{Int8Kernels, Scales};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2, avx512};
 
+#[cfg(target_arch = "aarch64")]
+use crate::isa::neon;
+
 /// From the list of bodies, `module::name(arguments)`: the type of the table, and a table for each
 /// instruction set, whose functions are the bodies compiled for that set.
 macro_rules! row_kernels {
@@ -53,6 +56,14 @@ macro_rules! row_kernels {
         pub(crate) const AVX2: RowKernels = {
             avx2! { $(fn $name($($arg: $type),*) $(-> $out)? {
                 $module::$name(crate::simd::avx2::token(), $($arg),*)
+            })* }
+            RowKernels { $($name),* }
+        };
+
+        #[cfg(target_arch = "aarch64")]
+        pub(crate) const NEON: RowKernels = {
+            neon! { $(fn $name($($arg: $type),*) $(-> $out)? {
+                $module::$name(crate::simd::neon::token(), $($arg),*)
             })* }
             RowKernels { $($name),* }
         };
