@@ -63,7 +63,10 @@ fn main() {
             _ => all,
         };
         for precision in [Precision::F32, Precision::Bf16] {
-            let peak = peak::floats(kernels.isa(), precision);
+            let peak = match precision {
+                Precision::F32 => peak::f32(kernels.isa()),
+                Precision::Bf16 => peak::bf16(kernels.isa()),
+            };
             for &(name, shape) in shapes(TRAINING) {
                 let product = || Float::new(kernels, precision, shape, name == "weight_gradient");
                 let id = format!("{}/{}", tile(kernels.isa(), Some(precision)), label(name, shape));

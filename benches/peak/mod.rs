@@ -1,19 +1,26 @@
-//! What one core can do at most: the best of many runs of a loop over registers alone.
+//! What one core can do at most: the best of many runs of a loop over registers alone. The benches of products and
+//! `benches/peers` measure against it.
 
 use limbeck_kernels::Isa;
-use limbeck_kernels::gemm::Precision;
 use std::time::Instant;
 
-/// Gop/s of f32 or bf16 products; none is known for the portable row, whose units the compiler chooses.
-pub fn floats(isa: Isa, precision: Precision) -> Option<f64> {
-    match (isa, precision) {
+/// Gop/s of f32 products; none is known for the portable row, whose units the compiler chooses.
+pub fn f32(isa: Isa) -> Option<f64> {
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Precision::F32) => Some(best(24 * 16 * 2, x86::f32_avx512)),
+        Isa::Avx512 => Some(best(24 * 16 * 2, x86::f32_avx512)),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Precision::Bf16) => Some(best(24 * 32 * 2, x86::bf16_avx512)),
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, _) => Some(best(12 * 8 * 2, x86::f32_avx2)),
+        Isa::Avx2 => Some(best(12 * 8 * 2, x86::f32_avx2)),
         _ => None,
+    }
+}
+
+/// Gop/s of bf16 products, which a CPU without instructions for them computes in f32.
+pub fn bf16(isa: Isa) -> Option<f64> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(best(24 * 32 * 2, x86::bf16_avx512)),
+        _ => f32(isa),
     }
 }
 

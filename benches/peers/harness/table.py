@@ -129,7 +129,7 @@ class Results:
             start = f"{digits(statistics.median(starts) * 1e3)} ({digits(quantile(starts, .1) * 1e3)}–{digits(quantile(starts, .9) * 1e3)})"
             rows.append(line(f"{variant.runtime} {one['version'] if not variant.ours else ''}".strip(), variant.precision, start, mib(one["file"]),
                              mib(max(0, one["peak_memory"] - one["file"])), mib(one["library"]),
-                             f"{max(distances):.2%}" if distances else "–"))
+                             ("< 0.01%" if max(distances) < 1e-4 else f"{max(distances):.2%}") if distances else "–"))
         return rows
 
     def notes(self):
@@ -149,7 +149,7 @@ class Results:
         for name, why in results["absent"].items():
             notes.append(f"Absent: {name}: {why}.")
         notes.append(f"{results['machine']}; kernels {results['kernels']}; limbeck at commit {results['commit']}; {results['model']}; "
-                     f"{results['plan']['rounds']} rounds; ragged: {results['ragged_tokens']} tokens in 32 texts; {results['date']}.")
+                     f"{results['plan']['rounds']} rounds; {results['ragged_tokens']} tokens in the ragged texts; {results['date']}.")
         return notes
 
     def markdown(self):

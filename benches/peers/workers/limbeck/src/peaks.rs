@@ -2,7 +2,6 @@
 
 use crate::peak;
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::Precision;
 use limbeck_peers_protocol::Failure;
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -23,8 +22,8 @@ pub fn measure(threads: usize, mib: usize) -> Result<Value, Failure> {
         "kernels": isa.name(),
         "threads": threads,
         "int8": together(threads, || peak::int8(isa)),
-        "bf16": together(threads, || peak::floats(isa, Precision::Bf16)),
-        "f32": together(threads, || peak::floats(isa, Precision::F32)),
+        "bf16": together(threads, || peak::bf16(isa)),
+        "f32": together(threads, || peak::f32(isa)),
         "bytes": together(threads, || Some(reading(mib << 20))),
     }))
 }
@@ -44,7 +43,7 @@ fn together(threads: usize, probe: impl Fn() -> Option<f64> + Sync) -> Option<f6
 
 /// GB/s of reading so many bytes of one's own in order.
 fn reading(bytes: usize) -> f64 {
-    const LANES: usize = 64;
+    const LANES: usize = 16;
     let memory = vec![1_u64; bytes / 8];
     let pass = |_| {
         let start = Instant::now();
