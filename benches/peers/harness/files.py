@@ -10,6 +10,7 @@ from harness import workloads
 from harness.build import HERE, digest
 
 SCRIPTS = HERE / "models"
+ALONE = {"OMP_NUM_THREADS": "1"}  # threads that wait by spinning take minutes for seconds of work on a busy machine
 
 
 class Files:
@@ -32,7 +33,7 @@ class Files:
             texts = self.folder / "texts.json"
             texts.write_text(json.dumps(workloads.texts(size)))
             source = ["--model", self.model] if self.model else ["--seed", self.seed]
-            self.tools.call(self.tools.python("main"), scripts[0], "--texts", texts, "--out", self.folder, *source)
+            self.tools.call(self.tools.python("main"), scripts[0], "--texts", texts, "--out", self.folder, *source, **ALONE)
 
         self.tools.once(self.folder / "base.stamp", key, "the networks", make)
         return key
@@ -59,7 +60,7 @@ class Files:
         python = self.tools.python(environment)
         stamp = target.with_name(f"{target.name}.{name}.stamp")
         self.tools.once(stamp, key, target.relative_to(self.folder),
-                        lambda: self.tools.call(python, SCRIPTS / name, source, target))
+                        lambda: self.tools.call(python, SCRIPTS / name, source, target, **ALONE))
 
     def _limbeck(self, variant, key, target):
         limbeck = self.tools.limbeck()
