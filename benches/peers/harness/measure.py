@@ -90,6 +90,8 @@ class Bench:
         largest = max(abs(value) for row in reference for value in row)
         if [len(row) for row in logits] != [len(row) for row in reference]:
             raise Failed(f"{workload}: {len(logits)} rows of logits to {len(reference)} texts")
+        if any(value is None for row in logits for value in row):
+            raise Failed(f"{workload}: a logit is no finite number")
         distance = max(abs(a - b) for row, known in zip(logits, reference) for a, b in zip(row, known)) / largest
         if not distance <= BOUNDS[variant.precision]:  # a NaN is beyond every bound
             raise Failed(f"{workload}: logits lie {distance:.2%} from PyTorch's, and {BOUNDS[variant.precision]:.2%} is the bound")

@@ -1,5 +1,5 @@
 """From results.json to Markdown: limbeck against the fastest, everybody, and what it takes besides time."""
-import statistics
+import re, statistics
 from pathlib import Path
 
 from harness import roofline, workloads
@@ -23,6 +23,10 @@ def quantile(values, share):
 def digits(milliseconds):
     """Three digits."""
     return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:#.3g}"
+
+
+def percent(share, places=0):
+    return f"{100 * share:.{places}f} %"
 
 
 def mib(size):
@@ -66,7 +70,8 @@ class Results:
         for threads, workload in [*one, *two]:
             where = f"{texts[workload]}, {threads} thread{'s' * (threads > 1)}"
             rows += self.compare("int8", threads, workload, where, "limbeck-int8", INT8)
-            rows += self.compare("int8", threads, workload, where, "limbeck-int8", ["onnxruntime-int8"], first=False)
+            if rows[-1].count(KNOWN["onnxruntime-int8"].runtime) == 0:
+                rows += self.compare("int8", threads, workload, where, "limbeck-int8", ["onnxruntime-int8"], first=False)
         for length in workloads.LENGTHS:
             where = f"{texts[workloads.name(length)]}, 1 thread"
             rows += self.compare("f32", 1, workloads.name(length), where, "limbeck-f32", F32)
@@ -86,9 +91,10 @@ class Results:
         other = min(others, key=lambda name: self.median(threads, workload, name))
         middle, low, high = self.ratio(threads, workload, other, ours)
         shares = self.shares(threads, workload, ours)
-        share = f"{shares[0]:.0%} ({shares[1]:.0%})" if shares[0] else "–"
+        share = f"{percent(shares[0])} ({percent(shares[1])})" if shares[0] else "–"
+        whole = KNOWN[ours].network != "dense" and KNOWN[other].network == "dense"
         return [line(f"{what}, {where}" if first else "", digits(self.median(threads, workload, ours) * 1e3) if first else "",
-                     share if first else "", KNOWN[other].runtime + (", dense" if KNOWN[other].ours else ""),
+                     share if first else "", KNOWN[other].runtime + (" (dense)" if whole else ""),
                      digits(self.median(threads, workload, other) * 1e3),
                      f"{middle:.2f}× ({low:.2f}–{high:.2f})")]
 
@@ -120,16 +126,17 @@ class Results:
         return rows
 
     def footprint(self):
-        rows = [line("", "", "start to first answer, ms (p10–p90)", "file MiB", "memory beyond it, MiB", "program and libraries, MiB", "logits off⁵"),
-                "|---|---|--:|--:|--:|--:|--:|"]
+        rows = [line("", "version", "", "start to first answer, ms (p10–p90)", "file, MiB", "peak memory, MiB (beyond the file)", "program and libraries, MiB", "logits off⁵"),
+                "|---|---|---|--:|--:|--:|--:|--:|"]
         for name, one in self.results["footprint"].items():
             variant, starts = KNOWN[name], one["start"]
             distances = [found[name]["distance"] for times in self.results["times"].values() for found in times.values()
                          if "distance" in found.get(name, {})]
             start = f"{digits(statistics.median(starts) * 1e3)} ({digits(quantile(starts, .1) * 1e3)}–{digits(quantile(starts, .9) * 1e3)})"
-            rows.append(line(f"{variant.runtime} {one['version'] if not variant.ours else ''}".strip(), variant.precision, start, mib(one["file"]),
-                             mib(max(0, one["peak_memory"] - one["file"])), mib(one["library"]),
-                             ("< 0.01%" if max(distances) < 1e-4 else f"{max(distances):.2%}") if distances else "–"))
+            version = re.split("[-+]", one["version"])[0]
+            memory = f"{mib(one['peak_memory'])} ({(one['peak_memory'] - one['file']) / 2**20:+,.1f})"
+            rows.append(line(variant.runtime, version, variant.precision, start, mib(one["file"]), memory, mib(one["library"]),
+                             ("< 0.01 %" if max(distances) < 1e-4 else percent(max(distances), 2)) if distances else "–"))
         return rows
 
     def notes(self):
@@ -141,11 +148,11 @@ class Results:
             for threads, peak in peaks.items()) + "), the last layer for the first token only; in brackets: for all tokens. "
             "² 60 % of the heads and FFN units deleted. ³ 80 % of each encoder matrix zero in blocks of 16 × 4; DeepSparse in blocks "
             "of 4. ⁴ limbeck dense, in the same precision. ⁵ The largest distance from PyTorch's f32 logits, as a share of the largest "
-            f"logit; beyond {BOUNDS['f32']:.2%} (f32) or {BOUNDS['int8']:.0%} (int8) nothing is timed."]
+            f"logit; beyond {percent(BOUNDS['f32'], 2)} (f32) or {percent(BOUNDS['int8'])} (int8) nothing is timed."]
         for name, one in results["times"].get("1", {}).get("text", {}).items():
             share = statistics.median(one["shares"])
             notes.append(f"Text to label, {KNOWN[name].runtime} {KNOWN[name].precision}, {one['tokens']} tokens: "
-                         f"{digits(statistics.median(one['rounds']) * 1e3)} ms, of which tokenization {share:.2%}.")
+                         f"{digits(statistics.median(one['rounds']) * 1e3)} ms, of which tokenization {percent(share, 2)}.")
         for name, why in results["absent"].items():
             notes.append(f"Absent: {name}: {why}.")
         notes.append(f"{results['machine']}; kernels {results['kernels']}; limbeck at commit {results['commit']}; {results['model']}; "
