@@ -3,8 +3,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # How far logits may lie from PyTorch's f32, as a share of the largest reference logit. Floats differ by the order of their
-# sums alone. int8 rounds every activation and weight to 1/127 of a range: twelve matrices deep that comes to a few percent.
-BOUNDS = {"f32": 5e-4, "int8": 0.12}
+# sums alone. int8 rounds every activation and weight: on random weights that comes to 1 to 4 %, and to 10 % with NNCF's fixed
+# ranges. A network that lacks one feed-forward block is 32 % off, one that lacks a layer 36 %.
+BOUNDS = {"f32": 5e-4, "int8": 0.16}
 
 
 @dataclass(frozen=True)
