@@ -4,6 +4,8 @@
 //! against f64 (floats) or 64-bit sums (int8) before it is timed. Shapes are m×k×n; the time of the float
 //! products includes the packing of `a`. A table of the best times closes the run, on standard error.
 
+mod peak;
+
 use criterion::{Criterion, Throughput};
 use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, RowsI8};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
@@ -61,7 +63,10 @@ fn main() {
             _ => all,
         };
         for precision in [Precision::F32, Precision::Bf16] {
-            let peak = peak::floats(kernels.isa(), precision);
+            let peak = match precision {
+                Precision::F32 => peak::f32(kernels.isa()),
+                Precision::Bf16 => peak::bf16(kernels.isa()),
+            };
             for &(name, shape) in shapes(TRAINING) {
                 let product = || Float::new(kernels, precision, shape, name == "weight_gradient");
                 let id = format!("{}/{}", tile(kernels.isa(), Some(precision)), label(name, shape));
@@ -301,91 +306,5 @@ mod pack {
                 }
             }
         }
-    }
-}
-
-/// What one core can do at most: the best of many runs of a loop over registers alone.
-mod peak {
-    use super::*;
-
-    /// Gop/s of f32 or bf16 products; none is known for the portable row, whose units the compiler chooses.
-    pub fn floats(isa: Isa, precision: Precision) -> Option<f64> {
-        match (isa, precision) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::F32) => Some(best(24 * 16 * 2, x86::f32_avx512)),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Precision::Bf16) => Some(best(24 * 32 * 2, x86::bf16_avx512)),
-            #[cfg(target_arch = "x86_64")]
-            (Isa::AvxVnni | Isa::Avx2, _) => Some(best(12 * 8 * 2, x86::f32_avx2)),
-            _ => None,
-        }
-    }
-
-    /// Gop/s of int8 products; on AVX2, of its exact multiply-add alone, without what prepares its operands.
-    pub fn int8(isa: Isa) -> Option<f64> {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Some(best(24 * 64 * 2, x86::i8_avx512)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => Some(best(12 * 32 * 2, x86::i8_avx_vnni)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(best(12 * 16 * 2, x86::i8_avx2)),
-            _ => None,
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn best(operations_per_step: usize, probe: unsafe fn(usize)) -> f64 {
-        const STEPS: usize = 20_000;
-        let time = |_| {
-            let start = Instant::now();
-            // SAFETY: asked for only by a row that `Kernels::available` found, which has these instructions.
-            unsafe { probe(STEPS) };
-            start.elapsed().as_secs_f64()
-        };
-        let seconds = (0..200).map(time).fold(f64::INFINITY, f64::min);
-        (STEPS * operations_per_step) as f64 / seconds / 1e9
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    mod x86 {
-        use std::arch::x86_64::*;
-        use std::hint::black_box;
-
-        /// A loop over as many independent sums as a tile holds.
-        macro_rules! probe {
-            ($name:ident, $features:literal, $sums:literal, $zero:expr, |$sum:ident, $x:ident| $step:expr) => {
-                #[target_feature(enable = $features)]
-                pub fn $name(steps: usize) {
-                    let mut sums = [$zero; $sums];
-                    let $x = black_box($zero);
-                    for _ in 0..steps {
-                        for sum in &mut sums {
-                            let $sum = *sum;
-                            *sum = $step;
-                        }
-                    }
-                    black_box(sums);
-                }
-            };
-        }
-
-        probe!(f32_avx512, "avx512f", 24, _mm512_setzero_ps(), |sum, x| _mm512_fmadd_ps(x, x, sum));
-        probe!(bf16_avx512, "avx512f,avx512bf16", 24, _mm512_setzero_ps(), |sum, x| {
-            // SAFETY: both are 512 bits without invalid values.
-            let x = unsafe { std::mem::transmute::<__m512, __m512bh>(x) };
-            _mm512_dpbf16_ps(sum, x, x)
-        });
-        probe!(i8_avx512, "avx512f,avx512vnni", 24, _mm512_setzero_si512(), |sum, x| {
-            _mm512_dpbusd_epi32(sum, x, x)
-        });
-        probe!(f32_avx2, "avx2,fma", 12, _mm256_setzero_ps(), |sum, x| _mm256_fmadd_ps(x, x, sum));
-        probe!(i8_avx_vnni, "avx2,avxvnni", 12, _mm256_setzero_si256(), |sum, x| {
-            _mm256_dpbusd_avx_epi32(sum, x, x)
-        });
-        probe!(i8_avx2, "avx2", 12, _mm256_setzero_si256(), |sum, x| {
-            // The sum takes part, or the compiler would multiply once and for all.
-            _mm256_add_epi32(sum, _mm256_madd_epi16(sum, x))
-        });
     }
 }
