@@ -10,11 +10,16 @@
 //! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
 //! | add an instruction set | one variant in [`isa`], one `Simd` in `simd`, one row in [`table`] |
 //!
+//! Without the default feature `train` the table has only what prediction calls: the rest would be a third of
+//! an inference binary.
+//!
 //! Three promises hold on every row of the table:
 //! * **any size works**, 0 and 1 included; outputs beyond the size are never written;
 //! * **integers are exact** and equal on every row;
 //! * **float steps are equal bit for bit on every row** (bf16 GEMM excepted): they run over sixteen
 //!   virtual lanes in one fixed order with fused multiply-add.
+
+#![cfg_attr(not(feature = "train"), allow(dead_code, reason = "the bodies that only training calls"))]
 
 pub mod gemm;
 pub mod isa;

@@ -69,7 +69,7 @@ impl Dtype {
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{self:?}").to_uppercase())
+        f.write_str(&format!("{self:?}").to_ascii_uppercase())
     }
 }
 

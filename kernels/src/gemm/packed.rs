@@ -65,6 +65,7 @@ pub enum Precision {
     /// 32 bits: equal bit for bit on every row.
     F32,
     /// The upper 16 bits of an f32, rounded to nearest even; both operands are rounded.
+    #[cfg(feature = "train")]
     Bf16,
 }
 
@@ -73,6 +74,7 @@ impl Precision {
     pub(super) fn words(self, k: usize) -> usize {
         match self {
             Precision::F32 => k,
+            #[cfg(feature = "train")]
             Precision::Bf16 => k.div_ceil(2),
         }
     }

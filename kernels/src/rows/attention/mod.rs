@@ -18,8 +18,11 @@ mod backward;
 mod forward;
 mod tile;
 
+#[cfg(feature = "train")]
 pub(super) use backward::attention_backward;
-pub(super) use forward::{attention_forward, attention_probabilities};
+pub(super) use forward::attention_forward;
+#[cfg(feature = "train")]
+pub(super) use forward::attention_probabilities;
 
 use crate::Kernels;
 
@@ -105,6 +108,7 @@ impl Kernels {
     ///
     /// # Panics
     /// As the forward.
+    #[cfg(feature = "train")]
     pub fn attention_backward(
         self,
         args: &AttentionArgs<'_>,
@@ -130,6 +134,7 @@ impl Kernels {
     ///
     /// # Panics
     /// As the forward, or if there is no such head.
+    #[cfg(feature = "train")]
     pub fn attention_probabilities(self, args: &AttentionArgs<'_>, head: usize, out: &mut [f32]) {
         args.check();
         assert!(head < args.heads && out.len() == args.queries * args.len);
