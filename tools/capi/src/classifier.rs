@@ -73,7 +73,8 @@ impl Classifier {
         let config = model.get().config();
         let wrong = |problem: &str| Error::file(path, problem, "export the model again from its directory");
         let tokenizer = model.get().tokenizer().ok_or_else(|| wrong("it carries no tokenizer"))?;
-        let labels: Result<Vec<CString>, _> = config.labels.iter().map(|label| CString::new(&**label)).collect();
+        let labels: Result<Vec<CString>, _> =
+            config.labels.iter().map(|label| CString::new(&**label)).collect();
         let labels = labels.map_err(|_| wrong("a label holds a zero byte"))?;
         Ok(Classifier { idle: Mutex::default(), tokenizer, labels, model })
     }

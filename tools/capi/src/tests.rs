@@ -97,9 +97,16 @@ fn what_fails_says_why_on_its_own_thread() {
                 assert!(limbeck_load(ptr::null()).is_null());
                 assert!(last_error().contains("NULL"));
                 assert!(limbeck_load(c"/nowhere/m.limbeck".as_ptr()).is_null());
-                assert!(last_error().contains("/nowhere/m.limbeck: there is no such model"), "{}", last_error());
+                assert!(
+                    last_error().contains("/nowhere/m.limbeck: there is no such model"),
+                    "{}",
+                    last_error()
+                );
                 assert_eq!((limbeck_labels(ptr::null()), limbeck_label(ptr::null(), 0)), (0, ptr::null()));
-                assert_eq!(limbeck_predict(ptr::null(), c"x".as_ptr(), 1, ptr::null_mut(), ptr::null_mut()), -1);
+                assert_eq!(
+                    limbeck_predict(ptr::null(), c"x".as_ptr(), 1, ptr::null_mut(), ptr::null_mut()),
+                    -1
+                );
                 assert!(last_error().contains("model is NULL"));
             }
             let model = load();

@@ -4,7 +4,9 @@ use std::path::Path;
 
 fn header() -> String {
     let config = cbindgen::Config {
-        header: Some("/* limbeck: text in, label out. Made from tools/capi/src/lib.rs; do not edit. */".into()),
+        header: Some(
+            "/* limbeck: text in, label out. Made from tools/capi/src/lib.rs; do not edit. */".into(),
+        ),
         include_guard: Some("LIMBECK_H".into()),
         language: cbindgen::Language::C,
         cpp_compat: true,
