@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
         } else {
             printf("%s", limbeck_label(model, (size_t)here.label));
             for (size_t label = 0; label < labels; label++) {
-                printf(" %.6g", here.logits[label]);
+                printf(" %.5g", here.logits[label]);
             }
             puts("");
         }
