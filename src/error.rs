@@ -3,7 +3,6 @@
 
 use limbeck_kernels::IsaError;
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -115,13 +114,14 @@ impl Error {
     }
 
     /// The same about a file that this program made and can make again, if it is missing or damaged.
+    #[cfg(feature = "train")]
     pub(crate) fn with_mend(self, mend: &str) -> Error {
         match self {
             Error::File { path, line, problem, .. } => Error::File { path, line, problem, mend: mend.into() },
             Error::Tensor { path, tensor, problem, .. } => {
                 Error::Tensor { path, tensor, problem, mend: mend.into() }
             }
-            Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Error::file(&path, "the file is missing", mend)
             }
             other => other,

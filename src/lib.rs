@@ -4,7 +4,7 @@
 //! the rooms before it and those beside it (·), but not those across a bar (|).
 //!
 //! ```text
-//! limbeck-kernels → error · files · batch → tokenizer → data → models::config → nn → tensor · backend
+//! limbeck-kernels → error · files · json · batch → tokenizer → data → models::config → nn → tensor · backend
 //!                 → ops · autograd · params → models → checkpoint → infer | train → compress
 //!                 → stages → report → the binary, in tools/
 //! ```
@@ -22,6 +22,7 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod infer;
+mod json;
 pub mod models;
 pub mod nn;
 #[cfg(feature = "train")]

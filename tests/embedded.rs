@@ -29,6 +29,43 @@ fn a_model_can_be_included_within_a_function() {
     assert_eq!(model.config().labels, ["no", "yes"]);
 }
 
+#[test]
+fn threads_with_sessions_of_their_own_share_one_model() {
+    fn shared<T: Send + Sync>(model: T) -> T {
+        model
+    }
+    let model = shared(Model::from_bytes(TINY).unwrap());
+    let texts: Vec<Vec<u32>> = (0..10).map(|i| [2].into_iter().chain(5..5 + i % 4).collect()).collect();
+    let logits = |text: &[u32], session: &mut Session<'_>| -> Vec<u32> {
+        let logits = session.logits(&Batch::from_texts([text])).unwrap();
+        logits.iter().map(|logit| logit.to_bits()).collect()
+    };
+    let mut alone = Session::new(&model);
+    let expected: Vec<Vec<u32>> = texts.iter().map(|text| logits(text, &mut alone)).collect();
+    std::thread::scope(|scope| {
+        for first in 0..4 {
+            let (model, texts, expected) = (&model, &texts, &expected);
+            scope.spawn(move || {
+                let mut session = Session::new(model);
+                for place in (0..500).map(|i| (3 * first + i) % texts.len()) {
+                    assert_eq!(logits(&texts[place], &mut session), expected[place], "text {place}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_readme_shows_the_example() {
+    let example = include_str!("../tools/embed/src/main.rs");
+    let readme = include_str!("../README.md");
+    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(
+        shown.contains("Model::open") && example.contains(shown.trim_end()),
+        "README.md shows another program"
+    );
+}
+
 /// However many sessions share the texts, and however few texts there are.
 #[cfg(feature = "parallel")]
 #[test]

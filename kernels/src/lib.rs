@@ -19,11 +19,16 @@
 //! | `neon` | NEON | `smull`, `sadalp` |
 //! | `scalar` | nothing | plain Rust |
 //!
+//! Without the default feature `train` the table has only what prediction calls: the rest would be a third of
+//! an inference binary.
+//!
 //! Three promises hold on every row of the table:
 //! * **any size works**, 0 and 1 included; outputs beyond the size are never written;
 //! * **integers are exact** and equal on every row;
 //! * **float steps are equal bit for bit on every row** (bf16 GEMM excepted): they run over sixteen
 //!   virtual lanes in one fixed order with fused multiply-add.
+
+#![cfg_attr(not(feature = "train"), allow(dead_code, reason = "the bodies that only training calls"))]
 
 pub mod gemm;
 pub mod isa;

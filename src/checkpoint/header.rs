@@ -12,9 +12,8 @@
 //! safetensors crate, because the errors should name the tensor, duplicate names should be seen, and the
 //! inference build should need no more than the JSON reader it has anyway.
 
+use crate::json::Json;
 use crate::{Error, Result};
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -24,8 +23,8 @@ use std::path::Path;
 const MAX_HEADER: u64 = 100_000_000;
 
 /// What an element of a tensor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "train", derive(serde::Serialize), serde(rename_all = "UPPERCASE"))]
 pub enum Dtype {
     /// 64-bit floats.
     F64,
@@ -56,6 +55,22 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    const ALL: [Dtype; 13] = [
+        Dtype::F64,
+        Dtype::F32,
+        Dtype::F16,
+        Dtype::Bf16,
+        Dtype::I64,
+        Dtype::I32,
+        Dtype::I16,
+        Dtype::I8,
+        Dtype::U64,
+        Dtype::U32,
+        Dtype::U16,
+        Dtype::U8,
+        Dtype::Bool,
+    ];
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -69,7 +84,7 @@ impl Dtype {
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{self:?}").to_uppercase())
+        f.write_str(&format!("{self:?}").to_ascii_uppercase())
     }
 }
 
@@ -88,45 +103,43 @@ pub(crate) struct Header {
     pub metadata: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
 struct RawEntry {
     dtype: Dtype,
     shape: Vec<usize>,
     data_offsets: [usize; 2],
 }
 
-/// The JSON object as it stands: in order, with repeated names still repeated.
-#[derive(Default)]
-struct RawHeader {
-    tensors: Vec<(String, RawEntry)>,
-    metadata: BTreeMap<String, String>,
+impl RawEntry {
+    fn read(value: &Json<'_>) -> std::result::Result<RawEntry, String> {
+        let Json::Object(members) = value else { return Err(format!("{value} is no tensor")) };
+        let member = |name: &str| {
+            let mut found = members.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+            let value = found.next().ok_or_else(|| format!("\"{name}\" is missing"))?;
+            found.next().map_or(Ok(value), |_| Err(format!("\"{name}\" is there twice")))
+        };
+        let dtype = member("dtype")?;
+        let known = |known: &Dtype| dtype.text().is_some_and(|name| name == known.to_string());
+        let sizes = |name: &str| {
+            let sizes = member(name)?.list(Json::size);
+            sizes.ok_or_else(|| format!("\"{name}\" is no list of sizes"))
+        };
+        Ok(RawEntry {
+            dtype: Dtype::ALL
+                .into_iter()
+                .find(known)
+                .ok_or_else(|| format!("the type {dtype} is unknown"))?,
+            shape: sizes("shape")?,
+            data_offsets: sizes("data_offsets")?
+                .try_into()
+                .map_err(|_| "\"data_offsets\" are not two".to_owned())?,
+        })
+    }
 }
 
-impl<'de> Deserialize<'de> for RawHeader {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<RawHeader, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = RawHeader;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tensors")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RawHeader, A::Error> {
-                let mut header = RawHeader::default();
-                while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
-                        header.metadata = map.next_value()?;
-                    } else {
-                        let entry = map
-                            .next_value()
-                            .map_err(|error| A::Error::custom(format!("{error} (tensor {name})")))?;
-                        header.tensors.push((name, entry));
-                    }
-                }
-                Ok(header)
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
+/// The entries of `"__metadata__"`.
+fn texts(value: &Json<'_>) -> Option<BTreeMap<String, String>> {
+    let Json::Object(members) = value else { return None };
+    members.iter().map(|(name, value)| Some((name.to_string(), value.text()?.to_owned()))).collect()
 }
 
 /// Reads and checks the header of `file`, the content of `path`.
@@ -145,18 +158,26 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
         )));
     }
     let (json, data) = rest.split_at(length as usize);
-    let raw: RawHeader = serde_json::from_slice(json)
-        .map_err(|error| damaged(format!("the header is not as it must be: {error}")))?;
+    let wrong = |problem: String| damaged(format!("the header is not as it must be: {problem}"));
+    let json = std::str::from_utf8(json).map_err(|error| wrong(error.to_string()))?;
+    let Json::Object(members) = Json::parse(json).map_err(wrong)? else {
+        return Err(wrong("it is no object of tensors".to_owned()));
+    };
     let origin = file.len() - data.len();
-    let mut tensors = BTreeMap::new();
-    for (name, entry) in raw.tensors {
+    let (mut tensors, mut metadata) = (BTreeMap::new(), BTreeMap::new());
+    for (name, value) in members {
+        if name == "__metadata__" {
+            metadata = texts(&value).ok_or_else(|| wrong("its metadata are no texts".to_owned()))?;
+            continue;
+        }
+        let entry = RawEntry::read(&value).map_err(|problem| wrong(format!("{problem} (tensor {name})")))?;
         let checked = check(path, &name, &entry, origin, data.len())?;
-        if tensors.insert(name.clone(), checked).is_some() {
+        if tensors.insert(name.to_string(), checked).is_some() {
             return Err(Error::tensor(path, &name, "the name occurs twice in the header", MEND));
         }
     }
     check_cover(path, &tensors, origin, file.len())?;
-    Ok(Header { tensors, metadata: raw.metadata })
+    Ok(Header { tensors, metadata })
 }
 
 /// The shape must explain the length, and the bytes must lie in the file.

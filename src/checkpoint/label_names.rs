@@ -1,21 +1,25 @@
 //! The classes' names in a `config.json`: `"id2label": {"0": "World", "1": "Sports"}`.
 //!
-//! Read from the text and not from a map of it: of a key that stands there twice a map keeps the last, and a model
-//! would answer with the wrong name.
+//! Every member is looked at: of a key that stands there twice a map would keep one, and a model answer with the wrong
+//! name.
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use crate::json::Json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 /// The names in the order of their ids, which must be 0, 1, 2, …; none if the object is absent, null or empty.
 ///
 /// # Errors
 /// A sentence, if an id is missing or there twice, or a name is blank or there twice.
-pub(super) fn label_names(config: &str) -> Result<Vec<String>, String> {
-    let Config { id2label } = serde_json::from_str(config).map_err(|error| error.to_string())?;
+pub(super) fn label_names(config: &Json<'_>) -> Result<Vec<String>, String> {
+    let members = match config.get("id2label") {
+        None | Some(Json::Null) => &[][..],
+        Some(Json::Object(members)) => members,
+        Some(other) => return Err(format!("{other} is no object of class names")),
+    };
     let (mut by_id, mut seen) = (BTreeMap::new(), BTreeSet::new());
-    for (id, name) in id2label.unwrap_or_default().0 {
+    for (id, name) in members {
+        let id: usize = id.parse().map_err(|_| format!("the id {id:?} is no whole number"))?;
+        let name = name.text().ok_or_else(|| format!("{name} is no name"))?.to_owned();
         if name.trim().is_empty() {
             return Err(format!("class {id} has no name"));
         }
@@ -32,51 +36,22 @@ pub(super) fn label_names(config: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// The one key that is read here.
-#[derive(Deserialize)]
-struct Config {
-    id2label: Option<Names>,
-}
-
-/// The members of an object, in order, with repeated keys still repeated.
-#[derive(Default)]
-struct Names(Vec<(usize, String)>);
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Names;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of class names")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-                let mut names = Names::default();
-                while let Some(entry) = map.next_entry()? {
-                    names.0.push(entry);
-                }
-                Ok(names)
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn refusal(object: &str) -> String {
-        label_names(&format!(r#"{{"model_type": "bert", "id2label": {object}}}"#)).unwrap_err()
+        label_names(&Json::parse(&format!(r#"{{"model_type": "bert", "id2label": {object}}}"#)).unwrap())
+            .unwrap_err()
     }
 
     #[test]
     fn names_come_in_the_order_of_their_ids() {
         let text = r#"{"id2label": {"1": "b", "0": "a", "10": "k", "2": "c", "3": "d", "4": "e", "5": "f",
             "6": "g", "7": "h", "8": "i", "9": "j"}}"#;
-        assert_eq!(label_names(text).unwrap().concat(), "abcdefghijk");
+        assert_eq!(label_names(&Json::parse(text).unwrap()).unwrap().concat(), "abcdefghijk");
         for none in [r#"{}"#, r#"{"id2label": null}"#, r#"{"id2label": {}}"#] {
-            assert!(label_names(none).unwrap().is_empty());
+            assert!(label_names(&Json::parse(none).unwrap()).unwrap().is_empty());
         }
     }
 

@@ -22,7 +22,9 @@ mod values;
 #[cfg(feature = "train")]
 mod write;
 
-pub use config_json::{config_to_json, is_stock, parse_config, read_config};
+#[cfg(feature = "train")]
+pub use config_json::config_to_json;
+pub use config_json::{is_stock, parse_config, read_config};
 #[cfg(feature = "train")]
 pub use directory::{HfDirectory, Located, Wanted};
 pub use header::Dtype;

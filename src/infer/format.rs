@@ -41,11 +41,13 @@
 //! The hashes find damage, not malice: whoever changes a file can hash it again. That such a file does no harm is the
 //! loader's work, which believes nothing that it has not compared.
 
-use crate::checkpoint::{config_to_json, parse_config};
+#[cfg(feature = "train")]
+use crate::checkpoint::config_to_json;
+use crate::checkpoint::parse_config;
 use crate::files::hexadecimal;
+use crate::json::Json;
 use crate::models::ModelConfig;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -152,7 +154,8 @@ fn check_version(path: &Path, entries: &BTreeMap<String, String>) -> Result<()> 
 }
 
 /// What a model was made from. Hashes are SHA-256 in hexadecimal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Parents {
     /// Of the `model.safetensors` that was quantized.
     pub model: Option<String>,
@@ -160,13 +163,24 @@ pub struct Parents {
     pub recipe: Option<String>,
 }
 
+impl Parents {
+    fn read(json: &Json<'_>) -> Result<Parents, String> {
+        let hash = |key: &str| match json.get(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(Json::Text(hash)) => Ok(Some(hash.to_string())),
+            Some(other) => Err(format!("{key} is {other}, no hash")),
+        };
+        Ok(Parents { model: hash("model")?, recipe: hash("recipe")? })
+    }
+}
+
 /// How a file's numbers came to be; for whoever looks, since the tensors' types say what they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Settings {
     /// `int8` or `f32`.
     pub weights: String,
     /// How many matrices hold their non-zero blocks only.
-    #[serde(default)]
     pub block_sparse: usize,
     /// `channel` or `tensor`: over what the largest weight sets the scale.
     pub scales: String,
@@ -174,13 +188,34 @@ pub struct Settings {
     pub embeddings: String,
 }
 
+impl Settings {
+    fn read(json: &Json<'_>) -> Result<Settings, String> {
+        let text = |key: &str| {
+            let text = json.get(key).and_then(Json::text).ok_or_else(|| format!("{key} is no text"));
+            text.map(str::to_owned)
+        };
+        let block_sparse = json.get("block_sparse").and_then(Json::size);
+        let block_sparse = block_sparse.ok_or_else(|| "block_sparse is no number".to_owned())?;
+        let (scales, embeddings) = (text("scales")?, text("embeddings")?);
+        Ok(Settings { weights: text("weights")?, block_sparse, scales, embeddings })
+    }
+}
+
 /// A text and the logits that the model gave for it when the file was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Golden {
     /// Token ids.
     pub ids: Vec<u32>,
     /// The bits of the logits, as `f32::to_bits`.
     pub logits: Vec<u32>,
+}
+
+impl Golden {
+    fn read(json: &Json<'_>) -> Option<Golden> {
+        let numbers = |key: &str| json.get(key)?.list(|value| u32::try_from(value.size()?).ok());
+        Some(Golden { ids: numbers("ids")?, logits: numbers("logits")? })
+    }
 }
 
 /// What a file says of itself.
@@ -202,6 +237,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// As the entries of a safetensors header, but for [`HEADER_HASH`].
+    #[cfg(feature = "train")]
     pub fn to_entries(&self) -> BTreeMap<String, String> {
         let json = |value: serde_json::Result<String>| value.expect("plain structures are always JSON");
         let entries = [
@@ -229,13 +265,15 @@ impl Metadata {
         let required = |key: &str| {
             entries.get(key).map(String::as_str).ok_or_else(|| damaged(key, "missing".to_owned()))
         };
-        fn json<'a, T: Deserialize<'a>>(text: &'a str) -> std::result::Result<T, String> {
-            serde_json::from_str(text).map_err(|error| error.to_string())
-        }
+        let json = |key: &str| -> Result<Json<'_>> {
+            Json::parse(required(key)?).map_err(|problem| damaged(key, problem))
+        };
         let config = parse_config(path, required("config")?)?;
-        let parents = json(required("parents")?).map_err(|problem| damaged("parents", problem))?;
-        let settings = json(required("quantization")?).map_err(|problem| damaged("quantization", problem))?;
-        let golden: Vec<Golden> = json(required("golden")?).map_err(|problem| damaged("golden", problem))?;
+        let (parents, settings, golden) = (json("parents")?, json("quantization")?, json("golden")?);
+        let parents = Parents::read(&parents).map_err(|problem| damaged("parents", problem))?;
+        let settings = Settings::read(&settings).map_err(|problem| damaged("quantization", problem))?;
+        let golden = golden.list(Golden::read);
+        let golden = golden.ok_or_else(|| damaged("golden", "no list of ids and logits".to_owned()))?;
         for (place, golden) in golden.iter().enumerate() {
             if golden.logits.len() != config.labels.len() {
                 let problem = format!("entry {place} has {} logits", golden.logits.len());

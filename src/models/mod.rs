@@ -2,7 +2,9 @@
 
 mod classifier;
 pub mod config;
+mod logits;
 pub mod parts;
 
 pub use classifier::{Classifier, Head, Rows, Taps};
 pub use config::ModelConfig;
+pub use logits::{highest, probabilities};

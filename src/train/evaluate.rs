@@ -2,6 +2,7 @@
 
 use super::learner::Learner;
 use crate::data::TokenSet;
+use crate::models::highest;
 use crate::ops::Backend;
 use crate::{Batch, Error, Result};
 use std::ops::Range;
@@ -59,9 +60,4 @@ pub fn accuracy_unless<B: Backend>(
         Error::if_stopped(stop)
     })?;
     Ok(right as f64 / rows.len().max(1) as f64)
-}
-
-/// The place of the highest logit; of equal ones the first.
-pub fn highest(logits: &[f32]) -> usize {
-    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
 }

@@ -6,10 +6,10 @@
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, SessionPool};
+use limbeck::models::highest;
 use limbeck::report::measure::{Subject, Texts};
 use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::Encode;
-use limbeck::train::evaluate::highest;
 use limbeck::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -61,6 +61,7 @@ impl Kernels {
     fn floats(self, precision: Precision) -> &'static FloatKernels {
         match precision {
             Precision::F32 => &self.0.gemm.f32,
+            #[cfg(feature = "train")]
             Precision::Bf16 => &self.0.gemm.bf16,
         }
     }

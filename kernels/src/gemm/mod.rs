@@ -112,6 +112,7 @@ pub(crate) struct Int8Kernels {
 #[derive(Debug)]
 pub(crate) struct GemmKernels {
     pub(crate) f32: FloatKernels,
+    #[cfg(feature = "train")]
     pub(crate) bf16: FloatKernels,
     pub(crate) i8: Int8Kernels,
 }

@@ -65,6 +65,7 @@ pub enum Precision {
     /// 32 bits: equal bit for bit on every row.
     F32,
     /// The upper 16 bits of an f32, rounded to nearest even; both operands are rounded.
+    #[cfg(feature = "train")]
     Bf16,
 }
 
@@ -73,6 +74,7 @@ impl Precision {
     pub(super) fn words(self, k: usize) -> usize {
         match self {
             Precision::F32 => k,
+            #[cfg(feature = "train")]
             Precision::Bf16 => k.div_ceil(2),
         }
     }
@@ -137,6 +139,7 @@ impl PackedMatrix {
         // Without the signs: -0 is zero.
         let (magnitude, words) = match self.precision {
             Precision::F32 => (0x7fff_ffff, 4),
+            #[cfg(feature = "train")]
             Precision::Bf16 => (0x7fff_7fff, 2),
         };
         let panels = self.rows.chunks(self.words().max(1));

@@ -32,6 +32,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[cfg(feature = "train")]
     pub fn gelu_backward(self, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert!(x.len() == dy.len() && x.len() == dx.len());
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
@@ -52,6 +53,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[cfg(feature = "train")]
     pub fn relu_backward(self, y: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert!(y.len() == dy.len() && y.len() == dx.len());
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
@@ -72,6 +74,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[cfg(feature = "train")]
     pub fn tanh_backward(self, y: &[f32], dy: &[f32], dx: &mut [f32]) {
         assert!(y.len() == dy.len() && y.len() == dx.len());
         // SAFETY: `Kernels` exists only for instructions that this CPU has.

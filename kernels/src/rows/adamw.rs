@@ -55,6 +55,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[cfg(feature = "train")]
     pub fn adamw(self, mut tensors: AdamW<'_>, step: &AdamWStep) {
         let len = tensors.w.len();
         assert!(tensors.m.len() == len && tensors.v.len() == len && tensors.g.len() == len);

@@ -27,6 +27,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If `rate` is not in [0, 1).
+    #[cfg(feature = "train")]
     pub fn dropout(self, x: &mut [f32], dropout: Dropout) {
         assert!((0.0..1.0).contains(&dropout.rate), "dropout rate {}", dropout.rate);
         // SAFETY: `Kernels` exists only for instructions that this CPU has.

@@ -32,6 +32,7 @@ impl Kernels {
     }
 
     /// Σᵢ `x[i]`², in double precision, so that gradients of any `f32` size neither overflow nor drown.
+    #[cfg(feature = "train")]
     pub fn sum_squares(self, x: &[f32]) -> f64 {
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
         unsafe { (self.0.rows.sum_squares)(x) }

@@ -14,6 +14,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths differ.
+    #[cfg(feature = "train")]
     pub fn exp(self, x: &[f32], y: &mut [f32]) {
         assert_eq!(x.len(), y.len());
         // SAFETY: `Kernels` exists only for instructions that this CPU has.

@@ -62,6 +62,7 @@ impl Kernels {
     ///
     /// # Panics
     /// If the lengths do not fit together.
+    #[cfg(feature = "train")]
     pub fn layer_norm_backward(
         self,
         dy: &[f32],

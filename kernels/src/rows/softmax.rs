@@ -7,6 +7,7 @@ use crate::simd::{LANES, Simd};
 impl Kernels {
     /// Replaces a row by its softmax, e^(xᵢ − max x) / Σⱼ e^(xⱼ − max x). NaN or +∞ anywhere makes the
     /// whole row NaN, as does −∞ everywhere; single −∞ become 0.
+    #[cfg(feature = "train")]
     pub fn softmax_row(self, row: &mut [f32]) {
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
         unsafe { (self.0.rows.softmax_row)(row) }

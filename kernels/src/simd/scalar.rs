@@ -1,4 +1,7 @@
 //! Sixteen lanes in plain Rust: the row of every CPU.
+//!
+//! Operations are calls. Inlined, a chain of them is sixteen chains of single floats side by side, which no compiler
+//! gathers into vectors again: a fifth of an inference binary.
 
 use super::{LANES, Simd};
 
@@ -35,63 +38,63 @@ impl Simd for Scalar {
     fn store(self, x: [f32; LANES], to: &mut [f32; LANES]) {
         *to = x;
     }
-    #[inline(always)]
+    #[inline(never)]
     fn load_partial(self, from: &[f32], fill: f32) -> [f32; LANES] {
         let mut out = [fill; LANES];
         out[..from.len()].copy_from_slice(from);
         out
     }
-    #[inline(always)]
+    #[inline(never)]
     fn store_partial(self, x: [f32; LANES], to: &mut [f32]) {
         to.copy_from_slice(&x[..to.len()]);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| a + b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| a - b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| a * b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn div(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| a / b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn fma(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn sqrt(self, a: [f32; LANES]) -> [f32; LANES] {
         a.map(f32::sqrt)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| if a > b { a } else { b })
     }
-    #[inline(always)]
+    #[inline(never)]
     fn min(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         zip(a, b, |a, b| if a < b { a } else { b })
     }
-    #[inline(always)]
+    #[inline(never)]
     fn less(self, a: [f32; LANES], b: [f32; LANES]) -> [bool; LANES] {
         zip(a, b, |a, b| a < b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn select(self, mask: [bool; LANES], yes: [f32; LANES], no: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|i| if mask[i] { yes[i] } else { no[i] })
     }
-    #[inline(always)]
+    #[inline(never)]
     fn interleave(self, a: [f32; LANES], b: [f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
         let pick = |i: usize| if i.is_multiple_of(2) { a[i / 2] } else { b[i / 2] };
         (std::array::from_fn(pick), std::array::from_fn(|i| pick(i + LANES)))
     }
-    #[inline(always)]
+    #[inline(never)]
     fn sum(self, mut a: [f32; LANES]) -> f32 {
         for half in [8, 4, 2, 1] {
             for i in 0..half {
@@ -117,54 +120,54 @@ impl Simd for Scalar {
     fn load_bits(self, from: &[u32; LANES]) -> [u32; LANES] {
         *from
     }
-    #[inline(always)]
+    #[inline(never)]
     fn add_bits(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         zip(a, b, u32::wrapping_add)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn sub_bits(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         zip(a, b, u32::wrapping_sub)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn mul_bits(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         zip(a, b, u32::wrapping_mul)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn and(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         zip(a, b, |a, b| a & b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn xor(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         zip(a, b, |a, b| a ^ b)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn shift_left<const BY: u32>(self, a: [u32; LANES]) -> [u32; LANES] {
         a.map(|a| a << BY)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn shift_right<const BY: u32>(self, a: [u32; LANES]) -> [u32; LANES] {
         a.map(|a| a >> BY)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn less_bits(self, a: [u32; LANES], b: [u32; LANES]) -> [bool; LANES] {
         zip(a, b, |a, b| a.cast_signed() < b.cast_signed())
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn load_i8(self, from: &[i8; LANES]) -> [f32; LANES] {
         from.map(f32::from)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn load_i32(self, from: &[i32; LANES]) -> [f32; LANES] {
         from.map(|x| x as f32)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn store_words(self, x: [u32; LANES], to: &mut [i8; 4 * LANES]) {
         for (to, x) in to.as_chunks_mut::<4>().0.iter_mut().zip(x) {
             *to = x.to_le_bytes().map(u8::cast_signed);
         }
     }
-    #[inline(always)]
+    #[inline(never)]
     fn store_u8(self, x: [f32; LANES], to: &mut [u8; LANES]) {
         *to = x.map(|x| x as u8);
     }
@@ -173,11 +176,11 @@ impl Simd for Scalar {
     fn zero_doubles(self) -> [f64; LANES] {
         [0.0; LANES]
     }
-    #[inline(always)]
+    #[inline(never)]
     fn add_squares(self, sum: [f64; LANES], x: [f32; LANES]) -> [f64; LANES] {
         std::array::from_fn(|i| f64::from(x[i]) * f64::from(x[i]) + sum[i])
     }
-    #[inline(always)]
+    #[inline(never)]
     fn sum_doubles(self, mut a: [f64; LANES]) -> f64 {
         for half in [8, 4, 2, 1] {
             for i in 0..half {

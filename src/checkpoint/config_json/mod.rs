@@ -15,13 +15,14 @@
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
 mod read;
+#[cfg(feature = "train")]
 mod write;
 
 pub use read::{parse_config, read_config};
+#[cfg(feature = "train")]
 pub use write::config_to_json;
 
 use crate::models::config::{Activation, Architecture, ModelConfig, Pooling};
-use serde::{Deserialize, Serialize};
 
 /// The names of one family's keys.
 struct Keys {
@@ -82,21 +83,20 @@ const POOLINGS: [(&str, Pooling); 3] =
     [("first_token", Pooling::FirstToken), ("pooler", Pooling::Pooler), ("mean", Pooling::Mean)];
 
 /// What `config.json` has no key for.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
+#[cfg_attr(feature = "train", derive(serde::Serialize))]
 struct Block {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     head_size: Option<usize>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     layers: Option<Vec<BlockLayer>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     pooling: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     masked: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "train", derive(serde::Serialize))]
 struct BlockLayer {
     heads: Vec<usize>,
     intermediate: usize,

@@ -2,13 +2,12 @@
 
 use super::{ACTIVATIONS, Block, BlockLayer, Keys, LAYER_NORM_EPS, POOLINGS, keys, usual_pooling};
 use crate::checkpoint::label_names::label_names;
+use crate::json::Json;
 use crate::models::config::{
     Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
 };
 use crate::{Error, Result, files};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 /// The family of a class of transformers, as `BertForMaskedLM`.
@@ -34,10 +33,14 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
 /// # Errors
 /// As [`read_config`].
 pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
-        Error::file(path, format!("not a JSON object: {error}"), "fetch the model's config.json again")
+    let object = Json::parse(text).and_then(|value| match value {
+        Json::Object(_) => Ok(value),
+        other => Err(format!("it is {other}")),
+    });
+    let object = object.map_err(|problem| {
+        Error::file(path, format!("not a JSON object: {problem}"), "fetch the model's config.json again")
     })?;
-    let reader = Reader { path, text, object: &object };
+    let reader = Reader { path, object: &object };
     let architecture = reader.architecture()?;
     reader.check_problem_type()?;
     let keys = keys(architecture);
@@ -88,32 +91,76 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
     Ok(config)
 }
 
+fn texts(value: &Json<'_>) -> Option<Vec<String>> {
+    value.list(|value| value.text().map(str::to_owned))
+}
+
+fn sizes(value: &Json<'_>) -> Option<Vec<usize>> {
+    value.list(Json::size)
+}
+
+/// The members of an object, each of which must be one of `known`.
+fn members<'o, 't>(
+    value: &'o Json<'t>,
+    known: &[&str],
+) -> Result<&'o [(std::borrow::Cow<'t, str>, Json<'t>)], String> {
+    let Json::Object(members) = value else { return Err(format!("{value} is no object")) };
+    match members.iter().find(|(name, _)| !known.contains(&&**name)) {
+        Some((name, _)) => Err(format!("{name:?} is unknown (known: {})", known.join(", "))),
+        None => Ok(members),
+    }
+}
+
+fn block(value: &Json<'_>) -> Result<Block, String> {
+    let mut block = Block::default();
+    for (name, value) in members(value, &["head_size", "layers", "pooling", "masked"])? {
+        let wrong = |expected: &str| format!("{name} is {value}, no {expected}");
+        match (&**name, value) {
+            ("masked", _) => block.masked = texts(value).ok_or_else(|| wrong("list of names"))?,
+            (_, Json::Null) => {}
+            ("head_size", _) => block.head_size = Some(value.size().ok_or_else(|| wrong("size"))?),
+            ("pooling", _) => block.pooling = Some(value.text().ok_or_else(|| wrong("name"))?.to_owned()),
+            _ => {
+                let Json::List(layers) = value else { return Err(wrong("list")) };
+                block.layers = Some(layers.iter().map(layer).collect::<Result<_, _>>()?);
+            }
+        }
+    }
+    Ok(block)
+}
+
+fn layer(value: &Json<'_>) -> Result<BlockLayer, String> {
+    members(value, &["heads", "intermediate"])?;
+    let heads = value.get("heads").and_then(sizes).ok_or("a layer's \"heads\" are no list of sizes")?;
+    let intermediate = value.get("intermediate").and_then(Json::size);
+    Ok(BlockLayer { heads, intermediate: intermediate.ok_or("a layer's \"intermediate\" is no size")? })
+}
+
 /// The JSON object of one file, with errors that name it.
 struct Reader<'a> {
     path: &'a Path,
-    text: &'a str,
-    object: &'a Map<String, Value>,
+    object: &'a Json<'a>,
 }
 
 impl Reader<'_> {
-    fn wrong(&self, key: &str, problem: impl std::fmt::Display) -> Error {
+    fn wrong(&self, key: &str, problem: impl Display) -> Error {
         Error::file(self.path, format!("\"{key}\": {problem}"), "mend config.json, or fetch it again")
     }
 
-    fn present(&self, key: &str) -> Option<&Value> {
-        self.object.get(key).filter(|value| !value.is_null())
+    fn present(&self, key: &str) -> Option<&Json<'_>> {
+        self.object.get(key).filter(|value| **value != Json::Null)
     }
 
     fn size(&self, key: &str) -> Result<usize> {
         let value = self.present(key).ok_or_else(|| self.wrong(key, "missing"))?;
-        let number = value.as_u64().filter(|&number| number <= u64::from(u32::MAX));
-        number.map(|number| number as usize).ok_or_else(|| self.wrong(key, format!("{value} is not a size")))
+        let number = value.size().filter(|&number| u32::try_from(number).is_ok());
+        number.ok_or_else(|| self.wrong(key, format!("{value} is not a size")))
     }
 
     fn number(&self, key: &str) -> Result<Option<f32>> {
         let Some(value) = self.present(key) else { return Ok(None) };
         value
-            .as_f64()
+            .number()
             .map(|number| Some(number as f32))
             .ok_or_else(|| self.wrong(key, format!("{value} is no number")))
     }
@@ -125,13 +172,13 @@ impl Reader<'_> {
         let named = match self.present("model_type") {
             None => None,
             Some(value) => {
-                let found = Architecture::ALL.into_iter().find(|known| value.as_str() == Some(known.name()));
+                let found = Architecture::ALL.into_iter().find(|known| value.text() == Some(known.name()));
                 let unknown = || self.wrong("model_type", format!("{value} is not supported ({SUPPORTED})"));
                 Some(found.ok_or_else(unknown)?)
             }
         };
         let classes: Vec<String> = match self.present("architectures") {
-            Some(value) => Vec::deserialize(value).map_err(|error| self.wrong("architectures", error))?,
+            Some(value) => texts(value).ok_or_else(|| self.wrong("architectures", "no list of names"))?,
             None => Vec::new(),
         };
         let Some(family) = named.or_else(|| family(classes.first()?)) else {
@@ -150,7 +197,8 @@ impl Reader<'_> {
     /// The answer here is the one class with the largest logit: of other heads it would be wrong.
     fn check_problem_type(&self) -> Result<()> {
         const MEND: &str = "to train a new classifier on this model's encoder, delete the key";
-        let kind = self.present("problem_type").filter(|kind| *kind != "single_label_classification");
+        let kind =
+            self.present("problem_type").filter(|kind| kind.text() != Some("single_label_classification"));
         kind.map_or(Ok(()), |kind| {
             let problem =
                 format!("\"problem_type\": {kind} is not supported: here each text has exactly one class");
@@ -159,12 +207,17 @@ impl Reader<'_> {
     }
 
     fn activation(&self, key: &str) -> Result<Activation> {
-        if let Some(kind) = self.present("position_embedding_type").filter(|kind| *kind != "absolute") {
+        if let Some(kind) =
+            self.present("position_embedding_type").filter(|kind| kind.text() != Some("absolute"))
+        {
             return Err(self
                 .wrong("position_embedding_type", format!("{kind} is not supported (supported: absolute)")));
         }
         let Some(value) = self.present(key) else { return Ok(Activation::Gelu) };
-        let found = ACTIVATIONS.iter().find(|(name, _)| value == name).map(|&(_, activation)| activation);
+        let found = ACTIVATIONS
+            .iter()
+            .find(|(name, _)| value.text() == Some(name))
+            .map(|&(_, activation)| activation);
         found.ok_or_else(|| {
             self.wrong(key, format!("{value} is not supported (supported: gelu, relu, tanh, linear)"))
         })
@@ -180,8 +233,8 @@ impl Reader<'_> {
 
     fn block(&self) -> Result<Block> {
         match self.present("limbeck") {
-            Some(value) => Block::deserialize(value).map_err(|error| self.wrong("limbeck", error)),
-            None => Ok(Block { head_size: None, layers: None, pooling: None, masked: Vec::new() }),
+            Some(value) => block(value).map_err(|problem| self.wrong("limbeck", problem)),
+            None => Ok(Block::default()),
         }
     }
 
@@ -208,9 +261,16 @@ impl Reader<'_> {
         }
         let mut layers = vec![LayerConfig::dense(heads, intermediate); count];
         if let Some(value) = self.present("pruned_heads") {
-            let pruned = BTreeMap::<usize, Vec<usize>>::deserialize(value)
-                .map_err(|error| self.wrong("pruned_heads", error))?;
+            let Json::Object(pruned) = value else {
+                return Err(self.wrong("pruned_heads", format!("{value} is no object of layers")));
+            };
             for (layer, gone) in pruned {
+                let layer: usize = layer
+                    .parse()
+                    .map_err(|_| self.wrong("pruned_heads", format!("layer {layer:?} is no whole number")))?;
+                let gone = sizes(gone).ok_or_else(|| {
+                    self.wrong("pruned_heads", format!("layer {layer} has {gone}, no list of heads"))
+                })?;
                 let Some(layer) = layers.get_mut(layer) else {
                     return Err(
                         self.wrong("pruned_heads", format!("layer {layer} of {count} does not exist"))
@@ -226,6 +286,6 @@ impl Reader<'_> {
     }
 
     fn labels(&self) -> Result<Vec<String>> {
-        label_names(self.text).map_err(|problem| self.wrong("id2label", problem))
+        label_names(self.object).map_err(|problem| self.wrong("id2label", problem))
     }
 }

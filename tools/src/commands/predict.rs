@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::train::evaluate::highest;
+use limbeck::models::{highest, probabilities};
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -52,15 +52,8 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(logits: &'a [f32], model: &'a dyn TextModel) -> Line<'a> {
         let label = &model.labels()[highest(logits)];
-        Line { label, logits, probabilities: softmax(logits) }
+        Line { label, logits, probabilities: probabilities(logits) }
     }
-}
-
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - largest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|power| (power / sum) as f32).collect()
 }
 
 /// Longest line of input, in bytes: a guard against a file that has none.
@@ -115,14 +108,5 @@ mod tests {
         assert!(error.starts_with("standard input, line 4: this is not UTF-8"), "{error}");
         assert_eq!(lines.next(&mut input).unwrap(), Some("last"));
         assert_eq!(lines.next(&mut input).unwrap(), None);
-    }
-
-    #[test]
-    fn probabilities_sum_to_one_at_any_scale() {
-        for logits in [[0.0, 0.0], [1000.0, -1000.0], [-1e30, -1e30]] {
-            let sum: f32 = softmax(&logits).iter().sum();
-            assert!((sum - 1.0).abs() <= 1e-6, "{logits:?}");
-        }
-        assert_eq!(softmax(&[0.0, 0.0, 0.0, 0.0]), [0.25; 4]);
     }
 }

@@ -19,8 +19,11 @@ mod forward;
 mod int8;
 mod tile;
 
+#[cfg(feature = "train")]
 pub(super) use backward::attention_backward;
-pub(super) use forward::{attention_forward, attention_probabilities};
+pub(super) use forward::attention_forward;
+#[cfg(feature = "train")]
+pub(super) use forward::attention_probabilities;
 pub(super) use int8::attention_int8;
 
 use crate::Kernels;
@@ -121,6 +124,7 @@ impl Kernels {
     ///
     /// # Panics
     /// As the forward.
+    #[cfg(feature = "train")]
     pub fn attention_backward(
         self,
         args: &AttentionArgs<'_>,
@@ -146,6 +150,7 @@ impl Kernels {
     ///
     /// # Panics
     /// As the forward, or if there is no such head.
+    #[cfg(feature = "train")]
     pub fn attention_probabilities(self, args: &AttentionArgs<'_>, head: usize, out: &mut [f32]) {
         args.check();
         assert!(head < args.heads && out.len() == args.queries * args.len);

@@ -1,0 +1,16 @@
+//! A safetensors file: its header, and every tensor that it says there is.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use limbeck::checkpoint::TensorFile;
+use std::io::Write;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    if let Ok(file) = TensorFile::open(file.path()) {
+        for name in file.names() {
+            let _ = file.read_f32(name, &mut Vec::new());
+        }
+    }
+});
