@@ -115,7 +115,8 @@ fn damaged_blocks_are_found_and_do_no_harm() {
     let (n, k) = (33, 900);
     let (packed, sums) = sparse_case(n, k);
     let whole = pack_blocks_i8(&packed, n, k);
-    let damages: [fn(&mut Vec<u8>, &mut Vec<i32>); 6] = [
+    type Damage = fn(&mut Vec<u8>, &mut Vec<i32>);
+    let damages: [Damage; 6] = [
         |words, _| words[3] = 255,
         |words, _| words.swap(1, 2),
         |_, starts| starts[2] = -1,

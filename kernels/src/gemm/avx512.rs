@@ -95,18 +95,9 @@ macro_rules! product {
     };
 }
 
-/// Rows of a tile of blocks: one panel at a time, since the next one has other words.
-const BLOCK_ROWS: usize = 24;
-
-/// One tile of blocks for every number of rows.
-macro_rules! by_block_rows {
-    ($rows:expr, $arguments:tt, $($count:literal)+) => {
-        match $rows {
-            $($count => tile_blocks::<$count>$arguments,)+
-            _ => tile_blocks::<BLOCK_ROWS>$arguments,
-        }
-    };
-}
+/// Rows of the tiles of blocks, one panel wide since the next panel has other words: four sums hide the latency of the
+/// product already, so a few sizes do, and spare the binary a tile for each number.
+const BLOCK_ROWS: [usize; 6] = [24, 16, 8, 4, 2, 1];
 
 avx512! {
     fn strip_blocks(
@@ -117,10 +108,19 @@ avx512! {
         c: &mut [i32],
         c_stride: usize,
     ) {
-        tiles(a.len(), BLOCK_ROWS, |first, rows| {
+        let mut first = 0;
+        while let Some(rows) = BLOCK_ROWS.into_iter().find(|&rows| rows <= a.len() - first) {
             let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
-            by_block_rows!(rows, (a, words, b, start, c, c_stride), 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
-        });
+            match rows {
+                24 => tile_blocks::<24>(a, words, b, start, c, c_stride),
+                16 => tile_blocks::<16>(a, words, b, start, c, c_stride),
+                8 => tile_blocks::<8>(a, words, b, start, c, c_stride),
+                4 => tile_blocks::<4>(a, words, b, start, c, c_stride),
+                2 => tile_blocks::<2>(a, words, b, start, c, c_stride),
+                _ => tile_blocks::<1>(a, words, b, start, c, c_stride),
+            }
+            first += rows;
+        }
     }
 
     /// As a dense tile, but for the place of each word of `a`: it is read, not counted.

@@ -111,8 +111,11 @@ pub extern "C" fn limbeck_last_error() -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn limbeck_free(model: *mut LimbeckModel) {
     if !model.is_null() {
-        // SAFETY: the caller's promise: it is the box of `limbeck_load`.
-        guarded((), || Ok(drop(unsafe { Box::from_raw(model) })));
+        guarded((), || {
+            // SAFETY: the caller's promise: it is the box of `limbeck_load`.
+            drop(unsafe { Box::from_raw(model) });
+            Ok(())
+        });
     }
 }
 
