@@ -26,7 +26,10 @@ impl AttentionArgs<'_> {
     #[inline(always)]
     pub(super) fn row_factors(&self, head: usize, i: usize) -> RowFactors {
         let first = (head * self.len + i) as u64 * self.len as u64;
-        self.dropout.map(|dropout| (KeepFactors::new(dropout.key, dropout.rate), first))
+        // Prediction has none: saying so spares its binary the code.
+        self.dropout
+            .filter(|_| cfg!(feature = "train"))
+            .map(|dropout| (KeepFactors::new(dropout.key, dropout.rate), first))
     }
 }
 
