@@ -4,7 +4,9 @@ use super::recipe::tables::{BlockLayout, EmbeddingKind, WeightScales};
 use super::{Stage, StageContext, artifact};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{Extras, Granularity, Quantization, golden_texts, quantize as to_image};
+use crate::compress::quantize::{
+    Extras, Granularity, Loss, Quantization, golden_texts, quantize as to_image,
+};
 use crate::infer::Model;
 use crate::infer::format::Parents;
 use crate::models::Classifier;
@@ -59,21 +61,7 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
             format!("quantize: lowest signal-to-noise {:.1} dB, {}", worst.signal_to_noise, worst.name);
         context.progress.message(&message);
     }
-    let with_zeros: Vec<_> = quantized.losses.iter().filter_map(|loss| loss.layout).collect();
-    if !with_zeros.is_empty() {
-        let sparse = with_zeros.iter().filter(|times| times.blocks).count();
-        let zeros = with_zeros.iter().map(|times| times.zero_blocks).sum::<f64>() / with_zeros.len() as f64;
-        let mut message = format!(
-            "quantize: {} matrices have zero blocks ({:.0} % of theirs), {sparse} leave them out",
-            with_zeros.len(),
-            100.0 * zeros,
-        );
-        let speeds: Vec<f64> = with_zeros.iter().filter_map(|times| times.speed_up).collect();
-        if let (Some(least), Some(most)) =
-            (speeds.iter().copied().reduce(f64::min), speeds.iter().copied().reduce(f64::max))
-        {
-            message += &format!("; without them {least:.2} to {most:.2} times as fast, {TIMED_ROWS} rows");
-        }
+    if let Some(message) = layouts(&quantized.losses) {
         context.progress.message(&message);
     }
     context.check_stop()?;
@@ -82,4 +70,22 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     Model::open(&path).and_then(|model| model.check_golden()).inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })
+}
+
+/// How the matrices with zero blocks were laid out, if there are any.
+fn layouts(losses: &[Loss]) -> Option<String> {
+    let all: Vec<_> = losses.iter().filter_map(|loss| loss.layout).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let (count, sparse) = (all.len(), all.iter().filter(|times| times.blocks).count());
+    let zeros = 100.0 * all.iter().map(|times| times.zero_blocks).sum::<f64>() / count as f64;
+    let mut message = format!(
+        "quantize: {count} matrices have zero blocks ({zeros:.0} % of theirs), {sparse} leave them out"
+    );
+    let speeds = || all.iter().filter_map(|times| times.speed_up);
+    if let (Some(least), Some(most)) = (speeds().reduce(f64::min), speeds().reduce(f64::max)) {
+        message += &format!("; without them {least:.2} to {most:.2} times as fast, {TIMED_ROWS} rows");
+    }
+    Some(message)
 }
