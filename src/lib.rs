@@ -4,7 +4,7 @@
 //! the rooms before it and those beside it (·), but not those across a bar (|).
 //!
 //! ```text
-//! limbeck-kernels → error · files · json · batch → tokenizer → data → models::config → nn → tensor · backend
+//! limbeck-kernels → error · files · json · batch · team → tokenizer → data → models::config → nn → tensor · backend
 //!                 → ops · autograd · params → models → checkpoint → infer | train → compress
 //!                 → stages → report → the binary, in tools/
 //! ```
@@ -33,6 +33,7 @@ pub mod params;
 pub mod report;
 #[cfg(feature = "train")]
 pub mod stages;
+pub mod team;
 #[cfg(feature = "train")]
 pub mod tensor;
 pub mod tokenizer;

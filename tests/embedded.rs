@@ -66,25 +66,22 @@ fn the_readme_shows_the_example() {
     );
 }
 
-/// However many sessions share the texts, and however few texts there are.
-#[cfg(feature = "parallel")]
+/// However many threads share the texts, and however few tokens there are.
 #[test]
-fn a_pool_answers_as_a_session_does() {
+fn threads_answer_as_one_does() {
     let model = Model::from_bytes(TINY).unwrap();
     let texts: Vec<Vec<u32>> = (0..10).map(|i| [2].into_iter().chain(5..5 + i % 4).collect()).collect();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-    for count in [0, 1, 2, 7, 10, 3] {
-        let expected =
-            Session::new(&model).logits(&Batch::from_texts(texts[..count].iter().copied())).unwrap().to_vec();
-        for threads in [0, 1, 2, 3, 16] {
-            let mut pool = limbeck::infer::SessionPool::new(&model, threads);
-            pool.logits(&texts).unwrap();
-            assert_eq!(pool.logits(&texts[..count]).unwrap(), expected, "{count} texts, {threads} threads");
+    for threads in [0, 1, 2, 3, 16] {
+        let mut session = Session::with_threads(&model, threads);
+        for count in [0, 1, 2, 7, 10, 3] {
+            let batch = Batch::from_texts(texts[..count].iter().copied());
+            let expected = Session::new(&model).logits(&batch).unwrap().to_vec();
+            assert_eq!(session.logits(&batch).unwrap(), expected, "{count} texts, {threads} threads");
         }
+        let error = session.logits(&Batch::from_texts([&[2][..], &[99], &[2]])).unwrap_err().to_string();
+        assert!(error.contains("token id 99"), "{error}");
     }
-    let mut pool = limbeck::infer::SessionPool::new(&model, 3);
-    let error = pool.logits(&[&[2], &[99], &[2]]).unwrap_err().to_string();
-    assert!(error.contains("token id 99"), "{error}");
 }
 
 #[cfg(feature = "train")]

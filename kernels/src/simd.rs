@@ -128,6 +128,15 @@ pub(crate) trait Simd: Copy {
     }
 }
 
+/// The first sixteen values, or all and zeros.
+#[inline(always)]
+pub(crate) fn load_up_to_16<S: Simd>(s: S, from: &[f32]) -> S::Floats {
+    match from.first_chunk() {
+        Some(from) => s.load(from),
+        None => s.load_partial(from, 0.0),
+    }
+}
+
 /// `out[i][j] = rows[j][i]`: four rounds of interleaving rows eight apart.
 #[inline(always)]
 pub(crate) fn transpose<S: Simd>(s: S, mut rows: [S::Floats; LANES]) -> [S::Floats; LANES] {

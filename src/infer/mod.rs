@@ -17,12 +17,11 @@
 //! order, so that logits are the same bits on every CPU, in every batch and beside every other text.
 
 mod arena;
+mod board;
 mod bytes;
 pub mod format;
 mod load;
 mod model;
-#[cfg(feature = "parallel")]
-mod pool;
 mod run;
 mod session;
 mod timing;
@@ -31,8 +30,6 @@ mod weights;
 mod write;
 
 pub use model::{Model, Stored, StoredAs};
-#[cfg(feature = "parallel")]
-pub use pool::SessionPool;
 pub use session::Session;
 pub use timing::PartTimes;
 #[cfg(feature = "train")]

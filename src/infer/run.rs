@@ -4,13 +4,16 @@
 //! of rows: its output, four times as wide as the rest, then never leaves the second-level cache.
 
 use super::arena::{Arena, Place, Slot, grow};
+use super::board::Board;
+use super::model::Model;
 use super::weights::{Matrix as Weight, Weights};
 use crate::models::config::Activation;
-use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
+use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
+use crate::team::Seat;
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{End, LayerI8, Matrix, RowsI8};
-use limbeck_kernels::rows::{AttentionArgs, quantized_stride};
+use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, quantized_stride};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
@@ -28,16 +31,29 @@ pub(super) struct Scratch {
 }
 
 /// One pass of some of a batch's texts.
-pub(super) struct Run<'r> {
-    pub weights: &'r Weights,
-    /// Whether products read bytes.
-    pub quantize: bool,
+pub(super) struct Pass<'r> {
+    pub model: &'r Model,
     pub kernels: Kernels,
-    pub arena: &'r mut Arena,
-    pub scratch: &'r mut Scratch,
     pub batch: &'r Batch,
     /// Where these texts begin in the batch, and where the last one ends.
     pub offsets: &'r [usize],
+    pub board: &'r Board,
+}
+
+/// One thread's part in a pass: some neighbouring tokens, and the texts that begin there.
+pub(super) struct Run<'r> {
+    weights: &'r Weights,
+    /// Whether products read bytes.
+    quantize: bool,
+    kernels: Kernels,
+    pass: &'r Pass<'r>,
+    seat: &'r Seat<'r>,
+    arena: &'r mut Arena,
+    scratch: &'r mut Scratch,
+    /// Its tokens, counted from the pass's first.
+    own: Range<usize>,
+    /// The texts that begin among them.
+    begun: Range<usize>,
 }
 
 /// A result: its slot, its size, and a layer that has still to be applied to it.
@@ -79,28 +95,54 @@ impl<'a> Rows<'a> {
     }
 }
 
-impl Run<'_> {
+impl<'r> Run<'r> {
+    pub fn new(
+        pass: &'r Pass<'r>,
+        seat: &'r Seat<'r>,
+        arena: &'r mut Arena,
+        scratch: &'r mut Scratch,
+    ) -> Run<'r> {
+        let own = pass.board.rows(seat);
+        let begins = &pass.offsets[..pass.offsets.len() - 1];
+        let before = |token: usize| begins.partition_point(|begin| begin - pass.offsets[0] < token);
+        let begun = before(own.start)..before(own.end);
+        let (weights, quantize) = (&pass.model.weights, pass.model.quantizes);
+        Run { weights, quantize, kernels: pass.kernels, pass, seat, arena, scratch, own, begun }
+    }
+
     /// The values of a result.
     pub fn values(&self, x: &Var) -> &[f32] {
         assert!(x.then.is_none(), "no network ends with a nonlinearity");
         &self.arena.get(&x.place).values[..x.rows * x.cols]
     }
 
-    fn texts(&self) -> usize {
-        self.offsets.len() - 1
+    /// The texts that have tokens here.
+    fn texts(&self) -> Range<usize> {
+        // The one before those that begin here may end here.
+        let first = self.begun.start.saturating_sub(1);
+        let reaches = first < self.begun.start && self.tokens_of(first).end > self.own.start;
+        if reaches && !self.own.is_empty() { first..self.begun.end } else { self.begun.clone() }
     }
 
-    fn tokens(&self) -> usize {
-        self.offsets[self.texts()] - self.offsets[0]
+    /// The tokens of a text, counted from the pass's first.
+    fn tokens_of(&self, text: usize) -> Range<usize> {
+        let offsets = self.pass.offsets;
+        offsets[text] - offsets[0]..offsets[text + 1] - offsets[0]
     }
 
-    /// The rows of one text in an activation of `rows` rows.
+    /// The tokens of a text that are here, counted from the first that is here.
+    fn tokens_here(&self, text: usize) -> Range<usize> {
+        let (tokens, own) = (self.tokens_of(text), &self.own);
+        tokens.start.max(own.start) - own.start..tokens.end.min(own.end) - own.start
+    }
+
+    /// The rows of one text in an activation of `rows` rows: of each token here, or of each text begun here.
     fn rows_of(&self, text: usize, rows: usize) -> Range<usize> {
-        if rows == self.tokens() {
-            self.offsets[text] - self.offsets[0]..self.offsets[text + 1] - self.offsets[0]
-        } else {
-            text..text + 1
+        if rows == self.own.len() {
+            return self.tokens_here(text);
         }
+        // A text that began elsewhere has its row there.
+        if self.begun.contains(&text) { text - self.begun.start..text - self.begun.start + 1 } else { 0..0 }
     }
 
     /// Fills a fresh slot.
@@ -134,6 +176,16 @@ impl Run<'_> {
         }
     }
 
+    /// A layer's parameters, if they are int8.
+    fn layer_i8(&self, layer: &Linear) -> Option<LayerI8<'r>> {
+        match self.weights.matrix(layer.weight) {
+            Weight::I8 { weights, scale } => {
+                Some(LayerI8 { weights, scale, bias: self.weights.vector(layer.bias) })
+            }
+            Weight::F32(_) => None,
+        }
+    }
+
     /// Computes a layer with a nonlinearity in blocks of rows, and gives each block to `each`.
     fn in_blocks(&mut self, layer: &Linear, x: &Var, mut each: impl FnMut(&Self, Range<usize>, Rows<'_>)) {
         let mut scratch = std::mem::take(self.scratch);
@@ -142,10 +194,9 @@ impl Run<'_> {
         for block in 0..blocks {
             let rows = block * x.rows / blocks..(block + 1) * x.rows / blocks;
             let source = Rows::of(self.arena.get(&x.place), x.rows, x.cols).range(rows.clone());
-            let done = match self.weights.matrix(layer.weight) {
-                Weight::I8 { weights, scale } if layer.activation == Activation::Gelu => {
-                    let bias = self.weights.vector(layer.bias);
-                    self.gelu(source, LayerI8 { weights, scale, bias }, &mut scratch)
+            let done = match self.layer_i8(layer) {
+                Some(layer_i8) if layer.activation == Activation::Gelu => {
+                    self.gelu(source, layer_i8, &mut scratch)
                 }
                 _ => {
                     let len = rows.len() * width;
@@ -203,6 +254,11 @@ impl Run<'_> {
     }
 }
 
+/// What scores are multiplied by.
+fn scale(attend: &Attend) -> f32 {
+    1.0 / (attend.head_size as f32).sqrt()
+}
+
 /// Makes the bytes of some rows from their floats.
 fn quantize(kernels: Kernels, slot: &mut Slot, rows: Range<usize>, cols: usize) {
     let stride = quantized_stride(cols);
@@ -219,19 +275,20 @@ impl Exec for Run<'_> {
         let hidden = tables.hidden;
         let [words, positions] = [tables.words, tables.positions].map(|id| self.weights.table(id));
         let types = tables.token_types.map(|id| self.weights.table(id));
-        Ok(self.produce(self.tokens(), hidden, |run, slot| {
+        Ok(self.produce(self.own.len(), hidden, |run, slot| {
             let mut sum = std::mem::take(&mut run.scratch.wide);
             grow(&mut sum, hidden);
             let row = &mut sum[..hidden];
-            for text in 0..run.texts() {
-                for token in run.offsets[text]..run.offsets[text + 1] {
-                    words.read(run.kernels, run.batch.ids[token] as usize, row, false);
-                    positions.read(run.kernels, token - run.offsets[text], row, true);
+            let Pass { batch, offsets, .. } = run.pass;
+            for text in run.texts() {
+                for place in run.tokens_here(text) {
+                    let token = offsets[0] + run.own.start + place;
+                    words.read(run.kernels, batch.ids[token] as usize, row, false);
+                    positions.read(run.kernels, token - offsets[text], row, true);
                     if let Some(types) = types {
-                        let kind = run.batch.token_types.get(token).copied().unwrap_or(0);
+                        let kind = batch.token_types.get(token).copied().unwrap_or(0);
                         types.read(run.kernels, kind as usize, row, true);
                     }
-                    let place = token - run.offsets[0];
                     run.normalize(&tables.norm, row, &mut slot.values[place * hidden..(place + 1) * hidden]);
                     run.quantize_rows(slot, place..place + 1, hidden);
                 }
@@ -263,33 +320,68 @@ impl Exec for Run<'_> {
     fn attend(&mut self, attend: &Attend, query: &Var, key: &Var, value: &Var) -> Result<Var> {
         let width = attend.heads * attend.head_size;
         Ok(self.produce(query.rows, width, |run, slot| {
-            for text in 0..run.texts() {
-                let (queries, keys) = (run.rows_of(text, query.rows), run.rows_of(text, key.rows));
-                let part = |var: &Var, rows: &Range<usize>| rows.start * var.cols..rows.end * var.cols;
-                let [q, k, v] = [query, key, value].map(|var| &run.arena.get(&var.place).values);
-                let args = AttentionArgs {
-                    q: &q[part(query, &queries)],
-                    q_stride: width,
-                    k: &k[part(key, &keys)],
-                    k_stride: width,
-                    v: &v[part(value, &keys)],
-                    v_stride: width,
-                    len: keys.len(),
-                    queries: queries.len(),
-                    heads: attend.heads,
-                    head_size: attend.head_size,
-                    scale: 1.0 / (attend.head_size as f32).sqrt(),
-                    dropout: None,
-                };
-                let context = &mut slot.values[queries.start * width..queries.end * width];
-                if run.quantize {
-                    run.kernels.attention_int8(&args, context, width);
-                } else {
-                    run.kernels.attention_forward(&args, context, width, &mut []);
+            let own = [key, value].map(|var| run.values(var));
+            run.pass.board.exchange(run.seat, own, width, |[k, v]| {
+                for text in run.texts() {
+                    let (queries, keys) = (run.rows_of(text, query.rows), run.tokens_of(text));
+                    let part = keys.start * width..keys.end * width;
+                    let args = AttentionArgs {
+                        q: &run.values(query)[queries.start * width..queries.end * width],
+                        q_stride: width,
+                        k: &k[part.clone()],
+                        k_stride: width,
+                        v: &v[part],
+                        v_stride: width,
+                        len: keys.len(),
+                        queries: queries.len(),
+                        heads: attend.heads,
+                        head_size: attend.head_size,
+                        scale: scale(attend),
+                        dropout: None,
+                    };
+                    let context = &mut slot.values[queries.start * width..queries.end * width];
+                    if run.quantize {
+                        run.kernels.attention_int8(&args, context, width);
+                    } else {
+                        run.kernels.attention_forward(&args, context, width, &mut []);
+                    }
+                    run.quantize_rows(slot, queries, width);
                 }
-                run.quantize_rows(slot, queries, width);
-            }
+            });
         }))
+    }
+
+    fn self_attention(&mut self, attention: &Attention, x: &Var, first_only: bool) -> Result<[Var; 2]> {
+        let layers = [&attention.key, &attention.value].map(|layer| self.layer_i8(layer));
+        let ([Some(key), Some(value)], true) = (layers, first_only) else {
+            return attend_projected(self, attention, x, first_only);
+        };
+        let first = self.first_tokens(x)?;
+        let query = self.linear(&attention.query, &first)?;
+        let Attend { heads, head_size, .. } = attention.attend;
+        let (width, hidden) = (heads * head_size, x.cols);
+        let context = self.produce(query.rows, width, |run, slot| {
+            run.pass.board.exchange(run.seat, [run.values(x)], hidden, |[x]| {
+                for (place, text) in run.begun.clone().enumerate() {
+                    let tokens = run.tokens_of(text);
+                    let row = place * width..(place + 1) * width;
+                    let args = AbsorbedArgs {
+                        x: &x[tokens.start * hidden..tokens.end * hidden],
+                        len: tokens.len(),
+                        hidden,
+                        query: &run.values(&query)[row.clone()],
+                        key,
+                        value,
+                        heads,
+                        head_size,
+                        scale: scale(&attention.attend),
+                    };
+                    run.kernels.attention_absorbed(&args, &mut slot.values[row]);
+                }
+            });
+            run.quantize_rows(slot, 0..query.rows, width);
+        });
+        Ok([context, first])
     }
 
     fn add_norm(&mut self, norm: &LayerNorm, x: &Var, residual: &Var, _dropout: f32) -> Result<Var> {
@@ -312,15 +404,15 @@ impl Exec for Run<'_> {
 
     fn first_tokens(&mut self, x: &Var) -> Result<Var> {
         let (cols, stride) = (x.cols, quantized_stride(x.cols));
-        Ok(self.produce(self.texts(), cols, |run, slot| {
+        Ok(self.produce(self.begun.len(), cols, |run, slot| {
             let from = run.arena.get(&x.place);
-            for text in 0..run.texts() {
+            for (place, text) in run.begun.clone().enumerate() {
                 let row = run.rows_of(text, x.rows).start;
-                slot.values[text * cols..(text + 1) * cols]
+                slot.values[place * cols..(place + 1) * cols]
                     .copy_from_slice(&run.values(x)[row * cols..][..cols]);
-                slot.bytes[text * stride..(text + 1) * stride]
+                slot.bytes[place * stride..(place + 1) * stride]
                     .copy_from_slice(&from.bytes[row * stride..][..stride]);
-                slot.scales[text] = from.scales[row];
+                slot.scales[place] = from.scales[row];
             }
             slot.quantized = from.quantized;
         }))
@@ -328,15 +420,17 @@ impl Exec for Run<'_> {
 
     fn mean_tokens(&mut self, x: &Var) -> Result<Var> {
         let cols = x.cols;
-        Ok(self.produce(self.texts(), cols, |run, slot| {
-            for text in 0..run.texts() {
-                let rows = run.rows_of(text, x.rows);
-                let mean = &mut slot.values[text * cols..(text + 1) * cols];
-                mean.fill(0.0);
-                run.kernels.column_sums(&run.values(x)[rows.start * cols..rows.end * cols], mean);
-                run.kernels.scale(mean, 1.0 / rows.len() as f32);
-            }
-            run.quantize_rows(slot, 0..run.texts(), cols);
+        Ok(self.produce(self.begun.len(), cols, |run, slot| {
+            run.pass.board.exchange(run.seat, [run.values(x)], cols, |[x]| {
+                for (place, text) in run.begun.clone().enumerate() {
+                    let tokens = run.tokens_of(text);
+                    let mean = &mut slot.values[place * cols..(place + 1) * cols];
+                    mean.fill(0.0);
+                    run.kernels.column_sums(&x[tokens.start * cols..tokens.end * cols], mean);
+                    run.kernels.scale(mean, 1.0 / tokens.len() as f32);
+                }
+            });
+            run.quantize_rows(slot, 0..run.begun.len(), cols);
         }))
     }
 

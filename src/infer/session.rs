@@ -1,36 +1,62 @@
-//! One thread's predictions with a shared model.
+//! Predictions with a shared model, by one thread or by a few that share each pass.
 
 use super::arena::Arena;
+use super::board::Board;
 use super::model::Model;
-use super::run::{Run, Scratch};
+use super::run::{Pass, Run, Scratch};
 use super::timing::{PartTimes, Timed};
+use crate::team::{Seat, Team};
 use crate::{Batch, Error, Result};
 use limbeck_kernels::Kernels;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Tokens that go through the network together, unless one text alone is longer: enough for the products to
-/// read each weight once for many tokens, few enough that activations stay in the second and third cache.
+/// Tokens that go through the network together on each thread, unless one text alone is longer: enough for the products
+/// to read each weight once for many tokens, few enough that activations stay in the second and third cache.
 const TOKENS: usize = 288;
 
-/// Runs a [`Model`] on the calling thread. Its memory grows to the longest input met, and stays: after one batch
-/// of a size, batches of that size or below allocate nothing.
+/// Runs a [`Model`]. Its memory grows to the longest input met, and stays: after one batch of a size, batches of that
+/// size or below allocate nothing.
 pub struct Session<'m> {
     model: &'m Model,
     kernels: Kernels,
+    team: Team,
+    board: Board,
+    /// One for each seat of the team.
+    desks: Vec<Mutex<Desk>>,
+    logits: Vec<f32>,
+}
+
+/// What one thread works with.
+#[derive(Default)]
+struct Desk {
     arena: Arena,
     scratch: Scratch,
+    /// Of its texts in the last pass.
     logits: Vec<f32>,
 }
 
 impl<'m> Session<'m> {
-    /// A session with the kernels that this CPU or `LIMBECK_ISA` chose when the model was opened.
+    /// A session on the calling thread, with the kernels that this CPU or `LIMBECK_ISA` chose when the model was opened.
     pub fn new(model: &'m Model) -> Session<'m> {
         Session::with_kernels(model, model.kernels)
     }
 
-    /// A session with these kernels. Logits are the same bits with any.
+    /// A session on this thread with these kernels. Logits are the same bits with any.
     pub fn with_kernels(model: &'m Model, kernels: Kernels) -> Session<'m> {
-        Session { model, kernels, arena: Arena::default(), scratch: Scratch::default(), logits: Vec::new() }
+        Session::of(model, kernels, Team::new(1))
+    }
+
+    /// A session of so many threads, the calling one among them, that share the tokens of every pass: even a text alone
+    /// is answered sooner. Logits are the same bits with any number. Between calls the others wait, awake for the
+    /// fraction of a millisecond in which the next call may come.
+    pub fn with_threads(model: &'m Model, threads: usize) -> Session<'m> {
+        Session::of(model, model.kernels, Team::new(threads))
+    }
+
+    fn of(model: &'m Model, kernels: Kernels, team: Team) -> Session<'m> {
+        let desks = (0..team.seats()).map(|_| Mutex::default()).collect();
+        Session { model, kernels, team, board: Board::default(), desks, logits: Vec::new() }
     }
 
     /// The kernels that it runs on.
@@ -65,10 +91,11 @@ impl<'m> Session<'m> {
         let labels = self.model.config().labels.len();
         self.logits.clear();
         self.logits.reserve(batch.texts() * labels);
+        let tokens = TOKENS * self.team.seats();
         let mut first = 0;
         while first < batch.texts() {
             let start = batch.offsets[first];
-            let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= TOKENS).count();
+            let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= tokens).count();
             let texts = first..first + more.max(1);
             self.run(batch, texts.clone(), times.as_deref_mut())?;
             first = texts.end;
@@ -92,28 +119,28 @@ impl<'m> Session<'m> {
     }
 
     fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) -> Result<()> {
-        let classifier = &self.model.classifier;
         let offsets = &batch.offsets[texts.start..texts.end + 1];
-        self.arena.reserve(offsets[texts.len()] - offsets[0], self.model.widest());
-        let mut run = Run {
-            weights: &self.model.weights,
-            quantize: self.model.quantizes,
-            kernels: self.kernels,
-            arena: &mut self.arena,
-            scratch: &mut self.scratch,
-            batch,
-            offsets,
-        };
-        let logits = match times {
-            None => classifier.forward(&mut run)?,
-            Some(times) => {
-                let mut timed = Timed { exec: run, times, last: 0 };
-                let logits = classifier.forward(&mut timed)?;
-                run = timed.exec;
-                logits
+        let (tokens, widest) = (offsets[texts.len()] - offsets[0], self.model.widest());
+        self.board.divide(tokens, widest, self.team.seats());
+        let times = Mutex::new(times);
+        let failure = Mutex::new(None);
+        self.team.run(&|seat| {
+            // Seat 0 alone looks at the clock: the others do the same at the same time.
+            let times = if seat.index() == 0 { lock(&times).take() } else { None };
+            let desk = &mut *lock(&self.desks[seat.index()]);
+            desk.arena.reserve(self.board.rows(seat).len(), widest);
+            let pass = Pass { model: self.model, kernels: self.kernels, batch, offsets, board: &self.board };
+            if let Err(error) = desk.forward(&pass, seat, times) {
+                lock(&failure).get_or_insert(error);
             }
-        };
-        self.logits.extend_from_slice(run.values(&logits));
+        });
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        // Rows are divided in the order of the texts.
+        for desk in &self.desks {
+            self.logits.extend_from_slice(&lock(desk).logits);
+        }
         Ok(())
     }
 
@@ -151,4 +178,29 @@ impl<'m> Session<'m> {
         }
         Ok(())
     }
+}
+
+impl Desk {
+    /// Logits of those of the pass's texts whose first token lies at this seat.
+    fn forward(&mut self, pass: &Pass<'_>, seat: &Seat<'_>, times: Option<&mut PartTimes>) -> Result<()> {
+        let classifier = &pass.model.classifier;
+        let mut run = Run::new(pass, seat, &mut self.arena, &mut self.scratch);
+        let logits = match times {
+            None => classifier.forward(&mut run)?,
+            Some(times) => {
+                let mut timed = Timed { exec: run, times, last: 0 };
+                let logits = classifier.forward(&mut timed)?;
+                run = timed.exec;
+                logits
+            }
+        };
+        self.logits.clear();
+        self.logits.extend_from_slice(run.values(&logits));
+        Ok(())
+    }
+}
+
+/// What a thread that panicked left behind is memory, whose content nobody relies on.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@
 
 use crate::Result;
 use crate::models::Classifier;
-use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear, ParamId};
+use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, ParamId};
 use std::time::{Duration, Instant};
 
 /// Time spent in each part of a network.
@@ -70,6 +70,10 @@ impl<E: Exec> Exec for Timed<'_, E> {
 
     fn attend(&mut self, attend: &Attend, query: &E::Var, key: &E::Var, value: &E::Var) -> Result<E::Var> {
         self.in_last(|exec| exec.attend(attend, query, key, value))
+    }
+
+    fn self_attention(&mut self, attention: &Attention, x: &E::Var, first_only: bool) -> Result<[E::Var; 2]> {
+        self.of(attention.query.weight, |exec| exec.self_attention(attention, x, first_only))
     }
 
     fn add_norm(&mut self, norm: &LayerNorm, x: &E::Var, residual: &E::Var, dropout: f32) -> Result<E::Var> {

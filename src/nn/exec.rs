@@ -1,6 +1,6 @@
 //! The vocabulary every network's forward pass is written in.
 
-use super::{Embeddings, LayerNorm, Linear};
+use super::{Attention, Embeddings, LayerNorm, Linear};
 use crate::Result;
 
 /// How attention splits a row into heads.
@@ -51,6 +51,22 @@ pub trait Exec {
         value: &Self::Var,
     ) -> Result<Self::Var>;
 
+    /// The context of a layer's attention over `x`: `[rows, heads · head_size]`, and the rows of `x` that it belongs to:
+    /// all, or with `first_only` those of the first tokens.
+    ///
+    /// Made of the operations above; an executor may know a shorter way to the same.
+    ///
+    /// # Errors
+    /// The device's.
+    fn self_attention(
+        &mut self,
+        attention: &Attention,
+        x: &Self::Var,
+        first_only: bool,
+    ) -> Result<[Self::Var; 2]> {
+        attend_projected(self, attention, x, first_only)
+    }
+
     /// `norm(residual + dropout(x))`, over each row.
     ///
     /// # Errors
@@ -80,4 +96,22 @@ pub trait Exec {
     /// # Errors
     /// The device's.
     fn dropout(&mut self, x: &Self::Var, rate: f32) -> Result<Self::Var>;
+}
+
+/// [`Exec::self_attention`] by its definition: queries, keys and values, then attention.
+///
+/// # Errors
+/// The executor's.
+pub fn attend_projected<E: Exec + ?Sized>(
+    e: &mut E,
+    attention: &Attention,
+    x: &E::Var,
+    first_only: bool,
+) -> Result<[E::Var; 2]> {
+    let key = e.linear(&attention.key, x)?;
+    let value = e.linear(&attention.value, x)?;
+    let x = if first_only { e.first_tokens(x)? } else { x.clone() };
+    let query = e.linear(&attention.query, &x)?;
+    let context = e.attend(&attention.attend, &query, &key, &value)?;
+    Ok([context, x])
 }

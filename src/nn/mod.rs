@@ -7,7 +7,7 @@
 
 mod exec;
 
-pub use exec::{Attend, Exec};
+pub use exec::{Attend, Exec, attend_projected};
 
 use crate::models::config::Activation;
 
@@ -238,13 +238,8 @@ impl Layer {
         first_only: bool,
     ) -> crate::Result<LayerTaps<E::Var>> {
         let attention = &self.attention;
-        let key = e.linear(&attention.key, x)?;
-        let value = e.linear(&attention.value, x)?;
-        let x = if first_only { e.first_tokens(x)? } else { x.clone() };
-        let query = e.linear(&attention.query, &x)?;
-        let context = e.attend(&attention.attend, &query, &key, &value)?;
         // Results go as soon as nobody reads them: an executor that keeps no records has their memory back.
-        drop((query, key, value));
+        let [context, x] = e.self_attention(attention, x, first_only)?;
         let attended = e.linear(&attention.output, &context)?;
         let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
         drop(attended);

@@ -145,6 +145,32 @@ fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {
     }
 }
 
+/// Wherever the rows of a text are divided, and with more threads than tokens.
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let texts = texts(&[1, 40, 15, 2, 1, 33, 40, 1], 97);
+    let all = Batch::from_texts(texts.iter().map(Vec::as_slice));
+    for config in configs() {
+        for quantization in [Quantization::NONE, Quantization::INT8] {
+            let model = int8(&config, quantization);
+            let mut alone = Session::new(&model);
+            for threads in [2, 3, 5] {
+                let mut session = Session::with_threads(&model, threads);
+                for batch in std::iter::once(all.clone())
+                    .chain(texts.iter().map(|text| Batch::from_texts([text.as_slice()])))
+                {
+                    let expected = bits(alone.logits(&batch).unwrap());
+                    assert_eq!(
+                        bits(session.logits(&batch).unwrap()),
+                        expected,
+                        "{threads} threads, {config:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// int8 is rounding and nothing else: the session is many times nearer to exact arithmetic with the same rounding
 /// than that is to f32, or it is as near as f32's own errors allow. They are not equal, since a value within 1e-6 of
 /// the middle between two steps may round to the other one, and attention, which rounds what it reads and its

@@ -60,9 +60,14 @@ impl Oracle {
     }
 
     fn linear(&self, layer: &Linear, x: &Rows) -> Rows {
+        self.project(layer, x, self.int8)
+    }
+
+    /// A layer that rounds what it reads, or not.
+    fn project(&self, layer: &Linear, x: &Rows, rounds: bool) -> Rows {
         let apply = |x: &Vec<f64>| {
             let mut x = x.clone();
-            if self.int8 {
+            if rounds {
                 self.round(&mut x);
             }
             let output = |n: usize| {
@@ -88,14 +93,14 @@ impl Oracle {
         x.into_iter().map(apply).collect()
     }
 
-    fn attend(&self, query: Rows, key: Rows, value: Rows, [heads, size]: [usize; 2]) -> Rows {
+    fn attend(&self, query: Rows, key: Rows, value: Rows, [heads, size]: [usize; 2], rounds: bool) -> Rows {
         let mut context = vec![vec![0.0; heads * size]; query.len()];
         for head in 0..heads {
             let part = |rows: &Rows| -> Rows {
                 rows.iter().map(|row| row[head * size..(head + 1) * size].to_vec()).collect()
             };
             let [mut query, mut key, mut value] = [&query, &key, &value].map(part);
-            if self.int8 {
+            if rounds {
                 query.iter_mut().chain(&mut key).for_each(|row| self.round(row));
                 for feature in 0..size {
                     let mut column: Vec<f64> = value.iter().map(|row| row[feature]).collect();
@@ -107,7 +112,7 @@ impl Oracle {
                 let scores: Vec<f64> = key.iter().map(|key| dot(query, key) / (size as f64).sqrt()).collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let mut weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-                if self.int8 {
+                if rounds {
                     weights.iter_mut().for_each(|weight| *weight = (254.0 * *weight).round_ties_even());
                 }
                 let sum: f64 = weights.iter().sum();
@@ -131,12 +136,17 @@ impl Oracle {
             row
         };
         let mut x = self.norm(&tables.norm, ids.iter().enumerate().map(embed).collect());
-        for layer in &self.classifier.layers {
+        for (index, layer) in self.classifier.layers.iter().enumerate() {
             let attention = &layer.attention;
-            let [query, key, value] =
-                [&attention.query, &attention.key, &attention.value].map(|linear| self.linear(linear, &x));
+            // Of the last layer one row is read; its keys and values are never rounded, nor made of rounded rows.
+            let last = index + 1 == self.classifier.layers.len();
+            let absorbed = last && self.classifier.config.pooling != Pooling::Mean;
+            let rounds = self.int8 && !absorbed;
+            let query = self.linear(&attention.query, &x);
+            let [key, value] =
+                [&attention.key, &attention.value].map(|linear| self.project(linear, &x, rounds));
             let size = attention.attend.head_size;
-            let context = self.attend(query, key, value, [attention.attend.heads, size]);
+            let context = self.attend(query, key, value, [attention.attend.heads, size], rounds);
             let attended = self.linear(&attention.output, &context);
             x = self.norm(&layer.attention_norm, add_rows(&x, &attended));
             let y = self.linear(&layer.contract, &self.linear(&layer.expand, &x));

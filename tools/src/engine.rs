@@ -5,12 +5,12 @@
 
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
-use limbeck::infer::{Model, SessionPool};
+use limbeck::infer::{Model, Session};
 use limbeck::models::highest;
 use limbeck::report::measure::{Subject, Texts};
 use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::Encode;
-use limbeck::{Error, Result};
+use limbeck::{Batch, Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,19 +120,20 @@ impl Texts for Tokenized {
     }
 }
 
-/// A model from its file, with a session for each thread.
+/// A model from its file, with a session on so many threads.
 struct Deployed {
     model: &'static Model,
     path: PathBuf,
     /// The file's own vocabulary, or what lies beside the weights.
     tokenizer: Box<dyn Encode>,
-    sessions: SessionPool<'static>,
+    session: Session<'static>,
+    batch: Batch,
 }
 
 impl Deployed {
     fn open(path: &Path, threads: usize) -> Result<Deployed> {
         let beside = path.is_dir().then(|| HfDirectory::open(path)?.tokenizer()).transpose()?;
-        // Sessions borrow the model; it lives as long as the process, which opens a handful.
+        // A session borrows the model; it lives as long as the process, which opens a handful.
         let model: &'static Model = Box::leak(Box::new(Model::open(path)?));
         let tokenizer: Box<dyn Encode> = match (beside, model.tokenizer()) {
             (Some(tokenizer), _) => Box::new(tokenizer),
@@ -142,8 +143,8 @@ impl Deployed {
                 return Err(Error::file(path, "the file has no vocabulary", mend));
             }
         };
-        let sessions = SessionPool::new(model, threads);
-        Ok(Deployed { model, path: path.to_owned(), tokenizer, sessions })
+        let session = Session::with_threads(model, threads);
+        Ok(Deployed { model, path: path.to_owned(), tokenizer, session, batch: Batch::new() })
     }
 }
 
@@ -154,12 +155,14 @@ impl Subject for Deployed {
 
     fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
         let count = self.classes();
-        classes.extend(self.sessions.logits(texts)?.chunks(count).map(highest));
+        classes.extend(self.logits(texts)?.chunks(count).map(highest));
         Ok(())
     }
 
     fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
-        self.sessions.logits(texts)
+        self.batch.clear();
+        texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
+        self.session.logits(&self.batch)
     }
 
     fn file_bytes(&self) -> u64 {

@@ -110,7 +110,7 @@ impl<'a> BlocksI8<'a> {
     }
 
     /// The blocks of a list, and their words; none if the lists are damaged.
-    fn list(&self, list: usize) -> (&'a [u8], &'a [[i8; 4 * PANEL]]) {
+    pub(super) fn list(&self, list: usize) -> (&'a [u8], &'a [[i8; 4 * PANEL]]) {
         let range = self.starts[list] as usize..self.starts[list + 1] as usize;
         let lists = self.words.get(range.clone()).zip(self.blocks.get(range));
         lists.unwrap_or_default()

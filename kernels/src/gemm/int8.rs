@@ -76,6 +76,11 @@ impl<'a> PackedI8<'a> {
         self.k.div_ceil(4)
     }
 
+    /// Every word of a panel.
+    pub(super) fn panel(&self, index: usize) -> &'a [[i8; 4 * PANEL]] {
+        &self.rows[index * self.words()..][..self.words()]
+    }
+
     /// Rows `words` of panel `index` and of the next, if there is one.
     fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'a, [i8; 4 * PANEL]> {
         let panel = |index: usize| &self.rows[index * self.words()..][words.clone()];
@@ -274,7 +279,7 @@ impl Kernels {
 }
 
 impl<'a> LayerI8<'a> {
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let [n, _] = self.weights.shape();
         assert!(self.scale.len() == n && self.bias.len() == n, "one scale and one bias per output");
     }

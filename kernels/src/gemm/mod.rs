@@ -24,6 +24,7 @@ mod float;
 mod int8;
 mod pack;
 mod packed;
+mod parts;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -7,7 +7,7 @@
 use super::exponential::polynomial;
 use super::quantize::larger_magnitude;
 use crate::gemm::{PANEL, Scales};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, load_up_to_16};
 
 /// P, highest power first.
 const NORMAL: [f32; 10] = [
@@ -34,14 +34,10 @@ pub(super) fn dequantize<S: Simd>(
     c: &mut [f32],
     c_stride: usize,
 ) {
-    let columns = scales.b.len();
+    let columns = Columns::load(s, scales);
     for (i, (sums, a)) in sums.iter().zip(scales.a).enumerate() {
-        let (a, c) = (s.splat(*a), &mut c[i * c_stride..][..columns]);
-        for (half, (sums, c)) in sums.as_chunks().0.iter().zip(c.chunks_mut(LANES)).enumerate() {
-            let (b, bias) = columns_of(scales, half);
-            let x = s.fma(s.load_i32(sums), s.mul(a, load(s, b)), load(s, bias));
-            store(s, x, c);
-        }
+        let floats = columns.floats(s, sums, *a);
+        columns.store(s, floats, &mut c[i * c_stride..]);
     }
 }
 
@@ -55,42 +51,59 @@ pub(super) fn dequantize_gelu<S: Simd>(
     c_stride: usize,
     largest: &mut [[f32; PANEL]],
 ) {
-    let columns = scales.b.len();
-    for (i, (sums, a)) in sums.iter().zip(scales.a).enumerate() {
-        let (a, c) = (s.splat(*a), &mut c[i * c_stride..][..columns]);
-        let mut max = s.load(&largest[i]);
-        for (half, (sums, c)) in sums.as_chunks().0.iter().zip(c.chunks_mut(LANES)).enumerate() {
-            let (b, bias) = columns_of(scales, half);
-            let x = s.fma(s.load_i32(sums), s.mul(a, load(s, b)), load(s, bias));
-            let y = gelu(s, x);
-            // Lanes beyond the last column have no scale and no bias: they are 0.
-            max = larger_magnitude(s, max, y);
-            store(s, y, c);
+    let columns = Columns::load(s, scales);
+    for (i, ((sums, a), largest)) in sums.iter().zip(scales.a).zip(largest).enumerate() {
+        let [x0, x1] = columns.floats(s, sums, *a);
+        let y = [gelu(s, x0), gelu(s, x1)];
+        // Lanes beyond the last column have no scale and no bias: they are 0.
+        let max = larger_magnitude(s, s.load(largest), y[0]);
+        s.store(larger_magnitude(s, max, y[1]), largest);
+        columns.store(s, y, &mut c[i * c_stride..]);
+    }
+}
+
+/// What all rows of two panels share: scales and biases, zeros beyond the last column.
+#[derive(Clone, Copy)]
+struct Columns<S: Simd> {
+    count: usize,
+    scale: [S::Floats; 2],
+    bias: [S::Floats; 2],
+}
+
+impl<S: Simd> Columns<S> {
+    #[inline(always)]
+    fn load(s: S, scales: Scales<'_>) -> Self {
+        let count = scales.b.len();
+        let (b0, b1) = scales.b.split_at(count.min(LANES));
+        let (bias0, bias1) = scales.bias.split_at(count.min(LANES));
+        let scale = [load_up_to_16(s, b0), load_up_to_16(s, b1)];
+        Self { count, scale, bias: [load_up_to_16(s, bias0), load_up_to_16(s, bias1)] }
+    }
+
+    /// A row of sums, whose factor is `a`.
+    #[inline(always)]
+    fn floats(&self, s: S, sums: &[i32; 2 * PANEL], a: f32) -> [S::Floats; 2] {
+        let (sums, a) = (sums.as_chunks().0, s.splat(a));
+        [
+            s.fma(s.load_i32(&sums[0]), s.mul(a, self.scale[0]), self.bias[0]),
+            s.fma(s.load_i32(&sums[1]), s.mul(a, self.scale[1]), self.bias[1]),
+        ]
+    }
+
+    /// As many of a row as there are columns.
+    #[inline(always)]
+    fn store(&self, s: S, row: [S::Floats; 2], to: &mut [f32]) {
+        match to[..self.count].as_chunks_mut().0 {
+            [first, second] => {
+                s.store(row[0], first);
+                s.store(row[1], second);
+            }
+            _ => {
+                let (first, second) = to[..self.count].split_at_mut(self.count.min(LANES));
+                s.store_partial(row[0], first);
+                s.store_partial(row[1], second);
+            }
         }
-        s.store(max, &mut largest[i]);
-    }
-}
-
-/// Scales and biases of one panel.
-#[inline(always)]
-fn columns_of<'a>(scales: Scales<'a>, half: usize) -> (&'a [f32], &'a [f32]) {
-    let end = scales.b.len().min((half + 1) * LANES);
-    (&scales.b[half * LANES..end], &scales.bias[half * LANES..end])
-}
-
-#[inline(always)]
-fn load<S: Simd>(s: S, from: &[f32]) -> S::Floats {
-    match from.try_into() {
-        Ok(from) => s.load(from),
-        Err(_) => s.load_partial(from, 0.0),
-    }
-}
-
-#[inline(always)]
-fn store<S: Simd>(s: S, x: S::Floats, to: &mut [f32]) {
-    match to.try_into() {
-        Ok(to) => s.store(x, to),
-        Err(_) => s.store_partial(x, to),
     }
 }
 

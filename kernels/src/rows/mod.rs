@@ -20,7 +20,7 @@ mod quantize;
 mod softmax;
 
 pub use adamw::{AdamW, AdamWStep};
-pub use attention::{AttentionArgs, AttentionDropout, AttentionGradients};
+pub use attention::{AbsorbedArgs, AttentionArgs, AttentionDropout, AttentionGradients};
 pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
 pub(crate) use quantize::ZERO;
@@ -121,6 +121,7 @@ row_kernels! {
         args: &AttentionArgs<'_>, context: &[f32], dcontext: &[f32], stride: usize, lse: &[f32],
         into: &mut AttentionGradients<'_>
     );
+    attention::attention_absorbed(args: &AbsorbedArgs<'_>, context: &mut [f32]);
     attention::attention_int8(args: &AttentionArgs<'_>, int8: &Int8Kernels, context: &mut [f32], stride: usize);
     #[cfg(feature = "train")]
     attention::attention_probabilities(args: &AttentionArgs<'_>, head: usize, out: &mut [f32]);

@@ -15,9 +15,9 @@
 use super::super::exponential::exp_lanes;
 use super::super::quantize::{larger_magnitude, quantize_row, quantized_stride};
 use super::AttentionArgs;
-use super::tile::{HeadRows, Vector, load_up_to_16};
+use super::tile::{HeadRows, Vector};
 use crate::gemm::{Int8Kernels, Lines, PANEL, PackedI8, copy_a, depth_blocks, start};
-use crate::simd::{LANES, ROUNDER, Simd};
+use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16};
 use std::cell::Cell;
 
 /// Queries of a block: two tiles of the largest row.

@@ -14,11 +14,13 @@
 //! All products go through one register tile (`tile`): six rows of the left operand against up to four
 //! vectors of the right one, packed per head so that sixteen keys, or sixteen features, lie side by side.
 
+mod absorbed;
 mod backward;
 mod forward;
 mod int8;
 mod tile;
 
+pub(super) use absorbed::attention_absorbed;
 #[cfg(feature = "train")]
 pub(super) use backward::attention_backward;
 pub(super) use forward::attention_forward;
@@ -27,6 +29,7 @@ pub(super) use forward::attention_probabilities;
 pub(super) use int8::attention_int8;
 
 use crate::Kernels;
+use crate::gemm::LayerI8;
 
 /// Queries, keys and values of one text. Row `i` of `q` starts at `q[i·q_stride]` and holds
 /// heads·head_size values, head by head; so do rows of `k` and `v`.
@@ -56,6 +59,29 @@ pub struct AttentionArgs<'a> {
     pub scale: f32,
     /// Dropout of the probabilities, in training.
     pub dropout: Option<AttentionDropout>,
+}
+
+/// One query of each head, and the rows whose projections would be its keys and values.
+#[derive(Clone, Copy, Debug)]
+pub struct AbsorbedArgs<'a> {
+    /// `[len, hidden]`
+    pub x: &'a [f32],
+    /// Tokens of the text.
+    pub len: usize,
+    /// Columns of `x`.
+    pub hidden: usize,
+    /// `[heads·head_size]`
+    pub query: &'a [f32],
+    /// `[heads·head_size, hidden]`. Its bias adds the same to all scores of a query, so it is not read.
+    pub key: LayerI8<'a>,
+    /// `[heads·head_size, hidden]`
+    pub value: LayerI8<'a>,
+    /// Heads; 0 if all were pruned.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_size: usize,
+    /// 1/√head_size, as a rule; above 0.
+    pub scale: f32,
 }
 
 /// Dropout of attention probabilities: that of query i and key j in a head has the index
@@ -119,6 +145,19 @@ impl Kernels {
         unsafe { (self.0.rows.attention_int8)(args, &self.0.gemm.i8, context, stride) }
     }
 
+    /// As [`Kernels::attention_forward`] for the first token alone, whose row is `context`, from rows that are not projected
+    /// to keys and values: they never exist, and neither does their rounding. NaN in `x` or in the query makes the
+    /// context NaN. The same bits on every row of the table.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together, `len` or `hidden` is 0, or `scale` is out of range.
+    pub fn attention_absorbed(self, args: &AbsorbedArgs<'_>, context: &mut [f32]) {
+        args.check();
+        assert_eq!(context.len(), args.query.len(), "context");
+        // SAFETY: `Kernels` exists only for instructions that this CPU has.
+        unsafe { (self.0.rows.attention_absorbed)(args, context) }
+    }
+
     /// The gradients of [`Kernels::attention_forward`], from its arguments, its results and `dcontext`, which is
     /// strided as `context` is.
     ///
@@ -177,6 +216,18 @@ impl AttentionArgs<'_> {
         check_rows(self.q.len(), self.queries, self.q_stride, self.width(), "q");
         check_rows(self.k.len(), self.len, self.k_stride, self.width(), "k");
         check_rows(self.v.len(), self.len, self.v_stride, self.width(), "v");
+    }
+}
+
+impl AbsorbedArgs<'_> {
+    fn check(&self) {
+        assert!(self.scale > 0.0 && self.scale.is_finite(), "scale {}", self.scale);
+        assert!(self.len > 0 && self.hidden > 0 && self.x.len() == self.len * self.hidden, "x");
+        assert_eq!(self.query.len(), self.heads * self.head_size, "query");
+        for (layer, name) in [(&self.key, "key"), (&self.value, "value")] {
+            layer.check();
+            assert_eq!(layer.weights.shape(), [self.query.len(), self.hidden], "{name}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Every output is one chain of FMAs in ascending k, however it is tiled.
 
-use crate::simd::{LANES, Simd, transpose};
+use crate::simd::{LANES, Simd, load_up_to_16, transpose};
 use std::cell::Cell;
 
 /// Rows of a tile.
@@ -121,15 +121,6 @@ impl<'a> HeadRows<'a> {
                 }
             }
         }
-    }
-}
-
-/// The first sixteen values, or all and zeros.
-#[inline(always)]
-pub(super) fn load_up_to_16<S: Simd>(s: S, from: &[f32]) -> S::Floats {
-    match from.first_chunk() {
-        Some(from) => s.load(from),
-        None => s.load_partial(from, 0.0),
     }
 }
 
