@@ -7,7 +7,7 @@
 mod peak;
 
 use criterion::{Criterion, Throughput};
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, RowsI8};
+use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, QuantizedRows};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::{Isa, Kernels};
@@ -207,6 +207,7 @@ struct Int8 {
     kernels: Kernels,
     shape: [usize; 3],
     a: Vec<u8>,
+    rows: QuantizedRows,
     weights: Vec<i8>,
     packed: Vec<i8>,
     sums: Vec<i32>,
@@ -219,24 +220,23 @@ struct Int8 {
 impl Int8 {
     fn new(kernels: Kernels, shape: [usize; 3]) -> Self {
         let [m, k, n] = shape;
-        let a = floats(m * k, 3).into_iter().map(|x| (x * 127.0 + 128.0) as u8).collect();
+        let a: Vec<u8> = floats(m * k, 3).into_iter().map(|x| (x * 127.0 + 128.0) as u8).collect();
         let weights: Vec<i8> = floats(n * k, 4).into_iter().map(|x| (x * 127.0) as i8).collect();
         let (mut packed, mut sums) = (vec![0; packed_i8_len(n, k)], vec![0; n.next_multiple_of(16)]);
         pack_i8(&weights, n, k, &mut packed);
         packed_i8_sums(&packed, n, k, &mut sums);
         let (a_scale, b_scale, bias) = (floats(m, 5), floats(n, 6), floats(n, 7));
-        Int8 { kernels, shape, a, weights, packed, sums, a_scale, b_scale, bias, c: vec![0.0; m * n] }
+        let rows = QuantizedRows::from_bytes(&a, k, &a_scale);
+        Int8 { kernels, shape, a, rows, weights, packed, sums, a_scale, b_scale, bias, c: vec![0.0; m * n] }
     }
 }
 
 impl Product for Int8 {
     fn call(&mut self) {
-        let [_, k, n] = self.shape;
+        let [m, k, n] = self.shape;
         let b = PackedI8::new(&self.packed, n, k, &self.sums);
-        let (a_scale, b_scale) = (&self.a_scale, &self.b_scale);
-        let rows = RowsI8 { bytes: &self.a, stride: k, scale: a_scale };
-        let layer = LayerI8 { weights: b.into(), scale: b_scale, bias: &self.bias };
-        self.kernels.gemm_i8_f32(rows, layer, &mut self.c, n);
+        let layer = LayerI8 { weights: b.into(), scale: &self.b_scale, bias: &self.bias };
+        self.kernels.gemm_i8_f32(self.rows.rows(0..m), layer, &mut self.c, n);
         black_box(&mut self.c);
     }
 

@@ -8,10 +8,11 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use limbeck_kernels::Kernels;
+use limbeck_kernels::gemm::QuantizedRows;
 use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::rows::{
     AdamW, AdamWStep, AttentionArgs, AttentionDropout, AttentionGradients, Dropout, LayerNormGradients,
-    LayerNormSaved, quantized_stride,
+    LayerNormSaved,
 };
 
 /// Uniform in [−2, 2).
@@ -65,12 +66,13 @@ fn elementwise(c: &mut Criterion) {
     bench(c, "sum_squares", "64x3072", bytes(1), |k| {
         black_box(k.sum_squares(&x));
     });
-    let stride = quantized_stride(3072);
-    let (mut q, mut scales) = (vec![0; 64 * stride], vec![0.0; 64]);
-    best.quantize_rows(&x, 3072, &mut q, &mut scales);
-    check("quantized", (f32::from(q[9]) - 128.0) * scales[0], f64::from(x[9]), f64::from(scales[0]) * 0.51);
+    let mut q = QuantizedRows::default();
+    q.reset(64, 3072);
+    best.quantize_rows(&x, &mut q, 0);
+    let scale = q.scale()[0];
+    check("quantized", (f32::from(q.bytes(0)[9]) - 128.0) * scale, f64::from(x[9]), f64::from(scale) * 0.51);
     bench(c, "quantize_rows", "64x3072", Throughput::Bytes((5 * n) as u64), |k| {
-        k.quantize_rows(&x, 3072, black_box(&mut q), &mut scales);
+        k.quantize_rows(&x, black_box(&mut q), 0);
     });
 }
 

@@ -12,9 +12,8 @@ use limbeck::models::config::{ModelConfig, Sizes};
 use limbeck::nn::{Linear, ParamSpec, Role};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{LayerI8, PackedI8, RowsI8, packed_i8_len};
+use limbeck_kernels::gemm::{LayerI8, PackedI8, QuantizedRows, packed_i8_len};
 use limbeck_kernels::random::{SplitMix64, mix};
-use limbeck_kernels::rows::quantized_stride;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -52,7 +51,9 @@ type Product = (usize, usize, usize, Vec<i8>, Vec<i32>);
 struct Products {
     kernels: Kernels,
     steps: Vec<Product>,
-    bytes: Vec<u8>,
+    hidden: usize,
+    /// What products read: rows of `hidden` columns, and wide ones.
+    rows: [QuantizedRows; 2],
     ones: Vec<f32>,
     out: Vec<f32>,
 }
@@ -76,22 +77,20 @@ impl Products {
             }
         }
         let widest = steps.iter().map(|step| step.1.max(step.2)).max().unwrap_or(0);
-        let bytes = (0..tokens * widest).map(|i| (i * 91 % 255 + 1) as u8).collect();
-        Products {
-            kernels,
-            steps,
-            bytes,
-            ones: vec![1.0; widest.max(tokens)],
-            out: vec![0.0; tokens * widest],
-        }
+        let bytes: Vec<u8> = (0..tokens * widest).map(|i| (i * 91 % 255 + 1) as u8).collect();
+        let hidden = config.hidden;
+        let ones = vec![1.0; widest.max(tokens)];
+        let rows =
+            [hidden, widest].map(|k| QuantizedRows::from_bytes(&bytes[..tokens * k], k, &ones[..tokens]));
+        Products { kernels, steps, hidden, rows, ones, out: vec![0.0; tokens * widest] }
     }
 
     fn run(&mut self) {
         for (rows, n, k, weights, sums) in &self.steps {
-            let (ones, stride) = (&self.ones, quantized_stride(*k));
-            let bytes = &self.bytes[..rows * stride];
+            let ones = &self.ones;
             let weights = PackedI8::new(weights, *n, *k, sums);
-            let rows = RowsI8 { bytes, stride, scale: &ones[..*rows] };
+            // Rows of the bytes that there are: their content does not matter.
+            let rows = self.rows[usize::from(*k > self.hidden)].rows(0..*rows);
             let layer = LayerI8 { weights: weights.into(), scale: &ones[..*n], bias: &ones[..*n] };
             self.kernels.gemm_i8_f32(rows, layer, &mut self.out, *n);
         }

@@ -14,7 +14,11 @@ fn together(criterion: &mut Criterion) {
     let mut team = Team::new(threads);
     let mut group = criterion.benchmark_group(format!("{threads} threads"));
     group.bench_function("team, empty job", |bencher| {
-        bencher.iter(|| team.run(&|seat| drop(black_box(seat.index()))))
+        bencher.iter(|| {
+            team.run(&|seat| {
+                black_box(seat.index());
+            });
+        });
     });
     group.throughput(criterion::Throughput::Elements(2 * PAIRS as u64));
     group.bench_function("team, meetings", |bencher| {
@@ -37,7 +41,7 @@ fn together(criterion: &mut Criterion) {
         bencher.iter(|| pool.install(|| rayon::join(|| black_box(1), || black_box(2))));
     });
     criterion.bench_function("rayon, broadcast", |bencher| {
-        bencher.iter(|| pool.broadcast(|seat| drop(black_box(seat.index()))));
+        bencher.iter(|| pool.broadcast(|seat| black_box(seat.index())));
     });
 }
 

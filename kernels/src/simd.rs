@@ -95,6 +95,13 @@ pub(crate) trait Simd: Copy {
     /// Like [`Simd::sum`].
     fn sum_doubles(self, a: Self::Doubles) -> f64;
 
+    /// Four values four times: lane i is value i mod 4.
+    #[inline(always)]
+    fn load_four(self, from: &[f32; 4]) -> Self::Floats {
+        let [a, b, c, d] = *from;
+        self.load(&[a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d])
+    }
+
     #[inline(always)]
     fn zero(self) -> Self::Floats {
         self.splat(0.0)

@@ -3,12 +3,11 @@
 mod harness;
 
 use harness::{GEMM_SHAPES as SHAPES, Guarded, Random, rows};
-use limbeck_kernels::gemm::{BlocksI8, LayerI8, PackedI8, RowsI8};
+use limbeck_kernels::gemm::{BlocksI8, LayerI8, PackedI8, QuantizedRows};
 use limbeck_kernels::gemm::{pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums};
-use limbeck_kernels::rows::quantized_stride;
 
 /// int8 operands of one shape: random, or every value at one of its extremes.
-fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, usize, Vec<i8>) {
+fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, Vec<i8>) {
     let mut random = Random::new(7 + (m * 31 + n * 17 + k) as u64);
     let mut draw = |_| match (extreme_case, random.int(0, 1)) {
         (false, _) => random.int(-127, 127),
@@ -16,46 +15,44 @@ fn int8_case([m, n, k]: [usize; 3], extreme_case: bool) -> (Vec<u8>, usize, Vec<
         (true, _) => 127,
     };
     let weights: Vec<i8> = (0..n * k).map(&mut draw).map(|w| w as i8).collect();
-    // The last row ends where its last word does: nothing follows it in memory.
-    let stride = k.next_multiple_of(4) + 8;
-    let mut a = vec![128; (m * stride).saturating_sub(8)];
+    let mut a = vec![128; m * k];
     for row in 0..m {
         // A quantized activation is never 0 (-128), but the product is right for it too.
         let extreme = |s: i32| if s < 0 { 0 } else { 255 };
         (0..k).for_each(|p| {
             let s = draw(p);
-            a[row * stride + p] = if extreme_case { extreme(s) } else { (s + 128) as u8 };
+            a[row * k + p] = if extreme_case { extreme(s) } else { (s + 128) as u8 };
         });
     }
-    (a, stride, weights)
+    (a, weights)
 }
 
 #[test]
 fn int8_is_exact_on_every_row() {
     for &[m, n, k] in SHAPES {
         for extreme in [false, true] {
-            let (a, stride, weights) = int8_case([m, n, k], extreme);
+            let (a, weights) = int8_case([m, n, k], extreme);
             let mut packed = vec![1; packed_i8_len(n, k)];
             pack_i8(&weights, n, k, &mut packed);
             let mut sums = vec![1; n.next_multiple_of(16)];
             packed_i8_sums(&packed, n, k, &mut sums);
             let b = PackedI8::new(&packed, n, k, &sums);
             let dot = |i: usize, j: usize| -> i64 {
-                (0..k).map(|p| (i64::from(a[i * stride + p]) - 128) * i64::from(weights[j * k + p])).sum()
+                (0..k).map(|p| (i64::from(a[i * k + p]) - 128) * i64::from(weights[j * k + p])).sum()
             };
             let expected: Vec<i64> = (0..m * n).map(|at| dot(at / n, at % n)).collect();
             let mut random = Random::new(3);
             let (a_scale, b_scale, bias) = (random.floats(m), random.floats(n), random.floats(n));
+            let a_rows = QuantizedRows::from_bytes(&a, k, &a_scale);
             for kernels in rows() {
                 let c_stride = n + 5;
                 let len = (m * c_stride).saturating_sub(5);
                 let mut c = Guarded::of(&vec![i32::MAX; len]);
-                let rows = RowsI8 { bytes: &a, stride, scale: &a_scale };
-                kernels.gemm_i8(rows, b, c.inside(), c_stride);
+                kernels.gemm_i8(a_rows.rows(0..m), b, c.inside(), c_stride);
                 let c = c.checked();
                 let mut floats = Guarded::of(&vec![-1.5_f32; len]);
                 let layer = LayerI8 { weights: b.into(), scale: &b_scale, bias: &bias };
-                kernels.gemm_i8_f32(rows, layer, floats.inside(), c_stride);
+                kernels.gemm_i8_f32(a_rows.rows(0..m), layer, floats.inside(), c_stride);
                 let floats = floats.checked();
                 for at in 0..len {
                     let (i, j) = (at / c_stride, at % c_stride);
@@ -92,10 +89,11 @@ fn sparse_case(n: usize, k: usize) -> (Vec<i8>, Vec<i32>) {
 #[test]
 fn blocks_give_the_sums_of_dense_weights() {
     for &[m, n, k] in SHAPES {
-        let (a, stride, _) = int8_case([m, n, k], false);
+        let (a, _) = int8_case([m, n, k], false);
         let (packed, sums) = sparse_case(n, k);
         let ones = vec![1.0; m];
-        let rows_i8 = RowsI8 { bytes: &a, stride, scale: &ones };
+        let rows_i8 = QuantizedRows::from_bytes(&a, k, &ones);
+        let rows_i8 = rows_i8.rows(0..m);
         let blocks = pack_blocks_i8(&packed, n, k);
         assert!(blocks.blocks.len() <= packed.len() && blocks.blocks.len() == 64 * blocks.words.len());
         let sparse = BlocksI8::new(&blocks.blocks, &blocks.words, &blocks.starts, &sums, [n, k]);
@@ -124,7 +122,7 @@ fn damaged_blocks_are_found_and_do_no_harm() {
         |_, starts| starts[0] = 1,
         |_, starts| *starts.last_mut().unwrap() -= 1,
     ];
-    let bytes = vec![255; 2 * k];
+    let bytes = QuantizedRows::from_bytes(&vec![255; 2 * k], k, &[1.0; 2]);
     for damage in damages {
         let (mut words, mut starts) = (whole.words.clone(), whole.starts.clone());
         damage(&mut words, &mut starts);
@@ -132,7 +130,7 @@ fn damaged_blocks_are_found_and_do_no_harm() {
         assert!(blocks.problem().is_some());
         for kernels in rows() {
             let mut c = Guarded::of(&vec![0; 2 * n]);
-            kernels.gemm_i8(RowsI8 { bytes: &bytes, stride: k, scale: &[1.0; 2] }, blocks, c.inside(), n);
+            kernels.gemm_i8(bytes.rows(0..2), blocks, c.inside(), n);
             c.checked();
         }
     }
@@ -155,35 +153,36 @@ fn a_layer_with_gelu_ends_in_the_nearest_bytes() {
     for [m, n, k] in
         [[1, 5, 7], [47, 33, 64], [48, 64, 64], [49, 1907, 20], [100, 96, 770], [3, 0, 4], [0, 3, 4]]
     {
-        let (a, stride, weights) = int8_case([m, n, k], false);
+        let (a, weights) = int8_case([m, n, k], false);
         let (mut packed, mut sums) = (vec![0; packed_i8_len(n, k)], vec![0; n.next_multiple_of(16)]);
         pack_i8(&weights, n, k, &mut packed);
         packed_i8_sums(&packed, n, k, &mut sums);
         let mut random = Random::new(5);
         let a_scale: Vec<f32> = (0..m).map(|_| 0.02 * (1.1 + random.float())).collect();
         let (b_scale, bias) = (vec![0.02 / (k as f32).sqrt(); n], random.floats(n));
-        let rows_i8 = RowsI8 { bytes: &a, stride, scale: &a_scale };
+        let rows_i8 = QuantizedRows::from_bytes(&a, k, &a_scale);
+        let rows_i8 = rows_i8.rows(0..m);
         let layer =
             LayerI8 { weights: PackedI8::new(&packed, n, k, &sums).into(), scale: &b_scale, bias: &bias };
         let mut results = Vec::new();
         for kernels in rows() {
             let mut floats = vec![0.0; m * n];
             kernels.gemm_i8_f32(rows_i8, layer, &mut floats, n);
-            let (mut bytes, mut scales) = (vec![0; m * quantized_stride(n)], vec![f32::NAN; m]);
-            kernels.gemm_i8_gelu(rows_i8, layer, &mut Vec::new(), &mut bytes, &mut scales);
-            for (i, (floats, scale)) in floats.chunks(n.max(1)).zip(&scales).enumerate() {
+            let mut out = QuantizedRows::default();
+            kernels.gemm_i8_gelu(rows_i8, layer, &mut Vec::new(), &mut out);
+            let bytes: Vec<Vec<u8>> = (0..m).map(|row| out.bytes(row)).collect();
+            for ((floats, scale), bytes) in floats.chunks(n.max(1)).zip(out.scale()).zip(&bytes) {
                 let exact: Vec<f64> = floats.iter().map(|&x| gelu(f64::from(x))).collect();
                 let largest = exact.iter().fold(0.0f64, |max, y| max.max(y.abs()));
                 assert!((f64::from(*scale) * 127.0 - largest).abs() <= 2e-5, "{scale} for {largest}");
-                let bytes = &bytes[i * quantized_stride(n)..(i + 1) * quantized_stride(n)];
+                assert_eq!(bytes.len(), n);
                 for (byte, y) in bytes.iter().zip(&exact) {
                     let found = (f64::from(*byte) - 128.0) * f64::from(*scale);
                     let step = f64::from(*scale) / 2.0 + 4e-5;
                     assert!((found - y).abs() <= step, "{} {found} for {y}", kernels.isa());
                 }
-                assert!(bytes[n..].iter().all(|byte| *byte == 128), "padding");
             }
-            results.push((bytes, scales.iter().map(|scale| scale.to_bits()).collect::<Vec<_>>()));
+            results.push((bytes, out.scale().iter().map(|scale| scale.to_bits()).collect::<Vec<_>>()));
         }
         assert!(
             results.iter().all(|result| *result == results[0]),
@@ -201,12 +200,11 @@ fn int8_sums_hold_the_largest_depth() {
     pack_i8(&weights, 2, k, &mut packed);
     let mut sums = [0; 16];
     packed_i8_sums(&packed, 2, k, &mut sums);
-    let a = [vec![0; k], vec![255; k]].concat();
+    let a = QuantizedRows::from_bytes(&[vec![0; k], vec![255; k]].concat(), k, &[1.0; 2]);
     let (low, high) = (128 * 127 * k as i32, 127 * 127 * k as i32);
     for kernels in rows() {
         let mut c = [0; 4];
-        let rows = RowsI8 { bytes: &a, stride: k, scale: &[1.0; 2] };
-        kernels.gemm_i8(rows, PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
+        kernels.gemm_i8(a.rows(0..2), PackedI8::new(&packed, 2, k, &sums), &mut c, 2);
         assert_eq!(c, [-low, low, high, -high], "{}", kernels.isa());
     }
 }

@@ -5,7 +5,9 @@
 //! depends on the CPU, so both are timed, in turns, on the matrix itself. The logits are the same bits with either.
 
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{BlocksI8, LayerI8, PackedBlocks, PackedI8, RowsI8, WeightsI8, pack_blocks_i8};
+use limbeck_kernels::gemm::{
+    BlocksI8, LayerI8, PackedBlocks, PackedI8, QuantizedRows, WeightsI8, pack_blocks_i8,
+};
 use std::time::{Duration, Instant};
 
 /// Which matrices leave their zero blocks out of the file.
@@ -64,16 +66,15 @@ pub(super) fn choose(
 
 /// The shortest times of both, taken in turns.
 fn times(kernels: Kernels, weights: [WeightsI8<'_>; 2], [n, k]: [usize; 2]) -> [Duration; 2] {
-    let stride = k.next_multiple_of(4);
-    let bytes: Vec<u8> = (0..TIMED_ROWS * stride).map(|i| (i * 91 % 255 + 1) as u8).collect();
+    let bytes: Vec<u8> = (0..TIMED_ROWS * k).map(|i| (i * 91 % 255 + 1) as u8).collect();
     let (ones, mut c) = (vec![1.0; n.max(TIMED_ROWS)], vec![0.0; TIMED_ROWS * n]);
-    let rows = RowsI8 { bytes: &bytes, stride, scale: &ones[..TIMED_ROWS] };
+    let rows = QuantizedRows::from_bytes(&bytes, k, &ones[..TIMED_ROWS]);
     let mut best = [Duration::MAX; 2];
     for _ in 0..TURNS {
         for (weights, best) in weights.iter().zip(&mut best) {
             let layer = LayerI8 { weights: *weights, scale: &ones[..n], bias: &ones[..n] };
             let start = Instant::now();
-            kernels.gemm_i8_f32(rows, layer, &mut c, n);
+            kernels.gemm_i8_f32(rows.rows(0..TIMED_ROWS), layer, &mut c, n);
             *best = start.elapsed().min(*best);
         }
     }

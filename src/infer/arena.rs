@@ -4,6 +4,7 @@
 //! result does not matter, and after one batch of a size no batch of that size or below allocates. Fresh memory
 //! comes zeroed from the operating system: of a slot that is never filled to its end, the end is never resident.
 
+use limbeck_kernels::gemm::QuantizedRows;
 use std::sync::Arc;
 
 /// One activation: floats, and for the products of an int8 model the same rows in bytes.
@@ -11,11 +12,9 @@ use std::sync::Arc;
 pub(super) struct Slot {
     /// `[rows, cols]`.
     pub values: Vec<f32>,
-    /// `[rows, quantized_stride(cols)]`, biased by 128.
-    pub bytes: Vec<u8>,
-    /// `[rows]`.
-    pub scales: Vec<f32>,
-    /// Whether `bytes` and `scales` stand for `values`.
+    /// The same in int8, if `quantized`.
+    pub int8: QuantizedRows,
+    /// Whether `int8` stands for `values`.
     pub quantized: bool,
 }
 
@@ -32,13 +31,15 @@ pub(super) struct Arena {
     slots: Vec<(Slot, Arc<()>)>,
     rows: usize,
     cols: usize,
+    int8: bool,
 }
 
 impl Arena {
-    /// Makes every slot, from its next use on, large enough for `rows × cols`.
-    pub fn reserve(&mut self, rows: usize, cols: usize) {
+    /// Makes every slot, from its next use on, large enough for `rows × cols`, in int8 too if asked.
+    pub fn reserve(&mut self, rows: usize, cols: usize, int8: bool) {
+        self.int8 = int8;
         self.rows = self.rows.max(rows);
-        self.cols = self.cols.max(cols.next_multiple_of(4));
+        self.cols = self.cols.max(cols);
     }
 
     /// Takes a free slot's memory out, to be filled while others are read. It holds whatever it held.
@@ -54,7 +55,10 @@ impl Arena {
         if slot.values.len() < len {
             // Dropped first: the two need not be there together.
             slot = Slot::default();
-            slot = Slot { values: vec![0.0; len], bytes: vec![0; len], scales: vec![0.0; self.rows], ..slot };
+            slot = Slot { values: vec![0.0; len], ..slot };
+            if self.int8 {
+                slot.int8.reset(self.rows, self.cols);
+            }
         }
         slot.quantized = false;
         (Place { index, _claim: Arc::clone(claim) }, slot)

@@ -12,8 +12,8 @@ use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_p
 use crate::team::Seat;
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, RowsI8};
-use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, quantized_stride};
+use limbeck_kernels::gemm::{End, LayerI8, Matrix, QuantizedRows, RowsI8};
+use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
@@ -26,8 +26,7 @@ pub(super) struct Scratch {
     wide: Vec<f32>,
     /// The same after the nonlinearity.
     active: Vec<f32>,
-    bytes: Vec<u8>,
-    scales: Vec<f32>,
+    int8: QuantizedRows,
 }
 
 /// One pass of some of a batch's texts.
@@ -65,34 +64,12 @@ pub(super) struct Var {
     then: Option<Linear>,
 }
 
-/// Rows that a product reads.
+/// Rows that a product reads: floats, and bytes if products read those.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     count: usize,
-    cols: usize,
     values: &'a [f32],
-    bytes: &'a [u8],
-    scales: &'a [f32],
-}
-
-impl<'a> Rows<'a> {
-    fn of(slot: &'a Slot, count: usize, cols: usize) -> Rows<'a> {
-        Rows { count, cols, values: &slot.values, bytes: &slot.bytes, scales: &slot.scales }
-    }
-
-    fn quantized(self) -> RowsI8<'a> {
-        RowsI8 { bytes: self.bytes, stride: quantized_stride(self.cols), scale: &self.scales[..self.count] }
-    }
-
-    fn range(self, range: Range<usize>) -> Rows<'a> {
-        Rows {
-            count: range.len(),
-            values: &self.values[range.start * self.cols..],
-            bytes: &self.bytes[range.start * quantized_stride(self.cols)..],
-            scales: &self.scales[range.start..],
-            ..self
-        }
-    }
+    int8: RowsI8<'a>,
 }
 
 impl<'r> Run<'r> {
@@ -145,9 +122,20 @@ impl<'r> Run<'r> {
         if self.begun.contains(&text) { text - self.begun.start..text - self.begun.start + 1 } else { 0..0 }
     }
 
+    /// Some rows of a result.
+    fn rows(&self, x: &Var, range: Range<usize>) -> Rows<'_> {
+        let slot = self.arena.get(&x.place);
+        let values = &slot.values[range.start * x.cols..range.end * x.cols];
+        let int8 = slot.int8.rows(if slot.quantized { range.clone() } else { 0..0 });
+        Rows { count: range.len(), values, int8 }
+    }
+
     /// Fills a fresh slot.
     fn produce(&mut self, rows: usize, cols: usize, fill: impl FnOnce(&mut Self, &mut Slot)) -> Var {
         let (place, mut slot) = self.arena.take();
+        if self.quantize {
+            slot.int8.reset(rows, cols);
+        }
         fill(self, &mut slot);
         self.arena.put(&place, slot);
         Var { place, rows, cols, then: None }
@@ -165,13 +153,13 @@ impl<'r> Run<'r> {
         let bias = self.weights.vector(layer.bias);
         match self.weights.matrix(layer.weight) {
             Weight::F32(weights) => {
-                let x = Matrix::new(x.values, x.count, layer.inputs);
+                let x = Matrix::new(&x.values[..x.count * layer.inputs], x.count, layer.inputs);
                 let end = End { bias: Some(bias), accumulate: false };
                 self.kernels.gemm(x, weights, end, out, layer.outputs);
             }
             Weight::I8 { weights, scale } => {
                 let layer_i8 = LayerI8 { weights, scale, bias };
-                self.kernels.gemm_i8_f32(x.quantized(), layer_i8, out, layer.outputs);
+                self.kernels.gemm_i8_f32(x.int8, layer_i8, out, layer.outputs);
             }
         }
     }
@@ -193,7 +181,7 @@ impl<'r> Run<'r> {
         let blocks = x.rows.div_ceil(BLOCK);
         for block in 0..blocks {
             let rows = block * x.rows / blocks..(block + 1) * x.rows / blocks;
-            let source = Rows::of(self.arena.get(&x.place), x.rows, x.cols).range(rows.clone());
+            let source = self.rows(x, rows.clone());
             let done = match self.layer_i8(layer) {
                 Some(layer_i8) if layer.activation == Activation::Gelu => {
                     self.gelu(source, layer_i8, &mut scratch)
@@ -212,23 +200,16 @@ impl<'r> Run<'r> {
 
     /// A whole int8 layer with GELU, from bytes to bytes.
     fn gelu<'s>(&self, x: Rows<'_>, layer: LayerI8<'_>, scratch: &'s mut Scratch) -> Rows<'s> {
-        let Scratch { wide, bytes, scales, .. } = scratch;
-        let (count, cols) = (x.count, layer.bias.len());
-        let len = count * quantized_stride(cols);
-        grow(bytes, len);
-        grow(scales, count);
-        self.kernels.gemm_i8_gelu(x.quantized(), layer, wide, &mut bytes[..len], &mut scales[..count]);
-        Rows { count, cols, values: &[], bytes, scales }
+        self.kernels.gemm_i8_gelu(x.int8, layer, &mut scratch.wide, &mut scratch.int8);
+        Rows { count: x.count, values: &[], int8: scratch.int8.rows(0..x.count) }
     }
 
     /// Applies the nonlinearity to `rows` rows of `scratch.wide`; an int8 model keeps the bytes alone.
     fn activate<'s>(&self, how: Activation, rows: usize, width: usize, scratch: &'s mut Scratch) -> Rows<'s> {
-        let Scratch { wide, active, bytes, scales } = scratch;
-        let stride = quantized_stride(width);
+        let Scratch { wide, active, int8 } = scratch;
         // One row at a time, so that its floats are read from the first-level cache.
         grow(active, if self.quantize { width } else { rows * width });
-        grow(bytes, rows * stride);
-        grow(scales, rows);
+        int8.reset(if self.quantize { rows } else { 0 }, width);
         for row in 0..rows {
             let x = &wide[row * width..(row + 1) * width];
             let first = if self.quantize { 0 } else { row * width };
@@ -240,11 +221,10 @@ impl<'r> Run<'r> {
                 Activation::Tanh => self.kernels.tanh_forward(x, y),
             }
             if self.quantize {
-                let bytes = &mut bytes[row * stride..(row + 1) * stride];
-                self.kernels.quantize_rows(y, width, bytes, &mut scales[row..row + 1]);
+                self.kernels.quantize_rows(y, int8, row);
             }
         }
-        Rows { count: rows, cols: width, values: active, bytes, scales }
+        Rows { count: rows, values: active, int8: int8.rows(0..int8.scale().len()) }
     }
 
     /// `y = gamma·(x − mean)/σ + beta` of one row, from the scratch row.
@@ -261,10 +241,7 @@ fn scale(attend: &Attend) -> f32 {
 
 /// Makes the bytes of some rows from their floats.
 fn quantize(kernels: Kernels, slot: &mut Slot, rows: Range<usize>, cols: usize) {
-    let stride = quantized_stride(cols);
-    let values = &slot.values[rows.start * cols..rows.end * cols];
-    let bytes = &mut slot.bytes[rows.start * stride..rows.end * stride];
-    kernels.quantize_rows(values, cols, bytes, &mut slot.scales[rows]);
+    kernels.quantize_rows(&slot.values[rows.start * cols..rows.end * cols], &mut slot.int8, rows.start);
     slot.quantized = true;
 }
 
@@ -313,7 +290,7 @@ impl Exec for Run<'_> {
         }
         self.bytes_of(x);
         Ok(self.produce(x.rows, outputs, |run, slot| {
-            run.product(layer, Rows::of(run.arena.get(&x.place), x.rows, x.cols), &mut slot.values);
+            run.product(layer, run.rows(x, 0..x.rows), &mut slot.values);
         }))
     }
 
@@ -403,16 +380,16 @@ impl Exec for Run<'_> {
     }
 
     fn first_tokens(&mut self, x: &Var) -> Result<Var> {
-        let (cols, stride) = (x.cols, quantized_stride(x.cols));
+        let cols = x.cols;
         Ok(self.produce(self.begun.len(), cols, |run, slot| {
             let from = run.arena.get(&x.place);
             for (place, text) in run.begun.clone().enumerate() {
                 let row = run.rows_of(text, x.rows).start;
                 slot.values[place * cols..(place + 1) * cols]
                     .copy_from_slice(&run.values(x)[row * cols..][..cols]);
-                slot.bytes[place * stride..(place + 1) * stride]
-                    .copy_from_slice(&from.bytes[row * stride..][..stride]);
-                slot.scales[place] = from.scales[row];
+                if from.quantized {
+                    slot.int8.copy_row(place, &from.int8, row);
+                }
             }
             slot.quantized = from.quantized;
         }))

@@ -128,7 +128,7 @@ impl<'m> Session<'m> {
             // Seat 0 alone looks at the clock: the others do the same at the same time.
             let times = if seat.index() == 0 { lock(&times).take() } else { None };
             let desk = &mut *lock(&self.desks[seat.index()]);
-            desk.arena.reserve(self.board.rows(seat).len(), widest);
+            desk.arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
             let pass = Pass { model: self.model, kernels: self.kernels, batch, offsets, board: &self.board };
             if let Err(error) = desk.forward(&pass, seat, times) {
                 lock(&failure).get_or_insert(error);

@@ -27,7 +27,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
     #[cfg(feature = "train")]
     bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
-    i8: Int8Kernels { offset: 0, strip: strip_i8, blocks: strip_blocks },
+    i8: Int8Kernels { offset: 0, widen: None, strip: strip_i8, blocks: strip_blocks },
 };
 
 /// Rows of a float tile.

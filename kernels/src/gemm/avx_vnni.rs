@@ -19,8 +19,10 @@ use super::{GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, tiles};
 use crate::isa::avx_vnni;
 use std::arch::x86_64::*;
 
-pub(crate) const GEMM: GemmKernels =
-    GemmKernels { i8: Int8Kernels { offset: 128, strip: strip_i8, blocks: strip_blocks }, ..avx2::GEMM };
+pub(crate) const GEMM: GemmKernels = GemmKernels {
+    i8: Int8Kernels { offset: 128, widen: None, strip: strip_i8, blocks: strip_blocks },
+    ..avx2::GEMM
+};
 
 /// Rows of a tile.
 const ROWS: usize = 6;
@@ -132,7 +134,8 @@ int8!(avx_vnni, _mm256_dpbusd_avx_epi32: strip_i8, tile_i8, strip_blocks, tile_b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::{BlocksI8, PackedI8, RowsI8, pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums};
+    use crate::gemm::{BlocksI8, PackedI8, QuantizedRows};
+    use crate::gemm::{pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums};
     use crate::isa::avx512;
     use crate::random::SplitMix64;
     use crate::table::KernelTable;
@@ -161,24 +164,22 @@ mod tests {
         let mut random = SplitMix64::new(5);
         for (n, k) in [(1, 1), (16, 4), (17, 30_usize), (33, 767), (48, 769), (5, 1540)] {
             for m in (1..=13).chain([97]) {
-                let stride = k.next_multiple_of(4);
-                let a: Vec<u8> = (0..m * stride).map(|_| random.next_word() as u8).collect();
+                let a: Vec<u8> = (0..m * k).map(|_| random.next_word() as u8).collect();
                 let weights: Vec<i8> =
                     (0..n * k).map(|_| ((random.next_word() % 255) as i16 - 127) as i8).collect();
                 let (mut packed, mut sums) = (vec![0; packed_i8_len(n, k)], vec![0; n.next_multiple_of(16)]);
                 pack_i8(&weights, n, k, &mut packed);
                 packed_i8_sums(&packed, n, k, &mut sums);
                 let mut c = vec![0; m * n];
-                let ones = vec![1.0; m];
-                let rows = RowsI8 { bytes: &a, stride, scale: &ones };
-                kernels.gemm_i8(rows, PackedI8::new(&packed, n, k, &sums), &mut c, n);
+                let rows = QuantizedRows::from_bytes(&a, k, &vec![1.0; m]);
+                kernels.gemm_i8(rows.rows(0..m), PackedI8::new(&packed, n, k, &sums), &mut c, n);
                 let blocks = pack_blocks_i8(&packed, n, k);
                 let blocks = BlocksI8::new(&blocks.blocks, &blocks.words, &blocks.starts, &sums, [n, k]);
                 let mut again = vec![0; m * n];
-                kernels.gemm_i8(rows, blocks, &mut again, n);
+                kernels.gemm_i8(rows.rows(0..m), blocks, &mut again, n);
                 assert_eq!(again, c, "blocks, {m}×{n}×{k}");
                 for (at, &c) in c.iter().enumerate() {
-                    let (a, weights) = (&a[at / n * stride..][..k], &weights[at % n * k..][..k]);
+                    let (a, weights) = (&a[at / n * k..][..k], &weights[at % n * k..][..k]);
                     let dot = |(&a, &w): (&u8, &i8)| (i64::from(a) - 128) * i64::from(w);
                     let expected: i64 = a.iter().zip(weights).map(dot).sum();
                     assert_eq!(i64::from(c), expected, "{m}×{n}×{k} at {at}");

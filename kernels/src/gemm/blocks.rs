@@ -11,7 +11,7 @@
 //! blocks: [blocks][16][4]
 //! ```
 
-use super::{Int8Kernels, Line, PANEL, depth_blocks, packed_i8_len};
+use super::{Int8Kernels, Left, PANEL, depth_blocks, packed_i8_len};
 
 /// A block's shape: outputs, inputs.
 pub const BLOCK_SHAPE: [usize; 2] = [PANEL, 4];
@@ -123,21 +123,20 @@ impl<'a> BlocksI8<'a> {
     pub(super) unsafe fn multiply(
         &self,
         kernels: &Int8Kernels,
-        lines: &[Line],
+        a: Left<'_>,
         panel: usize,
         start: &[i32; 2 * PANEL],
         sums: &mut [[i32; 2 * PANEL]],
     ) {
         let parts = blocks_i8_parts(self.k);
-        let rows = sums.len();
         let starts = start.as_chunks().0;
         for (half, panel) in (panel..self.n.div_ceil(PANEL)).take(2).enumerate() {
             let sums = &mut sums.as_flattened_mut()[half * PANEL..];
-            for (part, lines) in lines.chunks_exact(rows).take(parts).enumerate() {
+            for part in 0..parts {
                 let (words, blocks) = self.list(panel * parts + part);
                 let start = (part == 0).then_some(&starts[half]);
                 // SAFETY: the caller's promise.
-                unsafe { (kernels.blocks)(lines, words, blocks, start, sums, 2 * PANEL) }
+                unsafe { (kernels.blocks)(a.of_part(part), words, blocks, start, sums, 2 * PANEL) }
             }
         }
     }

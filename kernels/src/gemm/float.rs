@@ -1,7 +1,7 @@
 //! The float products: what is checked, and the loops around the strips.
 
 use super::{BLOCK_LINES, FloatKernels, Line, Matrix, PANEL, PackedMatrix, PanelsMut, Precision, Start};
-use super::{depth_blocks, with_block};
+use super::{depth_blocks, with_lines};
 use crate::Kernels;
 use std::cell::Cell;
 use std::ops::Range;
@@ -50,7 +50,8 @@ impl Kernels {
         // Equal blocks of whole tiles.
         let most = (BLOCK_LINES / blocks / TILE * TILE).max(4 * TILE);
         let rows = m.div_ceil(m.div_ceil(most)).next_multiple_of(TILE).min(m);
-        with_block(rows * blocks, |lines| {
+        with_lines(|lines| {
+            let lines = lines.lend(rows * blocks);
             for first in (0..m).step_by(rows) {
                 let last = (first + rows).min(m);
                 block(kernels, a.rows(first..last), b, end, &mut c[first * c_stride..], c_stride, lines);

@@ -6,9 +6,10 @@
 //! has not as `−128·w`: neither is larger than 128·127, so no sum, finished or not, leaves 32 bits as long as
 //! k ≤ 2¹⁷ = 131,072 (2³¹/(128·127) is a little more). Readers of weights refuse a larger k; here sums would wrap.
 
-use super::{BlocksI8, Int8Kernels, Line, PANEL, Panels, ahead, depth_blocks, with_block};
+use super::{
+    BlocksI8, Int8Kernels, Left, PANEL, Panels, QuantizedRows, RowsI8, ahead, depth_blocks, with_lines,
+};
 use crate::Kernels;
-use crate::rows::{ZERO, quantized_stride};
 use std::ops::Range;
 
 /// Rows of `a` in one block: their sums for two panels, 12 KiB, stay near.
@@ -126,17 +127,6 @@ impl WeightsI8<'_> {
     }
 }
 
-/// Rows of activations in bytes, biased by 128, each with its scale: the left operand.
-#[derive(Clone, Copy, Debug)]
-pub struct RowsI8<'a> {
-    /// Rows begin `stride` bytes apart; k is rounded up to a multiple of 4, with any bytes.
-    pub bytes: &'a [u8],
-    /// From one row to the next.
-    pub stride: usize,
-    /// One for each row.
-    pub scale: &'a [f32],
-}
-
 /// A linear layer in int8: output `j` is `Σ_p x[p]·w[j][p]·scale[j] + bias[j]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerI8<'a> {
@@ -198,8 +188,8 @@ impl Kernels {
     }
 
     /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 2e-5, then [`quantize_rows`](Self::quantize_rows) into
-    /// `bytes`, rows of [`quantized_stride`], and `scales`: the wide half of a feed-forward layer. Its floats exist for
-    /// a few rows at a time, in `scratch`, and the same bits come out on every row of the table.
+    /// `out`, which is reset to these rows: the wide half of a feed-forward layer. Its floats exist for a few rows at a
+    /// time, in `scratch`, and the same bits come out on every row of the table.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -208,13 +198,11 @@ impl Kernels {
         rows: RowsI8<'_>,
         layer: LayerI8<'_>,
         scratch: &mut Vec<f32>,
-        bytes: &mut [u8],
-        scales: &mut [f32],
+        out: &mut QuantizedRows,
     ) {
         layer.check();
         let (m, n) = (rows.scale.len(), layer.bias.len());
-        let stride = quantized_stride(n);
-        assert!(bytes.len() == m * stride && scales.len() == m, "a quantized row for each row");
+        out.reset(m, n);
         let blocks = m.div_ceil(WIDE_ROWS);
         for block in 0..blocks {
             let range = block * m / blocks..(block + 1) * m / blocks;
@@ -223,11 +211,7 @@ impl Kernels {
                 scratch.resize(len, 0.0);
             }
             let mut largest = [[0.0; PANEL]; WIDE_ROWS];
-            let part = RowsI8 {
-                bytes: &rows.bytes[range.start * rows.stride..],
-                scale: &rows.scale[range.clone()],
-                ..rows
-            };
+            let part = rows.part(range.clone());
             self.sums(part, layer.weights, |inner, columns, sums| {
                 let c = &mut scratch[inner.start * n + columns.start..len];
                 let scales = layer.scales(&part.scale[inner.clone()], columns);
@@ -235,10 +219,9 @@ impl Kernels {
                 unsafe { (self.0.rows.dequantize_gelu)(sums, scales, c, n, &mut largest[inner]) }
             });
             for ((row, place), largest) in scratch[..len].chunks(n.max(1)).zip(range).zip(&largest) {
-                let (out, padding) = bytes[place * stride..(place + 1) * stride].split_at_mut(n);
-                padding.fill(ZERO);
                 // SAFETY: as above.
-                scales[place] = unsafe { (self.0.rows.quantize_row_by)(row, largest, out) };
+                let scale = unsafe { (self.0.rows.quantize_row_by)(row, largest, out.row_mut(place)) };
+                *out.scale_mut(place) = scale;
             }
         }
     }
@@ -251,26 +234,19 @@ impl Kernels {
         mut take: impl FnMut(Range<usize>, Range<usize>, &[[i32; 2 * PANEL]]),
     ) {
         let ([n, k], m) = (b.shape(), a.scale.len());
-        let words = k.div_ceil(4);
-        if m == 0 || n == 0 {
-            return;
-        }
-        let fits = a.stride >= 4 * words && a.bytes.len() >= (m - 1) * a.stride + 4 * words;
-        assert!(fits, "a is smaller than {m}×{k}");
+        assert_eq!(a.k, k, "the columns of a and the inputs of b differ");
         let kernels = &self.0.gemm.i8;
         let mut sums = [[0; 2 * PANEL]; ROWS];
-        let blocks = depth_blocks(words).len();
-        with_block(ROWS.min(m) * blocks, |lines| {
+        with_lines(|memory| {
             for first in (0..m).step_by(ROWS) {
                 let rows = first..m.min(first + ROWS);
-                let lines = &mut lines[..rows.len() * blocks];
-                copy_a(&a.bytes[first * a.stride..], a.stride, words, rows.len(), lines);
                 let sums = &mut sums[..rows.len()];
+                // SAFETY: `self` exists only for a table whose instructions this CPU reports.
+                let left = unsafe { kernels.widened(a.part(rows.clone()).left, k.div_ceil(4), memory) };
                 for panel in (0..n.div_ceil(PANEL)).step_by(2) {
-                    // SAFETY: `self` exists only for a table whose instructions this CPU reports.
-                    unsafe {
-                        kernels.multiply(lines, b, panel, start(b.sums(), panel, kernels.offset), sums)
-                    };
+                    let start = start(b.sums(), panel, kernels.offset);
+                    // SAFETY: as above.
+                    unsafe { kernels.multiply(left, b, panel, start, sums) };
                     take(rows.clone(), panel * PANEL..n.min((panel + 2) * PANEL), sums);
                 }
             }
@@ -297,13 +273,14 @@ pub(crate) fn start(sums: &[i32], index: usize, offset: i32) -> [i32; 2 * PANEL]
 }
 
 impl Int8Kernels {
-    /// `sums[i] = start + Σ lines[i]·b` for panel `panel` of `b` and the next one. `lines`: as [`copy_a`] fills them.
+    /// `sums[i] = start + Σ a[i]·b` for panel `panel` of `b` and the next one. `a`: as [`Int8Kernels::widened`] gives
+    /// them.
     ///
     /// # Safety
     /// The instructions of this row of the table must be there.
     pub(crate) unsafe fn multiply(
         &self,
-        lines: &[Line],
+        a: Left<'_>,
         b: WeightsI8<'_>,
         panel: usize,
         start: [i32; 2 * PANEL],
@@ -312,24 +289,14 @@ impl Int8Kernels {
         match b {
             WeightsI8::Dense(b) => {
                 let mut start = Some(&start);
-                for (words, lines) in depth_blocks(b.words()).zip(lines.chunks_exact(sums.len())) {
+                for (part, words) in depth_blocks(b.words()).enumerate() {
                     let (b, sums) = (b.panels_at(panel, words), sums.as_flattened_mut());
                     // SAFETY: the caller's promise.
-                    unsafe { (self.strip)(lines, b, start.take(), sums, 2 * PANEL) }
+                    unsafe { (self.strip)(a.of_part(part), b, start.take(), sums, 2 * PANEL) }
                 }
             }
             // SAFETY: the caller's promise.
-            WeightsI8::Blocks(b) => unsafe { b.multiply(self, lines, panel, &start, sums) },
-        }
-    }
-}
-
-/// Copies rows of activations into lines, one block of k after the other.
-pub(crate) fn copy_a(a: &[u8], a_stride: usize, words: usize, rows: usize, lines: &mut [Line]) {
-    for (words, lines) in depth_blocks(words).zip(lines.chunks_exact_mut(rows)) {
-        for (line, row) in lines.iter_mut().zip(a.chunks(a_stride.max(1))) {
-            let bytes = row[4 * words.start..4 * words.end].as_chunks::<4>().0;
-            line.iter_mut().zip(bytes).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+            WeightsI8::Blocks(b) => unsafe { b.multiply(self, a, panel, &start, sums) },
         }
     }
 }

@@ -25,6 +25,7 @@ mod int8;
 mod pack;
 mod packed;
 mod parts;
+mod quantized;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -40,9 +41,11 @@ pub(crate) mod scalar;
 
 pub use blocks::{BLOCK_SHAPE, BlocksI8, PackedBlocks, blocks_i8_parts, pack_blocks_i8};
 pub use float::End;
-pub use int8::{LayerI8, PackedI8, RowsI8, WeightsI8, pack_i8, packed_i8_len, packed_i8_sums};
-pub(crate) use int8::{Scales, copy_a, start};
+pub use int8::{LayerI8, PackedI8, WeightsI8, pack_i8, packed_i8_len, packed_i8_sums};
+pub(crate) use int8::{Scales, start};
 pub use packed::{Matrix, PackedMatrix, PanelsMut, Precision};
+pub(crate) use quantized::{Left, RowMut};
+pub use quantized::{QuantizedRows, RowsI8};
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -98,11 +101,16 @@ pub(crate) struct FloatKernels {
     pub(crate) strip: Strip<[u32; PANEL], f32>,
 }
 
+/// Fills two lines for each line of `a`.
+pub(crate) type Widen = unsafe fn(a: &[Line], wide: &mut [Line]);
+
 /// How int8 is multiplied.
 #[derive(Debug)]
 pub(crate) struct Int8Kernels {
     /// What the strip leaves in each byte of `a`, which is biased by 128: all of it, or nothing.
     pub(crate) offset: i32,
+    /// If there is one, the strips read what it makes of the lines of `a`: two for each.
+    pub(crate) widen: Option<Widen>,
     /// Multiplies.
     pub(crate) strip: Strip<[i8; 4 * PANEL], i32>,
     /// Multiplies by what is left of a panel.
@@ -119,12 +127,12 @@ pub(crate) struct GemmKernels {
 }
 
 /// A line of cache, so that blocks start on one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Aligned(Line);
 
 /// Memory for lines, kept from call to call: fresh memory would cost page faults in each.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Lines(Vec<Aligned>);
 
 impl Lines {
@@ -133,8 +141,19 @@ impl Lines {
         if self.0.len() < count {
             self.0.resize(count, Aligned([0; KC]));
         }
+        &mut self.get_mut()[..count]
+    }
+
+    /// All lines that were ever lent.
+    pub(crate) fn get(&self) -> &[Line] {
         // SAFETY: `Aligned` is exactly one `Line` (768 bytes, a multiple of its alignment).
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), count) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
+    }
+
+    /// As [`Lines::get`], to write.
+    pub(crate) fn get_mut(&mut self) -> &mut [Line] {
+        // SAFETY: as in `get`; the borrow goes on in the result.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len()) }
     }
 }
 
@@ -143,9 +162,9 @@ thread_local! {
     static BLOCK: RefCell<Lines> = const { RefCell::new(Lines(Vec::new())) };
 }
 
-/// Lends `lines` lines of this thread's scratch memory, whatever they hold.
-fn with_block<R>(lines: usize, body: impl FnOnce(&mut [Line]) -> R) -> R {
-    BLOCK.with_borrow_mut(|block| body(block.lend(lines)))
+/// Lends this thread's scratch memory.
+fn with_lines<R>(body: impl FnOnce(&mut Lines) -> R) -> R {
+    BLOCK.with_borrow_mut(body)
 }
 
 /// Blocks of at most `KC` that cut `0..words` into equal parts.

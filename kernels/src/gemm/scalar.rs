@@ -7,7 +7,7 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a::<F32, Scalar>, pack_b: pack_b::<F32, Scalar>, strip: strip_f32 },
     #[cfg(feature = "train")]
     bf16: FloatKernels { pack_a: pack_a::<Bf16, Scalar>, pack_b: pack_b::<Bf16, Scalar>, strip: strip_bf16 },
-    i8: Int8Kernels { offset: 128, strip: strip_i8, blocks: strip_blocks },
+    i8: Int8Kernels { offset: 128, widen: None, strip: strip_i8, blocks: strip_blocks },
 };
 
 /// Rows of a tile.

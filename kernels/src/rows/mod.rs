@@ -24,9 +24,8 @@ pub use attention::{AbsorbedArgs, AttentionArgs, AttentionDropout, AttentionGrad
 pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
 pub(crate) use quantize::ZERO;
-pub use quantize::quantized_stride;
 
-use crate::gemm::{Int8Kernels, Scales};
+use crate::gemm::{Int8Kernels, RowMut, Scales};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{avx2, avx512};
 
@@ -107,8 +106,8 @@ row_kernels! {
     #[cfg(feature = "train")]
     dropout::dropout(x: &mut [f32], dropout: &Dropout);
     embedding::dequantize_row(q: &[i8], scale: f32, out: &mut [f32], accumulate: bool);
-    quantize::quantize_row(x: &[f32], out: &mut [u8]) -> f32;
-    quantize::quantize_row_by(x: &[f32], largest: &[f32; 16], out: &mut [u8]) -> f32;
+    quantize::quantize_row(x: &[f32], out: RowMut<'_>) -> f32;
+    quantize::quantize_row_by(x: &[f32], largest: &[f32; 16], out: RowMut<'_>) -> f32;
     dequantize::dequantize(sums: &[[i32; 32]], scales: Scales<'_>, c: &mut [f32], c_stride: usize);
     dequantize::dequantize_gelu(
         sums: &[[i32; 32]], scales: Scales<'_>, c: &mut [f32], c_stride: usize, largest: &mut [[f32; 16]]

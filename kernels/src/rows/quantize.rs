@@ -6,57 +6,79 @@
 //! by construction, and |x − q·scale| is at most half a step.
 
 use crate::Kernels;
+use crate::gemm::{QuantizedRows, RowMut};
 use crate::simd::{LANES, ROUNDER, Simd};
-
-/// The length of a quantized row of `k` values: padded, for the GEMM, to a multiple of 4.
-pub const fn quantized_stride(k: usize) -> usize {
-    k.next_multiple_of(4)
-}
 
 /// The byte of zero.
 pub(crate) const ZERO: u8 = 128;
 
 impl Kernels {
-    /// Quantizes the rows of `x`: `[rows, k]` into `out`: rows of [`quantized_stride`]`(k)` and `scales`: `[rows]`.
-    /// The bytes are biased by 128, and so are those of the padding.
+    /// Quantizes the rows of `x`: `[.., k]` into `out`, from row `first` on.
     ///
     /// A row of zeros, or of nothing larger than 127 times the smallest normal number, becomes zeros with
     /// scale 1. A row with NaN or infinity becomes zeros with scale NaN, so that whatever is computed from
     /// it is NaN rather than quietly wrong.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
-    pub fn quantize_rows(self, x: &[f32], k: usize, out: &mut [u8], scales: &mut [f32]) {
-        let stride = quantized_stride(k);
-        assert!(x.len() == scales.len() * k && out.len() == scales.len() * stride);
+    /// If `x` is not whole rows, or more than there is room for.
+    pub fn quantize_rows(self, x: &[f32], out: &mut QuantizedRows, first: usize) {
+        let k = out.k();
         if k == 0 {
-            scales.fill(1.0);
+            assert!(x.is_empty());
+            (first..out.scale().len()).for_each(|row| *out.scale_mut(row) = 1.0);
             return;
         }
-        for ((x, out), scale) in x.chunks_exact(k).zip(out.chunks_exact_mut(stride)).zip(scales) {
-            let (out, padding) = out.split_at_mut(k);
-            padding.fill(ZERO);
+        assert!(x.len().is_multiple_of(k), "rows of {k} values, {} in all", x.len());
+        for (row, x) in (first..).zip(x.chunks_exact(k)) {
             // SAFETY: `Kernels` exists only for instructions that this CPU has.
-            *scale = unsafe { (self.0.rows.quantize_row)(x, out) };
+            *out.scale_mut(row) = unsafe { (self.0.rows.quantize_row)(x, out.row_mut(row)) };
         }
     }
 }
 
 /// The scale.
 #[inline(always)]
-pub(super) fn quantize_row<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> f32 {
+pub(super) fn quantize_row<S: Simd>(s: S, x: &[f32], out: RowMut<'_>) -> f32 {
     quantize_row_by(s, x, &magnitudes(s, x), out)
 }
 
 /// [`quantize_row`] of values whose largest magnitudes are known, lane by lane.
 #[inline(always)]
-pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], out: &mut [u8]) -> f32 {
-    let max = f32::from_bits(largest.map(f32::to_bits).into_iter().max().unwrap_or(0));
-    if !max.is_finite() || max < 127.0 * f32::MIN_POSITIVE {
-        out.fill(ZERO);
-        return if max.is_finite() { 1.0 } else { f32::NAN };
+pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], mut out: RowMut<'_>) -> f32 {
+    let (factor, scale) = scale_of(largest);
+    for (values, bytes) in out.parts() {
+        let (bytes, padding) = bytes.split_at_mut(values.len());
+        to_bytes(s, &x[values], factor, bytes);
+        padding.fill(ZERO);
     }
-    let factor = s.splat(127.0 / max);
+    scale
+}
+
+/// Bytes next to each other, and the scale.
+#[inline(always)]
+pub(super) fn quantize_bytes<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> f32 {
+    let (factor, scale) = scale_of(&magnitudes(s, x));
+    to_bytes(s, x, factor, out);
+    scale
+}
+
+/// What values are multiplied by to be quantized, and what takes them back.
+fn scale_of(largest: &[f32; LANES]) -> (f32, f32) {
+    let max = f32::from_bits(largest.map(f32::to_bits).into_iter().max().unwrap_or(0));
+    match max {
+        _ if !max.is_finite() => (0.0, f32::NAN),
+        _ if max < 127.0 * f32::MIN_POSITIVE => (0.0, 1.0),
+        _ => (127.0 / max, max / 127.0),
+    }
+}
+
+/// A factor of 0 makes zeros, of NaN too.
+#[inline(always)]
+fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) {
+    if factor == 0.0 {
+        return out.fill(ZERO);
+    }
+    let factor = s.splat(factor);
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (out, out_rest) = out.as_chunks_mut::<LANES>();
     for (x, out) in x.iter().zip(out) {
@@ -67,7 +89,6 @@ pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], 
         s.store_u8(to_biased(s, s.load_partial(x_rest, 0.0), factor), &mut bytes);
         out_rest.copy_from_slice(&bytes[..out_rest.len()]);
     }
-    max / 127.0
 }
 
 /// round(x·factor) + 128, an integer of 1..=255.

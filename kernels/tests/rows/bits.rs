@@ -4,7 +4,8 @@ use crate::harness::{Random, SIZES, rows};
 use crate::map;
 use crate::norm::layer_norm;
 use limbeck_kernels::Kernels;
-use limbeck_kernels::rows::{AdamW, AdamWStep, Dropout, LayerNormGradients, quantized_stride};
+use limbeck_kernels::gemm::QuantizedRows;
+use limbeck_kernels::rows::{AdamW, AdamWStep, Dropout, LayerNormGradients};
 
 /// The bits of every float kernel's results for one size.
 fn results(kernels: Kernels, n: usize) -> Vec<(&'static str, Vec<u32>)> {
@@ -50,8 +51,11 @@ fn results(kernels: Kernels, n: usize) -> Vec<(&'static str, Vec<u32>)> {
     keep("column_sums", &db);
     let squares = kernels.sum_squares(&x).to_bits();
     keep("sum_squares", &[f32::from_bits(squares as u32), f32::from_bits((squares >> 32) as u32)]);
-    let (mut bytes, mut scales) = (vec![0; rows * quantized_stride(n)], [0.0; 3]);
-    kernels.quantize_rows(&x, n, &mut bytes, &mut scales);
+    let mut quantized = QuantizedRows::default();
+    quantized.reset(rows, n);
+    kernels.quantize_rows(&x, &mut quantized, 0);
+    let bytes: Vec<u8> = (0..rows).flat_map(|row| quantized.bytes(row)).collect();
+    let scales = quantized.scale().iter().copied();
     keep("quantize_rows", &bytes.iter().map(|b| f32::from(*b)).chain(scales).collect::<Vec<_>>());
     let q: Vec<i8> = bytes.iter().map(|b| b.wrapping_sub(128).cast_signed()).take(n).collect();
     let mut y = gamma.clone();

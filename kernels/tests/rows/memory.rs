@@ -3,7 +3,7 @@
 use crate::harness::{EPS, Guarded, Random, SIZES, rows};
 use crate::oracle::{Sum, assert_close};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::rows::quantized_stride;
+use limbeck_kernels::gemm::QuantizedRows;
 
 #[test]
 fn sums_and_scalings() {
@@ -104,18 +104,19 @@ fn quantized_rows_are_within_half_a_step() {
     for kernels in rows() {
         for k in SIZES {
             let x = Random::new(k as u64).normals(3 * k);
-            let stride = quantized_stride(k);
-            let mut bytes = vec![7u8; 3 * stride + 16];
-            let mut scales = Guarded::new(3);
-            kernels.quantize_rows(&x, k, &mut bytes[8..8 + 3 * stride], scales.inside());
-            assert!(bytes[..8].iter().chain(&bytes[8 + 3 * stride..]).all(|b| *b == 7), "wrote outside");
-            let scales = scales.checked();
+            // The middle three of five rows; the others stay as they are.
+            let mut quantized = QuantizedRows::from_bytes(&vec![7; 5 * k], k, &[7.0; 5]);
+            kernels.quantize_rows(&x, &mut quantized, 1);
+            let scales = quantized.scale()[1..4].to_vec();
+            for row in [0, 4] {
+                assert!(quantized.bytes(row).iter().all(|b| *b == 7), "wrote outside");
+                assert!(k == 0 || quantized.scale()[row] == 7.0);
+            }
             for (r, scale) in scales.iter().enumerate() {
-                let (q, padding) = bytes[8 + r * stride..][..stride].split_at(k);
-                assert!(padding.iter().all(|b| *b == 128));
-                let x = &x[r * k..][..k];
+                let (q, x) = (quantized.bytes(r + 1), &x[r * k..][..k]);
                 let max = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
                 assert_eq!(*scale, if k == 0 { 1.0 } else { max / 127.0 });
+                assert_eq!(q.len(), k);
                 for (&q, &x) in q.iter().zip(x) {
                     let exact = f64::from(x) * f64::from(127.0 / max);
                     assert_eq!(i32::from(q) - 128, exact.round_ties_even() as i32);
@@ -127,9 +128,10 @@ fn quantized_rows_are_within_half_a_step() {
         }
         // (row, scale, every byte or only the first)
         let quantize = |x: &[f32]| {
-            let (mut bytes, mut scale) = (vec![7u8; quantized_stride(x.len())], [7.0]);
-            kernels.quantize_rows(x, x.len(), &mut bytes, &mut scale);
-            (bytes, scale[0])
+            let mut quantized = QuantizedRows::default();
+            quantized.reset(1, x.len());
+            kernels.quantize_rows(x, &mut quantized, 0);
+            (quantized.bytes(0), quantized.scale()[0])
         };
         for zeros in [[0.0f32; 21], [-0.0; 21], [1e-40; 21]] {
             let (bytes, scale) = quantize(&zeros);
@@ -141,7 +143,7 @@ fn quantized_rows_are_within_half_a_step() {
             let (bytes, scale) = quantize(&x);
             assert!(scale.is_nan() && bytes.iter().all(|b| *b == 128));
         }
-        assert_eq!(quantize(&[f32::MAX, f32::MIN, 0.0]).0, [255, 1, 128, 128]);
+        assert_eq!(quantize(&[f32::MAX, f32::MIN, 0.0]).0, [255, 1, 128]);
         // Ties go to the even integer.
         assert_eq!(
             quantize(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 3.5]).0,

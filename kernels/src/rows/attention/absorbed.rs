@@ -40,7 +40,7 @@ pub(in super::super) fn attention_absorbed<S: Simd>(s: S, args: &AbsorbedArgs<'_
         weigh(s, args, scores, rows, width, keys);
         for (head, c) in heads.zip(rows.chunks_exact(width)) {
             let outputs = head * args.head_size..(head + 1) * args.head_size;
-            through_values(s, args, outputs.clone(), c, lanes, &mut context[outputs]);
+            through_values(s, args, outputs.clone(), c, &mut context[outputs]);
         }
     }
 }
@@ -128,27 +128,24 @@ fn weigh<S: Simd>(s: S, args: &AbsorbedArgs<'_>, p: &[Vector], c: &mut [Vector],
     }
 }
 
-/// `context = c·Wvᵀ + bv` of one head. `lanes`: as in [`through_keys`].
+/// `context = c·Wvᵀ + bv` of one head.
 #[inline(always)]
 fn through_values<S: Simd>(
     s: S,
     args: &AbsorbedArgs<'_>,
     outputs: Range<usize>,
     c: &[Vector],
-    lanes: &mut [Vector],
     context: &mut [f32],
 ) {
-    for (lanes, c) in lanes.iter_mut().zip(c.as_flattened().as_chunks::<WORD>().0) {
-        *lanes = [*c; LANES / WORD].as_flattened().try_into().expect("four times four");
-    }
+    let inputs = c.as_flattened().as_chunks::<WORD>().0;
     for panel in panels(&outputs) {
         let mut sums = [s.zero(); PANEL * WORD / LANES];
         for part in args.value.weights.parts(panel) {
             for (i, word) in part.words.iter().enumerate() {
-                let Some(lanes) = lanes.get(part.place(i)) else { continue };
-                let c = s.load(lanes);
+                let Some(inputs) = inputs.get(part.place(i)) else { continue };
+                let inputs = s.load_four(inputs);
                 for (sum, weights) in sums.iter_mut().zip(word.as_chunks().0) {
-                    *sum = s.fma(s.load_i8(weights), c, *sum);
+                    *sum = s.fma(s.load_i8(weights), inputs, *sum);
                 }
             }
         }

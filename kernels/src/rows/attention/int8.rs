@@ -13,10 +13,10 @@
 //! signed number (`gemm::int8`): p travels as p − 127, and 127·Σⱼ v̂ⱼ is part of what the sums start from.
 
 use super::super::exponential::exp_lanes;
-use super::super::quantize::{larger_magnitude, quantize_row, quantized_stride};
+use super::super::quantize::{larger_magnitude, quantize_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
-use crate::gemm::{Int8Kernels, Lines, PANEL, PackedI8, copy_a, depth_blocks, start};
+use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, depth_blocks, start};
 use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16};
 use std::cell::Cell;
 
@@ -68,9 +68,11 @@ impl Operand {
 struct Memory {
     keys: Operand,
     values: Operand,
-    /// Rows of bytes on their way into lines.
+    /// A row of bytes on its way into lines.
     bytes: Vec<u8>,
     lines: Lines,
+    /// What strips read in their stead, on some rows of the table.
+    wide: Lines,
     /// `[ROWS, keys]`
     scores: Vec<Vector>,
     /// Of a block's queries.
@@ -113,15 +115,14 @@ pub(in super::super) fn attention_int8<S: Simd>(
 /// A row of keys becomes a lane: its words go to one place each of its panel.
 #[inline(always)]
 fn pack_keys<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
-    let (width, stride) = (rows.width(), quantized_stride(rows.width()));
+    let (width, words) = (rows.width(), rows.width().div_ceil(4));
     let Memory { keys, bytes, .. } = memory;
     keys.reset(rows.len(), width);
     bytes.clear();
-    bytes.resize(stride, 128);
-    let words = stride / 4;
+    bytes.resize(4 * words, 128);
     for j in 0..rows.len() {
         let (panel, lane) = (j / PANEL, j % PANEL);
-        keys.scale[panel][lane] = quantize_row(s, rows.row(j), &mut bytes[..width]);
+        keys.scale[panel][lane] = quantize_bytes(s, rows.row(j), &mut bytes[..width]);
         let mut sum = 0;
         for (to, word) in keys.panels[panel * words..].iter_mut().zip(bytes.as_chunks::<4>().0) {
             let word = word.map(|byte| (byte ^ 128).cast_signed());
@@ -178,30 +179,36 @@ fn column_scales<S: Simd>(s: S, max: S::Floats) -> (S::Floats, S::Floats) {
 
 #[inline(always)]
 fn quantize_queries<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
-    let (width, stride) = (rows.width(), quantized_stride(rows.width()));
     let Memory { bytes, lines, scales, .. } = memory;
+    let (width, stride) = (rows.width(), rows.len());
     bytes.clear();
-    bytes.resize(rows.len() * stride, 128);
-    for (i, (bytes, scale)) in bytes.chunks_exact_mut(stride).zip(scales).enumerate() {
-        *scale = quantize_row(s, rows.row(i), &mut bytes[..width]);
+    bytes.resize(width, 128);
+    let lines = lines.lend(stride * depth_blocks(width.div_ceil(4)).len());
+    for (i, scale) in scales.iter_mut().enumerate().take(stride) {
+        *scale = quantize_bytes(s, rows.row(i), bytes);
+        RowMut { lines: &mut lines[i..], stride, k: width }.copy(bytes);
     }
-    let words = stride / 4;
-    copy_a(bytes, stride, words, rows.len(), lines.lend(rows.len() * depth_blocks(words).len()));
+}
+
+/// The lines of a block of queries, or of their probabilities.
+fn left(lines: &Lines, rows: usize) -> Left<'_> {
+    Left { lines: lines.get(), stride: rows, rows, width: 1 }
 }
 
 /// Scores, but for the factor of each query.
 #[inline(always)]
 fn scores<S: Simd>(s: S, int8: &Int8Kernels, rows: usize, memory: &mut Memory) {
-    let Memory { keys, lines, scores, .. } = memory;
+    let Memory { keys, lines, wide, scores, .. } = memory;
     let panels = keys.scale.len();
     scores.resize(ROWS * panels, [0.0; LANES]);
     let packed = keys.packed();
-    let lines = lines.lend(rows * depth_blocks(keys.k.div_ceil(4)).len());
+    // SAFETY: whoever holds these kernels runs where their instructions are.
+    let queries = unsafe { int8.widened(left(lines, rows), keys.k.div_ceil(4), wide) };
     let mut sums = [[0; 2 * PANEL]; ROWS];
     for panel in (0..panels).step_by(2) {
         let sums = &mut sums[..rows];
-        // SAFETY: whoever holds these kernels runs where their instructions are.
-        unsafe { int8.multiply(lines, packed.into(), panel, start(&keys.sums, panel, int8.offset), sums) };
+        // SAFETY: as above.
+        unsafe { int8.multiply(queries, packed.into(), panel, start(&keys.sums, panel, int8.offset), sums) };
         for (sums, row) in sums.iter().zip(scores.chunks_exact_mut(panels)) {
             let columns = sums.as_chunks::<LANES>().0.iter().zip(&keys.scale[panel..]);
             for ((sums, scale), score) in columns.zip(&mut row[panel..]) {
@@ -216,10 +223,10 @@ fn scores<S: Simd>(s: S, int8: &Int8Kernels, rows: usize, memory: &mut Memory) {
 fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
     let Memory { keys, bytes, lines, scores, scales, shares, .. } = memory;
     let (len, panels) = (keys.n, keys.scale.len());
-    let stride = panels * LANES;
-    bytes.resize(rows * stride, 0);
-    let outputs = bytes.chunks_exact_mut(stride).zip(scales.iter().zip(shares));
-    for (row, (bytes, (query_scale, share))) in scores.chunks_exact_mut(panels).zip(outputs) {
+    bytes.resize(panels * LANES, 0);
+    let lines = lines.lend(rows * depth_blocks(len.div_ceil(4)).len());
+    let outputs = scales.iter().zip(shares).take(rows).enumerate();
+    for (row, (i, (query_scale, share))) in scores.chunks_exact_mut(panels).zip(outputs) {
         row.as_flattened_mut()[len..].fill(f32::NEG_INFINITY);
         let mut max = s.splat(f32::NEG_INFINITY);
         for x in row.iter() {
@@ -236,9 +243,8 @@ fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
             s.store_u8(s.add(p, offset), bytes);
         }
         *share = 1.0 / s.sum(sum);
+        RowMut { lines: &mut lines[i..], stride: rows, k: len }.copy(bytes);
     }
-    let words = len.div_ceil(4);
-    copy_a(bytes, stride, words, rows, lines.lend(rows * depth_blocks(words).len()));
 }
 
 /// The context of a block of queries; its rows are `stride` apart.
@@ -251,15 +257,22 @@ fn weigh_values<S: Simd>(
     context: &mut [f32],
     stride: usize,
 ) {
-    let Memory { values, lines, shares, .. } = memory;
+    let Memory { values, lines, wide, shares, .. } = memory;
     let packed = values.packed();
-    let lines = lines.lend(rows * depth_blocks(values.k.div_ceil(4)).len());
+    // SAFETY: whoever holds these kernels runs where their instructions are.
+    let weights = unsafe { int8.widened(left(lines, rows), values.k.div_ceil(4), wide) };
     let mut sums = [[0; 2 * PANEL]; ROWS];
     for panel in (0..values.scale.len()).step_by(2) {
         let sums = &mut sums[..rows];
-        // SAFETY: whoever holds these kernels runs where their instructions are.
+        // SAFETY: as above.
         unsafe {
-            int8.multiply(lines, packed.into(), panel, start(&values.sums, panel, int8.offset - CENTRE), sums)
+            int8.multiply(
+                weights,
+                packed.into(),
+                panel,
+                start(&values.sums, panel, int8.offset - CENTRE),
+                sums,
+            )
         };
         let columns = panel * PANEL..values.n.min((panel + 2) * PANEL);
         for (i, (sums, share)) in sums.iter().zip(&*shares).enumerate() {

@@ -1,0 +1,181 @@
+//! Activations in int8, in the order in which products read them: the left operand.
+
+use super::{Int8Kernels, KC, Line, Lines, depth_blocks};
+use crate::rows::ZERO;
+use std::ops::Range;
+
+/// Rows of activations in bytes, biased by 128, each with its scale.
+///
+/// k is cut into parts as products cut it, and the part of a row is one line of at most 768 bytes: lines begin where
+/// cache lines do, and no product copies them.
+#[derive(Debug, Default)]
+pub struct QuantizedRows {
+    /// `[parts, rows]`
+    lines: Lines,
+    scale: Vec<f32>,
+    rows: usize,
+    k: usize,
+}
+
+impl QuantizedRows {
+    /// Makes room for `rows` rows of `k` values. Memory grows and stays; what it holds is unspecified.
+    pub fn reset(&mut self, rows: usize, k: usize) {
+        (self.rows, self.k) = (rows, k);
+        self.lines.lend(rows * depth_blocks(k.div_ceil(4)).len());
+        if self.scale.len() < rows {
+            self.scale.resize(rows, 0.0);
+        }
+    }
+
+    /// Rows of `k` bytes each, with their scales. Any bytes are right in a product.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn from_bytes(bytes: &[u8], k: usize, scale: &[f32]) -> QuantizedRows {
+        assert_eq!(bytes.len(), k * scale.len(), "k bytes for each scale");
+        let mut rows = QuantizedRows::default();
+        rows.reset(scale.len(), k);
+        for (row, (bytes, scale)) in bytes.chunks(k.max(1)).zip(scale).enumerate() {
+            rows.row_mut(row).copy(bytes);
+            rows.scale[row] = *scale;
+        }
+        rows
+    }
+
+    /// The scale of each row.
+    pub fn scale(&self) -> &[f32] {
+        &self.scale[..self.rows]
+    }
+
+    /// The bytes of a row.
+    pub fn bytes(&self, row: usize) -> Vec<u8> {
+        let parts = depth_blocks(self.k.div_ceil(4)).zip(self.lines.get().chunks(self.rows));
+        let words = parts.flat_map(|(words, lines)| lines[row][..words.len()].iter().copied());
+        words.flat_map(u32::to_le_bytes).take(self.k).collect()
+    }
+
+    /// Makes a row equal to one of `from`, which has the same k.
+    pub fn copy_row(&mut self, row: usize, from: &QuantizedRows, from_row: usize) {
+        assert!(self.k == from.k && row < self.rows && from_row < from.rows, "rows that there are");
+        self.scale[row] = from.scale[from_row];
+        for part in 0..depth_blocks(self.k.div_ceil(4)).len() {
+            let line = from.lines.get()[part * from.rows + from_row];
+            self.lines.get_mut()[part * self.rows + row] = line;
+        }
+    }
+
+    /// Some neighbouring rows, to read.
+    pub fn rows(&self, range: Range<usize>) -> RowsI8<'_> {
+        let scale = &self.scale()[range.clone()];
+        let lines = self.lines.get().get(range.start..).unwrap_or_default();
+        RowsI8 { left: Left { lines, stride: self.rows, rows: range.len(), width: 1 }, scale, k: self.k }
+    }
+
+    /// A row, to write, and its scale.
+    pub(crate) fn row_mut(&mut self, row: usize) -> RowMut<'_> {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        RowMut { lines: &mut self.lines.get_mut()[row..], stride: self.rows, k: self.k }
+    }
+
+    pub(crate) fn scale_mut(&mut self, row: usize) -> &mut f32 {
+        &mut self.scale[row]
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+}
+
+/// Some rows of [`QuantizedRows`].
+#[derive(Clone, Copy, Debug)]
+pub struct RowsI8<'a> {
+    pub(super) left: Left<'a>,
+    /// One for each row.
+    pub(super) scale: &'a [f32],
+    pub(super) k: usize,
+}
+
+impl<'a> RowsI8<'a> {
+    /// Some of these rows.
+    pub(super) fn part(self, range: Range<usize>) -> RowsI8<'a> {
+        RowsI8 { left: self.left.part(range.clone()), scale: &self.scale[range], ..self }
+    }
+}
+
+/// The lines of some rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left<'a> {
+    /// From the first row's first line on.
+    pub(crate) lines: &'a [Line],
+    /// Lines from one part of k to the next.
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// Lines that are one row's in a part.
+    pub(crate) width: usize,
+}
+
+impl<'a> Left<'a> {
+    /// The lines of one part of k.
+    pub(crate) fn of_part(&self, part: usize) -> &'a [Line] {
+        &self.lines[part * self.stride..][..self.rows * self.width]
+    }
+
+    fn part(self, range: Range<usize>) -> Left<'a> {
+        let lines = self.lines.get(range.start * self.width..).unwrap_or_default();
+        Left { lines, rows: range.len(), ..self }
+    }
+}
+
+impl Int8Kernels {
+    /// Lines as the strips want them, of rows that are `words` words long; in `memory`, if those are others.
+    ///
+    /// # Safety
+    /// The instructions of this row of the table must be there.
+    pub(crate) unsafe fn widened<'a>(&self, left: Left<'a>, words: usize, memory: &'a mut Lines) -> Left<'a> {
+        let Some(widen) = self.widen else { return left };
+        let (parts, stride) = (depth_blocks(words).len(), 2 * left.rows);
+        let lines = memory.lend(parts * stride);
+        for part in 0..parts {
+            // SAFETY: the caller's promise.
+            unsafe { widen(left.of_part(part), &mut lines[part * stride..][..stride]) }
+        }
+        Left { lines, stride, width: 2, ..left }
+    }
+}
+
+/// One row, to write.
+pub(crate) struct RowMut<'a> {
+    /// From its first line on.
+    pub(crate) lines: &'a mut [Line],
+    /// Lines from one part of k to the next.
+    pub(crate) stride: usize,
+    pub(crate) k: usize,
+}
+
+impl RowMut<'_> {
+    /// Which values stand in each line, and its bytes: up to three more than values, at the end of the row.
+    pub(crate) fn parts(&mut self) -> impl Iterator<Item = (Range<usize>, &mut [u8])> {
+        let (k, stride) = (self.k, self.stride.max(1));
+        let parts = depth_blocks(k.div_ceil(4)).zip(self.lines.chunks_mut(stride));
+        parts.map(move |(words, lines)| {
+            let bytes = &mut bytes_mut(&mut lines[0])[..4 * words.len()];
+            (4 * words.start..k.min(4 * words.end), bytes)
+        })
+    }
+
+    /// Fills it, and with zeros what follows.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        for (values, out) in self.parts() {
+            let (out, padding) = out.split_at_mut(values.len());
+            out.copy_from_slice(&bytes[values]);
+            padding.fill(ZERO);
+        }
+    }
+}
+
+/// The bytes of a line in the order of memory, which is that of k.
+fn bytes_mut(line: &mut Line) -> &mut [u8; 4 * KC] {
+    const { assert!(cfg!(target_endian = "little"), "words of the file format are little-endian") };
+    // SAFETY: a word is four bytes of any value.
+    unsafe { &mut *std::ptr::from_mut(line).cast() }
+}
