@@ -27,14 +27,14 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
     f32: FloatKernels { pack_a: pack_a_f32, pack_b: pack_b_f32, strip: strip_f32 },
     #[cfg(feature = "train")]
     bf16: FloatKernels { pack_a: pack_a_bf16, pack_b: pack_b_bf16, strip: strip_bf16 },
-    i8: Int8Kernels { offset: 0, widen: None, strip: strip_i8, blocks: strip_blocks },
+    i8: Int8Kernels { offset: 0, widen: Some(widen), strip: strip_i8, blocks: strip_blocks },
 };
 
-/// Rows of a float tile.
+/// Rows of a tile.
 const ROWS: usize = 6;
 
-/// Rows of an int8 tile: 8 registers of sums, 2 of b, 3 of a and its product with b, 2 of constants.
-const ROWS_I8: usize = 4;
+/// Outputs of an int8 tile.
+const HALF: usize = PANEL / 2;
 
 /// One tile for every number of rows.
 macro_rules! by_rows {
@@ -152,40 +152,50 @@ avx2! {
         }
     }
 
-    fn strip_i8(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
-        for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
-                let start = start.map(|start| &start[panel * PANEL..]);
-            tiles(a.len(), ROWS_I8, |first, rows| {
-                let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
-                match rows {
-                    1 => tile_i8::<1>(a, b, start, c, c_stride),
-                    2 => tile_i8::<2>(a, b, start, c, c_stride),
-                    3 => tile_i8::<3>(a, b, start, c, c_stride),
-                    _ => tile_i8::<4>(a, b, start, c, c_stride),
+    /// Signed 16-bit integers, of which one instruction multiplies pairs and adds the two products in 32 bits.
+    fn widen(a: &[Line], wide: &mut [Line]) {
+        let offset = _mm_set1_epi8(-128);
+        for (line, wide) in a.iter().zip(wide.as_chunks_mut::<2>().0) {
+            for (from, to) in line.as_chunks::<4>().0.iter().zip(wide.as_flattened_mut().as_chunks_mut::<8>().0) {
+                // SAFETY: 16 bytes are borrowed, and 32 bytes.
+                unsafe {
+                    let signed = _mm_xor_si128(_mm_loadu_si128(from.as_ptr().cast()), offset);
+                    _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm256_cvtepi8_epi16(signed));
                 }
-            });
+            }
         }
     }
 
-    /// `vpmaddubsw` adds pairs of products in 16 bits, and saturates beyond. It multiplies unsigned by signed
-    /// bytes: with `|s| ≤ 127` and `w` under the sign of `s`, no pair exceeds 2·127² = 32,258, which fits.
+    fn strip_i8(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
+        let a = a.as_chunks().0;
+        for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+            for half in [0, 1] {
+                let column = panel * PANEL + half * HALF;
+                let start = start.map(|start| &start[column..]);
+                tiles(a.len(), ROWS, |first, rows| {
+                    let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + column..]);
+                    by_rows!(tile_i8, rows, a, b, half, start, c, c_stride)
+                });
+            }
+        }
+    }
+
+    /// Half a panel: eight outputs, each in two neighbouring sums of 32 bits, of even and of odd pairs of inputs.
     fn tile_i8<const M: usize>(
-        a: &[Line],
+        a: &[[Line; 2]],
         b: &[[i8; 4 * PANEL]],
+        half: usize,
         start: Option<&[i32]>,
         c: &mut [i32],
         c_stride: usize,
     ) {
-        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
+        let a: &[[Line; 2]; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
-        let mut sums = load_integers::<M>(start, c, c_stride);
+        let mut sums = [[_mm256_setzero_si256(); 2]; M];
         for (p, b) in b.iter().enumerate() {
-            let b = load_i8(b);
-            for (sums, a) in sums.iter_mut().zip(a) {
-                add_products(sums, a[p], b);
-            }
+            add_products(&mut sums, a, p, load_half(b, half));
         }
-        store_integers(&sums, c, c_stride);
+        store_halves(sums, start, c, c_stride);
     }
 
     fn strip_blocks(
@@ -196,64 +206,78 @@ avx2! {
         c: &mut [i32],
         c_stride: usize,
     ) {
-        tiles(a.len(), ROWS_I8, |first, rows| {
-            let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
-            match rows {
-                1 => tile_blocks::<1>(a, words, b, start, c, c_stride),
-                2 => tile_blocks::<2>(a, words, b, start, c, c_stride),
-                3 => tile_blocks::<3>(a, words, b, start, c, c_stride),
-                _ => tile_blocks::<4>(a, words, b, start, c, c_stride),
-            }
-        });
+        let a = a.as_chunks().0;
+        for half in [0, 1] {
+            let start = start.map(|start| &start[half * HALF..]);
+            tiles(a.len(), ROWS, |first, rows| {
+                let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + half * HALF..]);
+                by_rows!(tile_blocks, rows, a, words, b, half, start, c, c_stride)
+            });
+        }
     }
 
     /// As [`tile_i8`], but for the place of each word of `a`: it is read, not counted.
     fn tile_blocks<const M: usize>(
-        a: &[Line],
+        a: &[[Line; 2]],
         words: &[u8],
         b: &[[i8; 4 * PANEL]],
-        start: Option<&[i32; PANEL]>,
+        half: usize,
+        start: Option<&[i32]>,
         c: &mut [i32],
         c_stride: usize,
     ) {
-        let a: &[Line; M] = a.try_into().expect("a tile of M rows");
-        let mut sums = load_integers::<M>(start.map(|start| &start[..]), c, c_stride);
+        let a: &[[Line; 2]; M] = a.try_into().expect("a tile of M rows");
+        let mut sums = [[_mm256_setzero_si256(); 2]; M];
         for (&word, b) in words.iter().zip(b) {
             // No word is beyond a line; saying so here spares a check in each row.
-            let word = usize::from(word).min(KC - 1);
-            let b = load_i8(b);
-            for (sums, a) in sums.iter_mut().zip(a) {
-                add_products(sums, a[word], b);
+            add_products(&mut sums, a, usize::from(word).min(KC - 1), load_half(b, half));
+        }
+        store_halves(sums, start, c, c_stride);
+    }
+
+    /// The products of four inputs with eight outputs.
+    #[inline]
+    fn add_products<const M: usize>(sums: &mut [[__m256i; 2]; M], a: &[[Line; 2]; M], word: usize, b: [__m256i; 2]) {
+        for (sums, a) in sums.iter_mut().zip(a) {
+            let inputs = &a.as_flattened()[2 * word..2 * word + 2];
+            // SAFETY: 8 bytes are borrowed.
+            let a = _mm256_broadcastq_epi64(unsafe { _mm_loadl_epi64(inputs.as_ptr().cast()) });
+            sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(a, b[0]));
+            sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(a, b[1]));
+        }
+    }
+
+    /// Adds neighbours, and `start`, or what is in `c`.
+    #[inline]
+    fn store_halves<const M: usize>(
+        sums: [[__m256i; 2]; M],
+        start: Option<&[i32]>,
+        c: &mut [i32],
+        c_stride: usize,
+    ) {
+        for (i, [low, high]) in sums.into_iter().enumerate() {
+            // Outputs 0, 1, 4, 5, 2, 3, 6, 7, and then in order.
+            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
+            let c = &mut c[i * c_stride..][..HALF];
+            let start = &start.unwrap_or(c)[..HALF];
+            // SAFETY: 32 bytes are borrowed each.
+            unsafe {
+                let sums = _mm256_add_epi32(sums, _mm256_loadu_si256(start.as_ptr().cast()));
+                _mm256_storeu_si256(c.as_mut_ptr().cast(), sums);
             }
         }
-        store_integers(&sums, c, c_stride);
     }
 
-    /// The products of four inputs, stored in `a`, with sixteen outputs.
+    /// Eight outputs of a word, four in each register, in 16 bits.
     #[inline]
-    fn add_products(sums: &mut [__m256i; 2], a: u32, b: [__m256i; 2]) {
-        let (offset, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
-        let signed = _mm256_xor_si256(_mm256_set1_epi32(a.cast_signed()), offset);
-        let magnitude = _mm256_abs_epi8(signed);
-        for (sum, b) in sums.iter_mut().zip(b) {
-            let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b, signed));
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-        }
-    }
-
-    #[inline]
-    fn load_integers<const M: usize>(start: Option<&[i32]>, c: &[i32], c_stride: usize) -> [[__m256i; 2]; M] {
-        let mut sums = [[_mm256_setzero_si256(); 2]; M];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = load_i32(start.unwrap_or(&c[i * c_stride..]).first_chunk().expect("a whole panel"));
-        }
-        sums
-    }
-
-    #[inline]
-    fn store_integers<const M: usize>(sums: &[[__m256i; 2]; M], c: &mut [i32], c_stride: usize) {
-        for (i, &sums) in sums.iter().enumerate() {
-            store_i32(c[i * c_stride..].first_chunk_mut().expect("a whole panel"), sums);
+    fn load_half(from: &[i8; 4 * PANEL], half: usize) -> [__m256i; 2] {
+        let from = &from[half * 4 * HALF..][..4 * HALF];
+        // SAFETY: 32 bytes are borrowed.
+        unsafe {
+            [
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(from[16..].as_ptr().cast())),
+            ]
         }
     }
 
