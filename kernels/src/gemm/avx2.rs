@@ -55,11 +55,12 @@ macro_rules! strip {
     ($strip:ident, $tile:ident, $b:ty, $c:ty) => {
         avx2! {
             fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
+                let ahead = b.2;
                 for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
-                let start = start.map(|start| &start[panel * PANEL..]);
+                    let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
-                        by_rows!($tile, rows, a, b, start, c, c_stride)
+                        by_rows!($tile, rows, a, b, ahead, start, c, c_stride)
                     });
                 }
             }
@@ -71,11 +72,12 @@ strip!(strip_f32, tile_f32, [u32; PANEL], f32);
 strip!(strip_bf16, tile_bf16, [u32; PANEL], f32);
 
 avx2! {
-    fn tile_f32<const M: usize>(a: &[Line], b: &[[u32; PANEL]], start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
+    fn tile_f32<const M: usize>(a: &[Line], b: &[[u32; PANEL]], ahead: usize, start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
         let mut sums = load_sums::<M>(start, c, c_stride);
         for (p, b) in b.iter().enumerate() {
+            prefetch(b, ahead);
             let [b0, b1] = load_words(b);
             let b = [_mm256_castsi256_ps(b0), _mm256_castsi256_ps(b1)];
             for (sums, a) in sums.iter_mut().zip(a) {
@@ -88,11 +90,12 @@ avx2! {
     }
 
     /// A bf16 is the upper half of an f32: both operands are widened, and the sums go on in f32.
-    fn tile_bf16<const M: usize>(a: &[Line], b: &[[u32; PANEL]], start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
+    fn tile_bf16<const M: usize>(a: &[Line], b: &[[u32; PANEL]], ahead: usize, start: Option<&[f32]>, c: &mut [f32], c_stride: usize) {
         let a: &[Line; M] = a.try_into().expect("a tile of M rows");
         assert!(b.len() <= KC);
         let mut sums = load_sums::<M>(start, c, c_stride);
         for (p, b) in b.iter().enumerate() {
+            prefetch(b, ahead);
             let b = load_words(b);
             // One half after the other: both at once would need 19 registers.
             let even = [low(b[0]), low(b[1])];
@@ -109,6 +112,12 @@ avx2! {
             }
         }
         store_sums(&sums, c, c_stride);
+    }
+
+    /// What the next strip reads, `ahead` rows of its panel further on, into L2.
+    #[inline]
+    pub(super) fn prefetch<B>(b: &B, ahead: usize) {
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(b).wrapping_add(ahead).cast());
     }
 
     /// The lower of the two bf16 in each word.
@@ -168,13 +177,14 @@ avx2! {
 
     fn strip_i8(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
         let a = a.as_chunks().0;
+        let ahead = b.2;
         for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
             for half in [0, 1] {
                 let column = panel * PANEL + half * HALF;
                 let start = start.map(|start| &start[column..]);
                 tiles(a.len(), ROWS, |first, rows| {
                     let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + column..]);
-                    by_rows!(tile_i8, rows, a, b, half, start, c, c_stride)
+                    by_rows!(tile_i8, rows, a, b, half, ahead, start, c, c_stride)
                 });
             }
         }
@@ -185,6 +195,7 @@ avx2! {
         a: &[[Line; 2]],
         b: &[[i8; 4 * PANEL]],
         half: usize,
+        ahead: usize,
         start: Option<&[i32]>,
         c: &mut [i32],
         c_stride: usize,
@@ -193,6 +204,7 @@ avx2! {
         assert!(b.len() <= KC);
         let mut sums = [[_mm256_setzero_si256(); 2]; M];
         for (p, b) in b.iter().enumerate() {
+            prefetch(b, ahead);
             add_products(&mut sums, a, p, load_half(b, half));
         }
         store_halves(sums, start, c, c_stride);

@@ -14,7 +14,7 @@
 //! instruction in another encoding (EVEX for VEX): the tests below run the same tile with that one, so that everything
 //! but the encoding is tested there too.
 
-use super::avx2::{self, load_i8, load_i32, store_i32};
+use super::avx2::{self, load_i8, load_i32, prefetch, store_i32};
 use super::{GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, tiles};
 use crate::isa::avx_vnni;
 use std::arch::x86_64::*;
@@ -33,17 +33,18 @@ macro_rules! int8 {
     ($isa:ident, $dot:ident: $strip:ident, $tile:ident, $blocks:ident, $block_tile:ident) => {
         $isa! {
             fn $strip(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
+                let ahead = b.2;
                 for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
                     let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
                         match rows {
-                            1 => $tile::<1>(a, b, start, c, c_stride),
-                            2 => $tile::<2>(a, b, start, c, c_stride),
-                            3 => $tile::<3>(a, b, start, c, c_stride),
-                            4 => $tile::<4>(a, b, start, c, c_stride),
-                            5 => $tile::<5>(a, b, start, c, c_stride),
-                            _ => $tile::<6>(a, b, start, c, c_stride),
+                            1 => $tile::<1>(a, b, ahead, start, c, c_stride),
+                            2 => $tile::<2>(a, b, ahead, start, c, c_stride),
+                            3 => $tile::<3>(a, b, ahead, start, c, c_stride),
+                            4 => $tile::<4>(a, b, ahead, start, c, c_stride),
+                            5 => $tile::<5>(a, b, ahead, start, c, c_stride),
+                            _ => $tile::<6>(a, b, ahead, start, c, c_stride),
                         }
                     });
                 }
@@ -52,6 +53,7 @@ macro_rules! int8 {
             fn $tile<const M: usize>(
                 a: &[Line],
                 b: &[[i8; 4 * PANEL]],
+                ahead: usize,
                 start: Option<&[i32]>,
                 c: &mut [i32],
                 c_stride: usize,
@@ -63,6 +65,7 @@ macro_rules! int8 {
                     *sums = load_i32(start.unwrap_or(&c[i * c_stride..]).first_chunk().expect("a whole panel"));
                 }
                 for (p, b) in b.iter().enumerate() {
+                    prefetch(b, ahead);
                     let b = load_i8(b);
                     for (sums, a) in sums.iter_mut().zip(a) {
                         let a = _mm256_set1_epi32(a[p].cast_signed());
