@@ -95,6 +95,19 @@ pub(crate) trait Simd: Copy {
     /// Like [`Simd::sum`].
     fn sum_doubles(self, a: Self::Doubles) -> f64;
 
+    /// Sixteen words, each of four bytes, the lowest first.
+    #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> Self::Bits {
+        let mut words = [0; LANES];
+        for (word, bytes) in words.iter_mut().zip(from.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        self.load_bits(&words)
+    }
+    /// Asks for a line of cache that will be read soon, if there is an instruction for it. Any address is right.
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
     /// Four values four times: lane i is value i mod 4.
     #[inline(always)]
     fn load_four(self, from: &[f32; 4]) -> Self::Floats {

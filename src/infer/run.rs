@@ -370,8 +370,7 @@ impl Exec for Run<'_> {
             for row in 0..x.rows {
                 let range = row * cols..(row + 1) * cols;
                 let sum = &mut sum[..cols];
-                sum.copy_from_slice(&residual[range.clone()]);
-                run.kernels.add(&x_values[range.clone()], sum);
+                run.kernels.sum(&x_values[range.clone()], &residual[range.clone()], sum);
                 run.normalize(norm, sum, &mut slot.values[range]);
                 run.quantize_rows(slot, row..row + 1, cols);
             }

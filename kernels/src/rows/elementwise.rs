@@ -1,6 +1,6 @@
 //! Sums and scalings.
 
-use super::map::{Binary, Unary, binary_in_place, unary_in_place};
+use super::map::{Binary, Unary, binary, binary_in_place, unary_in_place};
 use crate::Kernels;
 use crate::simd::{LANES, Simd};
 
@@ -13,6 +13,16 @@ impl Kernels {
         assert_eq!(x.len(), y.len());
         // SAFETY: `Kernels` exists only for instructions that this CPU has.
         unsafe { (self.0.rows.add)(x, y) }
+    }
+
+    /// `z[i] = x[i] + y[i]`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn sum(self, x: &[f32], y: &[f32], z: &mut [f32]) {
+        assert!(x.len() == y.len() && y.len() == z.len());
+        // SAFETY: `Kernels` exists only for instructions that this CPU has.
+        unsafe { (self.0.rows.sum)(x, y, z) }
     }
 
     /// `x[i] *= factor`.
@@ -57,6 +67,11 @@ impl<S: Simd> Unary<S> for Scale {
     fn apply(self, s: S, x: S::Floats) -> S::Floats {
         s.mul(x, s.splat(self.0))
     }
+}
+
+#[inline(always)]
+pub(super) fn sum<S: Simd>(s: S, x: &[f32], y: &[f32], z: &mut [f32]) {
+    binary(s, Add, x, y, z);
 }
 
 #[inline(always)]

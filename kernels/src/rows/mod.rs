@@ -99,6 +99,7 @@ row_kernels! {
         dy: &[f32], x: &[f32], gamma: &[f32], mean: &[f32], rstd: &[f32], into: &mut LayerNormGradients<'_>
     );
     elementwise::add(x: &[f32], y: &mut [f32]);
+    elementwise::sum(x: &[f32], y: &[f32], z: &mut [f32]);
     elementwise::scale(x: &mut [f32], factor: f32);
     elementwise::column_sums(dy: &[f32], db: &mut [f32]);
     #[cfg(feature = "train")]

@@ -54,12 +54,12 @@ pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], 
     scale
 }
 
-/// Bytes next to each other, and the scale.
+/// Bytes next to each other; the scale, and the sum of the integers that the bytes stand for, lane by lane: exact up to
+/// 2²⁴/127 values a lane.
 #[inline(always)]
-pub(super) fn quantize_bytes<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> f32 {
+pub(super) fn quantize_bytes<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> (f32, S::Floats) {
     let (factor, scale) = scale_of(&magnitudes(s, x));
-    to_bytes(s, x, factor, out);
-    scale
+    (scale, to_bytes(s, x, factor, out))
 }
 
 /// What values are multiplied by to be quantized, and what takes them back.
@@ -72,31 +72,37 @@ fn scale_of(largest: &[f32; LANES]) -> (f32, f32) {
     }
 }
 
-/// A factor of 0 makes zeros, of NaN too.
+/// A factor of 0 makes zeros, of NaN too. The sums of the integers, by lanes.
 #[inline(always)]
-fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) {
+fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) -> S::Floats {
+    let mut sum = s.zero();
     if factor == 0.0 {
-        return out.fill(ZERO);
+        out.fill(ZERO);
+        return sum;
     }
-    let factor = s.splat(factor);
+    let (factor, zero) = (s.splat(factor), s.splat(f32::from(ZERO)));
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (out, out_rest) = out.as_chunks_mut::<LANES>();
     for (x, out) in x.iter().zip(out) {
-        s.store_u8(to_biased(s, s.load(x), factor), out);
+        let q = rounded(s, s.load(x), factor);
+        sum = s.add(sum, q);
+        s.store_u8(s.add(q, zero), out);
     }
     if !x_rest.is_empty() {
+        let q = rounded(s, s.load_partial(x_rest, 0.0), factor);
+        sum = s.add(sum, q);
         let mut bytes = [0; LANES];
-        s.store_u8(to_biased(s, s.load_partial(x_rest, 0.0), factor), &mut bytes);
+        s.store_u8(s.add(q, zero), &mut bytes);
         out_rest.copy_from_slice(&bytes[..out_rest.len()]);
     }
+    sum
 }
 
-/// round(x·factor) + 128, an integer of 1..=255.
+/// round(x·factor), an integer of −127..=127: rounded on its own, so that ties go to the even one on every row of the
+/// table.
 #[inline(always)]
-fn to_biased<S: Simd>(s: S, x: S::Floats, factor: S::Floats) -> S::Floats {
-    // Rounded on its own first, so that ties go to the even q on every row of the table.
-    let q = s.sub(s.fma(x, factor, s.splat(ROUNDER)), s.splat(ROUNDER));
-    s.add(q, s.splat(f32::from(ZERO)))
+fn rounded<S: Simd>(s: S, x: S::Floats, factor: S::Floats) -> S::Floats {
+    s.sub(s.fma(x, factor, s.splat(ROUNDER)), s.splat(ROUNDER))
 }
 
 /// max|x| by lanes, infinite or NaN if anything in `x` is: magnitudes compare as integers, where NaN is above all.

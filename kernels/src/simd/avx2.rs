@@ -130,6 +130,7 @@ impl Simd for Avx2 {
         fn load(from: &[f32; LANES]) -> [__m256; 2] {
             [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from[8..].as_ptr())]
         }
+        fn prefetch(at: *const f32) -> () { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         fn load_four(from: &[f32; 4]) -> [__m256; 2] { [_mm256_broadcast_ps(&_mm_loadu_ps(from.as_ptr())); 2] }
         fn store(x: [__m256; 2], to: &mut [f32; LANES]) -> () {
             {

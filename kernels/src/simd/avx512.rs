@@ -51,6 +51,7 @@ impl Simd for Avx512 {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
         fn load(from: &[f32; LANES]) -> __m512 { _mm512_loadu_ps(from.as_ptr()) }
         fn store(x: __m512, to: &mut [f32; LANES]) -> () { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+        fn prefetch(at: *const f32) -> () { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         fn load_four(from: &[f32; 4]) -> __m512 { _mm512_broadcast_f32x4(_mm_loadu_ps(from.as_ptr())) }
         // Lanes outside the mask are neither read nor written.
         fn load_partial(from: &[f32], fill: f32) -> __m512 {

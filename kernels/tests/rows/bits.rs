@@ -42,6 +42,9 @@ fn results(kernels: Kernels, n: usize) -> Vec<(&'static str, Vec<u32>)> {
     let mut y = dy.clone();
     kernels.add(&x, &mut y);
     keep("add", &y);
+    let mut z = vec![0.0; x.len()];
+    kernels.sum(&x, &dy, &mut z);
+    keep("sum", &z);
     kernels.scale(&mut y, 0.7);
     keep("scale", &y);
     kernels.dropout(&mut y, Dropout { key: 3, first: u64::from(u32::MAX) - 20, rate: 0.3 });

@@ -15,6 +15,9 @@ fn sums_and_scalings() {
             kernels.add(&x, out.inside());
             let truth: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
             assert_eq!(out.checked(), truth);
+            let mut out = Guarded::new(n);
+            kernels.sum(&x, &y, out.inside());
+            assert_eq!(out.checked(), truth);
             let mut out = Guarded::of(&x);
             kernels.scale(out.inside(), 0.3);
             assert_eq!(out.checked(), x.iter().map(|x| x * 0.3).collect::<Vec<_>>());

@@ -13,11 +13,11 @@
 //! signed number (`gemm::int8`): p travels as p − 127, and 127·Σⱼ v̂ⱼ is part of what the sums start from.
 
 use super::super::exponential::exp_lanes;
-use super::super::quantize::{larger_magnitude, quantize_bytes};
+use super::super::quantize::{ZERO, larger_magnitude, quantize_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
 use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, depth_blocks, start};
-use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16};
+use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16, transpose};
 use std::cell::Cell;
 
 /// Queries of a block: two tiles of the largest row.
@@ -68,8 +68,10 @@ impl Operand {
 struct Memory {
     keys: Operand,
     values: Operand,
-    /// A row of bytes on its way into lines.
+    /// Rows of bytes on their way into panels or lines.
     bytes: Vec<u8>,
+    /// Values on theirs: `[panels, keys]`.
+    floats: Vec<Vector>,
     lines: Lines,
     /// What strips read in their stead, on some rows of the table.
     wide: Lines,
@@ -99,7 +101,7 @@ pub(in super::super) fn attention_int8<S: Simd>(
     let mut memory = MEMORY.take().unwrap_or_default();
     for head in 0..args.heads {
         pack_keys(s, args.key_rows(head), &mut memory);
-        pack_values(s, args.value_rows(head), &mut memory.values);
+        pack_values(s, args.value_rows(head), &mut memory);
         for first in (0..args.queries).step_by(ROWS) {
             let queries = args.query_rows(head).part(first, ROWS.min(args.queries - first));
             quantize_queries(s, queries, &mut memory);
@@ -112,44 +114,61 @@ pub(in super::super) fn attention_int8<S: Simd>(
     MEMORY.set(Some(memory));
 }
 
-/// A row of keys becomes a lane: its words go to one place each of its panel.
+/// Rows of keys become lanes: sixteen rows, of sixteen words at a time, change places with them.
 #[inline(always)]
 fn pack_keys<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
     let (width, words) = (rows.width(), rows.width().div_ceil(4));
     let Memory { keys, bytes, .. } = memory;
     keys.reset(rows.len(), width);
+    let stride = width.next_multiple_of(4 * LANES);
     bytes.clear();
-    bytes.resize(4 * words, 128);
-    for j in 0..rows.len() {
-        let (panel, lane) = (j / PANEL, j % PANEL);
-        keys.scale[panel][lane] = quantize_bytes(s, rows.row(j), &mut bytes[..width]);
-        let mut sum = 0;
-        for (to, word) in keys.panels[panel * words..].iter_mut().zip(bytes.as_chunks::<4>().0) {
-            let word = word.map(|byte| (byte ^ 128).cast_signed());
-            sum += word.iter().map(|&w| i32::from(w)).sum::<i32>();
-            to.0[4 * lane..][..4].copy_from_slice(&word);
+    bytes.resize(PANEL * stride, ZERO);
+    for (panel, to) in keys.panels.chunks_exact_mut(words).enumerate() {
+        let rows = rows.part(panel * PANEL, PANEL.min(keys.n - panel * PANEL));
+        for (i, bytes) in bytes.chunks_exact_mut(stride).enumerate().take(rows.len()) {
+            rows.prefetch(s, i);
+            let (scale, sum) = quantize_bytes(s, rows.row(i), &mut bytes[..width]);
+            keys.scale[panel][i] = scale;
+            keys.sums[panel * PANEL + i] = s.sum(sum) as i32;
         }
-        keys.sums[j] = sum;
+        for (w, to) in to.chunks_mut(LANES).enumerate() {
+            let mut block = [s.zero(); LANES];
+            for (i, row) in block.iter_mut().enumerate() {
+                let words = bytes[i * stride + 4 * LANES * w..].first_chunk().expect("a padded row");
+                *row = s.floats(s.xor(s.load_words(words), s.splat_bits(0x8080_8080)));
+            }
+            for (column, to) in transpose(s, block).into_iter().zip(to) {
+                s.store_words(s.bits(column), &mut to.0);
+            }
+        }
     }
 }
 
 /// Values lie as they come, sixteen features side by side; four rows of them make words.
 #[inline(always)]
-fn pack_values<S: Simd>(s: S, rows: HeadRows<'_>, values: &mut Operand) {
-    let words = rows.len().div_ceil(4);
-    values.reset(rows.width(), rows.len());
-    for (v, panel) in values.panels.chunks_exact_mut(words).enumerate() {
-        let mut max = s.zero();
-        for j in 0..rows.len() {
-            max = larger_magnitude(s, max, load_up_to_16(s, &rows.row(j)[v * LANES..]));
+fn pack_values<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
+    let Memory { values, floats, .. } = memory;
+    let (words, count) = (rows.len().div_ceil(4), rows.len());
+    values.reset(rows.width(), count);
+    // Rows that lie far apart fall on a few sets of the first-level cache: they are brought together as they are read.
+    floats.resize(count * values.scale.len(), [0.0; LANES]);
+    values.scale.fill([0.0; LANES]);
+    for j in 0..count {
+        rows.prefetch(s, j);
+        for ((v, x), max) in rows.row(j).chunks(LANES).enumerate().zip(&mut values.scale) {
+            let x = load_up_to_16(s, x);
+            s.store(x, &mut floats[v * count + j]);
+            s.store(larger_magnitude(s, s.load(max), x), max);
         }
-        let (factor, scale) = column_scales(s, max);
+    }
+    for (v, panel) in values.panels.chunks_exact_mut(words).enumerate() {
+        let (factor, scale) = column_scales(s, s.load(&values.scale[v]));
         s.store(scale, &mut values.scale[v]);
         let (rounder, mut sum) = (s.splat(ROUNDER), s.zero());
-        for (w, to) in panel.iter_mut().enumerate() {
+        for (x, to) in floats[v * count..][..count].chunks(4).zip(panel) {
             let mut q = [rounder; 4];
-            for (q, j) in q.iter_mut().zip(4 * w..rows.len()) {
-                *q = s.fma(load_up_to_16(s, &rows.row(j)[v * LANES..]), factor, rounder);
+            for (q, x) in q.iter_mut().zip(x) {
+                *q = s.fma(s.load(x), factor, rounder);
                 sum = s.add(sum, s.sub(*q, rounder));
             }
             // The low byte of each sum with the rounder is the integer.
@@ -182,10 +201,11 @@ fn quantize_queries<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
     let Memory { bytes, lines, scales, .. } = memory;
     let (width, stride) = (rows.width(), rows.len());
     bytes.clear();
-    bytes.resize(width, 128);
+    bytes.resize(width, ZERO);
     let lines = lines.lend(stride * depth_blocks(width.div_ceil(4)).len());
     for (i, scale) in scales.iter_mut().enumerate().take(stride) {
-        *scale = quantize_bytes(s, rows.row(i), bytes);
+        rows.prefetch(s, i);
+        *scale = quantize_bytes(s, rows.row(i), bytes).0;
         RowMut { lines: &mut lines[i..], stride, k: width }.copy(bytes);
     }
 }

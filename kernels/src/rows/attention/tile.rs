@@ -84,6 +84,14 @@ impl<'a> HeadRows<'a> {
         &self.data[i * self.stride..][..self.width]
     }
 
+    /// Asks for the row a few rows behind row `i`: rows are too far apart for the CPU to see it coming.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(self, s: S, i: usize) {
+        const AHEAD: usize = 6;
+        let row = self.row(i).as_ptr().wrapping_add(AHEAD * self.stride);
+        (0..self.width).step_by(LANES).for_each(|at| s.prefetch(row.wrapping_add(at)));
+    }
+
     /// `count` rows from `first` on.
     pub(super) fn part(self, first: usize, count: usize) -> Self {
         HeadRows { data: &self.data[first * self.stride..], rows: count, ..self }
