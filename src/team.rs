@@ -59,8 +59,10 @@ unsafe impl Sync for Table {}
 unsafe impl Send for Table {}
 
 impl Team {
-    /// A team of `seats` threads, the calling one included; one at least. Fewer if the system has no more.
+    /// A team of `seats` threads, the calling one included; one at least. Fewer if the system has no more, and one
+    /// alone without the feature `parallel`.
     pub fn new(seats: usize) -> Team {
+        let seats = if cfg!(feature = "parallel") { seats } else { 1 };
         let table = |seats| {
             Arc::new(Table {
                 seats,

@@ -115,6 +115,19 @@ pub(crate) trait Simd: Copy {
         self.load(&[a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d])
     }
 
+    /// `out[i][j] = rows[j][i]`: four rounds of interleaving rows eight apart.
+    #[inline(always)]
+    fn transpose(self, mut rows: [Self::Floats; LANES]) -> [Self::Floats; LANES] {
+        for _ in 0..4 {
+            let mut next = rows;
+            for i in 0..LANES / 2 {
+                (next[2 * i], next[2 * i + 1]) = self.interleave(rows[i], rows[i + LANES / 2]);
+            }
+            rows = next;
+        }
+        rows
+    }
+
     #[inline(always)]
     fn zero(self) -> Self::Floats {
         self.splat(0.0)
@@ -155,17 +168,4 @@ pub(crate) fn load_up_to_16<S: Simd>(s: S, from: &[f32]) -> S::Floats {
         Some(from) => s.load(from),
         None => s.load_partial(from, 0.0),
     }
-}
-
-/// `out[i][j] = rows[j][i]`: four rounds of interleaving rows eight apart.
-#[inline(always)]
-pub(crate) fn transpose<S: Simd>(s: S, mut rows: [S::Floats; LANES]) -> [S::Floats; LANES] {
-    for _ in 0..4 {
-        let mut next = rows;
-        for i in 0..LANES / 2 {
-            (next[2 * i], next[2 * i + 1]) = s.interleave(rows[i], rows[i + LANES / 2]);
-        }
-        rows = next;
-    }
-    rows
 }

@@ -14,12 +14,12 @@ pub trait Encode: Sync {
 
     /// [`Encode::encode`] of many texts, on all threads.
     fn encode_batch(&self, texts: &[&str], max_tokens: usize) -> Vec<Vec<u32>> {
-        #[cfg(feature = "parallel")]
+        #[cfg(feature = "train")]
         {
             use rayon::prelude::*;
             texts.par_iter().with_min_len(16).map(|text| self.encode(text, max_tokens)).collect()
         }
-        #[cfg(not(feature = "parallel"))]
+        #[cfg(not(feature = "train"))]
         texts.iter().map(|text| self.encode(text, max_tokens)).collect()
     }
 }

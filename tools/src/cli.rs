@@ -188,7 +188,7 @@ pub struct Bench {
     /// Tokens a text [default: 128, or as many as every MODEL reads]
     #[arg(long, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub seq: Option<u32>,
-    /// Threads; 0 = all. A text alone is read by one of them
+    /// Threads, which share even a text alone; 0 = all
     #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]

@@ -40,15 +40,14 @@ macro_rules! product {
             fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
                 tiles(a.len(), ROWS, |first, rows| {
                     let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
-                    match b {
-                        (b, None, ahead) => by_rows!($tile, rows, 1, a, [b], ahead, start, c, c_stride),
-                        (b, Some(next), ahead) => by_rows!($tile, rows, 2, a, [b, next], ahead, start, c, c_stride),
-                    }
+                    // A panel alone is multiplied twice: a tile of its own would be half of these functions' code.
+                    let (b, next, ahead) = (b.0, b.1.unwrap_or(b.0), b.2);
+                    by_rows!($tile, rows, a, [b, next], ahead, start, c, c_stride)
                 });
             }
-            fn $tile<const M: usize, const P: usize>(
+            fn $tile<const M: usize>(
                 a: &[Line],
-                b: [&[$b]; P],
+                b: [&[$b]; 2],
                 ahead: usize,
                 start: Start<'_, $c>,
                 c: &mut [$c],
@@ -56,9 +55,9 @@ macro_rules! product {
             ) {
                 let a: &[Line; M] = a.try_into().expect("a tile of M rows");
                 let depth = b[0].len();
-                assert!(depth <= KC && b[P - 1].len() == depth);
+                assert!(depth <= KC && b[1].len() == depth);
                 let (from, stride) = start.map_or((&*c, c_stride), |start| (start, 0));
-                let mut sums = [[$zero(); P]; M];
+                let mut sums = [[$zero(); 2]; M];
                 for (i, sums) in sums.iter_mut().enumerate() {
                     for (j, sum) in sums.iter_mut().enumerate() {
                         let from = from[i * stride + j * PANEL..].first_chunk();
@@ -68,11 +67,11 @@ macro_rules! product {
                 if start.is_some() {
                     // Nothing has read these lines of `c`: they would be waited for when the sums are stored.
                     for row in c.chunks(c_stride).take(M) {
-                        (0..P).for_each(|j| _mm_prefetch::<_MM_HINT_ET0>(row[j * PANEL..].as_ptr().cast()));
+                        (0..2).for_each(|j| _mm_prefetch::<_MM_HINT_ET0>(row[j * PANEL..].as_ptr().cast()));
                     }
                 }
                 for p in 0..depth {
-                    let mut row = [_mm512_setzero_si512(); P];
+                    let mut row = [_mm512_setzero_si512(); 2];
                     for (row, b) in row.iter_mut().zip(b) {
                         *row = $load_b(&b[p]);
                         // What the next strip reads, into L2.
@@ -153,20 +152,20 @@ avx512! {
 
 /// One tile for every number of rows.
 macro_rules! by_rows {
-    ($tile:ident, $rows:expr, $panels:literal, $($argument:expr),+) => {
+    ($tile:ident, $rows:expr, $($argument:expr),+) => {
         match $rows {
-            1 => $tile::<1, $panels>($($argument),+),
-            2 => $tile::<2, $panels>($($argument),+),
-            3 => $tile::<3, $panels>($($argument),+),
-            4 => $tile::<4, $panels>($($argument),+),
-            5 => $tile::<5, $panels>($($argument),+),
-            6 => $tile::<6, $panels>($($argument),+),
-            7 => $tile::<7, $panels>($($argument),+),
-            8 => $tile::<8, $panels>($($argument),+),
-            9 => $tile::<9, $panels>($($argument),+),
-            10 => $tile::<10, $panels>($($argument),+),
-            11 => $tile::<11, $panels>($($argument),+),
-            _ => $tile::<12, $panels>($($argument),+),
+            1 => $tile::<1>($($argument),+),
+            2 => $tile::<2>($($argument),+),
+            3 => $tile::<3>($($argument),+),
+            4 => $tile::<4>($($argument),+),
+            5 => $tile::<5>($($argument),+),
+            6 => $tile::<6>($($argument),+),
+            7 => $tile::<7>($($argument),+),
+            8 => $tile::<8>($($argument),+),
+            9 => $tile::<9>($($argument),+),
+            10 => $tile::<10>($($argument),+),
+            11 => $tile::<11>($($argument),+),
+            _ => $tile::<12>($($argument),+),
         }
     };
 }

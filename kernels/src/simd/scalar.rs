@@ -39,6 +39,10 @@ impl Simd for Scalar {
         *to = x;
     }
     #[inline(never)]
+    fn transpose(self, rows: [[f32; LANES]; LANES]) -> [[f32; LANES]; LANES] {
+        std::array::from_fn(|i| rows.map(|row| row[i]))
+    }
+    #[inline(never)]
     fn load_partial(self, from: &[f32], fill: f32) -> [f32; LANES] {
         let mut out = [fill; LANES];
         out[..from.len()].copy_from_slice(from);

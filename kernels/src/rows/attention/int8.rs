@@ -17,7 +17,7 @@ use super::super::quantize::{ZERO, larger_magnitude, quantize_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
 use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, depth_blocks, start};
-use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16, transpose};
+use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16};
 use std::cell::Cell;
 
 /// Queries of a block: two tiles of the largest row.
@@ -137,7 +137,7 @@ fn pack_keys<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
                 let words = bytes[i * stride + 4 * LANES * w..].first_chunk().expect("a padded row");
                 *row = s.floats(s.xor(s.load_words(words), s.splat_bits(0x8080_8080)));
             }
-            for (column, to) in transpose(s, block).into_iter().zip(to) {
+            for (column, to) in s.transpose(block).into_iter().zip(to) {
                 s.store_words(s.bits(column), &mut to.0);
             }
         }

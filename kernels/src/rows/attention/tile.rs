@@ -8,7 +8,7 @@
 //!
 //! Every output is one chain of FMAs in ascending k, however it is tiled.
 
-use crate::simd::{LANES, Simd, load_up_to_16, transpose};
+use crate::simd::{LANES, Simd, load_up_to_16};
 use std::cell::Cell;
 
 /// Rows of a tile.
@@ -124,7 +124,7 @@ impl<'a> HeadRows<'a> {
                 for (row, i) in square.iter_mut().zip(v * LANES..self.rows) {
                     *row = load_up_to_16(s, &self.row(i)[w * LANES..]);
                 }
-                for (column, to) in transpose(s, square).into_iter().zip(to) {
+                for (column, to) in s.transpose(square).into_iter().zip(to) {
                     s.store(column, to);
                 }
             }
