@@ -1,33 +1,21 @@
 //! The operations of a network over one arena.
-//!
-//! A linear layer with a nonlinearity is not run when it is asked for, but by the layer that reads it, in blocks
-//! of rows: its output, four times as wide as the rest, then never leaves the second-level cache.
+
+mod products;
+
+pub(super) use products::Scratch;
 
 use super::arena::{Arena, Place, Slot, grow};
 use super::board::Board;
 use super::model::Model;
-use super::weights::{Matrix as Weight, Weights};
+use super::weights::Weights;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::team::Seat;
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, QuantizedRows, RowsI8};
 use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs};
+use products::Rows;
 use std::ops::Range;
-
-/// Rows of a wide layer's output that exist at one time.
-const BLOCK: usize = 96;
-
-/// Memory for what lives within one operation.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// Rows before they are normalized, or a wide layer's outputs.
-    wide: Vec<f32>,
-    /// The same after the nonlinearity.
-    active: Vec<f32>,
-    int8: QuantizedRows,
-}
 
 /// One pass of some of a batch's texts.
 pub(super) struct Pass<'r> {
@@ -62,14 +50,6 @@ pub(super) struct Var {
     rows: usize,
     cols: usize,
     then: Option<Linear>,
-}
-
-/// Rows that a product reads: floats, and bytes if products read those.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    count: usize,
-    values: &'a [f32],
-    int8: RowsI8<'a>,
 }
 
 impl<'r> Run<'r> {
@@ -146,85 +126,6 @@ impl<'r> Run<'r> {
         if self.quantize {
             quantize(self.kernels, slot, rows, cols);
         }
-    }
-
-    /// `out = x·Wᵀ + b`, without the nonlinearity. `out`: `[rows, outputs]`.
-    fn product(&self, layer: &Linear, x: Rows<'_>, out: &mut [f32]) {
-        let bias = self.weights.vector(layer.bias);
-        match self.weights.matrix(layer.weight) {
-            Weight::F32(weights) => {
-                let x = Matrix::new(&x.values[..x.count * layer.inputs], x.count, layer.inputs);
-                let end = End { bias: Some(bias), accumulate: false };
-                self.kernels.gemm(x, weights, end, out, layer.outputs);
-            }
-            Weight::I8 { weights, scale } => {
-                let layer_i8 = LayerI8 { weights, scale, bias };
-                self.kernels.gemm_i8_f32(x.int8, layer_i8, out, layer.outputs);
-            }
-        }
-    }
-
-    /// A layer's parameters, if they are int8.
-    fn layer_i8(&self, layer: &Linear) -> Option<LayerI8<'r>> {
-        match self.weights.matrix(layer.weight) {
-            Weight::I8 { weights, scale } => {
-                Some(LayerI8 { weights, scale, bias: self.weights.vector(layer.bias) })
-            }
-            Weight::F32(_) => None,
-        }
-    }
-
-    /// Computes a layer with a nonlinearity in blocks of rows, and gives each block to `each`.
-    fn in_blocks(&mut self, layer: &Linear, x: &Var, mut each: impl FnMut(&Self, Range<usize>, Rows<'_>)) {
-        let mut scratch = std::mem::take(self.scratch);
-        let width = layer.outputs;
-        let blocks = x.rows.div_ceil(BLOCK);
-        for block in 0..blocks {
-            let rows = block * x.rows / blocks..(block + 1) * x.rows / blocks;
-            let source = self.rows(x, rows.clone());
-            let done = match self.layer_i8(layer) {
-                Some(layer_i8) if layer.activation == Activation::Gelu => {
-                    self.gelu(source, layer_i8, &mut scratch)
-                }
-                _ => {
-                    let len = rows.len() * width;
-                    grow(&mut scratch.wide, len);
-                    self.product(layer, source, &mut scratch.wide[..len]);
-                    self.activate(layer.activation, rows.len(), width, &mut scratch)
-                }
-            };
-            each(self, rows, done);
-        }
-        *self.scratch = scratch;
-    }
-
-    /// A whole int8 layer with GELU, from bytes to bytes.
-    fn gelu<'s>(&self, x: Rows<'_>, layer: LayerI8<'_>, scratch: &'s mut Scratch) -> Rows<'s> {
-        self.kernels.gemm_i8_gelu(x.int8, layer, &mut scratch.wide, &mut scratch.int8);
-        Rows { count: x.count, values: &[], int8: scratch.int8.rows(0..x.count) }
-    }
-
-    /// Applies the nonlinearity to `rows` rows of `scratch.wide`; an int8 model keeps the bytes alone.
-    fn activate<'s>(&self, how: Activation, rows: usize, width: usize, scratch: &'s mut Scratch) -> Rows<'s> {
-        let Scratch { wide, active, int8 } = scratch;
-        // One row at a time, so that its floats are read from the first-level cache.
-        grow(active, if self.quantize { width } else { rows * width });
-        int8.reset(if self.quantize { rows } else { 0 }, width);
-        for row in 0..rows {
-            let x = &wide[row * width..(row + 1) * width];
-            let first = if self.quantize { 0 } else { row * width };
-            let y = &mut active[first..first + width];
-            match how {
-                Activation::Identity => y.copy_from_slice(x),
-                Activation::Gelu => self.kernels.gelu_forward(x, y),
-                Activation::Relu => self.kernels.relu_forward(x, y),
-                Activation::Tanh => self.kernels.tanh_forward(x, y),
-            }
-            if self.quantize {
-                self.kernels.quantize_rows(y, int8, row);
-            }
-        }
-        Rows { count: rows, values: active, int8: int8.rows(0..int8.scale().len()) }
     }
 
     /// `y = gamma·(x − mean)/σ + beta` of one row, from the scratch row.
