@@ -148,7 +148,7 @@ fn latency(criterion: &mut Criterion) {
 fn check(model: &Model) {
     let batch = text(19);
     let logits = Kernels::available().map(|kernels| {
-        let mut session = Session::with_kernels(model, kernels);
+        let mut session = Session::with(model, kernels, 1);
         let logits = session.logits(&batch).expect("a text that fits");
         logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>()
     });

@@ -55,8 +55,6 @@ struct Table {
 
 // SAFETY: `job` alone is not `Sync`; seat 0 writes it before a new `round` and after all helpers have `left`.
 unsafe impl Sync for Table {}
-// SAFETY: a job is `Sync`, so a reference to it may go to another thread.
-unsafe impl Send for Table {}
 
 impl Team {
     /// A team of `seats` threads, the calling one included; one at least. Fewer if the system has no more, and one
@@ -80,7 +78,10 @@ impl Team {
             let table = Arc::clone(&team.table);
             match thread::Builder::new().name("limbeck".to_owned()).spawn(move || table.help(index)) {
                 Ok(helper) => team.helpers.push(helper),
-                Err(_) => return Team::new(index),
+                Err(_) => {
+                    drop(team);
+                    return Team::new(index);
+                }
             }
         }
         team
@@ -98,11 +99,10 @@ impl Team {
     pub fn run(&mut self, job: &(dyn Fn(&Seat<'_>) + Sync)) {
         let table = &*self.table;
         if table.seats == 1 {
-            table.left.store(0, Ordering::Relaxed);
             return job(&Seat { index: 0, table });
         }
         // SAFETY: only the lifetime changes. The job is run by helpers between here and the end of `wait_until`
-        // below, which is reached on every path: what panics is caught.
+        // below, which is reached on every path: `sit` catches what the job throws and drops none of it.
         let job: Job = unsafe { std::mem::transmute(job) };
         // SAFETY: all helpers have left the last job, and read this one only after the round is announced.
         unsafe { *table.job.get() = Some(job) };
@@ -111,6 +111,7 @@ impl Team {
         table.round.fetch_add(1, Ordering::Release);
         self.helpers.iter().for_each(|helper| helper.thread().unpark());
         table.sit(0, job);
+        table.left.fetch_add(1, Ordering::AcqRel);
         wait_until(|| table.left.load(Ordering::Acquire) == table.seats);
         let panic = table.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
@@ -148,17 +149,23 @@ impl Table {
             if let Some(job) = unsafe { *self.job.get() } {
                 self.sit(index, job);
             }
+            // After the job's reference has gone out of use, not within a function that holds it.
+            self.left.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Runs a job at one seat, and leaves.
+    /// Runs a job at one seat.
     fn sit(&self, index: usize, job: Job) {
         let seat = Seat { index, table: self };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&seat))) {
-            // The first is the cause: those who wait for a seat that has left panic after it.
-            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            // The first is the cause: those who wait for a seat that has left panic after it. What they throw is kept
+            // from being dropped, which may panic again.
+            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*first {
+                None => *first = Some(panic),
+                Some(_) => std::mem::forget(panic),
+            }
         }
-        self.left.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -204,7 +211,7 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "parallel"))]
 mod tests {
     use super::*;
 

@@ -1,15 +1,18 @@
 //! Masks that drop whole blocks of a matrix: zeros that a packed product can skip.
 //!
 //! ```text
-//! magnitude   ‖w‖₂ of the block                       looks at the weights as they are
-//! movement    -Σ over steps of Σ over the block of w·∂loss/∂w      looks at where training takes them
+//! magnitude   ‖w‖₂ of the block                                        looks at the weights as they are
+//! movement    -Σ over steps of Σ over the block of w·∂loss/∂w          looks at where training takes them
+//! gradient    Σ over steps of (Σ over the block of w·∂loss/∂w)²        looks at what the loss would lose with them
 //! ```
 //!
 //! The norm is L2 because of all ways to drop so many blocks, dropping those of smallest L2 norm leaves the matrix
 //! that is nearest to the one before, in Frobenius' norm; outputs then change least for inputs that are uncorrelated
 //! and of one size. Movement (Sanh, Wolf and Rush, arXiv:2005.07683; by block Lagunas et al., arXiv:2109.04838)
-//! is high for blocks that gradient descent moves away from zero, whatever their size. A smaller block at an
-//! edge competes as it is: it costs as much to keep as a whole one.
+//! is high for blocks that gradient descent moves away from zero, whatever their size. The gradient score is the
+//! square of how the loss would change without the block, to first order (Molchanov et al., arXiv:1906.10771, equation
+//! 8), over the steps since blocks last went; it is of one measure for all matrices, so that they may compete. A smaller
+//! block at an edge competes as it is: it costs as much to keep as a whole one.
 //!
 //! A block that has been dropped stays so: its mask is enforced by the optimizer's step, so there is neither a
 //! weight nor a moment to bring back. The cubic schedule makes up for that by dropping few blocks late, when those
@@ -31,6 +34,15 @@ pub enum BlockImportance {
     Magnitude,
     /// Whether training has moved it away from zero.
     Movement,
+    /// How much the loss would change without it.
+    Gradient,
+}
+
+impl BlockImportance {
+    /// Whether it is collected from the steps of a training.
+    pub fn is_watched(self) -> bool {
+        self != BlockImportance::Magnitude
+    }
 }
 
 /// Over what blocks compete.
@@ -136,13 +148,13 @@ impl BlockScores {
         Ok(scores)
     }
 
-    /// Adds one step's [`BlockImportance::Movement`]. The step's loss is a mean over its texts, of which there are
-    /// `texts`, so its gradients are multiplied by their number: a text counts the same in a small batch as in
-    /// a large one.
+    /// Adds what one step says of [`BlockImportance::Movement`] or [`BlockImportance::Gradient`]. The step's loss is a
+    /// mean over its texts, of which there are `texts`, and counts as often: a text counts the same in a small batch as
+    /// in a large one.
     ///
     /// # Errors
     /// The device's.
-    pub fn add_movement<B: Backend>(
+    pub fn add_step<B: Backend>(
         &mut self,
         budget: &BlockBudget,
         backend: &B,
@@ -155,7 +167,10 @@ impl BlockScores {
             let Some(gradient) = grads.param(id) else { continue };
             let mut slopes = vec![0.0; scores.len()];
             backend.block_products(params.value(id), gradient, budget.shape, &mut slopes)?;
-            scores.iter_mut().zip(slopes).for_each(|(score, slope)| *score -= texts as f64 * slope);
+            for (score, slope) in scores.iter_mut().zip(slopes) {
+                let squares = budget.importance == BlockImportance::Gradient;
+                *score += texts as f64 * if squares { slope * slope } else { -slope };
+            }
         }
         Ok(())
     }
@@ -171,7 +186,7 @@ impl BlockScores {
     }
 }
 
-/// Masks `budget.fraction` of the blocks, by `movement` or, where that is not asked for or there is none yet, by
+/// Masks `budget.fraction` of the blocks, by what was `watched` or, where that is not asked for or there is nothing yet, by
 /// magnitude. Blocks that are zero already count, and come first. What was masked before stays masked.
 ///
 /// # Errors
@@ -181,13 +196,11 @@ pub fn mask<B: Backend>(
     model: &Classifier,
     params: &mut ParamStore<B>,
     budget: &BlockBudget,
-    movement: Option<&BlockScores>,
+    watched: Option<&BlockScores>,
 ) -> Result<()> {
     let norms = BlockScores::norms(budget, backend, model, params)?;
-    let mut scores = match (budget.importance, movement) {
-        (BlockImportance::Movement, Some(movement)) => movement.clone(),
-        _ => norms.clone(),
-    };
+    let watched = watched.filter(|_| budget.importance.is_watched());
+    let mut scores = watched.unwrap_or(&norms).clone();
     for (score, norm) in scores.0.iter_mut().flatten().zip(norms.0.iter().flatten()) {
         if *norm == 0.0 {
             *score = f64::NEG_INFINITY;

@@ -72,7 +72,7 @@ impl Budget {
 }
 
 /// Prunes `learner` to `budget_now`: heads and units by gradient and attention scores `measured` before, blocks by
-/// their `movement` until now; other kinds of scores are computed here. Moments of what stays are kept.
+/// what was `watched` of them until now; other kinds of scores are computed here. Moments of what stays are kept.
 ///
 /// # Errors
 /// The device's.
@@ -80,7 +80,7 @@ pub fn prune<B: Backend>(
     learner: &mut Learner<B>,
     budget_now: &Budget,
     measured: &Scores,
-    movement: Option<&BlockScores>,
+    watched: Option<&BlockScores>,
     seed: u64,
 ) -> Result<()> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
@@ -106,7 +106,7 @@ pub fn prune<B: Backend>(
         }
     }
     if budget_now.blocks.fraction > 0.0 {
-        blocks::mask(&learner.backend, &learner.model, &mut learner.params, &budget_now.blocks, movement)?;
+        blocks::mask(&learner.backend, &learner.model, &mut learner.params, &budget_now.blocks, watched)?;
     }
     learner.optimizer.mask(&learner.backend, &learner.params)
 }
@@ -136,16 +136,16 @@ pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<()> {
 /// is gone. Where blocks are to be masked in a network that is to lose heads or units, the first half of the events
 /// deletes and the second half masks, each by that formula.
 ///
-/// Gradient scores are collected from the training's own steps between events; movement from all steps since the
-/// last deletion.
+/// Gradient scores are collected from the training's own steps between events; the movement of blocks from all steps
+/// since the last deletion.
 pub struct Gradual {
     budget: Budget,
     /// Steps (from 0) after which there is an event.
     events: Vec<u64>,
     done: usize,
     scores: Scores,
-    /// `None` before the first step that counts.
-    movement: Option<BlockScores>,
+    /// What steps say of blocks; `None` before the first that counts.
+    watched: Option<BlockScores>,
     seed: u64,
 }
 
@@ -155,7 +155,7 @@ impl Gradual {
         let span = (steps * 3 / 4).max(1);
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
-        Gradual { budget, events, done: 0, scores: Scores::zeros(config), movement: None, seed }
+        Gradual { budget, events, done: 0, scores: Scores::zeros(config), watched: None, seed }
     }
 
     fn over(&self) -> bool {
@@ -170,18 +170,15 @@ impl Gradual {
         self.deleting() && self.budget.needs_gradients()
     }
 
-    fn needs_movement(&self) -> bool {
+    fn watches_blocks(&self) -> bool {
         let blocks = &self.budget.blocks;
-        !self.over()
-            && !self.deleting()
-            && blocks.fraction > 0.0
-            && blocks.importance == BlockImportance::Movement
+        !self.over() && !self.deleting() && blocks.fraction > 0.0 && blocks.importance.is_watched()
     }
 }
 
 impl<B: Backend> Companion<B> for Gradual {
     fn watches(&self, _: u64) -> bool {
-        self.needs_gradients() || self.needs_movement()
+        self.needs_gradients() || self.watches_blocks()
     }
 
     fn watch(
@@ -195,10 +192,10 @@ impl<B: Backend> Companion<B> for Gradual {
         if self.needs_gradients() {
             self.scores.add_gradients(backend, model, batch, taps, grads)?;
         }
-        if self.needs_movement() {
+        if self.watches_blocks() {
             let blocks = &self.budget.blocks;
-            let movement = self.movement.get_or_insert_with(|| BlockScores::zeros(blocks, model, params));
-            movement.add_movement(blocks, backend, model, params, grads, batch.texts())?;
+            let watched = self.watched.get_or_insert_with(|| BlockScores::zeros(blocks, model, params));
+            watched.add_step(blocks, backend, model, params, grads, batch.texts())?;
         }
         Ok(())
     }
@@ -211,8 +208,11 @@ impl<B: Backend> Companion<B> for Gradual {
         }
         self.done = due;
         let budget = self.budget.at(due, self.events.len());
-        prune(learner, &budget, &self.scores, self.movement.as_ref(), self.seed)?;
+        prune(learner, &budget, &self.scores, self.watched.as_ref(), self.seed)?;
         self.scores = Scores::zeros(&learner.model.config);
+        if self.budget.blocks.importance == BlockImportance::Gradient {
+            self.watched = None;
+        }
         learner.assert_masks()?;
         Ok(true)
     }
@@ -224,7 +224,7 @@ impl<B: Backend> Companion<B> for Gradual {
     fn state(&self) -> Vec<f64> {
         let mut state = vec![self.done as f64];
         state.extend(self.scores.flatten());
-        state.extend(self.movement.iter().flat_map(|movement| movement.0.iter().flatten()));
+        state.extend(self.watched.iter().flat_map(|watched| watched.0.iter().flatten()));
         state
     }
 
@@ -236,10 +236,10 @@ impl<B: Backend> Companion<B> for Gradual {
         let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;
         self.scores = Scores::unflatten(&model.config, parts).ok_or_else(problem)?;
         self.done = *done as usize;
-        self.movement = None;
+        self.watched = None;
         if !blocks.is_empty() {
             let zeros = BlockScores::zeros(&self.budget.blocks, model, params);
-            self.movement = Some(zeros.unflatten(blocks).ok_or_else(problem)?);
+            self.watched = Some(zeros.unflatten(blocks).ok_or_else(problem)?);
         }
         Ok(())
     }

@@ -7,16 +7,21 @@ use crate::team::Seat;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
+/// A float that one seat writes and all read, at other times.
+#[derive(Default)]
+#[repr(transparent)]
+struct Place(UnsafeCell<f32>);
+
+// SAFETY: places are written and read in `exchange` alone, which says why that is sound.
+unsafe impl Sync for Place {}
+
 /// Memory for two activations of all tokens of a pass; written by all seats, each its own rows, then read by all.
 #[derive(Default)]
 pub(super) struct Board {
     /// Where the rows of each seat begin, and where the last one's end; ascending.
     bounds: Vec<usize>,
-    sheets: [UnsafeCell<Vec<f32>>; 2],
+    sheets: [Vec<Place>; 2],
 }
-
-// SAFETY: the cells are read and written in `exchange` alone, which says why that is sound.
-unsafe impl Sync for Board {}
 
 impl Board {
     /// Divides `rows` rows of at most `cols` columns evenly among `seats`.
@@ -25,7 +30,7 @@ impl Board {
         self.bounds.extend((0..=seats).map(|seat| seat * rows / seats));
         if seats > 1 {
             for sheet in &mut self.sheets {
-                super::arena::grow(sheet.get_mut(), rows * cols);
+                sheet.resize_with(sheet.len().max(rows * cols), Place::default);
             }
         }
     }
@@ -36,8 +41,11 @@ impl Board {
     }
 
     /// Shows all rows of up to two activations to `read`, of which this seat gives its own: `[own rows, cols]` each,
-    /// the same number and width at every seat. All seats must come here in the same order.
-    pub fn exchange<const N: usize, R>(
+    /// the same number and width at every seat.
+    ///
+    /// # Safety
+    /// Every seat of the one team that works with this board comes here, on its own thread, and all in the same order.
+    pub unsafe fn exchange<const N: usize, R>(
         &self,
         seat: &Seat<'_>,
         own: [&[f32]; N],
@@ -49,19 +57,25 @@ impl Board {
             return read(own);
         }
         let rows = self.rows(seat);
-        let len = self.bounds[self.bounds.len() - 1] * cols;
         for (sheet, own) in self.sheets.iter().zip(own) {
-            // SAFETY: the cell holds a vector that nobody grows while the board is borrowed.
-            let (memory, all) = unsafe { ((*sheet.get()).as_mut_ptr(), (*sheet.get()).len()) };
-            assert!(own.len() == rows.len() * cols && len <= all, "rows that were divided");
-            // SAFETY: in bounds; bounds ascend and no two seats have one index, so that no other seat writes these rows,
+            let places = &sheet[rows.start * cols..rows.end * cols];
+            assert_eq!(own.len(), places.len(), "rows that were divided");
+            // SAFETY: bounds ascend and no two seats of a team have one index, so that no other seat writes these rows,
             // and none reads them between the last meeting below and the first.
-            unsafe { std::slice::from_raw_parts_mut(memory.add(rows.start * cols), own.len()) }
-                .copy_from_slice(own);
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    own.as_ptr(),
+                    places.as_ptr().cast::<f32>().cast_mut(),
+                    own.len(),
+                )
+            };
         }
         seat.meet();
-        // SAFETY: in bounds; between the two meetings nobody writes.
-        let all = std::array::from_fn(|i| unsafe { &(&*self.sheets[i].get())[..len] });
+        let all = std::array::from_fn(|i| {
+            let places = &self.sheets[i][..self.bounds[seat.count()] * cols];
+            // SAFETY: a place is a float, and between the two meetings nobody writes.
+            unsafe { std::slice::from_raw_parts(places.as_ptr().cast(), places.len()) }
+        });
         let result = read(all);
         seat.meet();
         result

@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 3.
+//! What a `.limbeck` file holds, version 4.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:
@@ -54,7 +54,7 @@ use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
 /// those of attention in f32.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";

@@ -13,7 +13,7 @@ use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_p
 use crate::team::Seat;
 use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs};
+use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, INT8_KEYS};
 use products::Rows;
 use std::ops::Range;
 
@@ -100,6 +100,18 @@ impl<'r> Run<'r> {
         }
         // A text that began elsewhere has its row there.
         if self.begun.contains(&text) { text - self.begun.start..text - self.begun.start + 1 } else { 0..0 }
+    }
+
+    /// Shows all tokens' rows of some results to `read`, of which this thread gives its own.
+    fn exchange<const N: usize, R>(
+        &self,
+        own: [&[f32]; N],
+        cols: usize,
+        read: impl FnOnce([&[f32]; N]) -> R,
+    ) -> R {
+        // SAFETY: the seats of a session's team run one forward pass each, over one network: the same operations in the same
+        // order.
+        unsafe { self.pass.board.exchange(self.seat, own, cols, read) }
     }
 
     /// Some rows of a result.
@@ -199,7 +211,7 @@ impl Exec for Run<'_> {
         let width = attend.heads * attend.head_size;
         Ok(self.produce(query.rows, width, |run, slot| {
             let own = [key, value].map(|var| run.values(var));
-            run.pass.board.exchange(run.seat, own, width, |[k, v]| {
+            run.exchange(own, width, |[k, v]| {
                 for text in run.texts() {
                     let (queries, keys) = (run.rows_of(text, query.rows), run.tokens_of(text));
                     let part = keys.start * width..keys.end * width;
@@ -218,7 +230,7 @@ impl Exec for Run<'_> {
                         dropout: None,
                     };
                     let context = &mut slot.values[queries.start * width..queries.end * width];
-                    if run.quantize {
+                    if run.quantize && keys.len() <= INT8_KEYS {
                         run.kernels.attention_int8(&args, context, width);
                     } else {
                         run.kernels.attention_forward(&args, context, width, &mut []);
@@ -239,7 +251,7 @@ impl Exec for Run<'_> {
         let Attend { heads, head_size, .. } = attention.attend;
         let (width, hidden) = (heads * head_size, x.cols);
         let context = self.produce(query.rows, width, |run, slot| {
-            run.pass.board.exchange(run.seat, [run.values(x)], hidden, |[x]| {
+            run.exchange([run.values(x)], hidden, |[x]| {
                 for (place, text) in run.begun.clone().enumerate() {
                     let tokens = run.tokens_of(text);
                     let row = place * width..(place + 1) * width;
@@ -298,7 +310,7 @@ impl Exec for Run<'_> {
     fn mean_tokens(&mut self, x: &Var) -> Result<Var> {
         let cols = x.cols;
         Ok(self.produce(self.begun.len(), cols, |run, slot| {
-            run.pass.board.exchange(run.seat, [run.values(x)], cols, |[x]| {
+            run.exchange([run.values(x)], cols, |[x]| {
                 for (place, text) in run.begun.clone().enumerate() {
                     let tokens = run.tokens_of(text);
                     let mean = &mut slot.values[place * cols..(place + 1) * cols];

@@ -39,22 +39,19 @@ struct Desk {
 impl<'m> Session<'m> {
     /// A session on the calling thread, with the kernels that this CPU or `LIMBECK_ISA` chose when the model was opened.
     pub fn new(model: &'m Model) -> Session<'m> {
-        Session::with_kernels(model, model.kernels)
-    }
-
-    /// A session on this thread with these kernels. Logits are the same bits with any.
-    pub fn with_kernels(model: &'m Model, kernels: Kernels) -> Session<'m> {
-        Session::of(model, kernels, Team::new(1))
+        Session::with(model, model.kernels, 1)
     }
 
     /// A session of so many threads, the calling one among them, that share the tokens of every pass: even a text alone
     /// is answered sooner. Logits are the same bits with any number. Between calls the others wait, awake for the
-    /// fraction of a millisecond in which the next call may come.
+    /// fraction of a millisecond in which the next call may come. Without the feature `parallel` there is one thread.
     pub fn with_threads(model: &'m Model, threads: usize) -> Session<'m> {
-        Session::of(model, model.kernels, Team::new(threads))
+        Session::with(model, model.kernels, threads)
     }
 
-    fn of(model: &'m Model, kernels: Kernels, team: Team) -> Session<'m> {
+    /// As [`Session::with_threads`], with these kernels. Logits are the same bits with any.
+    pub fn with(model: &'m Model, kernels: Kernels, threads: usize) -> Session<'m> {
+        let team = Team::new(threads);
         let desks = (0..team.seats()).map(|_| Mutex::default()).collect();
         Session { model, kernels, team, board: Board::default(), desks, logits: Vec::new() }
     }
@@ -74,6 +71,9 @@ impl<'m> Session<'m> {
     /// # Errors
     /// [`Error::File`], with the model's name, if a text is empty or longer than the model's positions, or holds
     /// an id or a token type that the model does not have; if a logit is no finite number.
+    ///
+    /// # Panics
+    /// If the batch's offsets do not cover its ids, or there are neither no token types nor one for each token.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
         self.pass(batch, None)
     }
@@ -97,7 +97,7 @@ impl<'m> Session<'m> {
             let start = batch.offsets[first];
             let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= tokens).count();
             let texts = first..first + more.max(1);
-            self.run(batch, texts.clone(), times.as_deref_mut())?;
+            self.run(batch, texts.clone(), times.as_deref_mut());
             first = texts.end;
         }
         self.check_finite(labels)?;
@@ -118,30 +118,23 @@ impl<'m> Session<'m> {
         Err(Error::file(self.model.path(), problem, mend))
     }
 
-    fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) -> Result<()> {
+    fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) {
         let offsets = &batch.offsets[texts.start..texts.end + 1];
         let (tokens, widest) = (offsets[texts.len()] - offsets[0], self.model.widest());
         self.board.divide(tokens, widest, self.team.seats());
         let times = Mutex::new(times);
-        let failure = Mutex::new(None);
         self.team.run(&|seat| {
             // Seat 0 alone looks at the clock: the others do the same at the same time.
             let times = if seat.index() == 0 { lock(&times).take() } else { None };
             let desk = &mut *lock(&self.desks[seat.index()]);
             desk.arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
             let pass = Pass { model: self.model, kernels: self.kernels, batch, offsets, board: &self.board };
-            if let Err(error) = desk.forward(&pass, seat, times) {
-                lock(&failure).get_or_insert(error);
-            }
+            desk.forward(&pass, seat, times);
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
         // Rows are divided in the order of the texts.
         for desk in &self.desks {
             self.logits.extend_from_slice(&lock(desk).logits);
         }
-        Ok(())
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
@@ -182,21 +175,21 @@ impl<'m> Session<'m> {
 
 impl Desk {
     /// Logits of those of the pass's texts whose first token lies at this seat.
-    fn forward(&mut self, pass: &Pass<'_>, seat: &Seat<'_>, times: Option<&mut PartTimes>) -> Result<()> {
+    fn forward(&mut self, pass: &Pass<'_>, seat: &Seat<'_>, times: Option<&mut PartTimes>) {
+        const SURE: &str = "operations on memory do not fail";
         let classifier = &pass.model.classifier;
         let mut run = Run::new(pass, seat, &mut self.arena, &mut self.scratch);
         let logits = match times {
-            None => classifier.forward(&mut run)?,
+            None => classifier.forward(&mut run).expect(SURE),
             Some(times) => {
                 let mut timed = Timed { exec: run, times, last: 0 };
-                let logits = classifier.forward(&mut timed)?;
+                let logits = classifier.forward(&mut timed).expect(SURE);
                 run = timed.exec;
                 logits
             }
         };
         self.logits.clear();
         self.logits.extend_from_slice(run.values(&logits));
-        Ok(())
     }
 }
 

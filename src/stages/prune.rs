@@ -106,6 +106,7 @@ fn blocks(prune: &Prune) -> BlockBudget {
         importance: match prune.block_importance {
             tables::BlockImportance::Magnitude => BlockImportance::Magnitude,
             tables::BlockImportance::Movement => BlockImportance::Movement,
+            tables::BlockImportance::Gradient => BlockImportance::Gradient,
         },
         scope: match prune.block_scope {
             tables::BlockScope::Matrix => BlockScope::Matrix,

@@ -90,10 +90,14 @@ fn scores_are_the_sums_that_they_claim_to_be() {
     for shape in SHAPES {
         let budget = blocks(0.5, shape);
         let norms = BlockScores::norms(&budget, backend, model, params).unwrap();
-        let mut movement = BlockScores::zeros(&budget, model, params);
-        for _ in 0..2 {
-            movement.add_movement(&budget, backend, model, params, &grads, 5).unwrap();
-        }
+        let [movement, gradient] = [BlockImportance::Movement, BlockImportance::Gradient].map(|importance| {
+            let budget = BlockBudget { importance, ..budget };
+            let mut scores = BlockScores::zeros(&budget, model, params);
+            for _ in 0..2 {
+                scores.add_step(&budget, backend, model, params, &grads, 5).unwrap();
+            }
+            scores
+        });
         assert_eq!(norms.0.len(), 6 * LAYERS);
         for (i, id) in budget.all(model).into_iter().enumerate() {
             let w = download(&learner, params.value(id));
@@ -109,6 +113,8 @@ fn scores_are_the_sums_that_they_claim_to_be() {
             // Two steps of five texts.
             let expected: Vec<f64> = sums(&dw).iter().map(|sum| -10.0 * sum).collect();
             assert!(largest(&expected) > 0.0 && distance(&movement.0[i], &expected) <= 1e-13);
+            let expected: Vec<f64> = sums(&dw).iter().map(|sum| 10.0 * sum.powi(2)).collect();
+            assert!(largest(&expected) > 0.0 && distance(&gradient.0[i], &expected) <= 1e-13);
         }
     }
 }
@@ -119,7 +125,8 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
     // Smooth throughout: DistilBERT's head has a ReLU, whose kinks a difference may straddle.
     let config = config(Architecture::Bert, Pooling::Pooler, 0.0);
     let (samples, shape) = ([3, 5, 11], shape(16, 4));
-    let (mut scores, budget) = (None, blocks(0.5, shape));
+    let budget = BlockBudget { importance: BlockImportance::Movement, ..blocks(0.5, shape) };
+    let mut scores = None;
     let whole = learner(&config);
     let Learner { backend, model, params, .. } = &whole;
     gradients(
@@ -130,7 +137,7 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
         None,
         Some(&mut |seen, batch, _, grads| {
             let scores = scores.insert(BlockScores::zeros(&budget, seen.model, seen.params));
-            scores.add_movement(&budget, seen.backend, seen.model, seen.params, grads, batch.texts())
+            scores.add_step(&budget, seen.backend, seen.model, seen.params, grads, batch.texts())
         }),
     )
     .unwrap();
@@ -175,19 +182,20 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
         (BlockMatrices::Attention, BlockScope::Global, BlockImportance::Movement, SHAPES[3], 0.6),
         (BlockMatrices::FeedForward, BlockScope::Layer, BlockImportance::Magnitude, SHAPES[4], 0.5),
         (BlockMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Movement, SHAPES[0], 1.0),
+        (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Gradient, SHAPES[0], 0.8),
     ] {
         let mut learner = learner(&plain());
         let budget = BlockBudget { fraction, shape, importance, scope, matrices };
         let Learner { backend, model, params, .. } = &learner;
         let (_, grads) = gradients(backend, model, params, &lesson(0..9), None, None).unwrap();
-        let mut movement = BlockScores::zeros(&budget, model, params);
-        movement.add_movement(&budget, backend, model, params, &grads, 9).unwrap();
+        let mut watched = BlockScores::zeros(&budget, model, params);
+        watched.add_step(&budget, backend, model, params, &grads, 9).unwrap();
         let scores = match importance {
             BlockImportance::Magnitude => BlockScores::norms(&budget, backend, model, params).unwrap(),
-            BlockImportance::Movement => movement.clone(),
+            BlockImportance::Movement | BlockImportance::Gradient => watched.clone(),
         };
         let none = Scores::zeros(&model.config);
-        prune(&mut learner, &only(budget), &none, Some(&movement), 1).unwrap();
+        prune(&mut learner, &only(budget), &none, Some(&watched), 1).unwrap();
         let ids = budget.all(&learner.model);
         assert_eq!(ids.len(), encoder(matrices) * LAYERS);
         let each: Vec<Vec<bool>> = ids.iter().map(|&id| masked(&learner, id, shape)).collect();
@@ -248,7 +256,7 @@ fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Ran
 
 #[test]
 fn gradual_masks_grow_by_the_cubic_schedule() {
-    for importance in [BlockImportance::Magnitude, BlockImportance::Movement] {
+    for importance in [BlockImportance::Magnitude, BlockImportance::Movement, BlockImportance::Gradient] {
         let mut learner = learner(&config(Architecture::DistilBert, Pooling::FirstToken, 0.1));
         let budget = BlockBudget { importance, ..blocks(0.8, SHAPES[0]) };
         let mut gradual = Gradual::new(only(budget), 4, 24, &learner.model.config, 1);
@@ -276,7 +284,7 @@ fn gradual_masks_grow_by_the_cubic_schedule() {
 }
 
 #[test]
-fn movement_is_not_magnitude() {
+fn measures_differ() {
     let gone = |importance| {
         let mut learner = learner(&plain());
         let budget = BlockBudget { importance, ..blocks(0.5, SHAPES[2]) };
@@ -285,7 +293,8 @@ fn movement_is_not_magnitude() {
         let ids = budget.all(&learner.model);
         ids.iter().flat_map(|&id| masked(&learner, id, SHAPES[2])).collect::<Vec<bool>>()
     };
-    assert_ne!(gone(BlockImportance::Magnitude), gone(BlockImportance::Movement));
+    let gone = [BlockImportance::Magnitude, BlockImportance::Movement, BlockImportance::Gradient].map(gone);
+    assert!(gone[0] != gone[1] && gone[0] != gone[2] && gone[1] != gone[2]);
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {
             assert_eq!(expected.len(), texts.len() * 3);
             assert!(expected.iter().all(|&logit| f32::from_bits(logit).is_finite()));
             for kernels in Kernels::available() {
-                let mut session = Session::with_kernels(&model, kernels);
+                let mut session = Session::with(&model, kernels, 1);
                 assert_eq!(bits(session.logits(&all).unwrap()), expected, "{} {config:?}", kernels.isa());
                 for (text, expected) in texts.iter().zip(expected.chunks(3)) {
                     let alone = session.logits(&Batch::from_texts([text.as_slice()])).unwrap();
@@ -302,7 +302,7 @@ fn blocks_that_are_left_out_are_as_if_they_were_zero() {
         assert!(bytes(&blocks) < bytes(&dense));
         let expected = bits(Session::new(&dense).logits(&batch).unwrap());
         for kernels in Kernels::available() {
-            let mut session = Session::with_kernels(&blocks, kernels);
+            let mut session = Session::with(&blocks, kernels, 1);
             assert_eq!(bits(session.logits(&batch).unwrap()), expected, "{} {config:?}", kernels.isa());
         }
         // Whichever layout is the faster one, the logits are the same.

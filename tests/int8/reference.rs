@@ -49,7 +49,7 @@ fn f32_logits_are_those_of_transformers() {
         let batch = batch(&file, "input/");
         let expected = read(&file, "output/logits");
         for kernels in Kernels::available() {
-            let mut session = Session::with_kernels(&model, kernels);
+            let mut session = Session::with(&model, kernels, 1);
             let worst = distance(session.logits(&batch).unwrap(), &expected);
             println!("{name} on {}: {worst:.1e}", kernels.isa());
             assert!(worst <= 2e-5, "{name} on {}: {worst}", kernels.isa());
@@ -130,7 +130,7 @@ fn a_real_encoder_gives_the_same_bits_on_every_kernel_row() {
     let model = quantized.image.into_model(path).unwrap();
     let logits = Kernels::available().map(|kernels| {
         println!("covers {}", kernels.isa());
-        bits(Session::with_kernels(&model, kernels).logits(&batch).unwrap())
+        bits(Session::with(&model, kernels, 1).logits(&batch).unwrap())
     });
     let logits: Vec<_> = logits.collect();
     assert!(logits.windows(2).all(|pair| pair[0] == pair[1]));

@@ -5,10 +5,10 @@
     weight bytes  = b sum over layers of kept x (4 hidden head h + 2 hidden f)            kept: share that is not zero
     time         >= max( linear / peak + attention / peak', bytes / bandwidth )
 
-peak is that of int8 for int8 and of f32 for f32; peak' is bf16's for int8 where the CPU has it, else f32's. "Full" computes the
-last layer for all tokens, as every peer does; "first token" computes there keys and values of all tokens, and everything else
-for the first token of each text only, which is all that this classifier reads. Norms, GELU, softmax and quantization count
-for nothing.
+peak is that of the precision, for attention as for linear layers. "Full" computes the last layer for all tokens, as every peer
+does; "first token" computes there only what the classifier reads: in f32 keys and values of all tokens, and everything else for
+the first token of each text; in int8, where limbeck absorbs both projections into the one query, all of the layer for the first
+token, and 4 hidden h ops for each token. Norms, GELU, softmax and quantization count for nothing.
 """
 import json
 
@@ -32,11 +32,14 @@ def seconds(directory, lengths, precision, peaks, first_token):
         projection, ffn = hidden * head * heads, 2 * hidden * units
         weights += kept * (4 * projection + ffn)
         last = first_token and place + 1 == len(sizes)
-        linear += 2 * kept * ((2 * projection * (tokens + texts) + ffn * texts) if last else (4 * projection + ffn) * tokens)
-        attention += 4 * head * heads * (tokens if last else sum(length * length for length in lengths))
+        projected = texts if last and precision == "int8" else tokens
+        rows = texts if last else tokens
+        linear += 2 * kept * (2 * projection * (projected + rows) + ffn * rows)
+        if last:
+            attention += 4 * heads * tokens * (hidden if precision == "int8" else head)
+        else:
+            attention += 4 * head * heads * sum(length * length for length in lengths)
     peak = peaks[precision]
-    softer = peaks["f32"] if precision == "f32" else peaks["bf16"] or peaks["f32"]
-    if not peak or not softer:
+    if not peak:
         return None
-    arithmetic = linear / peak + attention / softer
-    return max(arithmetic / 1e9, weights * (4 if precision == "f32" else 1) / peaks[f"bytes_{precision}"] / 1e9)
+    return max((linear + attention) / peak / 1e9, weights * (4 if precision == "f32" else 1) / peaks[f"bytes_{precision}"] / 1e9)

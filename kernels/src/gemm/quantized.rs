@@ -35,9 +35,9 @@ impl QuantizedRows {
         assert_eq!(bytes.len(), k * scale.len(), "k bytes for each scale");
         let mut rows = QuantizedRows::default();
         rows.reset(scale.len(), k);
-        for (row, (bytes, scale)) in bytes.chunks(k.max(1)).zip(scale).enumerate() {
+        rows.scale[..scale.len()].copy_from_slice(scale);
+        for (row, bytes) in bytes.chunks(k.max(1)).enumerate() {
             rows.row_mut(row).copy(bytes);
-            rows.scale[row] = *scale;
         }
         rows
     }
@@ -97,8 +97,8 @@ pub struct RowsI8<'a> {
 
 impl<'a> RowsI8<'a> {
     /// Some of these rows.
-    pub(super) fn part(self, range: Range<usize>) -> RowsI8<'a> {
-        RowsI8 { left: self.left.part(range.clone()), scale: &self.scale[range], ..self }
+    pub(super) fn range(self, range: Range<usize>) -> RowsI8<'a> {
+        RowsI8 { left: self.left.range(range.clone()), scale: &self.scale[range], ..self }
     }
 }
 
@@ -120,7 +120,7 @@ impl<'a> Left<'a> {
         &self.lines[part * self.stride..][..self.rows * self.width]
     }
 
-    fn part(self, range: Range<usize>) -> Left<'a> {
+    fn range(self, range: Range<usize>) -> Left<'a> {
         let lines = self.lines.get(range.start * self.width..).unwrap_or_default();
         Left { lines, rows: range.len(), ..self }
     }

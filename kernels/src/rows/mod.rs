@@ -20,7 +20,7 @@ mod quantize;
 mod softmax;
 
 pub use adamw::{AdamW, AdamWStep};
-pub use attention::{AbsorbedArgs, AttentionArgs, AttentionDropout, AttentionGradients};
+pub use attention::{AbsorbedArgs, AttentionArgs, AttentionDropout, AttentionGradients, INT8_KEYS};
 pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
 pub(crate) use quantize::ZERO;

@@ -177,18 +177,22 @@ fn blocks(prune: &Prune) -> Result<()> {
         let problem = "masks weights of the matrices that prune.blocks masks blocks of";
         return Err(Error::setting("prune.weights", problem, "set one of the two to 0"));
     }
-    let moves = prune.block_importance == BlockImportance::Movement;
-    if moves && prune.schedule == Schedule::Once {
+    let watched = match prune.block_importance {
+        BlockImportance::Magnitude => return Ok(()),
+        BlockImportance::Movement => "movement",
+        BlockImportance::Gradient => "gradient",
+    };
+    if prune.schedule == Schedule::Once {
         return Err(Error::setting(
             "prune.block_importance",
-            "\"movement\" is watched while a network trains, and \"once\" trains nothing",
+            format!("\"{watched}\" is watched while a network trains, and \"once\" trains nothing"),
             "use \"magnitude\", or prune.schedule = \"cubic\"",
         ));
     }
-    if moves && prune.events < 2 && (prune.heads > 0.0 || prune.units > 0.0) {
+    if prune.events < 2 && (prune.heads > 0.0 || prune.units > 0.0) {
         return Err(Error::setting(
             "prune.events",
-            "is 1, and \"movement\" of blocks is watched after heads and units are deleted",
+            format!("is 1, and \"{watched}\" of blocks is watched after heads and units are deleted"),
             "2 or more",
         ));
     }

@@ -95,5 +95,5 @@ fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
     let mut clock = WallClock::default();
     let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress, context.stop)?;
     let machine = Machine::here(context.kernels, context.threads, BUILD);
-    Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: 1, rows })
+    Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: engine::LATENCY_THREADS, rows })
 }

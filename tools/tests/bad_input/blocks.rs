@@ -27,6 +27,10 @@ fn keys_of_blocks_that_cannot_be_meant_are_wrong_use() {
             "prune.block_importance: \"movement\" is watched while a network trains, and \"once\" trains nothing; ",
         ),
         (
+            &["blocks=0.8", "block_importance=gradient"],
+            "prune.block_importance: \"gradient\" is watched while a network trains, and \"once\" trains nothing; ",
+        ),
+        (
             &["blocks=0.8", "block_importance=movement", "schedule=cubic", "train.epochs=0"],
             "prune.schedule: \"cubic\" prunes while it trains, and [prune.train] trains nothing; ",
         ),

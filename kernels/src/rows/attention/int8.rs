@@ -253,11 +253,12 @@ fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
             max = s.max(max, s.load(x));
         }
         let factor = query_scale * scale;
-        let (minus_max, factor) = (s.splat(-(s.maximum(max) * factor)), s.splat(factor));
+        // The largest is taken off first: rounding leaves it at e^0, however large the scores are.
+        let (max, factor) = (s.splat(s.maximum(max)), s.splat(factor));
         let (rounder, one, offset) = (s.splat(ROUNDER), s.splat(ONE), s.splat((128 - CENTRE) as f32));
         let mut sum = s.zero();
         for (x, bytes) in row.iter().zip(bytes.as_chunks_mut().0) {
-            let power = exp_lanes(s, s.fma(s.load(x), factor, minus_max));
+            let power = exp_lanes(s, s.mul(s.sub(s.load(x), max), factor));
             let p = s.sub(s.fma(power, one, rounder), rounder);
             sum = s.add(sum, p);
             s.store_u8(s.add(p, offset), bytes);

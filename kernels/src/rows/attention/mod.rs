@@ -11,7 +11,7 @@
 //! Nothing of size queries × keys outlives a call: forward keeps lse = log Σ e^S of each row, and backward
 //! computes P = e^(S − lse) again (as FlashAttention does, arXiv 2205.14135), and Z from its key.
 //!
-//! All products go through one register tile (`tile`): six rows of the left operand against up to four
+//! All products in floats go through one register tile (`tile`): six rows of the left operand against up to four
 //! vectors of the right one, packed per head so that sixteen keys, or sixteen features, lie side by side.
 
 mod absorbed;
@@ -31,6 +31,9 @@ pub(super) use int8::attention_int8;
 use crate::Kernels;
 use crate::gemm::LayerI8;
 
+/// The most keys of int8 attention: sums of 254·127 for each of them stay within 32 bits.
+pub const INT8_KEYS: usize = 1 << 16;
+
 /// Queries, keys and values of one text. Row `i` of `q` starts at `q[i·q_stride]` and holds
 /// heads·head_size values, head by head; so do rows of `k` and `v`.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,7 @@ pub struct AttentionArgs<'a> {
     pub v_stride: usize,
     /// Keys: the tokens of the text.
     pub len: usize,
-    /// Queries, the first of the text: all, or 1 where only the first token is read.
+    /// Queries, some of the text's tokens: all, those of one thread, or the first where only that is read.
     pub queries: usize,
     /// Heads; 0 if all were pruned.
     pub heads: usize,
@@ -136,9 +139,10 @@ impl Kernels {
     /// The same bits on every row of the table.
     ///
     /// # Panics
-    /// As the forward, or if there is dropout.
+    /// As the forward, or if there is dropout or are more keys than [`INT8_KEYS`].
     pub fn attention_int8(self, args: &AttentionArgs<'_>, context: &mut [f32], stride: usize) {
         args.check();
+        assert!(args.len <= INT8_KEYS, "{} keys", args.len);
         assert!(args.dropout.is_none(), "dropout is for training");
         check_rows(context.len(), args.queries, stride, args.width(), "context");
         // SAFETY: `Kernels` exists only for instructions that this CPU has.

@@ -65,6 +65,9 @@ pub enum BlockImportance {
     /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over the block and all steps (Sanh et al., 2020;
     /// Lagunas et al., 2021). Only with `schedule = "cubic"`.
     Movement,
+    /// How the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et al.,
+    /// 2019). Only with `schedule = "cubic"`.
+    Gradient,
 }
 
 /// Over what the blocks that go are shared out.
@@ -134,7 +137,7 @@ pub struct Prune {
     /// `[outputs, inputs]` of a block: 4, 8, 16 or 32 consecutive outputs by 4, 8, 16 or 32 consecutive inputs.
     /// Default `[16, 4]`: one 64-byte register of the int8 layout.
     pub block_shape: [usize; 2],
-    /// `"magnitude"` or `"movement"`. Default `"magnitude"`.
+    /// `"magnitude"`, `"movement"` or `"gradient"`. Default `"magnitude"`.
     pub block_importance: BlockImportance,
     /// `"matrix"`, `"layer"` or `"global"`. Default `"matrix"`.
     pub block_scope: BlockScope,
