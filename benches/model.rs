@@ -68,12 +68,14 @@ impl Products {
             steps.push((rows, n, k, weights, vec![0; n.next_multiple_of(16)]));
         };
         for (index, layer) in classifier.layers.iter().enumerate() {
-            let rows = if index + 1 == classifier.layers.len() { 1 } else { tokens };
             let attention = &layer.attention;
-            push(&attention.key, tokens);
-            push(&attention.value, tokens);
+            let last = index + 1 == classifier.layers.len();
+            if !last {
+                push(&attention.key, tokens);
+                push(&attention.value, tokens);
+            }
             for linear in [&attention.query, &attention.output, &layer.expand, &layer.contract] {
-                push(linear, rows);
+                push(linear, if last { 1 } else { tokens });
             }
         }
         let widest = steps.iter().map(|step| step.1.max(step.2)).max().unwrap_or(0);

@@ -33,6 +33,7 @@ pub mod params;
 pub mod report;
 #[cfg(feature = "train")]
 pub mod stages;
+#[doc(hidden)]
 pub mod team;
 #[cfg(feature = "train")]
 pub mod tensor;

@@ -156,6 +156,24 @@ fn every_row_gives_the_same_bits() {
     }
 }
 
+/// Scores so large that their rounding is more than e^x can bear: the largest still weighs 1, and its value is the context.
+#[test]
+fn the_largest_of_huge_scores_takes_all() {
+    for size in [1e2f32, 1e4, 1e8, 1e15] {
+        let mut case = Case::new(70, 70, 2, 32);
+        case.qkv.chunks_mut(3 * 64).for_each(|row| row[..128].iter_mut().for_each(|x| *x *= size));
+        let mut bits = Vec::new();
+        for kernels in rows() {
+            let context = case.context(kernels);
+            bits.push(context.iter().map(|x| x.to_bits()).collect::<Vec<u32>>());
+            for head in 0..2 {
+                assert!(distance(&case, &context, head) <= 1.0, "{} at {size}", kernels.isa());
+            }
+        }
+        assert!(bits.iter().all(|row| *row == bits[0]), "{size}");
+    }
+}
+
 #[test]
 fn nothing_nan_and_equal_keys() {
     for kernels in rows() {

@@ -25,7 +25,7 @@ pub(super) struct Place {
     _claim: Arc<()>,
 }
 
-/// The slots of one session.
+/// The slots of one thread of a session.
 #[derive(Default)]
 pub(super) struct Arena {
     slots: Vec<(Slot, Arc<()>)>,

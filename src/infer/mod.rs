@@ -1,7 +1,7 @@
-//! Prediction: one thread, one arena, no copy of the weights.
+//! Prediction: an arena for each thread, no copy of the weights.
 //!
 //! ```text
-//! .limbeck file ──map──► Model (shared, read only) ──► Session (one a thread) ──► logits
+//! .limbeck file ──map──► Model (shared, read only) ──► Session (one thread or a team) ──► logits
 //!                 │                                      │
 //!                 checked against its own                runs `Classifier::forward` over an arena
 //!                 configuration, never copied            of activations that is reused, not freed
@@ -14,7 +14,8 @@
 //! An int8 session quantizes activations per token, each row once, while it is still in the first-level cache:
 //! whoever produces a row that a product will read (a norm, the embeddings, attention, a nonlinearity) leaves
 //! both the floats and the bytes. Between the products everything is f32 over sixteen virtual lanes in a fixed
-//! order, so that logits are the same bits on every CPU, in every batch and beside every other text.
+//! order, so that logits are the same bits on every CPU, in every batch, beside every other text and with any number of
+//! threads. Those of a session divide the tokens of a pass and show each other rows where attention needs them (`board`).
 
 mod arena;
 mod board;

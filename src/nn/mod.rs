@@ -227,7 +227,7 @@ pub struct LayerTaps<V> {
 
 impl Layer {
     /// Runs the layer over all tokens; with `first_only`, its output has one row a text, for the first
-    /// token. Keys and values are of all tokens either way, so the rows that are left are the same.
+    /// token. It attends to all tokens either way, so the rows that are left are the same.
     ///
     /// # Errors
     /// The executor's.

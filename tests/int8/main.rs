@@ -11,7 +11,7 @@ mod reference;
 use common::{distance, shared};
 use limbeck::compress::layout::Layout as MatrixLayout;
 use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
-use limbeck::infer::{Model, Session};
+use limbeck::infer::{Model, PartTimes, Session};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::ParamSpec;
 use limbeck::{Batch, Result};
@@ -168,6 +168,23 @@ fn any_number_of_threads_gives_the_same_bits() {
                 }
             }
         }
+    }
+}
+
+/// More tokens than go through a network at once, token types, blocks, and times.
+#[test]
+fn threads_share_one_pass_after_the_other() {
+    let texts = texts(&[[40, 7, 33].as_slice(); 12].concat(), 97);
+    let mut batch = Batch::from_texts(texts.iter().map(Vec::as_slice));
+    batch.token_types = (0..batch.ids.len()).map(|place| (place % 7 == 3) as u8).collect();
+    let config = config(Architecture::Bert, Pooling::Pooler, vec![LayerConfig::dense(4, 19); 2]);
+    let model = int8(&config, Quantization { layout: MatrixLayout::Blocks, ..Quantization::INT8 });
+    let expected = bits(Session::new(&model).logits(&batch).unwrap());
+    for kernels in Kernels::available() {
+        let mut session = Session::with(&model, kernels, 3);
+        let mut times = PartTimes::new(model.classifier());
+        assert_eq!(bits(session.logits_timed(&batch, &mut times).unwrap()), expected, "{}", kernels.isa());
+        assert!(times.spent.iter().all(|spent| !spent.is_zero()));
     }
 }
 

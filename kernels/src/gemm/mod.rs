@@ -12,8 +12,8 @@
 //! a row ─►  [ c     ] [ c     ]
 //! ```
 //!
-//! Loops, outside in: blocks of rows of `a`, copied once into words (`KC` to a line, so that any tile
-//! addresses its rows by constants and no two of them fight for one cache set) and kept in L2; pairs of
+//! Loops, outside in: blocks of rows of `a`, in words, `KC` to a line, so that any tile addresses its rows by
+//! constants and no two of them fight for one cache set: floats are copied so, bytes ([`QuantizedRows`]) lie so; pairs of
 //! panels; blocks of `KC` words along k, whose 128 bytes a step stay in L1; tiles of rows. `c` is
 //! seeded with the bias (or kept, to accumulate) and every tile adds to it. A sum that waits in `c`
 //! between two blocks is the same f32 as one that waits in a register: the result does not depend on

@@ -1,7 +1,6 @@
 //! Activations in int8, in the order in which products read them: the left operand.
 
 use super::{Int8Kernels, KC, Line, Lines, depth_blocks};
-use crate::rows::ZERO;
 use std::ops::Range;
 
 /// Rows of activations in bytes, biased by 128, each with its scale.
@@ -153,7 +152,8 @@ pub(crate) struct RowMut<'a> {
 }
 
 impl RowMut<'_> {
-    /// Which values stand in each line, and its bytes: up to three more than values, at the end of the row.
+    /// Which values stand in each line, and its bytes: at the end of the row up to three more than values, which weights of
+    /// zero meet.
     pub(crate) fn parts(&mut self) -> impl Iterator<Item = (Range<usize>, &mut [u8])> {
         let (k, stride) = (self.k, self.stride.max(1));
         let parts = depth_blocks(k.div_ceil(4)).zip(self.lines.chunks_mut(stride));
@@ -163,12 +163,10 @@ impl RowMut<'_> {
         })
     }
 
-    /// Fills it, and with zeros what follows.
+    /// Fills it.
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
         for (values, out) in self.parts() {
-            let (out, padding) = out.split_at_mut(values.len());
-            out.copy_from_slice(&bytes[values]);
-            padding.fill(ZERO);
+            out[..values.len()].copy_from_slice(&bytes[values]);
         }
     }
 }

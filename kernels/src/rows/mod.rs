@@ -23,7 +23,6 @@ pub use adamw::{AdamW, AdamWStep};
 pub use attention::{AbsorbedArgs, AttentionArgs, AttentionDropout, AttentionGradients, INT8_KEYS};
 pub use dropout::Dropout;
 pub use norm::{LayerNormGradients, LayerNormSaved};
-pub(crate) use quantize::ZERO;
 
 use crate::gemm::{Int8Kernels, RowMut, Scales};
 #[cfg(target_arch = "x86_64")]

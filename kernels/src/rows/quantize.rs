@@ -10,7 +10,7 @@ use crate::gemm::{QuantizedRows, RowMut};
 use crate::simd::{LANES, ROUNDER, Simd};
 
 /// The byte of zero.
-pub(crate) const ZERO: u8 = 128;
+pub(super) const ZERO: u8 = 128;
 
 impl Kernels {
     /// Quantizes the rows of `x`: `[.., k]` into `out`, from row `first` on.
@@ -47,9 +47,9 @@ pub(super) fn quantize_row<S: Simd>(s: S, x: &[f32], out: RowMut<'_>) -> f32 {
 pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], mut out: RowMut<'_>) -> f32 {
     let (factor, scale) = scale_of(largest);
     for (values, bytes) in out.parts() {
-        let (bytes, padding) = bytes.split_at_mut(values.len());
-        to_bytes(s, &x[values], factor, bytes);
-        padding.fill(ZERO);
+        // What follows the last value is multiplied by zeros.
+        let count = values.len();
+        to_bytes(s, &x[values], factor, &mut bytes[..count]);
     }
     scale
 }
