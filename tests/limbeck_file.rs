@@ -246,6 +246,21 @@ fn damaged_data_are_found_by_the_golden_check() {
     assert!(error.contains("golden text 1"), "{error}");
 }
 
+/// Sums that are not those of the weights would give other logits on each row of kernels: whoever wrote them wrote them
+/// behind a hash that fits.
+#[test]
+fn sums_of_other_weights_are_found_by_the_check() {
+    let mut file = FILES[0].clone();
+    let origin = 8 + header_length(&file);
+    let header: Value = serde_json::from_slice(&file[8..origin]).unwrap();
+    let place = origin + header["classifier.weight.sums"]["data_offsets"][0].as_u64().unwrap() as usize;
+    file[place] ^= 1;
+    let hash = sha256(&file[origin..]);
+    let file = with_header(&file, |header| header["__metadata__"]["data_sha256"] = json!(hash));
+    let error = open(&file).unwrap().check_data().unwrap_err().to_string();
+    assert!(error.contains("tensor classifier.weight: its sums"), "{error}");
+}
+
 #[test]
 fn errors_name_file_tensor_and_mend() {
     const WEIGHT: &str = "bert.encoder.layer.0.intermediate.dense.weight";

@@ -146,7 +146,16 @@ fn check_version(path: &Path, entries: &BTreeMap<String, String>) -> Result<()> 
     let maker = match version.parse::<u32>() {
         Ok(VERSION) => return Ok(()),
         Ok(older) if older < VERSION => "made by an older limbeck: ",
-        Ok(_) => "made by a newer limbeck: ",
+        Ok(_) => {
+            let problem = format!(
+                "made by a newer limbeck: its format version is {version}, this program reads {VERSION}"
+            );
+            return Err(Error::file(
+                path,
+                problem,
+                "use a newer limbeck, or quantize the model again with this one",
+            ));
+        }
         Err(_) => "",
     };
     let problem = format!("{maker}its format version is {version}, this program reads {VERSION}");

@@ -4,7 +4,7 @@ use super::bytes::Bytes;
 use super::format::{self, Metadata};
 use super::load::{Loaded, load, pack};
 use super::session::Session;
-use super::weights::{Floats, Table, Value, Weights};
+use super::weights::{Floats, Matrix, Table, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamId, ParamSpec, Role};
@@ -252,18 +252,28 @@ impl Model {
         Some([zero, spec.rows.div_ceil(16) * spec.cols.div_ceil(4)])
     }
 
-    /// Compares the data of its file with their hash. Reads the whole file.
+    /// Compares the data of its file with their hash, and the sums of int8 matrices with their weights. Reads the whole
+    /// file.
     ///
     /// # Errors
-    /// [`Error::File`] if they differ: the file is damaged.
+    /// [`Error::File`] if they differ: the file is damaged; [`Error::Tensor`] if sums are wrong.
     pub fn check_data(&self) -> Result<()> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
         let (_, data) = format::split(&self.weights.bytes);
-        if files::sha256(data) == metadata.data_hash {
-            return Ok(());
+        if files::sha256(data) != metadata.data_hash {
+            let problem = "the data are not those that were written: their hash differs";
+            return Err(Error::file(&self.path, problem, "fetch the file again"));
         }
-        let problem = "the data are not those that were written: their hash differs";
-        Err(Error::file(&self.path, problem, "fetch the file again"))
+        for (i, spec) in self.weights.specs.iter().enumerate().filter(|(_, spec)| spec.role == Role::Weight) {
+            if let Matrix::I8 { weights, .. } = self.weights.matrix(ParamId(i as u32))
+                && !weights.has_true_sums()
+            {
+                let problem = "its sums are not those of its weights";
+                let mend = "quantize the model again: whatever wrote this file did it wrongly";
+                return Err(Error::tensor(&self.path, &spec.name, problem, mend));
+            }
+        }
+        Ok(())
     }
 
     /// Computes the logits of the texts that the file carries and compares them, bit for bit, with those of

@@ -66,7 +66,7 @@ pub struct Run {
     /// Recipe file; none: the demo
     pub recipe: Option<PathBuf>,
     /// Fail with exit code 3 if the last variant is more than so many points of accuracy below the baseline
-    #[arg(long, value_name = "POINTS")]
+    #[arg(long, value_name = "POINTS", value_parser = points)]
     pub max_drop: Option<f64>,
     #[command(flatten)]
     pub options: StageOptions,
@@ -149,7 +149,7 @@ pub struct Eval {
     #[arg(long, value_name = "MODEL")]
     pub against: Option<PathBuf>,
     /// Fail with exit code 3 if MODEL is more than so many points below --against
-    #[arg(long, value_name = "POINTS", requires = "against")]
+    #[arg(long, value_name = "POINTS", value_parser = points, requires = "against")]
     pub max_drop: Option<f64>,
     #[command(flatten)]
     pub common: Common,
@@ -183,7 +183,7 @@ pub struct Bench {
     #[arg(required = true)]
     pub model: Vec<PathBuf>,
     /// Texts a call or a step [default: 1; 32 with --train]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     pub batch: Option<u32>,
     /// Tokens a text [default: 128, or as many as every MODEL reads]
     #[arg(long, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
@@ -192,10 +192,10 @@ pub struct Bench {
     #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=MOST))]
     pub warmup: Option<u32>,
     /// Timed calls or steps [default: 100; 10 with --train]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     pub repeat: Option<u32>,
     /// Time a training step of a model directory on the first texts of --data
     #[arg(long, requires = "data")]
@@ -300,6 +300,16 @@ impl Common {
 }
 
 /// Reads a number of threads that this machine has a use for.
+/// The most texts and calls of a measurement, as in recipes: more would be a slip of the hand.
+const MOST: i64 = 65_536;
+
+fn points(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(points) if f64::is_finite(points) => Ok(points),
+        _ => Err("a number of points, as 0.5".to_owned()),
+    }
+}
+
 fn thread_count(text: &str) -> Result<usize, String> {
     let threads = text.parse().map_err(|_| "a whole number, 0 or more".to_owned())?;
     check_threads(threads).map_err(|error| error.to_string())?;

@@ -119,7 +119,7 @@ impl WeightsI8<'_> {
         }
     }
 
-    fn sums(&self) -> &[i32] {
+    pub(super) fn sums(&self) -> &'_ [i32] {
         match self {
             WeightsI8::Dense(weights) => weights.sums,
             WeightsI8::Blocks(weights) => weights.sums,

@@ -29,6 +29,9 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
     if typed.train {
         return train::train(typed);
     }
+    if typed.data.is_some() {
+        return Err(Failure::Usage("--data: is for --train; latency is measured on made-up texts".into()));
+    }
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
     set_threads(threads)?;
     let mut models = Vec::with_capacity(typed.model.len());
