@@ -191,7 +191,7 @@ impl HfDirectory {
         let mut metadata = metadata.clone();
         metadata.insert("format".to_owned(), "pt".to_owned());
         let write = |directory: &Path| -> Result<()> {
-            tokenizer.save(directory)?;
+            tokenizer.save(directory, config.token_types > 0)?;
             write_tensors(&directory.join(WEIGHTS), tensors, dtype, &metadata)?;
             let text = format!("{:#}\n", config_to_json(config));
             files::replace_bytes(&directory.join(CONFIG), text.as_bytes())

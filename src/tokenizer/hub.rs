@@ -160,12 +160,22 @@ impl Tokenizer {
         ids
     }
 
-    /// Writes the files that this tokenizer was read from into a directory, which is created if need be.
+    /// Writes the files that this tokenizer was read from into a directory, which is created if need be. For a network
+    /// without `token_types` the configuration says that it takes none: transformers' tokenizers would give them, and its
+    /// networks refuse them.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn save(&self, directory: &Path) -> Result<()> {
-        self.files.iter().try_for_each(|(name, bytes)| files::replace_bytes(&directory.join(name), bytes))
+    pub fn save(&self, directory: &Path, token_types: bool) -> Result<()> {
+        self.files.iter().try_for_each(|(name, bytes)| {
+            let config = (*name == FILES[2] && !token_types).then(|| serde_json::from_slice(bytes));
+            let Some(Ok(serde_json::Value::Object(mut config))) = config else {
+                return files::replace_bytes(&directory.join(name), bytes);
+            };
+            config.insert("model_input_names".into(), serde_json::json!(["input_ids", "attention_mask"]));
+            let text = format!("{:#}\n", serde_json::Value::Object(config));
+            files::replace_bytes(&directory.join(name), text.as_bytes())
+        })
     }
 
     /// The vocabulary and rules as [`WordPiece::from_bytes`] reads them.

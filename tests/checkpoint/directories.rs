@@ -113,6 +113,22 @@ fn directories_are_saved_whole_and_not_overwritten() {
     assert_eq!(again.content_hash(), tokenizer.content_hash());
 }
 
+/// transformers' tokenizer for BERT gives token types, which its DistilBERT refuses.
+#[test]
+fn a_network_without_token_types_says_so_to_its_tokenizer() {
+    let root = tempfile::tempdir().unwrap();
+    let tokenizer =
+        Tokenizer::from_pieces(&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], Rules::bert(true)).unwrap();
+    for token_types in [0, 2] {
+        let path = root.path().join(token_types.to_string());
+        let config = ModelConfig { token_types, ..bert() };
+        HfDirectory::save(&path, &config, &[], Dtype::F32, &BTreeMap::new(), &tokenizer).unwrap();
+        let text = fs::read_to_string(path.join("tokenizer_config.json")).unwrap();
+        assert_eq!(text.contains("model_input_names"), token_types == 0, "{text}");
+        assert!(text.contains("do_lower_case") && !text.contains("token_type_ids"), "{text}");
+    }
+}
+
 /// A table may be padded beyond the vocabulary; a vocabulary that was cut short is none of the model's.
 #[test]
 fn a_vocabulary_must_be_the_model_s() {
