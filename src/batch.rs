@@ -25,10 +25,14 @@ impl Batch {
     /// A batch of these texts, numbered from 0.
     pub fn from_texts<'a>(texts: impl IntoIterator<Item = &'a [u32]>) -> Batch {
         let mut batch = Batch::new();
-        for (sample, text) in texts.into_iter().enumerate() {
-            batch.push(text, sample as u64);
-        }
+        batch.refill(texts);
         batch
+    }
+
+    /// Becomes a batch of these texts, numbered from 0, in the same memory.
+    pub fn refill<'a>(&mut self, texts: impl IntoIterator<Item = &'a [u32]>) {
+        self.clear();
+        texts.into_iter().zip(0..).for_each(|(text, sample)| self.push(text, sample));
     }
 
     /// Forgets the texts and keeps the memory.

@@ -238,10 +238,10 @@ impl Layer {
         first_only: bool,
     ) -> crate::Result<LayerTaps<E::Var>> {
         let attention = &self.attention;
-        // Results go as soon as nobody reads them: an executor that keeps no records has their memory back.
         let [context, x] = e.self_attention(attention, x, first_only)?;
         let attended = e.linear(&attention.output, &context)?;
         let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
+        // Results go as soon as nobody reads them: an executor that keeps no records has their memory back.
         drop(attended);
         let intermediate = e.linear(&self.expand, &x)?;
         let y = e.linear(&self.contract, &intermediate)?;

@@ -154,12 +154,6 @@ impl Deployed {
         let session = Session::with_threads(model, threads);
         Ok(Deployed { model, path: path.to_owned(), tokenizer, session, timed: None, batch: Batch::new() })
     }
-
-    /// Makes `texts` the batch of the next call.
-    fn place(&mut self, texts: &[&[u32]]) {
-        self.batch.clear();
-        texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
-    }
 }
 
 impl Subject for Deployed {
@@ -169,13 +163,13 @@ impl Subject for Deployed {
 
     fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
         let count = self.classes();
-        self.place(texts);
+        self.batch.refill(texts.iter().copied());
         classes.extend(self.session.logits(&self.batch)?.chunks(count).map(highest));
         Ok(())
     }
 
     fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
-        self.place(texts);
+        self.batch.refill(texts.iter().copied());
         self.timed.as_mut().unwrap_or(&mut self.session).logits(&self.batch)
     }
 

@@ -54,6 +54,8 @@ macro_rules! by_rows {
     };
 }
 
+pub(super) use by_rows;
+
 /// Calls a tile on each panel and each group of rows.
 macro_rules! strip {
     ($strip:ident, $tile:ident, $b:ty, $c:ty) => {
@@ -294,27 +296,6 @@ avx2! {
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())),
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(from[16..].as_ptr().cast())),
             ]
-        }
-    }
-
-    #[inline]
-    pub(super) fn load_i8(from: &[i8; 4 * PANEL]) -> [__m256i; 2] {
-        // SAFETY: 64 bytes are borrowed.
-        unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[32..].as_ptr().cast())] }
-    }
-
-    #[inline]
-    pub(super) fn load_i32(from: &[i32; PANEL]) -> [__m256i; 2] {
-        // SAFETY: 64 bytes are borrowed.
-        unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[8..].as_ptr().cast())] }
-    }
-
-    #[inline]
-    pub(super) fn store_i32(to: &mut [i32; PANEL], x: [__m256i; 2]) {
-        // SAFETY: 64 bytes are borrowed.
-        unsafe {
-            _mm256_storeu_si256(to.as_mut_ptr().cast(), x[0]);
-            _mm256_storeu_si256(to[8..].as_mut_ptr().cast(), x[1]);
         }
     }
 

@@ -14,9 +14,9 @@
 //! instruction in another encoding (EVEX for VEX): the tests below run the same tile with that one, so that everything
 //! but the encoding is tested there too.
 
-use super::avx2::{self, load_i8, load_i32, prefetch, store_i32};
+use super::avx2::{self, by_rows, prefetch};
 use super::{GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, tiles};
-use crate::isa::avx_vnni;
+use crate::isa::{avx_vnni, avx2 as on_avx2};
 use std::arch::x86_64::*;
 
 pub(crate) const GEMM: GemmKernels = GemmKernels {
@@ -26,6 +26,29 @@ pub(crate) const GEMM: GemmKernels = GemmKernels {
 
 /// Rows of a tile.
 const ROWS: usize = 6;
+
+on_avx2! {
+    #[inline]
+    fn load_i8(from: &[i8; 4 * PANEL]) -> [__m256i; 2] {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[32..].as_ptr().cast())] }
+    }
+
+    #[inline]
+    fn load_i32(from: &[i32; PANEL]) -> [__m256i; 2] {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe { [_mm256_loadu_si256(from.as_ptr().cast()), _mm256_loadu_si256(from[8..].as_ptr().cast())] }
+    }
+
+    #[inline]
+    fn store_i32(to: &mut [i32; PANEL], x: [__m256i; 2]) {
+        // SAFETY: 64 bytes are borrowed.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), x[0]);
+            _mm256_storeu_si256(to[8..].as_mut_ptr().cast(), x[1]);
+        }
+    }
+}
 
 /// The strip and its tile for one instruction set, over the name that it has for `vpdpbusd`: sums, four unsigned
 /// bytes, four signed ones.
@@ -38,14 +61,7 @@ macro_rules! int8 {
                     let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
-                        match rows {
-                            1 => $tile::<1>(a, b, ahead, start, c, c_stride),
-                            2 => $tile::<2>(a, b, ahead, start, c, c_stride),
-                            3 => $tile::<3>(a, b, ahead, start, c, c_stride),
-                            4 => $tile::<4>(a, b, ahead, start, c, c_stride),
-                            5 => $tile::<5>(a, b, ahead, start, c, c_stride),
-                            _ => $tile::<6>(a, b, ahead, start, c, c_stride),
-                        }
+                        by_rows!($tile, rows, a, b, ahead, start, c, c_stride)
                     });
                 }
             }
@@ -89,14 +105,7 @@ macro_rules! int8 {
             ) {
                 tiles(a.len(), ROWS, |first, rows| {
                     let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
-                    match rows {
-                        1 => $block_tile::<1>(a, words, b, start, c, c_stride),
-                        2 => $block_tile::<2>(a, words, b, start, c, c_stride),
-                        3 => $block_tile::<3>(a, words, b, start, c, c_stride),
-                        4 => $block_tile::<4>(a, words, b, start, c, c_stride),
-                        5 => $block_tile::<5>(a, words, b, start, c, c_stride),
-                        _ => $block_tile::<6>(a, words, b, start, c, c_stride),
-                    }
+                    by_rows!($block_tile, rows, a, words, b, start, c, c_stride)
                 });
             }
 

@@ -23,8 +23,7 @@ impl<'a> WeightsI8<'a> {
     /// Whether the sums are those of the weights. Products with others differ from row to row of the table.
     pub fn has_true_sums(&self) -> bool {
         self.sums().chunks_exact(PANEL).enumerate().all(|(panel, sums)| {
-            let mut left = [0i32; PANEL];
-            left.iter_mut().zip(sums).for_each(|(left, sum)| *left = *sum);
+            let mut left: [i32; PANEL] = sums.try_into().expect("a chunk of that many");
             for word in self.parts(panel).flat_map(|part| part.words) {
                 for (left, weights) in left.iter_mut().zip(word.as_chunks::<4>().0) {
                     *left = weights.iter().fold(*left, |left, w| left.wrapping_sub(i32::from(*w)));

@@ -1,6 +1,6 @@
 //! Activations in int8, in the order in which products read them: the left operand.
 
-use super::{Int8Kernels, KC, Line, Lines, depth_blocks};
+use super::{Int8Kernels, KC, Line, Lines, blocks_i8_parts, depth_blocks};
 use std::ops::Range;
 
 /// Rows of activations in bytes, biased by 128, each with its scale.
@@ -20,7 +20,7 @@ impl QuantizedRows {
     /// Makes room for `rows` rows of `k` values. Memory grows and stays; what it holds is unspecified.
     pub fn reset(&mut self, rows: usize, k: usize) {
         (self.rows, self.k) = (rows, k);
-        self.lines.lend(rows * depth_blocks(k.div_ceil(4)).len());
+        self.lines.lend(rows * blocks_i8_parts(k));
         if self.scale.len() < rows {
             self.scale.resize(rows, 0.0);
         }
@@ -57,7 +57,7 @@ impl QuantizedRows {
     pub fn copy_row(&mut self, row: usize, from: &QuantizedRows, from_row: usize) {
         assert!(self.k == from.k && row < self.rows && from_row < from.rows, "rows that there are");
         self.scale[row] = from.scale[from_row];
-        for part in 0..depth_blocks(self.k.div_ceil(4)).len() {
+        for part in 0..blocks_i8_parts(self.k) {
             let line = from.lines.get()[part * from.rows + from_row];
             self.lines.get_mut()[part * self.rows + row] = line;
         }

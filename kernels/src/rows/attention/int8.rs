@@ -16,7 +16,7 @@ use super::super::exponential::exp_lanes;
 use super::super::quantize::{ZERO, larger_magnitude, quantize_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
-use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, depth_blocks, start};
+use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, blocks_i8_parts, start};
 use crate::simd::{LANES, ROUNDER, Simd, load_up_to_16};
 use std::cell::Cell;
 
@@ -202,7 +202,7 @@ fn quantize_queries<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
     let (width, stride) = (rows.width(), rows.len());
     bytes.clear();
     bytes.resize(width, ZERO);
-    let lines = lines.lend(stride * depth_blocks(width.div_ceil(4)).len());
+    let lines = lines.lend(stride * blocks_i8_parts(width));
     for (i, scale) in scales.iter_mut().enumerate().take(stride) {
         rows.prefetch(s, i);
         *scale = quantize_bytes(s, rows.row(i), bytes).0;
@@ -244,7 +244,7 @@ fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
     let Memory { keys, bytes, lines, scores, scales, shares, .. } = memory;
     let (len, panels) = (keys.n, keys.scale.len());
     bytes.resize(panels * LANES, 0);
-    let lines = lines.lend(rows * depth_blocks(len.div_ceil(4)).len());
+    let lines = lines.lend(rows * blocks_i8_parts(len));
     let outputs = scales.iter().zip(shares).take(rows).enumerate();
     for (row, (i, (query_scale, share))) in scores.chunks_exact_mut(panels).zip(outputs) {
         row.as_flattened_mut()[len..].fill(f32::NEG_INFINITY);

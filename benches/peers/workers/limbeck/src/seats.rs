@@ -18,8 +18,7 @@ impl<'m> Seats<'m> {
 
     /// Takes the texts of the next calls of [`Seats::logits`].
     pub fn place(&mut self, texts: &[&[u32]]) {
-        self.batch.clear();
-        texts.iter().zip(0..).for_each(|(text, sample)| self.batch.push(text, sample));
+        self.batch.refill(texts.iter().copied());
     }
 
     /// Logits of each text, end to end.
