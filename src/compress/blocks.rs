@@ -186,8 +186,8 @@ impl BlockScores {
     }
 }
 
-/// Masks `budget.fraction` of the blocks, by what was `watched` or, where that is not asked for or there is nothing yet, by
-/// magnitude. Blocks that are zero already count, and come first. What was masked before stays masked.
+/// Masks `budget.fraction` of the blocks, by what was `watched` or, where that is not asked for or there is nothing yet,
+/// by magnitude. Blocks that are zero already count, and come first. What was masked before stays masked.
 ///
 /// # Errors
 /// The device's.

@@ -119,7 +119,7 @@ impl WeightsI8<'_> {
         }
     }
 
-    pub(super) fn sums(&self) -> &'_ [i32] {
+    pub(super) fn sums(&self) -> &[i32] {
         match self {
             WeightsI8::Dense(weights) => weights.sums,
             WeightsI8::Blocks(weights) => weights.sums,
@@ -187,9 +187,9 @@ impl Kernels {
         });
     }
 
-    /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 2e-5 (beyond ±200, to within 1e-7·|x|), then [`quantize_rows`](Self::quantize_rows) into
-    /// `out`, which is reset to these rows: the wide half of a feed-forward layer. Its floats exist for a few rows at a
-    /// time, in `scratch`, and the same bits come out on every row of the table.
+    /// [`gemm_i8_f32`](Self::gemm_i8_f32), then GELU to within 2e-5 (beyond ±200, to within 1e-7·|x|), then
+    /// [`quantize_rows`](Self::quantize_rows) into `out`, which is reset to these rows: the wide half of a feed-forward
+    /// layer. Its floats exist for a few rows at a time, in `scratch`, and the same bits come out on every row of the table.
     ///
     /// # Panics
     /// If the lengths do not fit together.
