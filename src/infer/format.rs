@@ -277,7 +277,10 @@ impl Metadata {
         let json = |key: &str| -> Result<Json<'_>> {
             Json::parse(required(key)?).map_err(|problem| damaged(key, problem))
         };
-        let config = parse_config(path, required("config")?)?;
+        let config = parse_config(path, required("config")?).map_err(|error| match error {
+            Error::File { problem, .. } => damaged("config", problem),
+            other => other,
+        })?;
         let (parents, settings, golden) = (json("parents")?, json("quantization")?, json("golden")?);
         let parents = Parents::read(&parents).map_err(|problem| damaged("parents", problem))?;
         let settings = Settings::read(&settings).map_err(|problem| damaged("quantization", problem))?;

@@ -17,7 +17,8 @@ pub struct Part {
     pub sparsity: f64,
     /// Heads, or feed-forward units, that remain, and how many there were.
     pub remaining: Option<(usize, usize)>,
-    /// Multiply-adds for one text of [`Inspection::tokens`] tokens.
+    /// Multiply-adds of the network for one text of [`Inspection::tokens`] tokens. A session may need fewer: it skips zero
+    /// blocks, and in int8 the last layer's projections of keys and values.
     pub multiply_adds: u64,
     /// Median milliseconds for one such text, if it was timed.
     pub ms_p50: Option<f64>,
@@ -67,7 +68,7 @@ impl Inspection {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, for a text of {} tokens", self.model, self.tokens)?;
+        writeln!(f, "{}, for a text of {} tokens, timed on one thread", self.model, self.tokens)?;
         let mut lines = vec![
             ["part", "parameters", "bytes", "sparsity", "remain", "multiply-adds", "p50 ms"]
                 .map(str::to_owned),

@@ -299,10 +299,10 @@ impl Common {
     }
 }
 
-/// Reads a number of threads that this machine has a use for.
 /// The most texts and calls of a measurement, as in recipes: more would be a slip of the hand.
 const MOST: i64 = 65_536;
 
+/// Reads a difference of accuracies, in points.
 fn points(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(points) if f64::is_finite(points) => Ok(points),
@@ -310,6 +310,7 @@ fn points(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a number of threads that this machine has a use for.
 fn thread_count(text: &str) -> Result<usize, String> {
     let threads = text.parse().map_err(|_| "a whole number, 0 or more".to_owned())?;
     check_threads(threads).map_err(|error| error.to_string())?;

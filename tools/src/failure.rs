@@ -1,5 +1,6 @@
 //! How a command fails: what is said, and the exit code.
 
+use crate::output::printable;
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -51,7 +52,7 @@ impl Failure {
         let (red, plain) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
         for (i, line) in lines.iter().enumerate() {
             let lead = if i == 0 { "error" } else { "  because" };
-            eprintln!("{red}{lead}:{plain} {line}");
+            eprintln!("{red}{lead}:{plain} {}", printable(line));
         }
         ExitCode::from(code)
     }
