@@ -1,9 +1,10 @@
-//! Making a network smaller: scores of heads and units, their deletion, masks of weights and of blocks, schedules.
+//! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks, schedules.
 
 pub mod attention;
 pub mod blocks;
 pub mod gradual;
 pub mod importance;
+pub mod layers;
 pub mod layout;
 pub mod magnitude;
 pub mod pad;
@@ -15,6 +16,7 @@ pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};
 pub use gradual::{Budget, Gradual};
 pub use importance::{Importance, Scores};
+pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
 pub use structure::Keep;

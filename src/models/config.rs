@@ -95,6 +95,9 @@ pub struct ModelConfig {
     pub original_intermediate: usize,
     /// One entry a layer; at least one.
     pub layers: Vec<LayerConfig>,
+    /// Layers that were deleted, by their index in the original network, ascending; those of `layers` are the others,
+    /// in their order.
+    pub deleted_layers: Vec<usize>,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
     /// Added to the variance in layer norm.
@@ -160,6 +163,7 @@ impl ModelConfig {
             original_heads: heads,
             original_intermediate: intermediate,
             layers: vec![LayerConfig::dense(heads, intermediate); layers],
+            deleted_layers: Vec::new(),
             activation: Activation::Gelu,
             layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
@@ -172,6 +176,16 @@ impl ModelConfig {
     /// Outputs of the query, key and value projections of a layer: remaining heads × head size.
     pub fn attention_width(&self, layer: usize) -> usize {
         self.layers[layer].heads.len() * self.head_size
+    }
+
+    /// Layers before any was deleted.
+    pub fn original_layers(&self) -> usize {
+        self.layers.len() + self.deleted_layers.len()
+    }
+
+    /// The index that each layer had in the original network, ascending.
+    pub fn kept_layers(&self) -> Vec<usize> {
+        (0..self.original_layers()).filter(|layer| !self.deleted_layers.contains(layer)).collect()
     }
 
     /// Heads that were deleted from a layer, by their index in the original network, ascending.
@@ -224,6 +238,7 @@ impl ModelConfig {
             ("intermediate size", self.original_intermediate, 0, limits::INTERMEDIATE),
             ("token types", self.token_types, 0, limits::TOKEN_TYPES),
             ("number of layers", self.layers.len(), 1, limits::LAYERS),
+            ("number of deleted layers", self.deleted_layers.len(), 0, limits::LAYERS),
         ];
         for (what, size, least, most) in sizes {
             if !(least..=most).contains(&size) {
@@ -236,6 +251,12 @@ impl ModelConfig {
         }
         if self.positions < 2 {
             return Err("1 position has no room for [CLS] and [SEP]".to_owned());
+        }
+        if !self.deleted_layers.is_sorted_by(|a, b| a < b) {
+            return Err(format!("deleted layers {:?} are not ascending", self.deleted_layers));
+        }
+        if let Some(layer) = self.deleted_layers.last().filter(|&&layer| layer >= self.original_layers()) {
+            return Err(format!("deleted layer {layer} of {} does not exist", self.original_layers()));
         }
         for (index, layer) in self.layers.iter().enumerate() {
             if !layer.heads.is_sorted_by(|a, b| a < b) {

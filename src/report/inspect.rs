@@ -4,6 +4,7 @@ use super::inspection::{Inspection, MatrixBlocks, Part};
 use super::latency::Latency;
 use crate::checkpoint::{HfDirectory, find};
 use crate::infer::{Model, PartTimes, Session};
+use crate::models::parts::Kind;
 use crate::nn::ParamSpec;
 use crate::{Batch, Error, Result};
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
             (stored.spec, bytes.unwrap_or(stored.bytes))
         })
         .collect();
+    let kept_layers = if config.deleted_layers.is_empty() { Vec::new() } else { config.kept_layers() };
     let part = |part: crate::models::parts::Part| {
         let sum = |of: fn(&(&ParamSpec, usize)) -> usize| -> u64 {
             part.params.iter().map(|id| of(&stored[id.index()]) as u64).sum()
@@ -50,7 +52,7 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
         let parameters = sum(|(spec, _)| spec.len());
         let zeros: usize = part.params.iter().map(|&id| model.zeros_of(id)).sum();
         Part {
-            name: part.kind.name(),
+            name: name(part.kind, &kept_layers),
             parameters,
             bytes: sum(|(_, bytes)| *bytes),
             sparsity: zeros as f64 / parameters.max(1) as f64,
@@ -68,6 +70,15 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
     let matrices = matrices.collect();
     let parts = all.into_iter().map(part).collect();
     Ok(Inspection { model: path.display().to_string(), tokens, parts, matrices })
+}
+
+/// A part's name; where layers were deleted (`kept_layers` is not empty), with the place that its layer had before.
+fn name(kind: Kind, kept_layers: &[usize]) -> String {
+    let (Kind::Attention(layer) | Kind::FeedForward(layer)) = kind else { return kind.name() };
+    match kept_layers.get(layer) {
+        Some(original) => format!("{} (was layer {original})", kind.name()),
+        None => kind.name(),
+    }
 }
 
 /// Bytes of a parameter in a directory's file.

@@ -229,9 +229,15 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
 /// Whether a network of this configuration can come from one of `parent`'s: stages delete and mask, and change nothing
 /// else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
-    let kept =
-        |config: &ModelConfig| ModelConfig { layers: Vec::new(), masked: Vec::new(), ..config.clone() };
-    kept(config) == kept(parent)
+    let kept = |config: &ModelConfig| ModelConfig {
+        layers: Vec::new(),
+        deleted_layers: Vec::new(),
+        masked: Vec::new(),
+        ..config.clone()
+    };
+    let layers = config.original_layers() == parent.original_layers()
+        && parent.deleted_layers.iter().all(|layer| config.deleted_layers.contains(layer));
+    layers && kept(config) == kept(parent)
 }
 
 /// The key under which an artifact names the hash of what it was made from.

@@ -1,20 +1,21 @@
-//! The second stage: heads and feed-forward units are deleted, weights and blocks of weights masked.
+//! The second stage: whole layers, heads and feed-forward units are deleted, weights and blocks of weights masked.
 //!
-//! At once, by scores measured on training texts; or in several events while the network learns from the
-//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
+//! Layers go first, at once. The rest goes at once, by scores measured on training texts; or in several events while
+//! the network learns from the baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
 use super::{Corpus, Stage, StageContext, artifact, training};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
+use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, Scope, Scores,
-    attention_scores,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, LayerImportance,
+    Scope, Scores, attention_scores,
 };
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
 use crate::train::{Companion, Learner, Lesson, forget_state};
-use crate::{Batch, Result};
+use crate::{Batch, Error, Result};
 
 /// Texts of a batch that importance is measured on.
 const TEXTS: usize = 32;
@@ -31,6 +32,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     let (settings, corpus) = (&context.recipe.prune, Corpus::open(context)?);
     let mut learner =
         artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
+    layers(context, &mut learner, &corpus)?;
     let budget = budget(settings);
     match settings.schedule {
         Schedule::Once => {
@@ -65,6 +67,65 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     let origin = artifact::origin(context, Stage::Prune, &parents);
     artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
     forget_state(&context.state(Stage::Prune))
+}
+
+/// Deletes whole layers, if the recipe asks for it.
+fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpus) -> Result<()> {
+    let settings = &context.recipe.prune;
+    let count = learner.model.layers.len();
+    let keep = if let Some(last) = settings.keep_layers.last() {
+        if *last >= count {
+            let problem = format!("there is no layer {last}: the baseline has {count}, counted from 0");
+            return Err(Error::setting("prune.keep_layers", problem, format!("name layers below {count}")));
+        }
+        settings.keep_layers.clone()
+    } else {
+        let delete = (settings.layers * count as f64).round() as usize;
+        if delete == 0 {
+            return Ok(());
+        }
+        let keep = count.saturating_sub(delete).max(1);
+        let importance = match settings.layer_importance {
+            tables::LayerImportance::Gradient => LayerImportance::Gradient,
+            tables::LayerImportance::Uniform => LayerImportance::Uniform,
+            tables::LayerImportance::Last => LayerImportance::Last,
+            tables::LayerImportance::Random => LayerImportance::Random,
+        };
+        let mut scores = vec![0.0; count];
+        if importance == LayerImportance::Gradient {
+            for_samples(context, corpus, |lesson| layer_gradients(learner, lesson, &mut scores))?;
+            let shown: Vec<String> = scores.iter().map(|score| format!("{score:.3}")).collect();
+            context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
+        }
+        importance.select(&scores, keep, context.recipe.seed)
+    };
+    keep_layers(learner, &keep)?;
+    let kept = learner.model.config.kept_layers();
+    context
+        .progress
+        .message(&format!("prune: layers {kept:?} of {} stay", learner.model.config.original_layers()));
+    Ok(())
+}
+
+/// Hands `each` the first `prune.samples` training texts, a batch at a time.
+fn for_samples(
+    context: &StageContext<'_>,
+    corpus: &Corpus,
+    mut each: impl FnMut(&Lesson) -> Result<()>,
+) -> Result<()> {
+    let texts = context.recipe.prune.samples.min(corpus.lessons().len());
+    context.progress.begin("importance", texts as u64);
+    for first in (0..texts).step_by(TEXTS) {
+        let mut batch = Batch::new();
+        let rows = first..(first + TEXTS).min(texts);
+        rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
+        let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
+        each(&Lesson { batch, labels, teacher: None })?;
+        context.progress.advance(rows.len() as u64);
+        context.check_stop()?;
+    }
+    context.progress.end();
+    Ok(())
 }
 
 fn budget(prune: &Prune) -> Budget {
@@ -133,25 +194,18 @@ fn measure(
     if !attention && !budget.needs_gradients() {
         return Ok(scores);
     }
-    let texts = context.recipe.prune.samples.min(corpus.lessons().len());
-    context.progress.begin("importance", texts as u64);
-    for first in (0..texts).step_by(TEXTS) {
-        let mut batch = Batch::new();
-        let rows = first..(first + TEXTS).min(texts);
-        rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
-        let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
+    for_samples(context, corpus, |lesson| {
         let Learner { backend, model, params, .. } = learner;
         if attention {
-            attention_scores(learner, &batch, &mut scores)?;
+            attention_scores(learner, &lesson.batch, &mut scores)?;
         }
         if budget.needs_gradients() {
-            let lesson = Lesson { batch, labels, teacher: None };
             let mut gradient_scores = Scores::zeros(&model.config);
             gradients(
                 backend,
                 model,
                 params,
-                &lesson,
+                lesson,
                 None,
                 Some(&mut |seen, batch, taps, grads| {
                     gradient_scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
@@ -159,9 +213,7 @@ fn measure(
             )?;
             scores.add(&gradient_scores, !attention);
         }
-        context.progress.advance(rows.len() as u64);
-        context.check_stop()?;
-    }
-    context.progress.end();
+        Ok(())
+    })?;
     Ok(scores)
 }

@@ -8,5 +8,8 @@ mod common;
 mod deletion;
 mod exactness;
 mod importance;
+mod layers;
 mod masks;
 mod network;
+#[path = "../oracle/mod.rs"]
+mod oracle;

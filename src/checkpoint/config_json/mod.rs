@@ -1,12 +1,13 @@
 //! `config.json` ↔ [`ModelConfig`].
 //!
-//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. Three things have no key there
+//! The keys are those of transformers' `DistilBertConfig` and `BertConfig`. A few things have no key there
 //! and lie in a block of our own, which transformers ignores:
 //!
 //! ```json
 //! "limbeck": {
 //!   "head_size": 64,
 //!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
+//!   "deleted_layers": [1, 3, 4],
 //!   "pooling": "first_token",
 //!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
 //! }
@@ -90,6 +91,8 @@ struct Block {
     head_size: Option<usize>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     layers: Option<Vec<BlockLayer>>,
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
+    deleted_layers: Vec<usize>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     pooling: Option<String>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
@@ -102,7 +105,7 @@ struct BlockLayer {
     intermediate: usize,
 }
 
-/// Whether stock transformers runs this network: nothing is deleted or masked, and its pooling is the one that
+/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing masked, and its pooling is the one that
 /// its architecture has there.
 pub fn is_stock(config: &ModelConfig) -> bool {
     config.is_dense()

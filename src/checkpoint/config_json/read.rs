@@ -68,6 +68,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
         original_heads: heads,
         original_intermediate: reader.size(keys.intermediate)?,
         layers: reader.layers(keys, block.layers)?,
+        deleted_layers: block.deleted_layers,
         activation: reader.activation(keys.activation)?,
         layer_norm_eps: if bert {
             reader.number("layer_norm_eps")?.unwrap_or(LAYER_NORM_EPS)
@@ -113,10 +114,13 @@ fn members<'o, 't>(
 
 fn block(value: &Json<'_>) -> Result<Block, String> {
     let mut block = Block::default();
-    for (name, value) in members(value, &["head_size", "layers", "pooling", "masked"])? {
+    for (name, value) in members(value, &["head_size", "layers", "deleted_layers", "pooling", "masked"])? {
         let wrong = |expected: &str| format!("{name} is {value}, no {expected}");
         match (&**name, value) {
             ("masked", _) => block.masked = texts(value).ok_or_else(|| wrong("list of names"))?,
+            ("deleted_layers", _) => {
+                block.deleted_layers = sizes(value).ok_or_else(|| wrong("list of layers"))?;
+            }
             (_, Json::Null) => {}
             ("head_size", _) => block.head_size = Some(value.size().ok_or_else(|| wrong("size"))?),
             ("pooling", _) => block.pooling = Some(value.text().ok_or_else(|| wrong("name"))?.to_owned()),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// The content of a `config.json` for a network. Sizes are those before pruning, as transformers expects;
 /// what is left is in `"limbeck"`, and for transformers 4 also in `pruned_heads`. A network that the plain keys
-/// describe has no such block ([`is_stock`]).
+/// describe ([`is_stock`]) has no such block, unless whole layers were deleted from it: which ones, no plain key says.
 pub fn config_to_json(config: &ModelConfig) -> Value {
     let keys = keys(config.architecture);
     let activation = ACTIVATIONS.iter().find(|(_, known)| *known == config.activation).map(|&(name, _)| name);
@@ -45,7 +45,7 @@ pub fn config_to_json(config: &ModelConfig) -> Value {
     if !pruned.is_empty() {
         set("pruned_heads", Value::Object(pruned));
     }
-    if !is_stock(config) {
+    if !is_stock(config) || !config.deleted_layers.is_empty() {
         set("limbeck", block_to_json(config));
     }
     Value::Object(object)
@@ -59,6 +59,7 @@ fn block_to_json(config: &ModelConfig) -> Value {
     json!(Block {
         head_size: Some(config.head_size),
         layers: Some(config.layers.iter().map(layer).collect()),
+        deleted_layers: config.deleted_layers.clone(),
         pooling,
         masked: config.masked.clone(),
     })

@@ -135,6 +135,7 @@ fn model(recipe: &Recipe) -> Result<()> {
 }
 
 fn prune(prune: &Prune) -> Result<()> {
+    layers(prune)?;
     fraction("prune.heads", prune.heads)?;
     fraction("prune.units", prune.units)?;
     fraction("prune.weights", prune.weights)?;
@@ -158,6 +159,19 @@ fn prune(prune: &Prune) -> Result<()> {
             "\"attention\" is measured before pruning, and \"cubic\" measures while it trains",
             "use \"gradient\", or prune.schedule = \"once\"",
         ));
+    }
+    Ok(())
+}
+
+fn layers(prune: &Prune) -> Result<()> {
+    fraction("prune.layers", prune.layers)?;
+    if prune.layers > 0.0 && !prune.keep_layers.is_empty() {
+        let problem = "is a fraction, and prune.keep_layers says which layers stay";
+        return Err(Error::setting("prune.layers", problem, "give one of the two"));
+    }
+    if !prune.keep_layers.is_sorted_by(|a, b| a < b) {
+        let problem = format!("is {:?}", prune.keep_layers);
+        return Err(Error::setting("prune.keep_layers", problem, "ascending, each layer once"));
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
-    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerScope,
-    Prune, Quantize, Schedule, UnitImportance, WeightScales, WeightScope,
+    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerImportance,
+    LayerScope, Prune, Quantize, Schedule, UnitImportance, WeightScales, WeightScope,
 };
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 use serde::{Deserialize, Serialize};

@@ -33,6 +33,22 @@ pub enum UnitImportance {
     Random,
 }
 
+/// Which whole layers go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerImportance {
+    /// Those whose absence would change the loss least, to first order: mean of |Σ (output - input)·∂loss/∂output|
+    /// over texts.
+    #[default]
+    Gradient,
+    /// Such that those that stay are evenly spaced, the last among them (as DistilBERT takes every second of BERT's).
+    Uniform,
+    /// The last.
+    Last,
+    /// Any, from the seed: the control.
+    Random,
+}
+
 /// Over what a budget is shared out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,6 +128,14 @@ pub enum Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prune {
+    /// Fraction of whole layers deleted, before anything else goes and before the first step of `[prune.train]`.
+    /// One layer stays at least. What else is a fraction, is one of the layers that stay. Default 0.
+    pub layers: f64,
+    /// The layers that stay, counted from 0, ascending, as `[0, 2, 5]`; instead of `layers`. Default `[]`: by
+    /// `layers`.
+    pub keep_layers: Vec<usize>,
+    /// `"gradient"`, `"uniform"`, `"last"` or `"random"`. Default `"gradient"`.
+    pub layer_importance: LayerImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
     /// `"gradient"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
@@ -157,6 +181,9 @@ pub struct Prune {
 impl Default for Prune {
     fn default() -> Self {
         Prune {
+            layers: 0.0,
+            keep_layers: Vec::new(),
+            layer_importance: LayerImportance::Gradient,
             heads: 0.0,
             head_importance: HeadImportance::Gradient,
             head_scope: LayerScope::Global,
