@@ -86,6 +86,23 @@ impl<D: LinearOps> ParamStore<D> {
         Ok(ParamStore { params, packs, stale })
     }
 
+    /// Appends parameters, as [`ParamStore::new`] makes them.
+    ///
+    /// # Errors
+    /// The device's: no memory.
+    pub fn extend(
+        &mut self,
+        device: &D,
+        specs: &[ParamSpec],
+        values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let more = ParamStore::new(device, specs, values)?;
+        self.params.extend(more.params);
+        self.packs.get_mut().extend(more.packs.into_inner());
+        self.stale.get_mut().extend(more.stale.into_inner());
+        Ok(())
+    }
+
     /// Parameters, in order.
     pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Param<D>)> {
         self.params.iter().enumerate().map(|(i, param)| (ParamId(i as u32), param))

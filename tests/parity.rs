@@ -144,7 +144,7 @@ fn tiny(name: &str) {
 
         // Three steps of AdamW.
         let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer };
+        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer, tutor: None };
         for expected in reference.floats("output/losses3") {
             let step = learner.step(&lesson, None, 1e-3, None).unwrap();
             close("loss of a step", &[step.loss as f32], &[expected], 1e-4);
@@ -244,7 +244,7 @@ fn the_pretrained_encoder_equals_transformers() {
     }
 
     let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-    let mut learner = Learner { backend: cpu, model, params, optimizer };
+    let mut learner = Learner { backend: cpu, model, params, optimizer, tutor: None };
     for (step, expected) in reference.floats("loss_curve_lr5e-5").into_iter().enumerate() {
         let found = learner.step(&lesson, None, 5e-5, None).unwrap().loss;
         let difference = (found - f64::from(expected)).abs();

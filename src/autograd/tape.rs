@@ -80,6 +80,7 @@ pub struct Tape<'a, B: Backend> {
     vars: u32,
     nodes: Option<Vec<Entry<B>>>,
     retained: RefCell<Vec<VarId>>,
+    attended: Option<Vec<[Var<B>; 3]>>,
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
@@ -104,6 +105,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             vars: 0,
             nodes: None,
             retained: RefCell::default(),
+            attended: None,
         }
     }
 
@@ -117,17 +119,30 @@ impl<'a, B: Backend> Tape<'a, B> {
         self.retained.borrow_mut().push(var.id);
     }
 
-    /// Gradients of the loss whose derivative by `output` is `dy`.
+    /// Keeps queries, keys and values of every attention from here on, for [`Tape::take_attended`].
+    pub fn keep_attended(&mut self) {
+        self.attended = Some(Vec::new());
+    }
+
+    /// What attention was handed, `[query, key, value]`, in the order of the layers; nothing is kept any more.
+    pub fn take_attended(&mut self) -> Vec<[Var<B>; 3]> {
+        self.attended.take().unwrap_or_default()
+    }
+
+    /// Gradients of the loss whose derivatives by some variables are given, each by a pair: by the network's output, and
+    /// by whatever else the loss looks at. Those of one variable add up.
     ///
     /// # Errors
     /// The device's.
     ///
     /// # Panics
     /// If the tape does not record.
-    pub fn backward(self, output: &Var<B>, dy: Tensor<B>) -> Result<Grads<B>> {
+    pub fn backward(self, derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>) -> Result<Grads<B>> {
         let at = Context { backend: self.backend, params: self.params, batch: self.batch };
         let mut grads = Grads::new(self.params.len(), self.vars as usize, &self.retained.borrow());
-        grads.put_var(self.backend, output.id, dy)?;
+        for (var, dy) in derivatives {
+            grads.put_var(self.backend, var.id, dy)?;
+        }
         for (var, node) in self.nodes.expect("a tape that records").into_iter().rev() {
             if let Some(dy) = grads.take_var(var) {
                 node.backward(&at, &dy, &mut grads)?;
@@ -179,6 +194,9 @@ impl<B: Backend> Exec for Tape<'_, B> {
 
     fn attend(&mut self, attend: &Attend, query: &Var<B>, key: &Var<B>, value: &Var<B>) -> Result<Var<B>> {
         let site = self.site(attend.dropout);
+        if let Some(attended) = &mut self.attended {
+            attended.push([query.clone(), key.clone(), value.clone()]);
+        }
         let context = attention::forward(&self.at(), attend, [query, key, value], site, self.records())?;
         Ok(self.push(context))
     }

@@ -70,7 +70,7 @@ pub fn layer_gradients<B: Backend>(learner: &Learner<B>, lesson: &Lesson, scores
     outputs.iter().for_each(|output| tape.retain(output));
     let loss = loss::cross_entropy(&output.tensor().download(backend)?, &lesson.labels);
     let dy = Tensor::upload(backend, &loss.gradient, output.tensor().shape())?;
-    let grads: Grads<B> = tape.backward(&output, dy)?;
+    let grads: Grads<B> = tape.backward([(output, dy)])?;
     let mut input = taps.embedded;
     for (score, output) in scores.iter_mut().zip(outputs) {
         if let Some(gradient) = grads.var(output.id()) {
@@ -103,6 +103,7 @@ pub fn keep_layers<B: Backend>(learner: &mut Learner<B>, keep: &[usize]) -> Resu
     if keep.len() == learner.model.layers.len() {
         return Ok(());
     }
+    assert!(learner.tutor.is_none(), "layers go before a tutor counts them");
     let backend = learner.backend.clone();
     let (mut model, specs) = Classifier::new(&config(&learner.model.config, keep));
     let sources = sources(&learner.model, &model, keep);

@@ -97,7 +97,10 @@ impl Deletion {
     /// The device's.
     pub fn store<D: LinearOps>(&self, device: &D, params: &ParamStore<D>) -> Result<ParamStore<D>> {
         let mut ids = 0..;
-        let mut smaller = ParamStore::new(device, &self.specs, |_| {
+        // What is not the network's own stays as it is.
+        let others = params.iter().skip(self.specs.len()).map(|(_, param)| param.spec.clone());
+        let specs: Vec<ParamSpec> = self.specs.iter().cloned().chain(others).collect();
+        let mut smaller = ParamStore::new(device, &specs, |_| {
             let id = ParamId(ids.next().expect("endless"));
             self.values(device, id, params.value(id))
         })?;
@@ -116,8 +119,9 @@ impl Deletion {
     /// # Errors
     /// The device's.
     pub fn tensor<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Tensor<D>> {
-        let spec = &self.specs[id.index()];
-        Tensor::upload(device, &self.values(device, id, tensor)?, Shape::new(spec.rows, spec.cols))
+        let spec = self.specs.get(id.index());
+        let shape = spec.map_or(tensor.shape(), |spec| Shape::new(spec.rows, spec.cols));
+        Tensor::upload(device, &self.values(device, id, tensor)?, shape)
     }
 
     fn values<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Vec<f32>> {

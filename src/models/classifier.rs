@@ -123,10 +123,27 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward_with_taps<E: Exec>(&self, e: &mut E, rows: Rows) -> Result<(E::Var, Taps<E::Var>)> {
-        let embedded = e.embed(&self.embeddings)?;
-        let mut taps = Taps { embedded: embedded.clone(), layers: Vec::with_capacity(self.layers.len()) };
-        let logits = self.encode(e, embedded, rows, |layer| taps.layers.push(layer))?;
-        Ok((logits, taps))
+        let (mut embedded, mut layers) = (None, Vec::with_capacity(self.layers.len()));
+        let logits =
+            self.forward_each(e, rows, |x| embedded = Some(x.clone()), |layer| layers.push(layer))?;
+        Ok((logits, Taps { embedded: embedded.expect("what it begins with"), layers }))
+    }
+
+    /// Logits; the embeddings' output and each layer's results are handed over as they come, so that nothing of them
+    /// need be kept.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward_each<E: Exec>(
+        &self,
+        e: &mut E,
+        rows: Rows,
+        embedded: impl FnOnce(&E::Var),
+        layer: impl FnMut(LayerTaps<E::Var>),
+    ) -> Result<E::Var> {
+        let x = e.embed(&self.embeddings)?;
+        embedded(&x);
+        self.encode(e, x, rows, layer)
     }
 
     /// From the embeddings' output to logits; each layer's results go to `tap`.

@@ -6,14 +6,17 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod cosine;
 pub mod embedding;
 pub mod gate;
 pub mod linear;
 pub mod loss;
+pub mod mean_square;
 pub mod noise;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;
+pub mod relation;
 
 use crate::backend::Device;
 
@@ -29,6 +32,9 @@ pub trait Backend:
     + optimizer::AdamWOps
     + gate::GateOps
     + blocks::BlockOps
+    + mean_square::MeanSquareOps
+    + cosine::CosineOps
+    + relation::RelationOps
 {
 }
 
@@ -43,5 +49,8 @@ impl<D> Backend for D where
         + optimizer::AdamWOps
         + gate::GateOps
         + blocks::BlockOps
+        + mean_square::MeanSquareOps
+        + cosine::CosineOps
+        + relation::RelationOps
 {
 }

@@ -155,7 +155,7 @@ pub fn learner(
         params.set_mask(device, id, mask)?;
     }
     let optimizer = AdamW::new(device, &params, settings(train))?;
-    Ok(Learner { backend: device.clone(), model, params, optimizer })
+    Ok(Learner { backend: device.clone(), model, params, optimizer, tutor: None })
 }
 
 /// The optimizer's part of a recipe's training table.
@@ -182,14 +182,13 @@ pub fn save<B: Backend>(
     origin: &BTreeMap<String, String>,
 ) -> Result<()> {
     let mut config = learner.model.config.clone();
-    let masked = learner.params.iter().filter(|(_, param)| param.mask.is_some());
+    let masked = learner.network().filter(|(_, param)| param.mask.is_some());
     config.masked = masked.map(|(_, param)| param.spec.name.clone()).collect();
-    let values = learner.params.iter().map(|(_, param)| param.value().download(&learner.backend));
+    let values = learner.network().map(|(_, param)| param.value().download(&learner.backend));
     let values = values.collect::<Result<Vec<_>>>()?;
-    let dims: Vec<Vec<usize>> = learner.params.iter().map(|(_, param)| param.spec.dims()).collect();
+    let dims: Vec<Vec<usize>> = learner.network().map(|(_, param)| param.spec.dims()).collect();
     let tensors: Vec<TensorToWrite<'_>> = learner
-        .params
-        .iter()
+        .network()
         .zip(values.iter().zip(&dims))
         .map(|((_, param), (values, shape))| TensorToWrite {
             name: &param.spec.name,

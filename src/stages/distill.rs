@@ -1,6 +1,6 @@
 //! The third stage: what is left of the network learns from the baseline.
 
-use super::{Corpus, Stage, StageContext, artifact, training};
+use super::{Corpus, Stage, StageContext, artifact, teachers, training};
 use crate::Result;
 use crate::train::forget_state;
 
@@ -14,8 +14,9 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     }
     let pruned = context.need(Stage::Prune)?;
     let (settings, corpus) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let (logits, how) = training::teach(context, &corpus)?;
+    let (logits, how) = teachers::teach(context, &corpus)?;
     let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
+    teachers::look_inside(context, &corpus, None, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
     training::run(context, Stage::Distill, settings, &corpus, &mut learner, teacher, None)?;
     learner.assert_masks()?;

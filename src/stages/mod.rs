@@ -15,6 +15,7 @@ mod quantize;
 pub mod recipe;
 mod run_directory;
 mod run_lock;
+mod teachers;
 mod train;
 mod training;
 

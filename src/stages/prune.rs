@@ -4,7 +4,7 @@
 //! the network learns from the baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, training};
+use super::{Corpus, Stage, StageContext, artifact, teachers, training};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
@@ -41,7 +41,8 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         }
         Schedule::Cubic => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
-            let (logits, how) = training::teach(context, &corpus)?;
+            let (logits, how) = teachers::teach(context, &corpus)?;
+            teachers::look_inside(context, &corpus, None, &mut learner, &settings.train)?;
             let config = &learner.model.config;
             let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
             let teacher = Some((&logits[..], how));

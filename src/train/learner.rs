@@ -1,6 +1,7 @@
 //! One training step: forward, loss, backward, clipping, AdamW.
 
 use super::optimizer::AdamW;
+use super::{Terms, Tutor};
 use crate::Batch;
 use crate::autograd::{Grads, Tape};
 use crate::models::{Classifier, Rows, Taps};
@@ -31,6 +32,8 @@ pub struct Step {
     pub cross_entropy: f64,
     /// Its distillation term, before alpha.
     pub distillation: f64,
+    /// Its terms that look inside a teacher, before their weights; none of those that do not count.
+    pub terms: Terms<Option<f64>>,
     /// The global norm of the gradients of what is not masked, before clipping.
     pub gradient_norm: f64,
 }
@@ -59,6 +62,8 @@ pub struct Learner<B: Backend> {
     pub params: ParamStore<B>,
     /// Their moments.
     pub optimizer: AdamW<B>,
+    /// Whose inside the network learns from, if anybody's ([`Learner::learn_from`]).
+    pub tutor: Option<Tutor<B>>,
 }
 
 impl<B: Backend> Learner<B> {
@@ -75,7 +80,9 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let (loss, mut grads) = gradients(&self.backend, &self.model, &self.params, lesson, noise, watch)?;
+        let Learner { backend, model, params, tutor, .. } = &*self;
+        let (loss, terms, mut grads) =
+            all_gradients(backend, model, params, lesson, tutor.as_ref(), noise, watch)?;
         let step = self.optimizer.steps() + 1;
         let mend = "lower the learning_rate, or raise the warmup".to_owned();
         let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
@@ -90,7 +97,7 @@ impl<B: Backend> Learner<B> {
             return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
         }
         let Loss { total, cross_entropy, distillation, .. } = loss;
-        Ok(Step { loss: total, cross_entropy, distillation, gradient_norm })
+        Ok(Step { loss: total, cross_entropy, distillation, terms, gradient_norm })
     }
 
     /// Checks that every masked element is exactly zero, and so are its moments; its gradient is zeroed by the
@@ -150,29 +157,53 @@ pub fn gradients<B: Backend>(
     noise: Option<Noise>,
     watch: Option<&mut Watch<'_, B>>,
 ) -> Result<(Loss, Grads<B>)> {
+    let (loss, _, grads) = all_gradients(backend, model, params, lesson, None, noise, watch)?;
+    Ok((loss, grads))
+}
+
+/// As [`gradients`], of a loss that a tutor adds terms to.
+fn all_gradients<B: Backend>(
+    backend: &B,
+    model: &Classifier,
+    params: &ParamStore<B>,
+    lesson: &Lesson,
+    tutor: Option<&Tutor<B>>,
+    noise: Option<Noise>,
+    watch: Option<&mut Watch<'_, B>>,
+) -> Result<(Loss, Terms<Option<f64>>, Grads<B>)> {
     let Lesson { batch, labels, teacher } = lesson;
     let mut tape = Tape::recording(backend, params, batch, noise);
+    if let Some(tutor) = tutor {
+        tutor.prepare(&mut tape);
+    }
     let (output, taps) = model.forward_with_taps(&mut tape, Rows::Needed)?;
     let values = output.tensor().download(backend)?;
-    let loss = match teacher {
+    let mut loss = match teacher {
         None => loss::cross_entropy(&values, labels),
         Some((teacher, how)) => loss::distillation(&values, labels, teacher, *how),
     };
     let dy = Tensor::upload(backend, &loss.gradient, output.tensor().shape())?;
+    let (mut terms, mut derivatives) = (Terms::default(), vec![(output, dy)]);
+    if let Some(tutor) = tutor {
+        let (values, seeds) = tutor.teach(backend, &mut tape, model, &taps, batch)?;
+        loss.total += tutor.weights().weigh(&values);
+        derivatives.extend(seeds);
+        terms = values;
+    }
     let grads = match watch {
         None => {
             drop(taps);
-            tape.backward(&output, dy)?
+            tape.backward(derivatives)?
         }
         Some(watch) => {
             for layer in &taps.layers {
                 tape.retain(&layer.context);
                 tape.retain(&layer.intermediate);
             }
-            let grads = tape.backward(&output, dy)?;
+            let grads = tape.backward(derivatives)?;
             watch(Seen { backend, model, params }, batch, &taps, &grads)?;
             grads
         }
     };
-    Ok((loss, grads))
+    Ok((loss, terms, grads))
 }

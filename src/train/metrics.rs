@@ -47,11 +47,13 @@ impl Metrics {
     /// The disk is full.
     pub fn step(&mut self, step: u64, done: &Step, learning_rate: f64, tokens: usize) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
-        self.line(&json!({
+        let mut line = json!({
             "stage": self.stage, "step": step, "loss": done.loss, "cross_entropy": done.cross_entropy,
             "distillation": done.distillation, "gradient_norm": done.gradient_norm,
             "learning_rate": learning_rate, "tokens": tokens, "seconds": seconds,
-        }))
+        });
+        done.terms.present().for_each(|(name, value)| line[name] = json!(value));
+        self.line(&line)
     }
 
     /// Logs an evaluation.

@@ -1,6 +1,8 @@
-//! Training: the optimizer, the schedule, the order of the texts, one step, and the loop around it.
+//! Training: the optimizer, the schedule, the order of the texts, one step, and the loop around it; teachers, and what
+//! students learn from them.
 
 pub mod evaluate;
+pub mod layer_map;
 pub mod learner;
 mod metrics;
 pub mod optimizer;
@@ -9,7 +11,9 @@ pub mod progress;
 pub mod schedule;
 mod state;
 pub mod teacher;
+pub mod terms;
 mod trainer;
+pub mod tutor;
 
 pub use learner::{Learner, Lesson, Seen, Step};
 pub use optimizer::{AdamW, AdamWSettings};
@@ -17,4 +21,6 @@ pub use order::Order;
 pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
+pub use terms::Terms;
 pub use trainer::{Companion, Trained, Training, train};
+pub use tutor::{Inside, Tutor};

@@ -38,12 +38,22 @@ impl<B: Backend> AdamW<B> {
     /// # Errors
     /// No memory.
     pub fn new(backend: &B, params: &ParamStore<B>, settings: AdamWSettings) -> Result<AdamW<B>> {
-        let zeros = |id: ParamId| {
-            let shape = params.value(id).shape();
-            backend.zeros(shape.len()).map(|buffer| Tensor::from_buffer(buffer, shape))
-        };
-        let moments = params.iter().map(|(id, _)| Ok([zeros(id)?, zeros(id)?])).collect::<Result<_>>()?;
-        Ok(AdamW { settings, moments, step: 0 })
+        let mut optimizer = AdamW { settings, moments: Vec::with_capacity(params.len()), step: 0 };
+        optimizer.extend(backend, params)?;
+        Ok(optimizer)
+    }
+
+    /// Moments of zero for the parameters that have been appended to `params` since.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn extend(&mut self, backend: &B, params: &ParamStore<B>) -> Result<()> {
+        for (_, param) in params.iter().skip(self.moments.len()) {
+            let shape = param.value().shape();
+            let zeros = || backend.zeros(shape.len()).map(|buffer| Tensor::from_buffer(buffer, shape));
+            self.moments.push([zeros()?, zeros()?]);
+        }
+        Ok(())
     }
 
     /// After `step` steps, with these moments, in the order of the parameters.

@@ -1,5 +1,6 @@
 //! What a long computation tells whoever waits for it.
 
+use super::Terms;
 use std::time::Instant;
 
 /// One optimizer step, as progress shows it.
@@ -11,6 +12,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Its learning rate.
     pub learning_rate: f64,
+    /// Its terms that look inside a teacher.
+    pub terms: Terms<Option<f64>>,
     /// Tokens a second since the stage began or was resumed.
     pub tokens_per_second: f64,
 }

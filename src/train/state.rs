@@ -136,7 +136,9 @@ pub(super) fn load<B: Backend>(
         let mend = "put those weights back, or start a new run with another --out";
         return Err(Error::file(&path, "the training began from other weights than it is given now", mend));
     }
-    let (model, specs) = Classifier::new(&parse_config(&path, &saved.config)?);
+    let (model, mut specs) = Classifier::new(&parse_config(&path, &saved.config)?);
+    // Projections lie behind the network's own parameters.
+    specs.extend(learner.params.iter().skip(learner.network().count()).map(|(_, param)| param.spec.clone()));
     let file = open(directory, &saved.tensors, &saved.sha256)?;
     if !saved.position.best_sha256.is_empty() && !directory.join(BEST).exists() {
         return Err(Error::file(&directory.join(BEST), "the file is missing", mend(directory)));

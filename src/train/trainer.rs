@@ -171,8 +171,8 @@ pub fn train<B: Backend>(
         let done = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
         position.step += 1;
         let tokens_per_second = pace.add(lesson.batch.tokens());
-        let report =
-            StepReport { step: position.step, loss: done.loss, learning_rate: rate, tokens_per_second };
+        let (step, loss, terms) = (position.step, done.loss, done.terms);
+        let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };
         training.progress.step(report);
         metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
     }

@@ -25,7 +25,7 @@ fn forward_and_back(
     drop(taps);
     let dy = crate::network::random("functional", logits.tensor().shape().len());
     let dy = Tensor::upload(&learner.backend, &dy, logits.tensor().shape()).unwrap();
-    (download(learner, logits.tensor()), tape.backward(&logits, dy).unwrap())
+    (download(learner, logits.tensor()), tape.backward([(logits, dy)]).unwrap())
 }
 
 #[test]

@@ -11,5 +11,6 @@ mod importance;
 mod layers;
 mod masks;
 mod network;
+#[allow(dead_code)] // Its noise is for int8.
 #[path = "../oracle/mod.rs"]
 mod oracle;

@@ -72,7 +72,7 @@ pub fn learner_on(backend: Cpu, config: &ModelConfig) -> Learner<Cpu> {
         clip: 1.0,
     };
     let optimizer = AdamW::new(&backend, &params, settings).unwrap();
-    Learner { backend, model, params, optimizer }
+    Learner { backend, model, params, optimizer, tutor: None }
 }
 
 /// The text with this number: 1 to 9 tokens.

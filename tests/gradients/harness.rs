@@ -101,7 +101,7 @@ impl Case<'_> {
             .collect();
         let y = (self.tape)(&mut tape, &inputs).unwrap();
         let dy = Tensor::upload(cpu, functional, y.tensor().shape()).unwrap();
-        let grads = tape.backward(&y, dy).unwrap();
+        let grads = tape.backward([(y.clone(), dy)]).unwrap();
         let of_params = (0..specs.len()).map(|i| grads.param(ParamId(i as u32)));
         let gradients = of_params.chain(inputs.iter().map(|input| grads.var(input.id())));
         // A leaf that the result does not depend on has no gradient: that of a constant.

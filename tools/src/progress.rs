@@ -174,7 +174,10 @@ fn ended(stage: &str, time: &str, last: &str) -> String {
 }
 
 fn summary(report: &StepReport) -> String {
-    format!("loss {:.4}  {} tokens/s", report.loss, grouped(report.tokens_per_second as u64))
+    let terms: Vec<String> =
+        report.terms.present().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let terms = if terms.is_empty() { String::new() } else { format!(" ({})", terms.join(", ")) };
+    format!("loss {:.4}{terms}  {} tokens/s", report.loss, grouped(report.tokens_per_second as u64))
 }
 
 /// `75 s` as `1:15`, with hours when there are any.
@@ -190,13 +193,21 @@ fn clock_time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use limbeck::train::Terms;
 
     #[test]
     fn lines_are_few_and_whole() {
         let lines = Lines::new(Vec::new());
         lines.begin("train", 100);
         for step in 1..=100 {
-            lines.step(StepReport { step, loss: 0.25, learning_rate: 1e-4, tokens_per_second: 12_345.6 });
+            let terms = Terms { cosine: Some(0.125), ..Terms::default() };
+            lines.step(StepReport {
+                step,
+                loss: 0.25,
+                learning_rate: 1e-4,
+                terms,
+                tokens_per_second: 12_345.6,
+            });
         }
         lines.message("epoch 1: 90 %");
         lines.end();
@@ -204,7 +215,8 @@ mod tests {
         let found: Vec<&str> = text.lines().collect();
         assert_eq!(found[..2], ["train ...", "epoch 1: 90 %"], "ten seconds have not passed");
         assert!(
-            found[2].starts_with("train: ") && found[2].ends_with("s, loss 0.2500  12,345 tokens/s"),
+            found[2].starts_with("train: ")
+                && found[2].ends_with("s, loss 0.2500 (cosine 0.1250)  12,345 tokens/s"),
             "{text}"
         );
         assert_eq!(found.len(), 3);

@@ -44,6 +44,26 @@ pub fn distillation(logits: &[f32], labels: &[usize], teacher: &[f32], how: Dist
     mixed(logits, labels, Some((teacher, how)))
 }
 
+/// One teacher's logits for several: at this temperature their softmax is the mean of the others' softmaxes, each as
+/// often as its weight says; weights add up to 1. `[texts, classes]`, as those of each teacher.
+pub fn mean_teacher(teachers: &[Vec<f32>], weights: &[f64], classes: usize, temperature: f32) -> Vec<f32> {
+    assert_eq!(teachers.len(), weights.len(), "a weight for each teacher");
+    let (len, t) = (teachers.first().map_or(0, Vec::len), f64::from(temperature));
+    let mut mean = Vec::with_capacity(len);
+    for row in (0..len).step_by(classes.max(1)) {
+        let logs: Vec<Vec<f64>> =
+            teachers.iter().map(|logits| log_softmax(&logits[row..row + classes], t)).collect();
+        for class in 0..classes {
+            let terms: Vec<f64> =
+                logs.iter().zip(weights).map(|(log, weight)| log[class] + weight.ln()).collect();
+            let highest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = terms.iter().map(|term| (term - highest).exp()).sum();
+            mean.push((t * (highest + sum.ln())) as f32);
+        }
+    }
+    mean
+}
+
 fn mixed(logits: &[f32], labels: &[usize], teacher: Option<(&[f32], Distillation)>) -> Loss {
     let texts = labels.len();
     let classes = logits.len().checked_div(texts).unwrap_or(0);
@@ -111,6 +131,21 @@ mod tests {
     fn distillation_gradient_matches_finite_differences() {
         let how = Distillation { temperature: 4.0, alpha: 0.7 };
         check_gradient(|logits| distillation(logits, &LABELS, &TEACHER, how));
+    }
+
+    #[test]
+    fn several_teachers_are_the_mean_of_their_probabilities() {
+        let (weights, t) = ([0.25, 0.75], 3.0);
+        let mean = mean_teacher(&[LOGITS.to_vec(), TEACHER.to_vec()], &weights, 3, t);
+        for row in [0..3, 3..6] {
+            let p = |logits: &[f32]| -> Vec<f64> {
+                let exp: Vec<f64> = logits[row.clone()].iter().map(|s| f64::from(s / t).exp()).collect();
+                exp.iter().map(|e| e / exp.iter().sum::<f64>()).collect()
+            };
+            for ((found, a), b) in p(&mean).into_iter().zip(p(&LOGITS)).zip(p(&TEACHER)) {
+                assert!((found - (weights[0] * a + weights[1] * b)).abs() <= 1e-6, "{found} {a} {b}");
+            }
+        }
     }
 
     #[test]

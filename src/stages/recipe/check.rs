@@ -1,6 +1,8 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
-use super::{BlockImportance, HeadImportance, Prune, Recipe, Schedule, Source, Train};
+use super::{
+    BlockImportance, Distill, HeadImportance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
+};
 use crate::backend::cpu::threads::check_threads;
 use crate::models::config::limits;
 use crate::stages::artifact::new_encoder;
@@ -21,6 +23,8 @@ const SIDES: [usize; 4] = [4, 8, 16, 32];
 const NAME: usize = 100;
 /// What logits may be divided by: at less or more, the teacher's probabilities are all 0 and 1, or all equal.
 const TEMPERATURE: [f64; 2] = [0.01, 1000.0];
+/// What a term of the loss may count.
+const TERM: [f64; 2] = [0.0, 1e6];
 /// What may be added to AdamW's denominator: less is 0 in 32 bits, where it has to keep 0 / 0 away.
 const EPS: [f64; 2] = [1e-30, 1.0];
 /// More would make weights grow, with any learning rate that is one.
@@ -36,15 +40,37 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     train("prune.train", &recipe.prune.train)?;
     train("distill.train", &recipe.distill.train)?;
     prune(&recipe.prune)?;
-    let distill = &recipe.distill;
-    range("distill.temperature", distill.temperature, TEMPERATURE)?;
-    fraction("distill.alpha", distill.alpha)?;
-    if distill.teacher.is_empty() {
-        return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));
-    }
+    distill(&recipe.distill)?;
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
     size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
     size("bench.warmup", recipe.bench.warmup, 0, TEXTS)
+}
+
+fn distill(distill: &Distill) -> Result<()> {
+    range("distill.temperature", distill.temperature, TEMPERATURE)?;
+    fraction("distill.alpha", distill.alpha)?;
+    let teachers = distill.teacher.names();
+    if teachers.is_empty() || teachers.iter().any(String::is_empty) {
+        return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));
+    }
+    let weights = &distill.teacher_weights;
+    if !weights.is_empty() && weights.len() != teachers.len() {
+        let problem = format!("has {} weights for {} teachers", weights.len(), teachers.len());
+        return Err(Error::setting("distill.teacher_weights", problem, "give one for each, or none"));
+    }
+    weights.iter().try_for_each(|weight| positive("distill.teacher_weights", *weight))?;
+    range("distill.hidden", distill.hidden, TERM)?;
+    range("distill.cosine", distill.cosine, TERM)?;
+    range("distill.attention", distill.attention, TERM)?;
+    range("distill.relations", distill.relations, TERM)?;
+    size("distill.relation_heads", distill.relation_heads, 1, limits::HEADS)?;
+    match &distill.layer_map {
+        LayerMapChoice::Pairs(pairs) if pairs.is_empty() => {
+            let mend = "name pairs of layers, or one of \"original\", \"uniform\", \"last\" and \"search\"";
+            Err(Error::setting("distill.layer_map", "is an empty list", mend))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Without --out the run's directory has this name, and reports hold it between the markers of a comment.

@@ -12,7 +12,7 @@ pub use compression::{
 };
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 use serde::{Deserialize, Serialize};
-pub use training::{Distill, Train, TrainPrecision};
+pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};
 
 /// `[bench]`: the latency columns of the table; one thread, batch 1, real test texts, all variants interleaved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

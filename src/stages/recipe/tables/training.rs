@@ -75,8 +75,60 @@ impl Default for Train {
     }
 }
 
+/// Whom a student learns from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected \"baseline\", the path of a model, or a list of these")]
+pub enum Teachers {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
+}
+
+impl Teachers {
+    /// All of them.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Teachers::One(name) => std::slice::from_ref(name),
+            Teachers::Several(names) => names,
+        }
+    }
+}
+
+/// How a student's layers find those that they learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamedLayerMap {
+    /// The layer that stands where the student's stood before layers were deleted (`prune.layers`); for a teacher that
+    /// is no relative, `"uniform"`.
+    Original,
+    /// The last of each of as many equal groups as the student has layers.
+    Uniform,
+    /// The teacher's last layers, in order.
+    Last,
+    /// The layer whose hidden states are most like the student's at the start, by linear CKA on 64 training texts.
+    Search,
+}
+
+/// Which layer of the teacher each of the student's learns from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"original\", \"uniform\", \"last\", \"search\", or a list of [student, teacher] layers"
+)]
+pub enum LayerMapChoice {
+    /// By a rule.
+    Named(NamedLayerMap),
+    /// `[student's, teacher's]`, counted from 0; the student's others learn from none.
+    Pairs(Vec<[usize; 2]>),
+}
+
 /// `[distill]`: the student learns the teacher's probabilities and the labels
-/// (Hinton et al., 2015): `alpha · T² · KL(teacher/T ‖ student/T) + (1 - alpha) · cross-entropy`.
+/// (Hinton et al., 2015): `alpha · T² · KL(teacher/T ‖ student/T) + (1 - alpha) · cross-entropy`,
+/// and, where their weights are above 0, what the teacher is like inside: `hidden · MSE + cosine · (1 - cos) + attention ·
+/// KL + relations · KL`, each a mean over layers and tokens. Of the student's last layer, which computes the first token
+/// alone unless the pooling is a mean, states and attention of that token are compared; relations are of every token.
+/// All this holds in `[prune.train]` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Distill {
@@ -85,14 +137,60 @@ pub struct Distill {
     /// Share of the teacher in the loss, 0 to 1; the labels have the rest. Default 0.7.
     pub alpha: f64,
     /// `"baseline"` (this run's trained model), or the path of a model directory with the same classes, in the
-    /// same order, and the same tokenizer. Default `"baseline"`.
-    pub teacher: String,
+    /// same order, and the same tokenizer; or a list of these, whose probabilities at T are averaged. The terms below look
+    /// into the first. Default `"baseline"`.
+    pub teacher: Teachers,
+    /// What each teacher counts, a number above 0 for each; they are scaled to the sum 1. Default `[]`: all the same.
+    pub teacher_weights: Vec<f64>,
+    /// Weight of the mean square between hidden states, the embeddings' output among them (Jiao et al., 2019); where
+    /// widths differ, a learnt projection stands between. Default 0.
+    pub hidden: f64,
+    /// Weight of one minus the cosine between the same states (Sanh et al., 2019). Default 0.
+    pub cosine: f64,
+    /// Weight of KL(teacher ‖ student) between attention maps, head by head, or between the means over heads where the
+    /// teacher lacks heads that the student has (Wang et al., 2020). Default 0.
+    pub attention: f64,
+    /// Weight of KL(teacher ‖ student) between the relations of queries, of keys and of values with themselves (MiniLMv2,
+    /// Wang et al., 2021): any width, any heads. Default 0.
+    pub relations: f64,
+    /// Parts that queries, keys and values are cut into for their relations. Default 12.
+    pub relation_heads: usize,
+    /// `[student, teacher]` layers whose relations are compared, counted from 0. Left out: the last of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation_layers: Option<[usize; 2]>,
+    /// `"original"`, `"uniform"`, `"last"`, `"search"`, or pairs of layers, `[[student, teacher], ...]`, counted from 0: whose
+    /// states and attention are compared. Default `"original"`.
+    pub layer_map: LayerMapChoice,
     /// The student's training.
     pub train: Train,
 }
 
 impl Default for Distill {
     fn default() -> Self {
-        Distill { temperature: 2.0, alpha: 0.7, teacher: "baseline".into(), train: Train::default() }
+        Distill {
+            temperature: 2.0,
+            alpha: 0.7,
+            teacher: Teachers::One("baseline".into()),
+            teacher_weights: Vec::new(),
+            hidden: 0.0,
+            cosine: 0.0,
+            attention: 0.0,
+            relations: 0.0,
+            relation_heads: 12,
+            relation_layers: None,
+            layer_map: LayerMapChoice::Named(NamedLayerMap::Original),
+            train: Train::default(),
+        }
+    }
+}
+
+impl Distill {
+    /// What each teacher counts; the sum is 1.
+    pub fn weights(&self) -> Vec<f64> {
+        let teachers = self.teacher.names().len();
+        let weights =
+            if self.teacher_weights.is_empty() { &vec![1.0; teachers] } else { &self.teacher_weights };
+        let sum: f64 = weights.iter().sum();
+        weights.iter().map(|weight| weight / sum).collect()
     }
 }

@@ -1,0 +1,223 @@
+//! Those whom a student learns from: which they are, whether they can teach it, and what is asked of them.
+//!
+//! Logits are computed once for all texts and kept on disk; of several teachers they become one, whose probabilities at
+//! the recipe's temperature are the weighted mean of theirs. What lies inside a teacher (the first of them) is too much
+//! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
+
+use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
+use super::{Corpus, Stage, StageContext, artifact};
+use crate::backend::Cpu;
+use crate::checkpoint::{HfDirectory, check_complete};
+use crate::data::TokenSet;
+use crate::models::{Classifier, ModelConfig};
+use crate::ops::loss::{Distillation, mean_teacher};
+use crate::train::layer_map::{LayerMap, similarities};
+use crate::train::{Inside, Learner, Terms, teacher};
+use crate::{Batch, Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The teacher that is this run's own first artifact.
+const BASELINE: &str = "baseline";
+
+/// Texts that the similarity of layers is measured on: some thousands of tokens, several for each column.
+const SAMPLE: usize = 64;
+
+/// Where the recipe's teachers are.
+fn paths(context: &StageContext<'_>) -> Result<Vec<PathBuf>> {
+    let path = |name: &String| match name.as_str() {
+        BASELINE => context.need(Stage::Train),
+        path => Ok(Path::new(path).to_owned()),
+    };
+    context.recipe.distill.teacher.names().iter().map(path).collect()
+}
+
+/// Those of the recipe's teachers that are none of the run's own networks.
+fn given(distill: &Distill) -> impl Iterator<Item = &Path> {
+    distill.teacher.names().iter().filter(|name| *name != BASELINE).map(Path::new)
+}
+
+/// The content hashes of the weights of given teachers, as text: the run's own is bound as the first artifact is.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn hashes(context: &StageContext<'_>) -> Result<String> {
+    let hash = |path: &Path| artifact::weights_hash(path).map_err(of_teacher);
+    given(&context.recipe.distill).map(|path| Ok(format!(" taught by {}", hash(path)?))).collect()
+}
+
+/// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach: told before the first
+/// step rather than after the first stage.
+///
+/// # Errors
+/// Whatever is wrong with one, naming the key.
+pub fn check_given(context: &StageContext<'_>, corpus: &Corpus) -> Result<()> {
+    given(&context.recipe.distill)
+        .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))
+}
+
+/// The logits of the recipe's teachers for all training texts, and how to learn from them.
+///
+/// # Errors
+/// A teacher's logits would mean something else than the student's; and those of [`teacher::logits`].
+pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, Distillation)> {
+    let distill = &context.recipe.distill;
+    let mut all = Vec::new();
+    for (place, path) in paths(context)?.into_iter().enumerate() {
+        check(&path, corpus, context.recipe.data.max_tokens).map_err(of_teacher)?;
+        let hash = artifact::weights_hash(&path)?;
+        let load = || artifact::load(&artifact::device(context, &distill.train), &path, &distill.train);
+        let name = match place {
+            0 => "teacher-logits.safetensors".to_owned(),
+            place => format!("teacher-logits-{}.safetensors", place + 1),
+        };
+        let cache = context.cache().join(name);
+        all.push(teacher::logits(load, &hash, &corpus.train, &cache, context.progress, context.stop)?);
+    }
+    let how = Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 };
+    let logits = match all.len() {
+        1 => all.remove(0),
+        _ => mean_teacher(&all, &distill.weights(), corpus.train.labels().len(), how.temperature),
+    };
+    Ok((logits, how))
+}
+
+/// Has `learner`, whose network is the one that is to be trained as `train` says, learn from the inside of the recipe's
+/// first teacher, if the recipe asks for that. `texts` are the training texts as the teacher reads them, if not as
+/// `corpus` has them.
+///
+/// # Errors
+/// Layers that do not exist; texts of which teacher and student read a different number of tokens.
+pub fn look_inside(
+    context: &StageContext<'_>,
+    corpus: &Corpus,
+    texts: Option<TokenSet>,
+    learner: &mut Learner<Cpu>,
+    train: &Train,
+) -> Result<()> {
+    let distill = &context.recipe.distill;
+    let weights = Terms {
+        hidden: distill.hidden,
+        cosine: distill.cosine,
+        attention: distill.attention,
+        relations: distill.relations,
+    };
+    if !weights.any() {
+        return Ok(());
+    }
+    check_lengths(&weights, corpus, texts.as_ref())?;
+    let path = paths(context)?.swap_remove(0);
+    let Learner { model, params, .. } = artifact::load(&learner.backend, &path, train)?;
+    let layers = match &distill.layer_map {
+        LayerMapChoice::Named(NamedLayerMap::Original) => LayerMap::Original,
+        LayerMapChoice::Named(NamedLayerMap::Uniform) => LayerMap::Uniform,
+        LayerMapChoice::Named(NamedLayerMap::Last) => LayerMap::Last,
+        LayerMapChoice::Named(NamedLayerMap::Search) => LayerMap::Search,
+        LayerMapChoice::Pairs(pairs) => LayerMap::Pairs(pairs.clone()),
+    };
+    let own = texts.as_ref().unwrap_or(&corpus.train);
+    let layers = layers.pairs(&learner.model.config, &model.config, || {
+        let [mine, theirs] = [&corpus.train, own].map(|texts| sample(corpus, texts));
+        similarities(&learner.backend, (&learner.model, &learner.params, &mine), (&model, &params, &theirs))
+    })?;
+    let last = [&learner.model.config, &model.config].map(|config| config.layers.len() - 1);
+    let inside = Inside {
+        weights,
+        layers,
+        relation_layers: distill.relation_layers.unwrap_or(last),
+        relation_heads: distill.relation_heads,
+    };
+    let configs = [&learner.model.config, &model.config];
+    inside.layers.iter().try_for_each(|pair| check_pair("distill.layer_map", pair, configs))?;
+    check_pair("distill.relation_layers", &inside.relation_layers, configs)?;
+    context.progress.message(&format!("the student's layers learn from the teacher's: {}", shown(&inside)));
+    learner.learn_from((model, params), inside, texts, context.recipe.seed)
+}
+
+/// The pairs that are compared, for people.
+fn shown(inside: &Inside) -> String {
+    let pair = |[student, teacher]: &[usize; 2]| format!("{student} from {teacher}");
+    let mut shown = Vec::new();
+    if inside.weights.look_at_states() || inside.weights.attention > 0.0 {
+        shown.extend(inside.layers.iter().map(pair));
+    }
+    if inside.weights.relations > 0.0 {
+        shown.push(format!("relations of {}", pair(&inside.relation_layers)));
+    }
+    shown.join(", ")
+}
+
+/// The first texts to learn from.
+fn sample(corpus: &Corpus, texts: &TokenSet) -> Batch {
+    let rows = 0..corpus.lessons().len().min(SAMPLE);
+    Batch::from_texts(rows.map(|text| texts.tokens(text)))
+}
+
+/// Terms that compare token by token need the same number of tokens.
+fn check_lengths(weights: &Terms<f64>, corpus: &Corpus, texts: Option<&TokenSet>) -> Result<()> {
+    let Some(texts) = texts else { return Ok(()) };
+    let lengths = |text: usize| [&corpus.train, texts].map(|texts| texts.tokens(text).len());
+    let Some(text) = (0..texts.len()).find(|&text| lengths(text)[0] != lengths(text)[1]) else {
+        return Ok(());
+    };
+    let [mine, theirs] = lengths(text);
+    let named = weights.named();
+    let (name, _) = named.iter().find(|(_, weight)| *weight > 0.0).expect("one counts, or nobody asks");
+    let problem = format!(
+        "compares tokens, and the teacher reads others than the student: text {text} of the training file is {theirs} tokens \
+         to it and {mine} to the student"
+    );
+    let mend = "set distill.hidden, cosine, attention and relations to 0, or leave the vocabulary (prune.vocabulary) whole";
+    Err(Error::setting(format!("distill.{name}"), problem, mend))
+}
+
+fn check_pair(key: &str, pair: &[usize; 2], configs: [&ModelConfig; 2]) -> Result<()> {
+    for ((layer, config), whose) in pair.iter().zip(configs).zip(["student", "teacher"]) {
+        let layers = config.layers.len();
+        if *layer >= layers {
+            let problem = format!("there is no layer {layer}: the {whose} has {layers}, counted from 0");
+            return Err(Error::setting(key, problem, "[student, teacher], as limbeck inspect counts layers"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a teacher reads the student's token ids and answers in the student's classes.
+fn check(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
+    let teacher = &HfDirectory::open(path)?;
+    let config = &teacher.config;
+    let refused = |problem: String, mend: &str| Err(Error::setting("distill.teacher", problem, mend));
+    if config.labels != corpus.train.labels() {
+        return refused(
+            format!("its classes are {:?}, those of the data {:?}", config.labels, corpus.train.labels()),
+            "give a model that was trained on this task, with the same names in the same order",
+        );
+    }
+    check_complete(teacher, &Classifier::new(config).1)?;
+    if teacher.tokenizer()?.content_hash() != corpus.tokenizer.content_hash() {
+        return refused(
+            "its tokenizer is not that of the model, whose token ids it would misread".to_owned(),
+            "give a teacher of the same vocabulary",
+        );
+    }
+    if max_tokens > config.positions {
+        return refused(
+            format!("it reads {} tokens, and data.max_tokens is {max_tokens}", config.positions),
+            "lower data.max_tokens, or give another teacher",
+        );
+    }
+    Ok(())
+}
+
+/// What is wrong with a teacher's files, under the key that names it.
+fn of_teacher(error: Error) -> Error {
+    let key = "distill.teacher";
+    match error {
+        Error::File { path, line: None, problem, mend } => {
+            Error::setting(key, format!("{}: {problem}", path.display()), mend)
+        }
+        Error::Tensor { path, tensor, problem, mend } => {
+            Error::setting(key, format!("{}, tensor {tensor}: {problem}", path.display()), mend)
+        }
+        other => other,
+    }
+}
