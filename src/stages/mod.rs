@@ -17,6 +17,7 @@ mod run_directory;
 mod run_lock;
 mod train;
 mod training;
+mod vocabulary;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
