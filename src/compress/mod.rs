@@ -1,11 +1,13 @@
 //! Making a network smaller: scores of heads and units, their deletion, masks of weights and of blocks, schedules,
-//! smaller vocabularies.
+//! smaller vocabularies, narrower embeddings.
 
 pub mod attention;
 pub mod blocks;
+pub mod factorization;
 pub mod gradual;
 pub mod importance;
 pub mod layout;
+pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
 pub mod quantize;

@@ -101,6 +101,7 @@ impl Classifier {
             &mut declare,
             names.embeddings,
             [config.vocab, config.positions, config.token_types, config.hidden],
+            config.embedding_size,
             config.layer_norm_eps,
             config.dropout.hidden,
         );
@@ -114,7 +115,7 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
-        let embedded = e.embed(&self.embeddings)?;
+        let embedded = self.embeddings.forward(e)?;
         self.encode(e, embedded, Rows::Needed, |_| {})
     }
 
@@ -123,7 +124,7 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward_with_taps<E: Exec>(&self, e: &mut E, rows: Rows) -> Result<(E::Var, Taps<E::Var>)> {
-        let embedded = e.embed(&self.embeddings)?;
+        let embedded = self.embeddings.forward(e)?;
         let mut taps = Taps { embedded: embedded.clone(), layers: Vec::with_capacity(self.layers.len()) };
         let logits = self.encode(e, embedded, rows, |layer| taps.layers.push(layer))?;
         Ok((logits, taps))

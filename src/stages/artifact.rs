@@ -226,16 +226,18 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
-/// Whether a network of this configuration can come from one of `parent`'s: stages delete and mask, and change nothing
-/// else.
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask and factor the word
+/// table, and change nothing else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
         masked: Vec::new(),
         vocab: 0,
+        embedding_size: None,
         ..config.clone()
     };
-    kept(config) == kept(parent) && config.vocab <= parent.vocab
+    let factored = parent.embedding_size.is_none() || config.embedding_size == parent.embedding_size;
+    kept(config) == kept(parent) && config.vocab <= parent.vocab && factored
 }
 
 /// The key under which an artifact names the hash of what it was made from.

@@ -10,6 +10,7 @@ pub mod artifact;
 mod corpus;
 mod distill;
 pub mod export;
+mod factorization;
 mod prune;
 mod quantize;
 pub mod recipe;

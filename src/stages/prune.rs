@@ -1,11 +1,12 @@
 //! The second stage: word pieces, heads and feed-forward units are deleted, weights and blocks of weights masked.
 //!
 //! At once, by scores measured on training texts; or in several events while the network learns from the
-//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy. Word pieces always go at once and first: what
-//! follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught.
+//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy. Word pieces always go at once and first, and
+//! what is left of their table is then factored: what follows reads the texts as the smaller vocabulary spells them, but
+//! for the baseline, which teaches as it was taught.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, training, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, factorization, training, vocabulary};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::{
@@ -36,6 +37,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
     }
+    factorization::apply(context, &mut learner)?;
     let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);
     let budget = budget(settings);
     match settings.schedule {

@@ -67,12 +67,13 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
     Ok(Some(Trimmed { corpus, kept, effects }))
 }
 
-/// Whether the recipe's vocabulary can read its training texts: told before the first step.
+/// Whether the recipe's vocabulary can read its training texts, told before the first step; and how many pieces it will
+/// have, if some go.
 ///
 /// # Errors
 /// As [`trim`].
-pub fn check(context: &StageContext<'_>, corpus: &Corpus) -> Result<()> {
-    chosen(context, corpus).map(drop)
+pub fn check(context: &StageContext<'_>, corpus: &Corpus) -> Result<Option<usize>> {
+    Ok(chosen(context, corpus)?.map(|(kept, _)| kept.len()))
 }
 
 /// The corpus as the network at `path` reads it, if that is another than `whole`.

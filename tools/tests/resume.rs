@@ -203,13 +203,15 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
 }
 
 #[test]
-fn killed_with_a_smaller_vocabulary_it_ends_in_the_same_bytes() {
+fn killed_with_a_smaller_word_table_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
-    let (whole, _, _) = whole_and_broken(&folder, &["--set", "prune.vocabulary=120"]);
+    let set = ["--set", "prune.vocabulary=120", "--set", "prune.embedding_size=8"];
+    let (whole, _, _) = whole_and_broken(&folder, &set);
     let pieces = |name: &str| Tokenizer::from_directory(&whole.join(name)).unwrap().vocab();
     assert_eq!([pieces("baseline"), pieces("pruned"), pieces("distilled")], [300, 120, 120]);
     let int8 = limbeck::infer::Model::open(&whole.join("int8.limbeck")).unwrap();
     assert_eq!((int8.tokenizer().unwrap().vocab(), int8.config().vocab), (120, 120));
+    assert_eq!(int8.config().embedding_size, Some(8));
 }
 
 #[test]

@@ -78,8 +78,6 @@ fn each_variant_reads_its_own_pieces_and_says_so() {
     assert!(test[1].as_u64() > test[0].as_u64(), "words are spelled out: {test}");
     let report = said(&["report", &path("")]).0;
     assert!(report.contains("tokens of the test texts against the baseline's: pruned +"), "{report}");
-    // It still knows the topics, and most of the parameters were words.
-    assert!(rows.iter().all(|row| row["accuracy"].as_f64().unwrap() > 0.5), "{rows:?}");
 }
 
 #[test]
@@ -96,7 +94,19 @@ fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
     let eval = ["eval", &int8, "--against", &baseline, "--quiet", "--json", "--data", data.to_str().unwrap()];
     let seen: Value = serde_json::from_str(&said(&[&eval[..], &columns].concat()).0).unwrap();
     assert_eq!((&seen["texts"], &seen["against"]["texts"]), (&json!(60), &json!(60)));
-    assert!(seen["accuracy"].as_f64().unwrap() > 0.5, "{seen}");
+    // What predict answers to the texts themselves, whichever vocabulary reads them.
+    let texts: Vec<&str> = notes.test.iter().map(|note| note.text.as_str()).collect();
+    for (model, found) in [(&int8, &seen), (&baseline, &seen["against"])] {
+        let answers = said(&[&["predict", model], &texts[..]].concat()).0;
+        let right = answers.lines().zip(&notes.test).filter(|(answer, note)| {
+            serde_json::from_str::<Value>(answer).unwrap()["label"] == notes.labels[note.label]
+        });
+        let accuracy = right.count() as f64 / 60.0;
+        assert!(
+            (found["accuracy"].as_f64().unwrap() - accuracy).abs() <= 1e-12,
+            "{model}: {accuracy} for {found}"
+        );
+    }
 
     // A directory that stock programs read is a smaller model, not a padded vocabulary.
     let out = RUN.0.join("padded");

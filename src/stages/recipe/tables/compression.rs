@@ -149,6 +149,11 @@ pub struct Prune {
     /// on reading with all. Default 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub vocabulary: usize,
+    /// Width of the word table's rows, from which a projection makes the network's: a table of so many columns and a
+    /// small matrix in the place of one table, by a singular value decomposition of it, trained from there. 0 = as wide
+    /// as the network. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub embedding_size: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
     /// `"once"` or `"cubic"`. Default `"once"`.
@@ -178,6 +183,7 @@ impl Default for Prune {
             block_scope: BlockScope::Matrix,
             block_matrices: BlockMatrices::Encoder,
             vocabulary: 0,
+            embedding_size: 0,
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,
