@@ -42,9 +42,14 @@ fn write(path: &Path, config: &ModelConfig, dtype: Dtype, head: bool) {
 }
 
 fn pruned(dtype: Dtype) -> (TempDir, PathBuf) {
+    written(dtype, None)
+}
+
+fn written(dtype: Dtype, embedding_size: Option<usize>) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pruned");
-    write(&path, &config(Pooling::FirstToken, 3), dtype, true);
+    let config = ModelConfig { embedding_size, ..config(Pooling::FirstToken, 3) };
+    write(&path, &config, dtype, true);
     (folder, path)
 }
 
@@ -55,7 +60,32 @@ fn logits(model: &Path) -> Vec<f32> {
 
 #[test]
 fn every_format_gives_the_same_logits() {
-    let (folder, model) = pruned(Dtype::F32);
+    formats_agree(pruned(Dtype::F32), 1e-6);
+}
+
+#[test]
+fn a_factored_word_table_is_kept_or_multiplied_out() {
+    let (folder, model) = written(Dtype::F32, Some(5));
+    let [plain, padded] = ["plain", "stock"].map(|name| folder.path().join(name));
+    export(&model, &plain, ExportFormat::Hf).unwrap();
+    export(&model, &padded, ExportFormat::HfPadded).unwrap();
+    let key = |path: &Path| {
+        let text = fs::read(path.join("config.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["embedding_size"].clone()
+    };
+    assert_eq!((key(&plain), key(&padded)), (5.into(), serde_json::Value::Null));
+    let shape = |path: &Path, name: &str| {
+        HfDirectory::open(path).unwrap().tensors.shape(&format!("distilbert.{name}")).map(<[usize]>::to_vec)
+    };
+    let (words, projection) = ("embeddings.word_embeddings.weight", "embeddings_project.weight");
+    assert_eq!((shape(&plain, words), shape(&plain, projection)), (Some(vec![8, 5]), Some(vec![32, 5])));
+    assert_eq!((shape(&padded, words), shape(&padded, projection)), (Some(vec![8, 32]), None));
+    // The product is rounded once more than the factors.
+    formats_agree((folder, model), 1e-5);
+}
+
+/// All formats give the logits of the model, but for an error of this share of the largest.
+fn formats_agree((folder, model): (TempDir, PathBuf), bound: f32) {
     let expected = logits(&model);
     let largest = expected.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
     assert!(largest > 1e-4, "logits that say something");
@@ -67,7 +97,7 @@ fn every_format_gives_the_same_logits() {
         let out = folder.path().join(name);
         export(&model, &out, format).unwrap();
         for (found, expected) in logits(&out).iter().zip(&expected) {
-            assert!((found - expected).abs() <= 1e-6 * largest, "{name}: {found} for {expected}");
+            assert!((found - expected).abs() <= bound * largest, "{name}: {found} for {expected}");
         }
         let again = export(&model, &out, format).unwrap_err().to_string();
         assert!(again.contains("is kept"), "{again}");

@@ -4,6 +4,7 @@ use super::Grads;
 use crate::Batch;
 use crate::Result;
 use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
+use crate::ops::embedding::Read;
 use crate::ops::noise::{Noise, Site};
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
@@ -180,9 +181,22 @@ impl<B: Backend> Exec for Tape<'_, B> {
     type Var = Var<B>;
 
     fn embed(&mut self, tables: &Embeddings) -> Result<Var<B>> {
-        let sum = embedding::forward(&self.at(), tables, self.records())?;
+        let sum = embedding::forward(&self.at(), tables, Read::All, self.records())?;
         let sum = self.push(sum);
         let normed = norm::forward(&self.at(), &tables.norm, &sum, None, self.records())?;
+        let normed = self.push(normed);
+        self.dropout(&normed, tables.dropout)
+    }
+
+    fn words(&mut self, tables: &Embeddings) -> Result<Var<B>> {
+        let words = embedding::forward(&self.at(), tables, Read::Words, self.records())?;
+        Ok(self.push(words))
+    }
+
+    fn embed_words(&mut self, tables: &Embeddings, words: &Var<B>) -> Result<Var<B>> {
+        let others = embedding::forward(&self.at(), tables, Read::Others, self.records())?;
+        let others = self.push(others);
+        let normed = norm::forward(&self.at(), &tables.norm, words, Some(&others), self.records())?;
         let normed = self.push(normed);
         self.dropout(&normed, tables.dropout)
     }

@@ -46,6 +46,14 @@ impl<B: Backend> Exec for Watching<'_, '_, B> {
         self.tape.embed(tables)
     }
 
+    fn words(&mut self, tables: &Embeddings) -> Result<Var<B>> {
+        self.tape.words(tables)
+    }
+
+    fn embed_words(&mut self, tables: &Embeddings, words: &Var<B>) -> Result<Var<B>> {
+        self.tape.embed_words(tables, words)
+    }
+
     fn linear(&mut self, layer: &Linear, x: &Var<B>) -> Result<Var<B>> {
         self.tape.linear(layer, x)
     }

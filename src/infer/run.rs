@@ -187,6 +187,48 @@ impl Exec for Run<'_> {
         }))
     }
 
+    fn words(&mut self, tables: &Embeddings) -> Result<Var> {
+        let words = self.weights.table(tables.words);
+        let width = self.weights.specs[tables.words.index()].cols;
+        Ok(self.produce(self.own.len(), width, |run, slot| {
+            let Pass { batch, offsets, .. } = run.pass;
+            let tokens = offsets[0] + run.own.start..offsets[0] + run.own.end;
+            for (place, &id) in batch.ids[tokens].iter().enumerate() {
+                let row = &mut slot.values[place * width..(place + 1) * width];
+                words.read(run.kernels, id as usize, row, false);
+                run.quantize_rows(slot, place..place + 1, width);
+            }
+        }))
+    }
+
+    fn embed_words(&mut self, tables: &Embeddings, words: &Var) -> Result<Var> {
+        let hidden = tables.hidden;
+        let positions = self.weights.table(tables.positions);
+        let types = tables.token_types.map(|id| self.weights.table(id));
+        Ok(self.produce(self.own.len(), hidden, |run, slot| {
+            let mut wide = std::mem::take(&mut run.scratch.wide);
+            grow(&mut wide, 2 * hidden);
+            let (others, sum) = wide[..2 * hidden].split_at_mut(hidden);
+            let words = run.values(words);
+            let Pass { batch, offsets, .. } = run.pass;
+            for text in run.texts() {
+                for place in run.tokens_here(text) {
+                    let token = offsets[0] + run.own.start + place;
+                    positions.read(run.kernels, token - offsets[text], others, false);
+                    if let Some(types) = types {
+                        let kind = batch.token_types.get(token).copied().unwrap_or(0);
+                        types.read(run.kernels, kind as usize, others, true);
+                    }
+                    let range = place * hidden..(place + 1) * hidden;
+                    run.kernels.sum(&words[range.clone()], others, sum);
+                    run.normalize(&tables.norm, sum, &mut slot.values[range]);
+                    run.quantize_rows(slot, place..place + 1, hidden);
+                }
+            }
+            run.scratch.wide = wide;
+        }))
+    }
+
     fn linear(&mut self, layer: &Linear, x: &Var) -> Result<Var> {
         if layer.activation != Activation::Identity {
             assert!(x.then.is_none(), "no network applies two nonlinear layers in a row");

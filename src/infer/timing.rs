@@ -64,6 +64,14 @@ impl<E: Exec> Exec for Timed<'_, E> {
         self.of(tables.words, |exec| exec.embed(tables))
     }
 
+    fn words(&mut self, tables: &Embeddings) -> Result<E::Var> {
+        self.of(tables.words, |exec| exec.words(tables))
+    }
+
+    fn embed_words(&mut self, tables: &Embeddings, words: &E::Var) -> Result<E::Var> {
+        self.of(tables.words, |exec| exec.embed_words(tables, words))
+    }
+
     fn linear(&mut self, layer: &Linear, x: &E::Var) -> Result<E::Var> {
         self.of(layer.weight, |exec| exec.linear(layer, x))
     }

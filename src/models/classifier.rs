@@ -101,6 +101,7 @@ impl Classifier {
             &mut declare,
             names.embeddings,
             [config.vocab, config.positions, config.token_types, config.hidden],
+            config.embedding_size,
             config.layer_norm_eps,
             config.dropout.hidden,
         );
@@ -114,7 +115,7 @@ impl Classifier {
     /// # Errors
     /// The executor's.
     pub fn forward<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
-        let embedded = e.embed(&self.embeddings)?;
+        let embedded = self.embeddings.forward(e)?;
         self.encode(e, embedded, Rows::Needed, |_| {})
     }
 
@@ -141,7 +142,7 @@ impl Classifier {
         embedded: impl FnOnce(&E::Var),
         layer: impl FnMut(LayerTaps<E::Var>),
     ) -> Result<E::Var> {
-        let x = e.embed(&self.embeddings)?;
+        let x = self.embeddings.forward(e)?;
         embedded(&x);
         self.encode(e, x, rows, layer)
     }

@@ -87,6 +87,8 @@ pub struct ModelConfig {
     pub token_types: usize,
     /// Width of a token's vector.
     pub hidden: usize,
+    /// Width of a row of the word table where that is less than `hidden`, which a projection then makes of it.
+    pub embedding_size: Option<usize>,
     /// Width of one head; `hidden / original_heads`.
     pub head_size: usize,
     /// Heads of each layer before anything was deleted.
@@ -159,6 +161,7 @@ impl ModelConfig {
             positions,
             token_types: 0,
             hidden,
+            embedding_size: None,
             head_size: hidden / heads,
             original_heads: heads,
             original_intermediate: intermediate,
@@ -213,7 +216,11 @@ impl ModelConfig {
             [self.hidden, self.original_heads * self.head_size, self.original_intermediate]
                 .map(|size| size as u64);
         let norm = 2 * hidden;
-        let embeddings = (self.vocab + self.positions + self.token_types) as u64 * hidden + norm;
+        let words = match self.embedding_size {
+            None => self.vocab as u64 * hidden,
+            Some(size) => (self.vocab as u64 + hidden) * size as u64 + hidden,
+        };
+        let embeddings = words + (self.positions + self.token_types) as u64 * hidden + norm;
         let attention = 3 * (hidden + 1) * width + (width + 1) * hidden + norm;
         let feed_forward = (hidden + 1) * units + (units + 1) * hidden + norm;
         let dense = match (self.architecture, self.pooling) {
@@ -244,6 +251,9 @@ impl ModelConfig {
             if !(least..=most).contains(&size) {
                 return Err(format!("{what} is {size}; it must be between {least} and {most}"));
             }
+        }
+        if let Some(size) = self.embedding_size.filter(|size| !(1..self.hidden).contains(size)) {
+            return Err(format!("embedding size is {size}; it must be less than hidden, {}", self.hidden));
         }
         let (parameters, most) = (self.original_parameters(), limits::PARAMETERS);
         if parameters > most {
@@ -315,6 +325,9 @@ mod tests {
             let config = config(architecture, pooling);
             let declared: usize = Classifier::new(&config).1.iter().map(|spec| spec.len()).sum();
             assert_eq!(config.original_parameters(), declared as u64, "{architecture:?} {pooling:?}");
+            let factored = ModelConfig { embedding_size: Some(3), ..config };
+            let declared: usize = Classifier::new(&factored).1.iter().map(|spec| spec.len()).sum();
+            assert_eq!(factored.original_parameters(), declared as u64);
         }
     }
 
@@ -323,7 +336,9 @@ mod tests {
         let good = config(Architecture::Bert, Pooling::Pooler);
         good.validate().unwrap();
         type Change = fn(&mut ModelConfig);
-        let wrong: [(Change, &str); 5] = [
+        let wrong: [(Change, &str); 7] = [
+            (|c| c.embedding_size = Some(12), "embedding size is 12; it must be less than hidden, 12"),
+            (|c| c.embedding_size = Some(0), "embedding size is 0; "),
             (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
             (|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "number of layers is 1025"),
             (|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),

@@ -51,7 +51,7 @@ impl Kind {
             if first_only { 1 } else { tokens }
         };
         match self {
-            Kind::Embeddings => 0,
+            Kind::Embeddings => tokens * hidden * config.embedding_size.unwrap_or(0) as u64,
             Kind::Attention(layer) => {
                 let width = config.attention_width(layer) as u64;
                 let projections = 2 * tokens + 2 * rows(layer);
@@ -79,6 +79,7 @@ impl Classifier {
         let mut params = vec![tables.words, tables.positions];
         params.extend(tables.token_types);
         params.extend(norm(&tables.norm));
+        params.extend(tables.projection.iter().flat_map(linear));
         let mut parts = vec![Part { kind: Kind::Embeddings, params, remaining: None }];
         for (i, layer) in self.layers.iter().enumerate() {
             let (attention, left) = (&layer.attention, &config.layers[i]);
@@ -149,6 +150,14 @@ mod tests {
             Ok(self.tokens)
         }
 
+        fn words(&mut self, _: &Embeddings) -> crate::Result<usize> {
+            Ok(self.tokens)
+        }
+
+        fn embed_words(&mut self, _: &Embeddings, words: &usize) -> crate::Result<usize> {
+            Ok(*words)
+        }
+
         fn linear(&mut self, layer: &Linear, x: &usize) -> crate::Result<usize> {
             self.sum += (x * layer.inputs * layer.outputs) as u64;
             Ok(*x)
@@ -193,19 +202,25 @@ mod tests {
             (distilbert, Pooling::FirstToken),
             (distilbert, Pooling::Mean),
         ] {
-            let (model, _) = Classifier::new(&config(architecture, pooling));
-            let mut counting = Counting { tokens: 11, sum: 0 };
-            model.forward(&mut counting).unwrap();
-            let parts = model.parts();
-            let sum: u64 = parts.iter().map(|part| part.kind.multiply_adds(&model.config, 11)).sum();
-            assert_eq!(sum, counting.sum, "{architecture:?} {pooling:?}");
+            for embedding_size in [None, Some(7)] {
+                let config = ModelConfig { embedding_size, ..config(architecture, pooling) };
+                let (model, _) = Classifier::new(&config);
+                let mut counting = Counting { tokens: 11, sum: 0 };
+                model.forward(&mut counting).unwrap();
+                let parts = model.parts();
+                let sum: u64 = parts.iter().map(|part| part.kind.multiply_adds(&config, 11)).sum();
+                assert_eq!(sum, counting.sum, "{architecture:?} {pooling:?}");
+            }
         }
     }
 
     #[test]
     fn every_parameter_belongs_to_one_part_of_its_name() {
-        for architecture in Architecture::ALL {
-            let (model, specs) = Classifier::new(&config(architecture, Pooling::FirstToken));
+        for (architecture, embedding_size) in
+            [(Architecture::DistilBert, None), (Architecture::Bert, None), (Architecture::Bert, Some(7))]
+        {
+            let config = ModelConfig { embedding_size, ..config(architecture, Pooling::FirstToken) };
+            let (model, specs) = Classifier::new(&config);
             let mut found: Vec<ParamId> = model.parts().into_iter().flat_map(|part| part.params).collect();
             found.sort();
             assert!(found.iter().map(|id| id.index()).eq(0..specs.len()));

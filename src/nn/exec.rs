@@ -32,6 +32,18 @@ pub trait Exec {
     /// The device's, as for all that follow.
     fn embed(&mut self, tables: &Embeddings) -> Result<Self::Var>;
 
+    /// `words[id]` alone: `[tokens, inputs of the projection]`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn words(&mut self, tables: &Embeddings) -> Result<Self::Var>;
+
+    /// [`Exec::embed`] with these rows in the place of `words[id]`: `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn embed_words(&mut self, tables: &Embeddings, words: &Self::Var) -> Result<Self::Var>;
+
     /// `activation(x·Wᵀ + b)`: `[rows, inputs]` to `[rows, outputs]`.
     ///
     /// # Errors

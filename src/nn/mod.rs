@@ -141,10 +141,11 @@ impl LayerNorm {
     }
 }
 
-/// Word, position and type tables, summed and normalized.
+/// Word, position and type tables, summed and normalized. The words may be narrower than the network, which a
+/// projection then makes up for: two thin matrices in the place of one.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
-    /// `[vocab, hidden]`.
+    /// `[vocab, hidden]`, or `[vocab, inputs of the projection]`.
     pub words: ParamId,
     /// `[positions, hidden]`.
     pub positions: ParamId,
@@ -152,6 +153,8 @@ pub struct Embeddings {
     pub token_types: Option<ParamId>,
     /// Over the sum.
     pub norm: LayerNorm,
+    /// From a word's row to the network's width, where words are narrower: `[hidden, embedding_size]`.
+    pub projection: Option<Linear>,
     /// Width.
     pub hidden: usize,
     /// Rate of dropout after the norm.
@@ -159,25 +162,42 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Declares `{name}.word_embeddings.weight` and its like.
+    /// Declares `{name}.word_embeddings.weight` and its like; with an `embedding_size` also `{name}_project`, as ELECTRA
+    /// calls it.
     pub fn new(
         declare: &mut Declare,
         name: &str,
         [vocab, positions, token_types, hidden]: [usize; 4],
+        embedding_size: Option<usize>,
         eps: f32,
         dropout: f32,
     ) -> Embeddings {
-        let mut table = |kind: &str, entries| {
-            declare.param(format!("{name}.{kind}_embeddings.weight"), Role::Embedding, entries, hidden)
+        let mut table = |kind: &str, entries, width| {
+            declare.param(format!("{name}.{kind}_embeddings.weight"), Role::Embedding, entries, width)
+        };
+        let project = |declare: &mut Declare, size: usize| {
+            Linear::new(declare, &format!("{name}_project"), size, hidden, Activation::Identity)
         };
         Embeddings {
-            words: table("word", vocab),
-            positions: table("position", positions),
-            token_types: (token_types > 0).then(|| table("token_type", token_types)),
+            words: table("word", vocab, embedding_size.unwrap_or(hidden)),
+            positions: table("position", positions, hidden),
+            token_types: (token_types > 0).then(|| table("token_type", token_types, hidden)),
             norm: LayerNorm::new(declare, &format!("{name}.LayerNorm"), hidden, eps),
+            projection: embedding_size.map(|size| project(declare, size)),
             hidden,
             dropout,
         }
+    }
+
+    /// Looks the batch's tokens up: `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward<E: Exec>(&self, e: &mut E) -> crate::Result<E::Var> {
+        let Some(projection) = &self.projection else { return e.embed(self) };
+        let words = e.words(self)?;
+        let words = e.linear(projection, &words)?;
+        e.embed_words(self, &words)
     }
 }
 

@@ -225,18 +225,21 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
-/// Whether a network of this configuration can come from one of `parent`'s: stages delete and mask, and change nothing
-/// else.
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask and factor the word
+/// table, and change nothing else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
         deleted_layers: Vec::new(),
         masked: Vec::new(),
+        vocab: 0,
+        embedding_size: None,
         ..config.clone()
     };
     let layers = config.original_layers() == parent.original_layers()
         && parent.deleted_layers.iter().all(|layer| config.deleted_layers.contains(layer));
-    layers && kept(config) == kept(parent)
+    let factored = parent.embedding_size.is_none() || config.embedding_size == parent.embedding_size;
+    layers && kept(config) == kept(parent) && config.vocab <= parent.vocab && factored
 }
 
 /// The key under which an artifact names the hash of what it was made from.

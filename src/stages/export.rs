@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Hugging Face directory ─┬─ Hf        the sizes that are left, checked and written again: limbeck reads it
-//!                         ├─ HfPadded  deleted parts as zeros: stock transformers reads it, same logits
+//!                         ├─ HfPadded  deleted parts as zeros, factors multiplied: stock transformers reads it, same logits
 //!                         ├─ Limbeck   one mapped file, weights in f32: the same logits
 //!                         └─ LimbeckInt8  one mapped file, int8 as `quantize` makes it; needs no data
 //! ```
@@ -12,6 +12,7 @@
 use super::artifact::weights_hash;
 use crate::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, check_complete, is_stock, read_values};
 use crate::compress::Padding;
+use crate::compress::factorization::fold;
 use crate::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use crate::infer::format::Parents;
 use crate::models::config::Pooling;
@@ -26,7 +27,7 @@ use std::path::Path;
 pub enum ExportFormat {
     /// A Hugging Face directory with the sizes that are left.
     Hf,
-    /// A Hugging Face directory with deleted parts as zeros.
+    /// A Hugging Face directory with deleted parts as zeros, and a factored word table as the product.
     HfPadded,
     /// A `.limbeck` file in f32.
     Limbeck,
@@ -57,7 +58,8 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
     match format {
         ExportFormat::Hf => save(out, &directory, &directory.config, &specs, &values),
         ExportFormat::HfPadded => {
-            let padding = Padding::new(&directory.config);
+            let (config, values) = fold(&directory.config, values);
+            let padding = Padding::new(&config);
             check_stock(&directory, &padding.model.config)?;
             let values: Vec<_> =
                 (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
@@ -100,7 +102,9 @@ fn save(
         .collect();
     let mut origin: BTreeMap<String, String> = directory.tensors.metadata().clone();
     origin.insert("limbeck.exported_from".to_owned(), weights_hash(&directory.path)?);
-    let dtype = stored_as(directory);
+    // Products of factors are no numbers of the file's type.
+    let multiplied = config.embedding_size != directory.config.embedding_size;
+    let dtype = if multiplied { Dtype::F32 } else { stored_as(directory) };
     HfDirectory::save(out, config, &tensors, dtype, &origin, &directory.tokenizer()?)
 }
 

@@ -10,6 +10,7 @@ pub mod artifact;
 mod corpus;
 mod distill;
 pub mod export;
+mod factorization;
 mod prune;
 mod quantize;
 pub mod recipe;
@@ -18,6 +19,7 @@ mod run_lock;
 mod teachers;
 mod train;
 mod training;
+mod vocabulary;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};

@@ -1,6 +1,6 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
-use super::{Corpus, Stage, StageContext, artifact, teachers, training};
+use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
 use crate::Result;
 use crate::train::forget_state;
 use std::path::Path;
@@ -15,8 +15,10 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     }
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
     teachers::check_given(context, &corpus)?;
+    let pieces = vocabulary::check(context, &corpus)?;
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
+    factorization::check(context, &learner.model.config, pieces)?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];
     if !recipe.model.path.is_empty() {

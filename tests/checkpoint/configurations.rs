@@ -26,6 +26,7 @@ fn configurations_survive_the_round_trip() {
         (Activation::Relu, Pooling::Pooler, 1e-7)
     );
     config.layers[0] = LayerConfig { heads: vec![2], intermediate: 0 };
+    config.embedding_size = Some(8);
     config.pooling = Pooling::Mean;
     config.masked = vec!["bert.encoder.layer.0.output.dense.weight".to_owned()];
     config.labels = vec!["Sci/Tech".to_owned(), "a \"b\"".to_owned(), "ü".to_owned()];
@@ -35,6 +36,13 @@ fn configurations_survive_the_round_trip() {
         text.contains("\"hidden_dropout_prob\": 0.25") && text.contains("\"layer_norm_eps\": 1e-7"),
         "{text}"
     );
+
+    // A word table as wide as the network is none that is narrower.
+    let mut json = config_to_json(&config);
+    assert_eq!(json["embedding_size"], 8);
+    json["embedding_size"] = 32.into();
+    let whole = parse_config(Path::new("config.json"), &json.to_string()).unwrap();
+    assert_eq!(whole, ModelConfig { embedding_size: None, ..config.clone() });
 
     // What transformers 4 understands of it: sizes before pruning, and which heads are gone.
     let mut json = config_to_json(&config);
@@ -57,6 +65,9 @@ fn wrong_configurations_say_what_is_wrong() {
     use serde_json::json;
     for (key, value, expected) in [
         ("model_type", json!("roberta"), "supported: distilbert, bert"),
+        ("embedding_size", json!(64), "embedding size is 64; it must be less than hidden, 32"),
+        ("embedding_size", json!(0), "embedding size is 0"),
+        ("embedding_size", json!("8"), "\"embedding_size\": \"8\" is not a size"),
         ("model_type", json!(null), "Bert"),
         ("hidden_size", json!(33), "do not divide"),
         ("hidden_size", json!(null), "missing"),

@@ -1,5 +1,5 @@
 //! Pruning, and what pruning rests on, on tiny networks: deletion, masks, importance, the first-token-only last
-//! layer, and dropout and sums that do not depend on batches or threads.
+//! layer, smaller vocabularies, factored words, and dropout and sums that do not depend on batches or threads.
 #![cfg(feature = "train")]
 
 mod blocks;
@@ -7,6 +7,7 @@ mod blocks;
 mod common;
 mod deletion;
 mod exactness;
+mod factorization;
 mod importance;
 mod layers;
 mod masks;
@@ -14,3 +15,4 @@ mod network;
 #[allow(dead_code)] // Its noise is for int8.
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod vocabulary;

@@ -152,8 +152,35 @@ fn embeddings(types: bool, hidden: usize, dropout: f32) -> Embeddings {
         positions: ParamId(1),
         token_types: types.then_some(ParamId(2)),
         norm: LayerNorm { gamma: ParamId(after), beta: ParamId(after + 1), eps: 1e-3 },
+        projection: None,
         hidden,
         dropout,
+    }
+}
+
+#[test]
+fn words_that_are_narrower_than_the_network() {
+    let (hidden, size) = (5, 3);
+    let tables = [(VOCAB, size), (9, hidden), (3, hidden), (1, hidden), (1, hidden)];
+    let params = [&tables[..], &[(hidden, size), (1, hidden)]].concat();
+    let projection = || Some(layer(5, size, hidden, Activation::Identity));
+    let factors = factors(0.3, TOKENS, hidden);
+    // The rows of the dense table that the product of both is.
+    let dense = |x: &[Vec<f64>]| -> Vec<f64> {
+        let words = linear(&x[0], &x[5], &x[6], VOCAB, Activation::Identity);
+        embed(&[&[words][..], &x[1..5]].concat(), true, hidden)
+    };
+    for (rate, ones) in [(0.0, vec![1.0; TOKENS * hidden]), (0.3, factors)] {
+        Case {
+            name: &format!("words through a projection, dropout {rate}"),
+            params: &params,
+            inputs: &[],
+            tape: &|tape, _| {
+                Embeddings { projection: projection(), ..embeddings(true, hidden, rate) }.forward(tape)
+            },
+            oracle: &|x| dense(x).iter().zip(&ones).map(|(y, factor)| y * factor).collect(),
+        }
+        .check();
     }
 }
 

@@ -101,7 +101,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
-/// Every family and pooling, dense and pruned.
+/// Every family and pooling, dense and pruned; and words that are narrower than the network.
 fn configs() -> Vec<ModelConfig> {
     let families = [
         (Architecture::DistilBert, Pooling::FirstToken),
@@ -112,7 +112,12 @@ fn configs() -> Vec<ModelConfig> {
     ];
     let nothing_left = LayerConfig { heads: vec![], intermediate: 0 };
     let layers = [pruned_layers(), vec![LayerConfig::dense(4, 19); 2], vec![nothing_left]];
-    families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers))).collect()
+    let whole = families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers)));
+    let factored = families[..3]
+        .iter()
+        .zip([10, 16, 1])
+        .map(|(&(a, p), size)| ModelConfig { embedding_size: Some(size), ..config(a, p, pruned_layers()) });
+    whole.chain(factored).collect()
 }
 
 const FORMS: [Quantization; 4] = [

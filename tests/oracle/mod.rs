@@ -128,14 +128,16 @@ impl Oracle {
     /// The logits of one text, all of whose token types are 0.
     pub fn logits(&self, ids: &[u32]) -> Vec<f64> {
         let tables = &self.classifier.embeddings;
-        let embed = |(place, &id): (usize, &u32)| {
-            let mut row = add(self.row(tables.words, id as usize), self.row(tables.positions, place));
+        let words: Rows = ids.iter().map(|&id| self.row(tables.words, id as usize).to_vec()).collect();
+        let words = tables.projection.as_ref().map_or(words.clone(), |layer| self.linear(layer, &words));
+        let embed = |(place, word): (usize, &Vec<f64>)| {
+            let mut row = add(word, self.row(tables.positions, place));
             if let Some(types) = tables.token_types {
                 row = add(&row, self.row(types, 0));
             }
             row
         };
-        let mut x = self.norm(&tables.norm, ids.iter().enumerate().map(embed).collect());
+        let mut x = self.norm(&tables.norm, words.iter().enumerate().map(embed).collect());
         for (index, layer) in self.classifier.layers.iter().enumerate() {
             let attention = &layer.attention;
             // Of the last layer one row is read; its keys and values are never rounded, nor made of rounded rows.

@@ -13,6 +13,7 @@ use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A model that reads text.
 pub trait TextModel: Subject {
@@ -66,19 +67,36 @@ pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
     }
 }
 
-/// The artifacts of all stages, baseline first, each under its name in the table, and the test texts.
-pub fn variants(context: &StageContext<'_>) -> Result<Vec<(String, Box<dyn TextModel>)>> {
-    let open = |stage: Stage| -> Result<(String, Box<dyn TextModel>)> {
-        let mut model = Deployed::open(&context.artifact(stage), context.threads)?;
-        model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
-        Ok((stage.variant().to_owned(), Box::new(model)))
-    };
-    Stage::ALL.into_iter().map(open).collect()
+/// An artifact of a run, and the run's test texts as it reads them.
+pub struct Variant {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// The artifact.
+    pub model: Box<dyn TextModel>,
+    /// By its own tokenizer; shared with other artifacts of the same.
+    pub texts: Rc<Tokenized>,
 }
 
-/// The test texts of a run.
-pub fn corpus(context: &StageContext<'_>) -> Result<Box<dyn Texts>> {
-    Ok(Box::new(Tokenized(Corpus::open(context)?.test)))
+/// The artifacts of all stages, baseline first.
+pub fn variants(context: &StageContext<'_>) -> Result<Vec<Variant>> {
+    let corpus = Corpus::open(context)?;
+    let mut read: Vec<(String, Rc<Tokenized>)> = Vec::new();
+    let open = |stage: Stage| -> Result<Variant> {
+        let mut model = Deployed::open(&context.artifact(stage), context.threads)?;
+        model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
+        let tokenizer = model.tokenizer().content_hash();
+        let known = read.iter().find(|(known, _)| *known == tokenizer);
+        let texts = match known {
+            Some((_, texts)) => Rc::clone(texts),
+            None => {
+                let texts = Rc::new(Tokenized(corpus.test_read_by(model.tokenizer())?));
+                read.push((tokenizer, Rc::clone(&texts)));
+                texts
+            }
+        };
+        Ok(Variant { name: stage.variant(), model: Box::new(model), texts })
+    };
+    Stage::ALL.into_iter().map(open).collect()
 }
 
 /// Where tokenized files are kept between calls.

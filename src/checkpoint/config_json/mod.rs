@@ -13,6 +13,7 @@
 //! }
 //! ```
 //!
+//! `embedding_size`, as ELECTRA and ALBERT call it, is the width of a word table that is narrower than the network.
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
 mod read;
@@ -105,10 +106,11 @@ struct BlockLayer {
     intermediate: usize,
 }
 
-/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing masked, and its pooling is the one that
-/// its architecture has there.
+/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked or factored, and its
+/// pooling is the one that its architecture has there.
 pub fn is_stock(config: &ModelConfig) -> bool {
     config.is_dense()
+        && config.embedding_size.is_none()
         && config.head_size * config.original_heads == config.hidden
         && config.pooling == usual_pooling(config.architecture)
         && config.masked.is_empty()

@@ -64,6 +64,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
         positions: reader.size("max_position_embeddings")?,
         token_types: if bert { reader.size("type_vocab_size")? } else { 0 },
         hidden,
+        embedding_size: reader.embedding_size(hidden)?,
         head_size,
         original_heads: heads,
         original_intermediate: reader.size(keys.intermediate)?,
@@ -159,6 +160,13 @@ impl Reader<'_> {
         let value = self.present(key).ok_or_else(|| self.wrong(key, "missing"))?;
         let number = value.size().filter(|&number| u32::try_from(number).is_ok());
         number.ok_or_else(|| self.wrong(key, format!("{value} is not a size")))
+    }
+
+    /// The width of a narrower word table; one as wide as the network is none.
+    fn embedding_size(&self, hidden: usize) -> Result<Option<usize>> {
+        let key = "embedding_size";
+        let size = self.present(key).map(|_| self.size(key)).transpose()?;
+        Ok(size.filter(|&size| size != hidden))
     }
 
     fn number(&self, key: &str) -> Result<Option<f32>> {

@@ -17,6 +17,9 @@ pub fn config_to_json(config: &ModelConfig) -> Value {
     set("vocab_size", json!(config.vocab));
     set("max_position_embeddings", json!(config.positions));
     set(keys.hidden, json!(config.hidden));
+    if let Some(size) = config.embedding_size {
+        set("embedding_size", json!(size));
+    }
     set(keys.layers, json!(config.layers.len()));
     set(keys.heads, json!(config.original_heads));
     set(keys.intermediate, json!(config.original_intermediate));

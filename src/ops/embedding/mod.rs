@@ -1,7 +1,8 @@
 //! `y[t] = words[id[t]] + positions[place of t in its text] + token_types[type[t]]`: `[tokens, hidden]`.
 //!
 //! The gradient of a table's row is the sum of `dy` over the tokens that read it, in the order of the
-//! tokens. Saved: nothing.
+//! tokens. Saved: nothing. Where words are narrower than the network, they and the other tables are looked up apart
+//! ([`Read`]): a linear layer stands between them.
 
 mod cpu;
 
@@ -43,6 +44,17 @@ pub trait EmbeddingOps: Device {
     ) -> Result<()>;
 }
 
+/// Which of the tables are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// All, and summed.
+    All,
+    /// The words alone.
+    Words,
+    /// All but the words.
+    Others,
+}
+
 struct Saved {
     tables: Vec<(ParamId, Vec<u32>)>,
 }
@@ -57,9 +69,10 @@ struct Saved {
 pub fn forward<B: Backend>(
     at: &Context<'_, B>,
     embeddings: &Embeddings,
+    read: Read,
     record: bool,
 ) -> Result<Recorded<B>> {
-    let tables = rows(embeddings, at.batch);
+    let tables = rows(embeddings, read, at.batch);
     let lookups: Vec<_> =
         tables.iter().map(|(id, rows)| Lookup { table: at.params.value(*id), rows }).collect();
     for lookup in &lookups {
@@ -71,9 +84,16 @@ pub fn forward<B: Backend>(
 }
 
 /// The rows that the batch's tokens read of each table.
-fn rows(embeddings: &Embeddings, batch: &Batch) -> Vec<(ParamId, Vec<u32>)> {
+fn rows(embeddings: &Embeddings, read: Read, batch: &Batch) -> Vec<(ParamId, Vec<u32>)> {
+    let mut tables = Vec::new();
+    if read != Read::Others {
+        tables.push((embeddings.words, batch.ids.clone()));
+    }
+    if read == Read::Words {
+        return tables;
+    }
     let places = (0..batch.texts()).flat_map(|text| 0..batch.text(text).len() as u32).collect();
-    let mut tables = vec![(embeddings.words, batch.ids.clone()), (embeddings.positions, places)];
+    tables.push((embeddings.positions, places));
     if let Some(types) = embeddings.token_types {
         let of_token = |t| batch.token_types.get(t).map_or(0, |kind| u32::from(*kind));
         tables.push((types, (0..batch.tokens()).map(of_token).collect()));

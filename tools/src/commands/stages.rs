@@ -8,7 +8,7 @@ use crate::{engine, progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Plan, WallClock};
-use limbeck::report::measure::{Subject, measure};
+use limbeck::report::measure::{Variant, measure};
 use limbeck::report::{Machine, Report};
 use limbeck::stages::{Recipe, RunLock, Stage, StageContext};
 use limbeck_kernels::Kernels;
@@ -88,12 +88,13 @@ fn mend_full_disk(failure: Failure) -> Failure {
 fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
     let Recipe { bench, name, seed, .. } = context.recipe;
     let mut opened = engine::variants(context)?;
-    let texts = engine::corpus(context)?;
-    let mut variants: Vec<(String, &mut dyn Subject)> =
-        opened.iter_mut().map(|(name, model)| (name.clone(), &mut **model as &mut dyn Subject)).collect();
+    let mut variants = Vec::with_capacity(opened.len());
+    for engine::Variant { name, model, texts } in &mut opened {
+        variants.push(Variant { name: (*name).to_owned(), subject: &mut **model, texts: &**texts });
+    }
     let plan = Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup };
     let mut clock = WallClock::default();
-    let rows = measure(&mut variants, &*texts, Some((plan, &mut clock)), context.progress, context.stop)?;
+    let rows = measure(&mut variants, Some((plan, &mut clock)), context.progress, context.stop)?;
     let machine = Machine::here(context.kernels, context.threads, BUILD);
     Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: engine::LATENCY_THREADS, rows })
 }
