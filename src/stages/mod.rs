@@ -15,6 +15,7 @@ mod quantize;
 pub mod recipe;
 mod run_directory;
 mod run_lock;
+pub mod sweep;
 mod train;
 mod training;
 
@@ -31,6 +32,7 @@ pub use recipe::Recipe;
 pub use run_lock::RunLock;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+pub use sweep::{Sweep, Trial};
 pub use train::train;
 
 /// The stages, in their order.

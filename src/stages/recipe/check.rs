@@ -226,7 +226,7 @@ fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
 }
 
 /// A number as one would type it.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::stages) fn number(value: f64) -> String {
     let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs()) || !value.is_finite();
     if plain { value.to_string() } else { format!("{value:e}") }
 }
