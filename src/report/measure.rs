@@ -49,28 +49,39 @@ pub trait Texts {
     }
 }
 
-/// Measures `variants`, each with its name, on `texts`; the first is the baseline. `timing` None: no latency.
+/// A model to measure, and the texts as it reads them.
+pub struct Variant<'a> {
+    /// Its name in the table.
+    pub name: String,
+    /// The model.
+    pub subject: &'a mut dyn Subject,
+    /// In the same order for all variants; another vocabulary has other tokens for the same text.
+    pub texts: &'a dyn Texts,
+}
+
+/// Measures `variants` on the same texts; the first is the baseline. `timing` None: no latency.
 /// `stop` is polled between blocks, and between calls that are timed.
 ///
 /// # Errors
 /// No text; a label that a variant has no class for; what a variant cannot compute; [`Error::Interrupted`].
 pub fn measure(
-    variants: &mut [(String, &mut dyn Subject)],
-    texts: &dyn Texts,
+    variants: &mut [Variant<'_>],
     timing: Option<(Plan, &mut dyn Clock)>,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<Row>> {
-    if texts.is_empty() {
+    let count = variants.first().map_or(0, |baseline| baseline.texts.len());
+    if count == 0 {
         return Err(Error::setting("data.test", "holds no text", "name a file with at least one row"));
     }
     let mut rows: Vec<Row> = Vec::new();
-    let mut baseline_right: Vec<bool> = Vec::with_capacity(texts.len());
-    for (number, (name, subject)) in variants.iter_mut().enumerate() {
-        progress.begin(&format!("evaluate {name}"), texts.len() as u64);
+    let mut baseline_right: Vec<bool> = Vec::with_capacity(count);
+    for (number, Variant { name, subject, texts }) in variants.iter_mut().enumerate() {
+        assert_eq!(texts.len(), count, "all variants are measured on the same texts");
+        progress.begin(&format!("evaluate {name}"), count as u64);
         let mut confusion = Confusion::new(subject.classes());
         let mut pair = Paired::default();
-        answers_unless(stop, *subject, texts, progress, |i, label, predicted| {
+        answers_unless(stop, *subject, *texts, progress, |i, label, predicted| {
             confusion.record(label, predicted);
             match number {
                 0 => baseline_right.push(label == predicted),
@@ -85,15 +96,16 @@ pub fn measure(
             file_bytes: subject.file_bytes(),
             parameters: subject.parameters(),
             sparsity: subject.sparsity(),
+            tokens: (0..count).map(|text| texts.tokens(text).len() as u64).sum(),
             latency: None,
         });
     }
     if let Some((plan, clock)) = timing {
-        let plan = Plan { inputs: plan.inputs.min(texts.len()), ..plan };
+        let plan = Plan { inputs: plan.inputs.min(count), ..plan };
         progress.begin("latency", 0);
-        let call = |(_, subject): &'_ mut (String, &mut dyn Subject), i| {
+        let call = |variant: &'_ mut Variant<'_>, i| {
             Error::if_stopped(stop)?;
-            subject.logits(&[texts.tokens(i)]).map(drop)
+            variant.subject.logits(&[variant.texts.tokens(i)]).map(drop)
         };
         let mut calls: Vec<Call<'_, Error>> = variants
             .iter_mut()
@@ -207,17 +219,34 @@ mod tests {
     fn rows_hold_counts_pairs_and_latencies() {
         let texts = Numbers((0..1000).collect());
         let [mut first, mut second] = [10, 4].map(|wrong| Fake { wrong, logits: [0.0; 3] });
-        let mut variants: [(String, &mut dyn Subject); 2] =
-            [("baseline".into(), &mut first), ("worse".into(), &mut second)];
+        let mut variants = [
+            Variant { name: "baseline".into(), subject: &mut first, texts: &texts },
+            Variant { name: "worse".into(), subject: &mut second, texts: &texts },
+        ];
         let plan = Plan { inputs: 5000, repeat: 1, warmup: 1 };
         let (clock, stop) = (&mut WallClock::default(), AtomicBool::new(false));
-        let rows = measure(&mut variants, &texts, Some((plan, clock)), &Silent, &stop).unwrap();
+        let rows = measure(&mut variants, Some((plan, clock)), &Silent, &stop).unwrap();
         assert_eq!((rows[0].confusion.correct(), rows[1].confusion.correct()), (900, 750));
         assert_eq!((rows[0].confusion.total(), rows[0].file_bytes, rows[1].file_bytes), (1000, 10, 4));
         // Multiples of 4 but not of 20 are wrong only in the second, of 10 but not of 20 only in the first.
         assert_eq!(rows[1].against_baseline, Some(Paired { only_first: 200, only_second: 50 }));
         assert_eq!(rows[0].against_baseline, None);
         assert_eq!(rows[1].latency.unwrap().calls, 1000, "no more inputs than texts");
+    }
+
+    #[test]
+    fn each_variant_reads_its_own_tokens() {
+        // The second reads token t as t + 3, which is of the same class, but a multiple of 5 for other texts.
+        let (texts, others) = (Numbers((0..90).collect()), Numbers((3..93).collect()));
+        let [mut first, mut second] = [5, 5].map(|wrong| Fake { wrong, logits: [0.0; 3] });
+        let mut variants = [
+            Variant { name: "baseline".into(), subject: &mut first, texts: &texts },
+            Variant { name: "respelled".into(), subject: &mut second, texts: &others },
+        ];
+        let rows = measure(&mut variants, None, &Silent, &AtomicBool::new(false)).unwrap();
+        assert_eq!((rows[0].confusion.correct(), rows[1].confusion.correct()), (72, 72));
+        assert_eq!(rows[1].against_baseline, Some(Paired { only_first: 18, only_second: 18 }));
+        assert_eq!((rows[0].tokens, rows[1].tokens), (90, 90));
     }
 
     #[test]
@@ -238,9 +267,9 @@ mod tests {
         for (texts, expected) in
             [(&Odd as &dyn Texts, "data: text 1 is of class 3"), (&Numbers(vec![]), "data.test: ")]
         {
-            let mut variants: [(String, &mut dyn Subject); 1] = [("baseline".into(), &mut fake)];
+            let mut variants = [Variant { name: "baseline".into(), subject: &mut fake, texts }];
             let stop = AtomicBool::new(false);
-            let error = measure(&mut variants, texts, None, &Silent, &stop).unwrap_err().to_string();
+            let error = measure(&mut variants, None, &Silent, &stop).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }
@@ -248,9 +277,9 @@ mod tests {
     #[test]
     fn a_signal_ends_it() {
         let mut fake = Fake { wrong: 2, logits: [0.0; 3] };
-        let mut variants: [(String, &mut dyn Subject); 1] = [("baseline".into(), &mut fake)];
         let (texts, stop) = (Numbers((0..9).collect()), AtomicBool::new(true));
-        let found = measure(&mut variants, &texts, None, &Silent, &stop);
+        let mut variants = [Variant { name: "baseline".into(), subject: &mut fake, texts: &texts }];
+        let found = measure(&mut variants, None, &Silent, &stop);
         assert!(matches!(found, Err(Error::Interrupted { checkpoint: None })), "{found:?}");
     }
 }

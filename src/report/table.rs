@@ -26,6 +26,8 @@ pub struct Row {
     pub parameters: u64,
     /// Fraction of those parameters that are zero.
     pub sparsity: f64,
+    /// Tokens of the test texts, as it reads them.
+    pub tokens: u64,
     /// Batch 1, real lengths. None if it was not timed.
     pub latency: Option<Latency>,
 }
@@ -77,6 +79,9 @@ pub struct Figures {
     pub macro_f1: f64,
     /// Test texts.
     pub texts: u64,
+    /// As in [`Row`]; older reports do not say.
+    #[serde(default)]
+    pub tokens: Option<u64>,
     /// Texts that only the baseline gets right.
     pub only_baseline_right: Option<u64>,
     /// Texts that only this variant gets right.
@@ -129,6 +134,7 @@ impl Report {
             speed_up: baseline.zip(row.latency).map(|(baseline, latency)| baseline.ms_p50 / latency.ms_p50),
             macro_f1: row.confusion.macro_f1(),
             texts: row.confusion.total(),
+            tokens: Some(row.tokens),
             only_baseline_right: pair.map(|pair| pair.only_first),
             only_variant_right: pair.map(|pair| pair.only_second),
         }
@@ -171,12 +177,32 @@ impl Table {
         format!("{text}\n{}\n", origin.join("\n"))
     }
 
-    /// Where the figures come from: two lines of the machine, one of the run.
+    /// Where the figures come from: two lines of the machine, one of the run, and one of smaller vocabularies if there
+    /// are any.
     fn origin(&self) -> String {
         let texts = self.rows.first().map_or(0, |row| row.texts);
         let Table { recipe, seed, latency_threads: threads, machine, .. } = self;
         let latency = format!("latency: batch 1, real lengths, variants interleaved, threads {threads}");
-        format!("{machine}\nrecipe {recipe}, seed {seed}, {} test texts; {latency}", grouped(texts))
+        let mut origin =
+            format!("{machine}\nrecipe {recipe}, seed {seed}, {} test texts; {latency}", grouped(texts));
+        let longer = self.longer();
+        if !longer.is_empty() {
+            origin += &format!("\ntokens of the test texts against the baseline's: {}", longer.join(", "));
+        }
+        origin
+    }
+
+    /// The variants that read another number of tokens than the baseline, as `pruned +1.8 %`.
+    fn longer(&self) -> Vec<String> {
+        let Some(baseline) = self.rows.first().and_then(|row| row.tokens) else { return Vec::new() };
+        let others =
+            self.rows.iter().filter_map(|row| Some((row, row.tokens.filter(|&tokens| tokens != baseline)?)));
+        others
+            .map(|(row, tokens)| {
+                let more = 100.0 * (tokens as f64 / baseline.max(1) as f64 - 1.0);
+                format!("{} {more:+.1} %", row.variant)
+            })
+            .collect()
     }
 
     fn cells(&self, row: &Figures) -> [String; 9] {
@@ -300,6 +326,7 @@ mod tests {
             file_bytes: bytes,
             parameters: 1_234_567,
             sparsity: 0.25,
+            tokens: 100,
             latency: ms,
         };
         let pair = Paired { only_first: 6, only_second: 0 };

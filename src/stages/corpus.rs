@@ -3,24 +3,43 @@
 use super::recipe::tables::{self, Format, Source};
 use super::{Recipe, StageContext};
 use crate::checkpoint::HfDirectory;
-use crate::data::{self, Classes, TableOptions, TableSource, TokenSet, demo, read_classes};
+use crate::data::{self, Classes, Example, TableOptions, TableSource, TokenSet, demo, read_classes};
 use crate::tokenizer::{Encode, Rules, Tokenizer};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Notes of the demo.
 const DEMO: [usize; 2] = [6000, 1000];
 
 /// Texts of a run and what tokenized them.
 pub struct Corpus {
-    /// Of the model that training starts from.
+    /// Of the model that training starts from, unless the corpus was [`Corpus::read_by`] another.
     pub tokenizer: Tokenizer,
     /// Training texts, the held-out ones last.
     pub train: TokenSet,
     /// Test texts.
     pub test: TokenSet,
     held_out: usize,
+    texts: Rc<Texts>,
+}
+
+/// The texts themselves, for any tokenizer to read.
+struct Texts {
+    source: TextSource,
+    max_tokens: usize,
+}
+
+enum TextSource {
+    Memory { train: Vec<Example>, test: Vec<Example>, labels: Vec<String> },
+    Files { train: TableSource, test: TableSource, cache: PathBuf },
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Train,
+    Test,
 }
 
 impl Corpus {
@@ -29,17 +48,48 @@ impl Corpus {
     /// # Errors
     /// Whatever is wrong with the files, with file and line.
     pub fn open(context: &StageContext<'_>) -> Result<Corpus> {
-        let recipe = context.recipe;
-        let corpus = match recipe.data.source {
-            Source::Demo => demo_corpus(recipe)?,
-            Source::Files => file_corpus(context)?,
+        let data = &context.recipe.data;
+        let (tokenizer, source) = match data.source {
+            Source::Demo => demo_texts(context.recipe)?,
+            Source::Files => file_texts(context)?,
         };
+        let texts = Rc::new(Texts { source, max_tokens: data.max_tokens });
+        let corpus = Corpus::new(texts, tokenizer, data.validation)?;
         if corpus.held_out >= corpus.train.len() {
             let problem =
                 format!("{} of {} training texts are held out", corpus.held_out, corpus.train.len());
             return Err(Error::setting("data.validation", problem, "hold out fewer, or raise data.limit"));
         }
         Ok(corpus)
+    }
+
+    /// The same texts, as another tokenizer reads them.
+    ///
+    /// # Errors
+    /// A file that has changed since it was opened; a full disk.
+    pub fn read_by(&self, tokenizer: Tokenizer) -> Result<Corpus> {
+        Corpus::new(Rc::clone(&self.texts), tokenizer, self.held_out)
+    }
+
+    /// The training texts, as another tokenizer reads them.
+    ///
+    /// # Errors
+    /// As [`Corpus::read_by`].
+    pub fn train_read_by(&self, tokenizer: &dyn Encode) -> Result<TokenSet> {
+        self.texts.tokens(Part::Train, tokenizer)
+    }
+
+    /// The test texts, as another tokenizer reads them.
+    ///
+    /// # Errors
+    /// As [`Corpus::read_by`].
+    pub fn test_read_by(&self, tokenizer: &dyn Encode) -> Result<TokenSet> {
+        self.texts.tokens(Part::Test, tokenizer)
+    }
+
+    fn new(texts: Rc<Texts>, tokenizer: Tokenizer, held_out: usize) -> Result<Corpus> {
+        let (train, test) = (texts.tokens(Part::Train, &tokenizer)?, texts.tokens(Part::Test, &tokenizer)?);
+        Ok(Corpus { tokenizer, train, test, held_out, texts })
     }
 
     /// The texts to learn from.
@@ -53,19 +103,38 @@ impl Corpus {
     }
 }
 
-fn demo_corpus(recipe: &Recipe) -> Result<Corpus> {
-    let corpus = demo::generate(recipe.seed, DEMO[0], DEMO[1]);
-    let pieces = &corpus.pieces[..corpus.pieces.len().min(recipe.model.vocab)];
-    let tokenizer = Tokenizer::from_pieces(pieces, Rules::bert(true))?;
-    let cut = |examples: &[data::Example], limit: usize| {
-        let kept = if limit == 0 { examples.len() } else { limit.min(examples.len()) };
-        TokenSet::from_examples(&examples[..kept], &corpus.labels, &tokenizer, recipe.data.max_tokens)
-    };
-    let (train, test) = (cut(&corpus.train, recipe.data.limit), cut(&corpus.test, recipe.data.test_limit));
-    Ok(Corpus { train, test, tokenizer, held_out: recipe.data.validation })
+impl Texts {
+    fn tokens(&self, part: Part, tokenizer: &dyn Encode) -> Result<TokenSet> {
+        match &self.source {
+            TextSource::Memory { train, test, labels } => {
+                let examples = match part {
+                    Part::Train => train,
+                    Part::Test => test,
+                };
+                Ok(TokenSet::from_examples(examples, labels, tokenizer, self.max_tokens))
+            }
+            TextSource::Files { train, test, cache } => {
+                let table = match part {
+                    Part::Train => train,
+                    Part::Test => test,
+                };
+                TokenSet::prepare(table, tokenizer, self.max_tokens, cache)
+            }
+        }
+    }
 }
 
-fn file_corpus(context: &StageContext<'_>) -> Result<Corpus> {
+fn demo_texts(recipe: &Recipe) -> Result<(Tokenizer, TextSource)> {
+    let demo::Demo { mut train, mut test, labels, pieces } = demo::generate(recipe.seed, DEMO[0], DEMO[1]);
+    let pieces = &pieces[..pieces.len().min(recipe.model.vocab)];
+    let tokenizer = Tokenizer::from_pieces(pieces, Rules::bert(true))?;
+    for (examples, limit) in [(&mut train, recipe.data.limit), (&mut test, recipe.data.test_limit)] {
+        examples.truncate(if limit == 0 { usize::MAX } else { limit });
+    }
+    Ok((tokenizer, TextSource::Memory { train, test, labels }))
+}
+
+fn file_texts(context: &StageContext<'_>) -> Result<(Tokenizer, TextSource)> {
     let (data, model) = (&context.recipe.data, &context.recipe.model);
     if data.dir.is_empty() {
         return Err(Error::setting("data.dir", "no directory is given", "give one with --data DIR"));
@@ -77,11 +146,8 @@ fn file_corpus(context: &StageContext<'_>) -> Result<Corpus> {
     let train = table(data, &data.train, named_classes(data)?)?;
     let test = table(data, &data.test, Classes::Known(train.labels().clone()))?;
     let first = |table: TableSource, limit: usize| if limit == 0 { table } else { table.first(limit) };
-    let cache = context.cache();
-    let prepare = |table: &TableSource| TokenSet::prepare(table, &tokenizer, data.max_tokens, &cache);
-    let train = prepare(&first(train, data.limit))?;
-    let test = prepare(&first(test, data.test_limit))?;
-    Ok(Corpus { train, test, tokenizer, held_out: data.validation })
+    let (train, test) = (first(train, data.limit), first(test, data.test_limit));
+    Ok((tokenizer, TextSource::Files { train, test, cache: context.cache() }))
 }
 
 /// The test file of a recipe, tokenized for a model that knows these classes and reads so many positions.
