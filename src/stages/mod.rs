@@ -6,7 +6,9 @@
 //! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
 //! has one, and returns [`Error::Interrupted`].
 
+mod adopt;
 pub mod artifact;
+mod controls;
 mod corpus;
 mod distill;
 pub mod export;
@@ -22,6 +24,7 @@ mod training;
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
+pub use controls::{Control, controls};
 pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
 pub use export::{ExportFormat, export};

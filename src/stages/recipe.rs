@@ -44,6 +44,8 @@ pub struct Recipe {
     pub quantize: Quantize,
     /// The latency columns of the table.
     pub bench: Bench,
+    /// What the table compares with besides the baseline.
+    pub controls: Controls,
 }
 
 impl Default for Recipe {
@@ -59,6 +61,7 @@ impl Default for Recipe {
             distill: Distill::default(),
             quantize: Quantize::default(),
             bench: Bench::default(),
+            controls: Controls::default(),
         }
     }
 }

@@ -14,6 +14,8 @@ const STEPS: u64 = 1_000_000_000_000;
 const TEXTS: usize = 1 << 20;
 /// Pruning events, or repetitions of a measurement.
 const TIMES: usize = 1 << 16;
+/// Features of a linear model: more would be gigabytes.
+const BUCKETS: usize = 1 << 24;
 /// Sides of a block: whole parts of a register of the packed layout, or several of them.
 const SIDES: [usize; 4] = [4, 8, 16, 32];
 
@@ -44,7 +46,12 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     }
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
     size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
-    size("bench.warmup", recipe.bench.warmup, 0, TEXTS)
+    size("bench.warmup", recipe.bench.warmup, 0, TEXTS)?;
+    let controls = &recipe.controls;
+    size("controls.ngram_buckets", controls.ngram_buckets, 1, BUCKETS)?;
+    size("controls.ngram_epochs", controls.ngram_epochs, 1, TIMES)?;
+    positive("controls.ngram_learning_rate", controls.ngram_learning_rate)?;
+    fraction("controls.ngram_l2", controls.ngram_l2)
 }
 
 /// Without --out the run's directory has this name, and reports hold it between the markers of a comment.
