@@ -4,8 +4,9 @@
 //! difference of accuracies has McNemar's exact test over the texts; with several it has Student's interval over the
 //! seeds, each with its own pair of runs, since texts that are asked again are no new texts.
 
-use super::statistics::{Paired, student, wilson};
+use super::statistics::{Paired, mean, student, wilson};
 use super::table::{milliseconds, p_value};
+use crate::stages::sweep::WHOLE;
 use serde::Serialize;
 
 /// How one file did.
@@ -24,7 +25,7 @@ pub struct Tried {
 /// A recipe, and how it differs from the whole one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Contribution {
-    /// `whole`, or `without-` and a term.
+    /// [`WHOLE`], or `without-` and a term.
     pub name: String,
     /// Seeds that it was run with, and the whole recipe as well.
     pub seeds: usize,
@@ -71,7 +72,7 @@ impl Contribution {
             Some((_, interval)) => interval,
             None => wilson(first.correct(), first.right.len() as u64),
         };
-        let is_whole = std::ptr::eq(tried, whole);
+        let is_whole = name == WHOLE;
         let ratios =
             pairs.iter().map(|(tried, whole)| tried.file_bytes as f64 / whole.file_bytes.max(1) as f64);
         let times: Option<Vec<f64>> = pairs.iter().map(|(tried, _)| tried.milliseconds).collect();
@@ -138,10 +139,6 @@ impl Tried {
     fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.right.len().max(1) as f64
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

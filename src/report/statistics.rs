@@ -57,6 +57,11 @@ pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {
     (2.0 * largest * sum).min(1.0)
 }
 
+/// The mean of measurements; 0 of none.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
 /// The mean of measurements, and its 95 % interval by Student's t (1908), `mean ± t · s / √n` with n - 1 degrees of
 /// freedom: what repetition with other seeds says of a figure. `None` for fewer than two, which say nothing of it.
 pub fn student(values: &[f64]) -> Option<(f64, Interval)> {
@@ -64,7 +69,7 @@ pub fn student(values: &[f64]) -> Option<(f64, Interval)> {
     if n < 2 {
         return None;
     }
-    let mean = values.iter().sum::<f64>() / n as f64;
+    let mean = mean(values);
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
     let reach = t_95(n - 1) * (variance / n as f64).sqrt();
     Some((mean, Interval { low: mean - reach, high: mean + reach }))

@@ -8,7 +8,7 @@
 //! compared, so a point has none until its files were timed together ([`Point::milliseconds`]).
 
 use super::picture::{Kind, Mark, Panel, Scale};
-use super::statistics::student;
+use super::statistics::{mean, student};
 use super::table::{Figures, Table, milliseconds, p_value};
 use serde::Serialize;
 
@@ -289,10 +289,6 @@ fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<
         front_of_bytes: false,
         front_of_milliseconds: false,
     })
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 #[cfg(test)]

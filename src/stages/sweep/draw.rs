@@ -8,7 +8,7 @@ use toml::{Table, Value};
 type Pair = (String, Value);
 
 /// More draws would be a slip of the hand.
-const MOST_DRAWS: usize = 65_536;
+const MOST_DRAWS: usize = 10_000;
 
 /// The keys of `[sweep.grid]` with their values, in alphabetical order.
 pub(super) fn grid(table: &Table) -> Result<Vec<(String, Vec<Value>)>> {

@@ -20,8 +20,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
 
+/// What an ablation calls the recipe that nothing is removed from.
+pub const WHOLE: &str = "whole";
+
 /// More would be a slip of the hand.
-const MOST_TRIALS: usize = 65_536;
+const MOST_TRIALS: usize = 10_000;
 
 /// Keys that are no settings of a trial.
 const FIXED: [(&str, &str); 3] = [
@@ -235,7 +238,7 @@ fn settings(wanted: &SweepTable, recipe: &Recipe) -> Result<Vec<Setting>> {
 
 /// The whole recipe, and the recipe without each of the terms that it has.
 fn ablation(recipe: &Recipe) -> Result<Vec<Setting>> {
-    let mut all = vec![("whole".to_owned(), Vec::new())];
+    let mut all = vec![(WHOLE.to_owned(), Vec::new())];
     for term in TERMS.iter().filter(|term| term.is_used(recipe)) {
         let mut off = Vec::new();
         for assignment in term.off {

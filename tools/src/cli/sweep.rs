@@ -57,6 +57,10 @@ pub struct Sweep {
     /// Any recipe key, or a key of [sweep] as sweep.trials=40; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Go on from what the sweep's directory holds; this is so without it, too
+    #[arg(long)]
+    #[allow(dead_code, reason = "accepted for those who type it with every command; there is no other way")]
+    pub resume: bool,
     #[command(flatten)]
     pub common: Common,
     #[command(subcommand)]
@@ -122,5 +126,29 @@ impl Sweep {
             )));
         }
         Ok(move |number: usize| number % of == index % of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn files(folder: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn every_sweep_reads_and_every_recipe_has_terms_to_remove() {
+        let ablate = ["sweep.ablate=true".to_owned()];
+        for (folder, typed) in [("sweeps", &[][..]), ("recipes", &ablate)] {
+            let files = files(folder);
+            assert!(!files.is_empty());
+            for path in files {
+                let sweep = stages::Sweep::load(&path, typed).unwrap_or_else(|error| panic!("{error}"));
+                assert!(sweep.trials.len() > 1, "{}", path.display());
+            }
+        }
     }
 }

@@ -31,6 +31,10 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
     if !run.exists() || path.exists() {
         return Ok(path);
     }
+    if run.join("sweep.toml").is_file() {
+        let mend = format!("`limbeck sweep report {}` has the report of all its trials", run.display());
+        return Err(Error::file(run, "this is a sweep, and no run", mend));
+    }
     if let Some(parent) = run.parent().filter(|parent| holds(parent)) {
         let mend = format!("give {}", parent.display());
         return Err(Error::file(run, "this is a part of a run: the report is of the whole", mend));

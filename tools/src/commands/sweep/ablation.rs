@@ -10,10 +10,8 @@ use limbeck::files;
 use limbeck::report::ablation::{Contribution, Tried};
 use limbeck::report::table::{aligned, grouped};
 use limbeck::report::{Finished, Machine};
+use limbeck::stages::sweep::WHOLE;
 use serde_json::json;
-
-/// The setting that the others are compared with.
-const WHOLE: &str = "whole";
 
 /// Answers all test texts with every finished trial's file, times the files in turns unless `timed` is false, prints the
 /// table, and keeps it as `ablation.json`.

@@ -34,6 +34,7 @@ use record::Record;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use timing::Bench;
 use trials::Runner;
 
 /// The sweep as one file, which makes a directory that of a sweep.
@@ -51,50 +52,49 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     let out = typed.out(&plan);
     let mine: Vec<&Trial> =
         plan.trials.iter().enumerate().filter(|(number, _)| part(*number)).map(|(_, trial)| trial).collect();
-    if !typed.dry_run {
-        let kernels = Kernels::select()?;
-        enter(&out, &plan)?;
-        let stop = signals::stop_flag()?;
-        let progress = progress::choose(typed.common.quiet);
-        let threads = cli::threads(plan.recipe.threads);
-        set_threads(threads)?;
-        let runner = Runner {
-            out: &out,
-            name: &plan.recipe.name,
-            kernels,
-            threads,
-            progress: &*progress,
-            stop: &stop,
-        };
-        runner.all(&mine)?;
+    if typed.dry_run {
+        return print(&out, &mine, typed.common.json).map(drop);
     }
-    let states: Vec<State> = mine.iter().map(|trial| State::of(&out, trial)).collect();
+    let kernels = Kernels::select()?;
+    enter(&out, &plan)?;
+    let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
+    let (threads, progress) = (cli::threads(plan.recipe.threads), &*progress);
+    set_threads(threads)?;
+    let name = &plan.recipe.name;
+    Runner { out: &out, name, kernels, threads, progress, stop: &stop }.all(&mine)?;
+    let gathered = Gathered::read(&out)?;
+    if plan.ablation && gathered.notes.is_empty() {
+        let bench = Bench { out: &out, recipe: &plan.recipe, kernels, threads, progress, stop: &stop };
+        ablation::report(&bench, &gathered, true, typed.common.json)?;
+    } else {
+        let failed = print(&out, &mine, typed.common.json)?;
+        if !failed.is_empty() {
+            let heading = format!("{} of {} trials failed", failed.len(), mine.len());
+            return Err(Failure::Trials([vec![heading], failed].concat()));
+        }
+    }
+    gate(&Summary::of(&gathered.finished), typed.max_drop)
+}
+
+/// Prints how far trials are; a line for each that has failed is returned.
+fn print(out: &Path, trials: &[&Trial], as_json: bool) -> Result<Vec<String>, Failure> {
+    let states: Vec<State> = trials.iter().map(|trial| State::of(out, trial)).collect();
     let mut output = Output::new();
-    if typed.common.json {
+    if as_json {
         let all: Vec<Value> =
-            mine.iter().zip(&states).map(|(trial, state)| state.json(&out, trial)).collect();
+            trials.iter().zip(&states).map(|(trial, state)| state.json(out, trial)).collect();
         output.json(&json!({ "sweep": out, "trials": all }))?;
     } else {
         let mut lines = vec![["trial", "is", "accuracy %", "Δ points", "MiB"].map(str::to_owned)];
-        lines.extend(mine.iter().zip(&states).map(|(trial, state)| state.cells(trial)));
+        lines.extend(trials.iter().zip(&states).map(|(trial, state)| state.cells(trial)));
         output.text(aligned(&lines))?;
     }
     output.flush()?;
-    let failed: Vec<String> = mine
-        .iter()
-        .zip(&states)
-        .filter_map(|(trial, state)| match state {
-            State::Failed(problem) => Some(format!("trial {}: {problem}", trial.id)),
-            _ => None,
-        })
-        .collect();
-    if !failed.is_empty() && !typed.dry_run {
-        return Err(Failure::Trials(failed));
-    }
-    match typed.max_drop {
-        Some(_) if !typed.dry_run => gate(&Summary::of(&Gathered::read(&out)?.finished), typed.max_drop),
-        _ => Ok(()),
-    }
+    let failed = trials.iter().zip(&states).filter_map(|(trial, state)| match state {
+        State::Failed(problem) => Some(format!("trial {}: {problem}", trial.id)),
+        _ => None,
+    });
+    Ok(failed.collect())
 }
 
 /// Refuses to ship if no setting comes near enough to its baseline.

@@ -37,7 +37,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     }
     let mut summary = Summary::of(&gathered.finished);
     if !typed.no_latency {
-        time(&bench, &gathered, &mut summary)?;
+        time(&bench, &mut summary)?;
     }
     let machine = Machine::here(kernels, threads, BUILD);
     write(out, &gathered, &summary, &machine)?;
@@ -62,16 +62,15 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
 }
 
 /// Times the files that may be on a front, the baseline among them, against each other.
-fn time(bench: &Bench<'_>, gathered: &Gathered, summary: &mut Summary) -> Result<(), Failure> {
+fn time(bench: &Bench<'_>, summary: &mut Summary) -> Result<(), Failure> {
     let mut names: Vec<String> = summary.candidates().into_iter().map(str::to_owned).collect();
     let mut files = Vec::with_capacity(names.len() + 1);
     for id in &names {
         files.extend(bench.open(id, SHIPPED)?);
     }
-    // References are the first trial's: its run keeps the files.
-    let first = &gathered.finished[0].id;
     for point in summary.points.iter().filter(|point| point.reference) {
-        if let Some(file) = bench.open(first, &point.name)? {
+        // All its trials have the same; that of the first seed stands for it.
+        if let Some(file) = bench.open(&point.trials[0], &point.name)? {
             files.push(file);
             names.push(point.name.clone());
         }

@@ -110,7 +110,6 @@ impl Runner<'_> {
             Stage::ALL.iter().try_for_each(|stage| engine::stage(*stage, &quiet))?;
             return Ok(Outcome::Settled);
         }
-        self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
         let recipe = Recipe { name: self.name.to_owned(), ..trial.recipe.clone() };
         let shared = self.baseline_directory(&context);
         let baseline = self.context(&recipe, &shared);
@@ -119,8 +118,11 @@ impl Runner<'_> {
                 Err(Error::Occupied { .. }) => return Ok(Outcome::Waiting),
                 taken => taken?,
             };
+            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
             engine::stage(Stage::Train, &baseline)?;
             context.adopt(Stage::Train, &baseline)?;
+        } else {
+            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
         }
         context.share_cache(&baseline)?;
         complete(&context)?;
