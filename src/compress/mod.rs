@@ -1,4 +1,5 @@
-//! Making a network smaller: scores of heads and units, their deletion, masks of weights and of blocks, schedules.
+//! Making a network smaller: scores of heads and units, their deletion, masks of weights and of blocks, schedules,
+//! smaller vocabularies.
 
 pub mod attention;
 pub mod blocks;
@@ -10,6 +11,7 @@ pub mod pad;
 pub mod quantize;
 pub mod schedule;
 pub mod structure;
+pub mod vocabulary;
 
 pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};

@@ -4,7 +4,8 @@
 //! output projection: its scores are all equal, its values all zero, and so is its context. A deleted unit
 //! comes back with a zero row in the expansion, bias included, and a zero column in the contraction: every
 //! nonlinearity here maps zero to zero. Heads return to their original places. Where a unit stood is not
-//! recorded, and their order means nothing: those that were kept come first.
+//! recorded, and their order means nothing: those that were kept come first. Word pieces do not come back: the
+//! tokenizer that was saved with the network has none of those that went.
 
 use super::structure::{Deletion, Keep, Part};
 use crate::models::{Classifier, ModelConfig};
@@ -28,6 +29,7 @@ impl Padding {
         let keep = Keep {
             heads: config.layers.iter().map(|layer| layer.heads.clone()).collect(),
             units: config.layers.iter().map(|layer| (0..layer.intermediate).collect()).collect(),
+            pieces: (0..config.vocab).collect(),
         };
         Padding { deletion: Deletion::new(&model, &keep), model, specs }
     }

@@ -1,9 +1,9 @@
-//! Deleting heads and feed-forward units for good: rows and columns leave the tensors.
+//! Deleting heads, feed-forward units and word pieces for good: rows and columns leave the tensors.
 //!
 //! Head `h` of a layer is rows `h·head_size..(h+1)·head_size` of query, key and value (weights and biases) and
 //! the same columns of the output projection. Unit `u` is row `u` of the expansion (weight and bias) and
 //! column `u` of the contraction. What is left computes what the whole network would with the deleted parts'
-//! outputs at zero.
+//! outputs at zero. A word piece is its row of the word table; what is left computes the same for texts without it.
 
 use crate::Result;
 use crate::backend::Device;
@@ -14,13 +14,15 @@ use crate::params::{Mask, ParamStore};
 use crate::tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
 
-/// What stays, as places among what is there now, ascending; one list a layer.
+/// What stays, as places among what is there now, ascending; of heads and units one list a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Heads.
     pub heads: Vec<Vec<usize>>,
     /// Feed-forward units.
     pub units: Vec<Vec<usize>>,
+    /// Word pieces: no list a layer, but one for the network.
+    pub pieces: Vec<usize>,
 }
 
 impl Keep {
@@ -29,12 +31,13 @@ impl Keep {
         Keep {
             heads: config.layers.iter().map(|layer| (0..layer.heads.len()).collect()).collect(),
             units: config.layers.iter().map(|layer| (0..layer.intermediate).collect()).collect(),
+            pieces: (0..config.vocab).collect(),
         }
     }
 
     /// The configuration of what stays.
     pub fn config(&self, config: &ModelConfig) -> ModelConfig {
-        let mut smaller = config.clone();
+        let mut smaller = ModelConfig { vocab: self.pieces.len(), ..config.clone() };
         for (i, layer) in smaller.layers.iter_mut().enumerate() {
             layer.heads = self.heads[i].iter().map(|&place| layer.heads[place]).collect();
             layer.intermediate = self.units[i].len();
@@ -62,6 +65,9 @@ impl Deletion {
     /// Plans to leave of `model` what `keep` says.
     pub fn new(model: &Classifier, keep: &Keep) -> Deletion {
         let mut parts = BTreeMap::new();
+        if keep.pieces.len() < model.config.vocab {
+            parts.insert(model.embeddings.words, Part::Rows(keep.pieces.clone()));
+        }
         for (i, layer) in model.layers.iter().enumerate() {
             let size = layer.attention.attend.head_size;
             let columns: Vec<usize> =

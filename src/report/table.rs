@@ -6,6 +6,7 @@
 //! ```
 
 use super::{Confusion, Latency, Machine, Paired};
+use crate::stages::Control;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -195,8 +196,9 @@ impl Table {
     /// The variants that read another number of tokens than the baseline, as `pruned +1.8 %`.
     fn longer(&self) -> Vec<String> {
         let Some(baseline) = self.rows.first().and_then(|row| row.tokens) else { return Vec::new() };
-        let others =
-            self.rows.iter().filter_map(|row| Some((row, row.tokens.filter(|&tokens| tokens != baseline)?)));
+        // The linear control reads words, which are another thing.
+        let rows = self.rows.iter().filter(|row| row.variant != Control::NGrams.variant());
+        let others = rows.filter_map(|row| Some((row, row.tokens.filter(|&tokens| tokens != baseline)?)));
         others
             .map(|(row, tokens)| {
                 let more = 100.0 * (tokens as f64 / baseline.max(1) as f64 - 1.0);
@@ -326,7 +328,7 @@ mod tests {
             file_bytes: bytes,
             parameters: 1_234_567,
             sparsity: 0.25,
-            tokens: 100,
+            tokens: 4000,
             latency: ms,
         };
         let pair = Paired { only_first: 6, only_second: 0 };
@@ -367,6 +369,21 @@ mod tests {
         assert!(text.contains("1,234,567") && text.contains("4.00×") && text.contains("0.50"));
         let widths: Vec<usize> = text.lines().skip(4).map(|line| line.chars().count()).collect();
         assert!(widths.len() == 4 && widths.iter().all(|width| *width == widths[0]), "{text}");
+    }
+
+    #[test]
+    fn what_reads_other_tokens_is_named_below_the_table() {
+        let mut report = report();
+        assert!(!report.table().markdown().contains("tokens"));
+        report.rows[1].tokens = 4100;
+        let line = "tokens of the test texts against the baseline's: int8 +2.5 %";
+        assert!(report.table().markdown().ends_with(&format!("{line}.\n")), "{}", report.table().markdown());
+        assert!(report.table().to_string().contains(&format!("\n{line}\n\n")));
+        // A report of before says nothing of tokens.
+        let old = Figures { tokens: None, ..report.table().rows[0].clone() };
+        let mut table = report.table();
+        table.rows[0] = old;
+        assert!(!table.to_string().contains("tokens of"));
     }
 
     #[test]

@@ -229,9 +229,13 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
 /// Whether a network of this configuration can come from one of `parent`'s: stages delete and mask, and change nothing
 /// else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
-    let kept =
-        |config: &ModelConfig| ModelConfig { layers: Vec::new(), masked: Vec::new(), ..config.clone() };
-    kept(config) == kept(parent)
+    let kept = |config: &ModelConfig| ModelConfig {
+        layers: Vec::new(),
+        masked: Vec::new(),
+        vocab: 0,
+        ..config.clone()
+    };
+    kept(config) == kept(parent) && config.vocab <= parent.vocab
 }
 
 /// The key under which an artifact names the hash of what it was made from.

@@ -1,6 +1,6 @@
 //! The third stage: what is left of the network learns from the baseline.
 
-use super::{Corpus, Stage, StageContext, artifact, training};
+use super::{Corpus, Stage, StageContext, artifact, training, vocabulary};
 use crate::Result;
 use crate::train::forget_state;
 
@@ -13,11 +13,14 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let pruned = context.need(Stage::Prune)?;
-    let (settings, corpus) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let (logits, how) = training::teach(context, &corpus)?;
+    let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
+    let (logits, how) = training::teach(context, &whole)?;
+    // Of a smaller vocabulary, where pruning left one.
+    let own = vocabulary::corpus_of(&pruned, &whole)?;
+    let corpus = own.as_ref().unwrap_or(&whole);
     let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
     let teacher = Some((&logits[..], how));
-    training::run(context, Stage::Distill, settings, &corpus, &mut learner, teacher, None)?;
+    training::run(context, Stage::Distill, settings, corpus, &mut learner, teacher, None)?;
     learner.assert_masks()?;
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("pruned", artifact::weights_hash(&pruned)?)];

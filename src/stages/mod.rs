@@ -20,6 +20,7 @@ mod run_lock;
 pub mod sweep;
 mod train;
 mod training;
+mod vocabulary;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};

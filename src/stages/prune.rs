@@ -1,10 +1,11 @@
-//! The second stage: heads and feed-forward units are deleted, weights and blocks of weights masked.
+//! The second stage: word pieces, heads and feed-forward units are deleted, weights and blocks of weights masked.
 //!
 //! At once, by scores measured on training texts; or in several events while the network learns from the
-//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy.
+//! baseline (`prune.schedule = "cubic"`), which keeps more of its accuracy. Word pieces always go at once and first: what
+//! follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, training};
+use super::{Corpus, Stage, StageContext, artifact, training, vocabulary};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::{
@@ -28,18 +29,23 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let baseline = context.need(Stage::Train)?;
-    let (settings, corpus) = (&context.recipe.prune, Corpus::open(context)?);
+    let (settings, whole) = (&context.recipe.prune, Corpus::open(context)?);
     let mut learner =
         artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
+    let trimmed = vocabulary::trim(context, &whole)?;
+    if let Some(trimmed) = &trimmed {
+        trimmed.apply(&mut learner)?;
+    }
+    let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);
     let budget = budget(settings);
     match settings.schedule {
         Schedule::Once => {
-            let scores = measure(context, &learner, &corpus, &budget)?;
+            let scores = measure(context, &learner, corpus, &budget)?;
             apply(&mut learner, &budget, &scores, None, context.recipe.seed)?;
         }
         Schedule::Cubic => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
-            let (logits, how) = training::teach(context, &corpus)?;
+            let (logits, how) = training::teach(context, &whole)?;
             let config = &learner.model.config;
             let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
             let teacher = Some((&logits[..], how));
@@ -47,7 +53,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
                 context,
                 Stage::Prune,
                 &settings.train,
-                &corpus,
+                corpus,
                 &mut learner,
                 teacher,
                 Some(&mut gradual),
@@ -62,7 +68,8 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     context.progress.message(&format!("prune: heads left by layer {heads:?}, units {units:?}"));
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("baseline", artifact::weights_hash(&baseline)?)];
-    let origin = artifact::origin(context, Stage::Prune, &parents);
+    let mut origin = artifact::origin(context, Stage::Prune, &parents);
+    origin.extend(trimmed.as_ref().map(vocabulary::Trimmed::record));
     artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
     forget_state(&context.state(Stage::Prune))
 }

@@ -5,8 +5,8 @@
 //! checked. Working on the tree means that an override, a file and a default obey the same rules and get
 //! the same errors, and every error names the key.
 //!
-//! [`Recipe::canonical`] writes all keys out again, defaults too: what artifacts record, and hash, as
-//! their origin.
+//! [`Recipe::canonical`] writes all keys out again, defaults too, but for keys that do nothing by default: what artifacts
+//! record, and hash, as their origin.
 
 pub(super) mod check;
 mod compare;

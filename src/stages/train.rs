@@ -1,6 +1,6 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
-use super::{Corpus, Stage, StageContext, artifact, training};
+use super::{Corpus, Stage, StageContext, artifact, training, vocabulary};
 use crate::Result;
 use crate::train::forget_state;
 use std::path::Path;
@@ -15,6 +15,7 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     }
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
     training::check_given_teacher(context, &corpus)?;
+    vocabulary::check(context, &corpus)?;
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;

@@ -4,7 +4,7 @@ use super::wordpiece::SPECIALS;
 use super::{Encode, Rules, WordPiece, vocabulary};
 use crate::{Error, Result, files};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use tokenizers::models::wordpiece::WordPiece as WordPieceModel;
@@ -84,16 +84,57 @@ impl Tokenizer {
         {
             return Err(Error::file(path, format!("{piece:?} does not fit into a line"), "leave it out"));
         }
-        let config = serde_json::json!({
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": rules.lower_case,
-            "strip_accents": rules.strip_accents,
-            "tokenize_chinese_chars": rules.space_ideographs,
-        });
+        let config = config_of(rules, serde_json::json!({ "tokenizer_class": "BertTokenizer" }));
         let vocabulary: String = pieces.iter().flat_map(|piece| [*piece, "\n"]).collect();
-        let files =
-            vec![(FILES[1], vocabulary.into_bytes()), (FILES[2], format!("{config:#}\n").into_bytes())];
+        let files = vec![(FILES[1], vocabulary.into_bytes()), (FILES[2], config)];
         Tokenizer::checked(build(&pieces, rules), path, files)
+    }
+
+    /// The tokenizer with some of the pieces, `kept` being their ids, ascending: piece `kept[i]` gets the id `i`, and
+    /// words whose piece is gone are cut into smaller ones. It is saved as `vocab.txt` and `tokenizer_config.json`, with
+    /// what else the latter said.
+    ///
+    /// # Errors
+    /// A sentence that names what keeps this tokenizer from being written as a `vocab.txt`.
+    ///
+    /// # Panics
+    /// If an id is not one of the tokenizer's.
+    pub fn keep(&self, kept: &[u32]) -> std::result::Result<Tokenizer, String> {
+        let own = self.word_piece()?;
+        let rules = own.rules();
+        if !rules.clean_text {
+            return Err("it keeps control characters".to_owned());
+        }
+        let piece = |id: u32| own.piece(id).expect("an id of this tokenizer");
+        let specials: HashSet<&str> = own.specials().map(piece).collect();
+        let usual = |piece: &str| SPECIALS.contains(&piece);
+        let other = (0..own.vocab() as u32).map(piece).find(|piece| usual(piece) != specials.contains(piece));
+        if let Some(other) = other {
+            return Err(match usual(other) {
+                true => format!("it reads {other} in a text as any other word"),
+                false => format!("it has the added token {other}"),
+            });
+        }
+        let pieces: Vec<&str> = kept.iter().map(|&id| piece(id)).collect();
+        let mut smaller = Tokenizer::from_pieces(&pieces, rules).map_err(|error| error.to_string())?;
+        for (name, bytes) in &self.files {
+            let config = || serde_json::from_slice(bytes).unwrap_or_default();
+            match *name {
+                "tokenizer_config.json" => smaller.files[1].1 = config_of(rules, config()),
+                // It has names only; what else there is has ids.
+                "special_tokens_map.json" => smaller.files.push((name, bytes.clone())),
+                _ => {}
+            }
+        }
+        Ok(smaller)
+    }
+
+    /// The same function over a packed vocabulary.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::pack`].
+    pub fn word_piece(&self) -> std::result::Result<&WordPiece<Arc<[u8]>>, String> {
+        self.own.as_ref().ok_or_else(|| self.pack().err().unwrap_or_else(|| "it cannot be packed".to_owned()))
     }
 
     fn checked(
@@ -281,6 +322,19 @@ fn build(pieces: &[&str], rules: Rules) -> tokenizers::Tokenizer {
     let added = tokenizer.add_special_tokens(specials.map(|special| AddedToken::from(special, true)));
     added.expect("the names of the special tokens make a small automaton");
     tokenizer
+}
+
+/// A `tokenizer_config.json` for a `vocab.txt` with these rules, and with what `config` says beside them.
+fn config_of(rules: Rules, mut config: Value) -> Vec<u8> {
+    if !config.is_object() {
+        config = serde_json::json!({ "tokenizer_class": "BertTokenizer" });
+    }
+    config["do_lower_case"] = rules.lower_case.into();
+    config["strip_accents"] = rules.strip_accents.into();
+    config["tokenize_chinese_chars"] = rules.space_ideographs.into();
+    // It holds ids, which are others in a smaller vocabulary; the special tokens are found by their names.
+    config.as_object_mut().map(|config| config.remove("added_tokens_decoder"));
+    format!("{config:#}\n").into_bytes()
 }
 
 /// What `tokenizer_config.json` says of a `vocab.txt`.

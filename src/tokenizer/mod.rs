@@ -46,6 +46,11 @@ impl Rules {
         Rules { clean_text: true, space_ideographs: true, strip_accents: lower_case, lower_case }
     }
 
+    /// Whether a character is a word of its own wherever it stands, so that it never continues one.
+    pub fn sets_apart(self, c: char) -> bool {
+        unicode::is_punctuation(c) || (self.space_ideographs && unicode::is_chinese(c))
+    }
+
     fn to_flags(self) -> u32 {
         let bits = [self.clean_text, self.space_ideographs, self.strip_accents, self.lower_case];
         bits.into_iter().rev().fold(0, |flags, bit| flags << 1 | u32::from(bit))

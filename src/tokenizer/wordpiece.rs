@@ -67,6 +67,17 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
         std::str::from_utf8(piece).ok()
     }
 
+    /// The id of `[UNK]`.
+    pub fn unknown(&self) -> u32 {
+        self.vocabulary.unknown
+    }
+
+    /// The ids of the tokens that are recognised in raw text, and of `[UNK]`, `[CLS]` and `[SEP]`; some may come twice.
+    pub fn specials(&self) -> impl Iterator<Item = u32> {
+        let Vocabulary { unknown, cls, sep, .. } = self.vocabulary;
+        self.vocabulary.specials().chain([unknown, cls, sep])
+    }
+
     /// The ids of a text: `[CLS]`, at most `max_tokens - 2` pieces, `[SEP]`. `max_tokens` is at least 2.
     pub fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let mut ids = Vec::new();

@@ -16,6 +16,7 @@ fn keep() -> Keep {
     Keep {
         heads: vec![vec![0, 2, 3], vec![], vec![1]],
         units: vec![vec![], vec![0, 3, 4, 19], (0..UNITS).filter(|unit| unit % 3 != 1).collect()],
+        pieces: (0..plain().vocab).collect(),
     }
 }
 
@@ -142,7 +143,7 @@ fn moments_and_masks_shrink_with_their_parameters() {
 fn a_network_without_any_head_or_unit_still_computes_and_trains() {
     let mut learner = learner(&plain());
     let none = vec![vec![]; learner.model.layers.len()];
-    delete(&mut learner, &Keep { heads: none.clone(), units: none }).unwrap();
+    delete(&mut learner, &Keep { heads: none.clone(), units: none, ..Keep::all(&plain()) }).unwrap();
     assert!(
         learner.model.config.layers.iter().all(|layer| layer.heads.is_empty() && layer.intermediate == 0)
     );

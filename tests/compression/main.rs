@@ -1,5 +1,5 @@
 //! Pruning, and what pruning rests on, on tiny networks: deletion, masks, importance, the first-token-only last
-//! layer, and dropout and sums that do not depend on batches or threads.
+//! layer, smaller vocabularies, and dropout and sums that do not depend on batches or threads.
 #![cfg(feature = "train")]
 
 mod blocks;
@@ -10,3 +10,4 @@ mod exactness;
 mod importance;
 mod masks;
 mod network;
+mod vocabulary;

@@ -1,6 +1,7 @@
 //! A run that is killed is as if it had never been: `--resume` leads to the same bytes as an undisturbed run.
 #![cfg(unix)]
 
+use limbeck::tokenizer::Tokenizer;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -199,6 +200,16 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     assert_eq!(states(&broken), 1);
     folder.finish("broken", &more);
     assert_eq!(states(&broken), 0);
+}
+
+#[test]
+fn killed_with_a_smaller_vocabulary_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let (whole, _, _) = whole_and_broken(&folder, &["--set", "prune.vocabulary=120"]);
+    let pieces = |name: &str| Tokenizer::from_directory(&whole.join(name)).unwrap().vocab();
+    assert_eq!([pieces("baseline"), pieces("pruned"), pieces("distilled")], [300, 120, 120]);
+    let int8 = limbeck::infer::Model::open(&whole.join("int8.limbeck")).unwrap();
+    assert_eq!((int8.tokenizer().unwrap().vocab(), int8.config().vocab), (120, 120));
 }
 
 #[test]

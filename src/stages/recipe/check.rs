@@ -146,6 +146,7 @@ fn prune(prune: &Prune) -> Result<()> {
     fraction("prune.units", prune.units)?;
     fraction("prune.weights", prune.weights)?;
     fraction("prune.classifier", prune.classifier)?;
+    size("prune.vocabulary", prune.vocabulary, 0, limits::VOCAB)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
     blocks(prune)?;

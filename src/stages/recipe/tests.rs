@@ -1,4 +1,5 @@
 use super::*;
+use crate::stages::Stage;
 
 fn parse(text: &str, overrides: &[&str]) -> Result<Recipe> {
     let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
@@ -24,6 +25,20 @@ fn the_canonical_text_reads_back_to_the_same_recipe() {
     let again = parse(&recipe.canonical(), &[]).unwrap();
     assert_eq!(again, recipe);
     assert_eq!(again.canonical(), recipe.canonical());
+}
+
+#[test]
+fn a_key_that_does_nothing_does_not_make_another_recipe() {
+    let plain = parse("", &["prune.vocabulary=0"]).unwrap();
+    assert_eq!(plain.canonical(), Recipe::default().canonical());
+    assert!(!plain.canonical().contains("vocabulary"));
+    let smaller = parse("", &["prune.vocabulary=12000"]).unwrap();
+    assert_eq!(parse(&smaller.canonical(), &[]).unwrap(), smaller);
+    assert_eq!(
+        smaller.differences(&plain.canonical(), Stage::Prune),
+        ["prune.vocabulary = unset there, 12000 here"]
+    );
+    assert_eq!(smaller.identity(Stage::Train), plain.identity(Stage::Train));
 }
 
 #[test]
@@ -177,6 +192,8 @@ fn errors_name_the_key_and_the_mend() {
             "prune.block_importance=movement",
             "prune.events: is 1, and \"movement\" of blocks is watched after heads and units are deleted; 2 or more",
         ),
+        ("", "prune.vocabulary=99999999", "prune.vocabulary: is 99999999; a whole number from 0 to 16777216"),
+        ("", "prune.vocabulary=-1", "prune.vocabulary: is -1; a whole number, 0 or more"),
         ("seed = 3", "seed.x=1", "seed.x: seed is a value, not a table"),
     ] {
         let sets: &[&str] = if set.is_empty() { &[] } else { &[set] };

@@ -143,6 +143,12 @@ pub struct Prune {
     pub block_scope: BlockScope,
     /// `"encoder"`, `"attention"` or `"feed-forward"`. Default `"encoder"`.
     pub block_matrices: BlockMatrices,
+    /// Most word pieces that are kept; 0 = all. Kept are the special tokens, the characters of the training texts,
+    /// alone and inside of words, then the pieces that the training texts use most. Pieces that they never use go,
+    /// however much room there is. Words whose piece goes are spelled with smaller ones; the baseline, as a teacher, goes
+    /// on reading with all. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub vocabulary: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
     /// `"once"` or `"cubic"`. Default `"once"`.
@@ -171,12 +177,19 @@ impl Default for Prune {
             block_importance: BlockImportance::Magnitude,
             block_scope: BlockScope::Matrix,
             block_matrices: BlockMatrices::Encoder,
+            vocabulary: 0,
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,
             train: Train { epochs: PRUNE_EPOCHS, ..Train::default() },
         }
     }
+}
+
+/// A key that is left out of a recipe's canonical text while it does nothing: recipes without it keep their hashes, and
+/// their runs can be gone on with.
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// Default of `prune.train.epochs`.

@@ -1,0 +1,137 @@
+//! A smaller vocabulary from the recipe to the `.limbeck` file, through the binary. One small run is shared.
+
+use limbeck::checkpoint::HfDirectory;
+use limbeck::data::demo;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+const PIECES: usize = 150;
+
+const SMALL: [&str; 12] = [
+    "--set",
+    "data.limit=1500",
+    "--set",
+    "data.validation=200",
+    "--set",
+    "data.test_limit=100",
+    "--set",
+    "bench.texts=5",
+    "--set",
+    "bench.repeat=1",
+    "--set",
+    "prune.vocabulary=150",
+];
+
+fn call(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.args(arguments).output().unwrap()
+}
+
+/// Standard output and standard error of a call that succeeds.
+fn said(arguments: &[&str]) -> (String, String) {
+    let output = call(arguments);
+    let [out, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{arguments:?}: {told}");
+    (out, told)
+}
+
+/// The run's directory, its table as JSON, and what it told on the way.
+static RUN: LazyLock<(PathBuf, Value, String)> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vocabulary");
+    let _ = fs::remove_dir_all(&folder);
+    let (out, told) = said(&[&["run", "--json", "--out", folder.to_str().unwrap()][..], &SMALL].concat());
+    (folder, serde_json::from_str(&out).unwrap(), told)
+});
+
+fn path(name: &str) -> String {
+    RUN.0.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn each_variant_reads_its_own_pieces_and_says_so() {
+    let (folder, table, told) = &*RUN;
+    let open = |name: &str| HfDirectory::open(&folder.join(name)).unwrap();
+    let sizes = |name: &str| (open(name).config.vocab, open(name).tokenizer().unwrap().vocab());
+    assert!(sizes("baseline").0 > PIECES);
+    assert_eq!(sizes("pruned"), (PIECES, PIECES));
+    assert_eq!(sizes("distilled"), (PIECES, PIECES));
+    // The effect is told, kept with the weights, and is what the table counts.
+    let first = format!("vocabulary: {} pieces become {PIECES}", sizes("baseline").0);
+    assert!(told.contains(&first), "{told}");
+    for texts in ["training", "held-out", "test"] {
+        assert!(told.contains(&format!("vocabulary: {texts} texts become ")), "{told}");
+    }
+    let directory = open("pruned");
+    let effects: Value = serde_json::from_str(&directory.tensors.metadata()["limbeck.vocabulary"]).unwrap();
+    assert_eq!(effects["pieces"], json!([sizes("baseline").0, PIECES]));
+    let texts = ["training", "held_out", "test"].map(|texts| effects[texts]["texts"].as_u64().unwrap());
+    assert_eq!(texts, [1300, 200, 100]);
+    let rows = table["rows"].as_array().unwrap();
+    let tokens: Vec<&Value> = rows.iter().map(|row| &row["tokens"]).collect();
+    let test = &effects["test"]["tokens"];
+    assert_eq!(tokens, [&test[0], &test[1], &test[1], &test[1]]);
+    assert!(test[1].as_u64() > test[0].as_u64(), "words are spelled out: {test}");
+    let report = said(&["report", &path("")]).0;
+    assert!(report.contains("tokens of the test texts against the baseline's: pruned +"), "{report}");
+    // It still knows the topics, and most of the parameters were words.
+    assert!(rows.iter().all(|row| row["accuracy"].as_f64().unwrap() > 0.5), "{rows:?}");
+}
+
+#[test]
+fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
+    let notes = demo::generate(99, 0, 60);
+    let mut lines = String::new();
+    for note in &notes.test {
+        let _ = writeln!(lines, "{}", json!({ "text": note.text, "label": notes.labels[note.label] }));
+    }
+    let data = RUN.0.join("notes.jsonl");
+    fs::write(&data, lines).unwrap();
+    let columns = ["--set", "data.text_columns=[\"text\"]", "--set", "data.label_column=\"label\""];
+    let (int8, baseline) = (path("int8.limbeck"), path("baseline"));
+    let eval = ["eval", &int8, "--against", &baseline, "--quiet", "--json", "--data", data.to_str().unwrap()];
+    let seen: Value = serde_json::from_str(&said(&[&eval[..], &columns].concat()).0).unwrap();
+    assert_eq!((&seen["texts"], &seen["against"]["texts"]), (&json!(60), &json!(60)));
+    assert!(seen["accuracy"].as_f64().unwrap() > 0.5, "{seen}");
+
+    // A directory that stock programs read is a smaller model, not a padded vocabulary.
+    let out = RUN.0.join("padded");
+    let _ = fs::remove_dir_all(&out);
+    said(&["export", &path("distilled"), out.to_str().unwrap(), "--format", "hf-padded"]);
+    let config: Value = serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["vocab_size"], PIECES);
+    assert!(config["limbeck"].is_null());
+    let lines = fs::read_to_string(out.join("vocab.txt")).unwrap().lines().count();
+    assert_eq!(lines, PIECES);
+    let answers = |model: &str| said(&["predict", model, &notes.test[0].text]).0;
+    let label = |model: &str| serde_json::from_str::<Value>(&answers(model)).unwrap()["label"].clone();
+    assert_eq!(label(out.to_str().unwrap()), label(&path("distilled")));
+}
+
+#[test]
+fn too_small_a_vocabulary_is_refused_before_the_first_step() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vocabulary-refused");
+    let _ = fs::remove_dir_all(&folder);
+    let run = [&["run", "--quiet", "--out", folder.to_str().unwrap()][..], &SMALL].concat();
+    let refused = call(&[&run[..], &["--set", "prune.vocabulary=20"]].concat());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let start = "prune.vocabulary: is 20; the special tokens and the characters of the training texts are ";
+    let least = told.split(start).nth(1).and_then(|rest| rest.split(' ').next()).map(str::parse::<usize>);
+    let Some(Ok(least)) = least else { panic!("{told}") };
+    assert!(told.contains(&format!("{least} or more, or 0 to keep all pieces")), "{told}");
+    assert!(!folder.join("metrics.jsonl").exists() && !folder.join("baseline").exists());
+    // That number is enough to begin with.
+    let enough = format!("prune.vocabulary={least}");
+    let run = [&["train"][..], &["--quiet", "--out", folder.to_str().unwrap()], &SMALL].concat();
+    let mut short = vec!["--set", enough.as_str(), "--set", "train.steps=1"];
+    short.splice(0..0, run);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/demo.toml");
+    short.insert(1, recipe.to_str().unwrap());
+    said(&short);
+    assert!(folder.join("baseline").exists());
+}
