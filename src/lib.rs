@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! limbeck-kernels → error · files · json · batch · team → tokenizer → data → models::config → nn → tensor · backend
-//!                 → ops · autograd · params → models → checkpoint → infer | train → compress
+//!                 → ops · autograd · params → models → checkpoint → infer | train → compress | controls
 //!                 → stages → report → the binary, in tools/
 //! ```
 
@@ -17,6 +17,8 @@ mod batch;
 pub mod checkpoint;
 #[cfg(feature = "train")]
 pub mod compress;
+#[cfg(feature = "train")]
+pub mod controls;
 #[cfg(feature = "train")]
 pub mod data;
 pub mod error;

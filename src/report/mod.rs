@@ -3,19 +3,25 @@
 //! [`statistics`] turns predictions into accuracies, intervals and p-values; [`latency`] times variants
 //! against each other; [`machine`] says where; [`table`] puts it all side by side, for people and as
 //! `report.json`. None of these knows how a prediction is made: [`measure`] asks whatever is a `Subject`.
-//! [`inspect()`] looks into one model instead, part by part.
+//! [`inspect()`] looks into one model instead, part by part. [`summary`] puts many runs side by side, and [`picture`]
+//! draws what they cost against what they are worth; [`ablation`] says what the parts of a recipe contributed.
 
+pub mod ablation;
 mod inspect;
 pub mod inspection;
 pub mod latency;
 pub mod machine;
 pub mod measure;
+pub mod picture;
 pub mod statistics;
+pub mod summary;
 pub mod table;
 
+pub use ablation::Contribution;
 pub use inspect::inspect;
 pub use inspection::{Inspection, MatrixBlocks, Part};
 pub use latency::Latency;
 pub use machine::{Build, Machine};
 pub use statistics::{Confusion, Interval, Paired};
+pub use summary::{Finished, Point, Summary};
 pub use table::{Report, Row, Table};

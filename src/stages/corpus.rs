@@ -71,6 +71,14 @@ impl Corpus {
         Corpus::new(Rc::clone(&self.texts), tokenizer, self.held_out)
     }
 
+    /// The training texts, as another tokenizer reads them.
+    ///
+    /// # Errors
+    /// As [`Corpus::read_by`].
+    pub fn train_read_by(&self, tokenizer: &dyn Encode) -> Result<TokenSet> {
+        self.texts.tokens(Part::Train, tokenizer)
+    }
+
     /// The test texts, as another tokenizer reads them.
     ///
     /// # Errors

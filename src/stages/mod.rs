@@ -6,7 +6,9 @@
 //! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
 //! has one, and returns [`Error::Interrupted`].
 
+mod adopt;
 pub mod artifact;
+mod controls;
 mod corpus;
 mod distill;
 pub mod export;
@@ -16,6 +18,7 @@ mod quantize;
 pub mod recipe;
 mod run_directory;
 mod run_lock;
+pub mod sweep;
 mod teachers;
 mod train;
 mod training;
@@ -24,6 +27,7 @@ mod vocabulary;
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
+pub use controls::{Control, controls};
 pub use corpus::{Corpus, test_texts};
 pub use distill::distill;
 pub use export::{ExportFormat, export};
@@ -34,6 +38,7 @@ pub use recipe::Recipe;
 pub use run_lock::RunLock;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+pub use sweep::{Sweep, Trial};
 pub use train::train;
 
 /// The stages, in their order.

@@ -13,6 +13,7 @@ use crate::models::Classifier;
 use crate::nn::ParamSpec;
 use crate::{Error, Result};
 use std::fs;
+use std::path::Path;
 
 /// Quantizes the distilled network.
 ///
@@ -23,7 +24,14 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Quantize)? {
         return Ok(());
     }
-    let source = context.need(Stage::Distill)?;
+    write(context, &context.need(Stage::Distill)?, &context.artifact(Stage::Quantize))
+}
+
+/// Quantizes the model directory `source` into the file `path`, as the recipe says.
+///
+/// # Errors
+/// As [`quantize`].
+pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> Result<()> {
     let settings = &context.recipe.quantize;
     let quantization = Quantization {
         weights: Some(match settings.weights {
@@ -37,24 +45,23 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
             BlockLayout::Dense => Layout::Dense,
         },
     };
-    let directory = HfDirectory::open(&source)?;
+    let directory = HfDirectory::open(source)?;
     check_complete(&directory, &Classifier::new(&directory.config).1)?;
     let mend = "fetch the model's tokenizer again";
-    let vocabulary = directory.tokenizer()?.pack().map_err(|problem| Error::file(&source, problem, mend))?;
+    let vocabulary = directory.tokenizer()?.pack().map_err(|problem| Error::file(source, problem, mend))?;
     let extras = Extras {
         vocabulary: Some(vocabulary),
         parents: Parents {
-            model: Some(artifact::weights_hash(&source)?),
+            model: Some(artifact::weights_hash(source)?),
             recipe: Some(context.recipe_hash(Stage::Quantize)),
         },
         golden: golden_texts(&directory.config),
     };
-    let path = context.artifact(Stage::Quantize);
     let read = |spec: &ParamSpec| {
         context.check_stop()?;
         read_value(&directory, spec)
     };
-    let quantized = to_image(&path, &directory.config, read, quantization, &extras)?;
+    let quantized = to_image(path, &directory.config, read, quantization, &extras)?;
     let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
     if let Some(worst) = worst {
         let message =
@@ -65,10 +72,10 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         context.progress.message(&message);
     }
     context.check_stop()?;
-    quantized.image.write(&path)?;
+    quantized.image.write(path)?;
     // A file that is there is done: one that the disk changed must not stay.
-    Model::open(&path).and_then(|model| model.check_golden()).inspect_err(|_| {
-        let _ = fs::remove_file(&path);
+    Model::open(path).and_then(|model| model.check_golden()).inspect_err(|_| {
+        let _ = fs::remove_file(path);
     })
 }
 

@@ -8,15 +8,17 @@
 //! [`Recipe::canonical`] writes all keys out again, defaults too, but for keys that do nothing by default: what artifacts
 //! record, and hash, as their origin.
 
-mod check;
+pub(super) mod check;
 mod compare;
-mod read;
+pub(super) mod read;
 pub mod tables;
+mod terms;
 
-use crate::{Result, files};
+use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 pub use tables::*;
+pub use terms::{TERMS, Term};
 
 /// A whole recipe. Keys and defaults are documented on the [`tables`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Recipe {
     pub quantize: Quantize,
     /// The latency columns of the table.
     pub bench: Bench,
+    /// What the table compares with besides the baseline.
+    pub controls: Controls,
 }
 
 impl Default for Recipe {
@@ -57,6 +61,7 @@ impl Default for Recipe {
             distill: Distill::default(),
             quantize: Quantize::default(),
             bench: Bench::default(),
+            controls: Controls::default(),
         }
     }
 }
@@ -86,6 +91,10 @@ impl Recipe {
     }
 
     fn from_tree(mut tree: toml::Table) -> Result<Recipe> {
+        if tree.contains_key("sweep") {
+            let mend = "run it with `limbeck sweep`, or leave the table out";
+            return Err(Error::setting("sweep", "this recipe is a sweep's", mend));
+        }
         // Read before inheriting too, so that an error in [train] is not reported where it was inherited.
         read::recipe(tree.clone())?;
         read::inherit(&mut tree);

@@ -17,11 +17,15 @@ mod hub;
 mod unicode;
 mod vocabulary;
 mod wordpiece;
+#[cfg(feature = "train")]
+mod words;
 
 pub use encode::Encode;
 #[cfg(feature = "train")]
 pub use hub::Tokenizer;
 pub use wordpiece::WordPiece;
+#[cfg(feature = "train")]
+pub use words::words;
 
 /// What BERT's tokenizer does to a text before it looks for pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 #![cfg(feature = "train")]
 
 use limbeck::checkpoint::{TensorFile, config_to_json, parse_config};
+use limbeck::controls::{Features, Linear};
 use limbeck::infer::{Model, Session};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::Sizes;
-use limbeck::stages::Recipe;
+use limbeck::stages::{Recipe, Sweep};
 use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};
 use limbeck::{Batch, Error};
 use proptest::prelude::*;
@@ -143,6 +144,34 @@ proptest! {
         let text = String::from_utf8_lossy(&file);
         if let Some(recipe) = said(Recipe::parse(&text, Path::new("recipe.toml"), &overrides)) {
             assert_eq!(Recipe::parse(&recipe.canonical(), Path::new("again"), &[]).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn sweep(changes in changes(), overrides in prop::collection::vec("sweep\\.[a-z.]{1,6}=[-0-9a-z\"\\[\\].]{0,6}", 0..2)) {
+        let text = "[train]\nbatch = 8\n[sweep]\nseeds = [1, 2]\ntrials = 3\n[sweep.grid]\n\"prune.heads\" = [0.2, 0.4]\n\
+                    [sweep.random]\n\"distill.alpha\" = { low = 0.3, high = 1.0, scale = \"log\" }\n";
+        let file = changed(text.as_bytes(), &changes);
+        let text = String::from_utf8_lossy(&file);
+        if let Some(sweep) = said(Sweep::parse(&text, Path::new("sweep.toml"), &overrides)) {
+            let again = Sweep::parse(sweep.canonical(), Path::new("again"), &[]).unwrap();
+            let ids = |sweep: &Sweep| sweep.trials.iter().map(|trial| trial.id.clone()).collect::<Vec<_>>();
+            assert_eq!(ids(&again), ids(&sweep));
+            assert!(!sweep.trials.is_empty());
+        }
+    }
+
+    #[test]
+    fn linear_control(changes in changes()) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("ngrams.safetensors");
+        Linear::new(&["no".to_owned(), "yes".to_owned()], 6).save(&path, &Default::default()).unwrap();
+        fs::write(&path, changed(&fs::read(&path).unwrap(), &changes)).unwrap();
+        if let Some(model) = said(Linear::open(&path)) {
+            let (mut features, mut logits) = (Features::default(), Vec::new());
+            features.refill(&[1, 2, 3], model.buckets());
+            model.logits(&features, &mut logits);
+            assert_eq!(logits.len(), model.classes());
         }
     }
 

@@ -1,11 +1,13 @@
 //! What can be typed. What it means stands in the file of each command.
 
 mod recipe;
+mod sweep;
 
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use limbeck::backend::cpu::threads::check_threads;
 use std::path::PathBuf;
+pub use sweep::{Sweep, SweepCommand, SweepReport};
 
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
@@ -15,8 +17,8 @@ be written, the temporary one.
 
 Exit codes:
   0  done
-  1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill or quantize, which
-     save first. Other commands end by the signal
+  1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill,
+     quantize or sweep, which save first. Other commands end by the signal
   2  wrong use: flags, --set keys and values, LIMBECK_ISA
   3  a quality gate (--max-drop) is not met";
 
@@ -44,6 +46,8 @@ pub enum Command {
     Distill(Stage),
     /// Fourth stage: write the int8 .limbeck file
     Quantize(Stage),
+    /// Many variants of a recipe, each a run of its own; then what they cost and what they are worth
+    Sweep(Sweep),
     /// Accuracy with its 95 % interval, macro-F1, confusion matrix
     Eval(Eval),
     /// Classify texts; without TEXT, one text a line of standard input. Prints JSON lines
@@ -65,7 +69,7 @@ pub enum Command {
 pub struct Run {
     /// Recipe file; none: the demo
     pub recipe: Option<PathBuf>,
-    /// Fail with exit code 3 if the last variant is more than so many points of accuracy below the baseline
+    /// Fail with exit code 3 if the int8 file is more than so many points of accuracy below the baseline
     #[arg(long, value_name = "POINTS", value_parser = points)]
     pub max_drop: Option<f64>,
     #[command(flatten)]

@@ -3,14 +3,17 @@
 //! Commands are written against the few functions here, so that what a model file is, or how a stage keeps
 //! its artifacts, is decided in one place.
 
+mod ngrams;
+
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Session};
 use limbeck::models::highest;
 use limbeck::report::measure::{Subject, Texts};
-use limbeck::stages::{self, Corpus, Recipe, Stage, StageContext};
+use limbeck::stages::{self, Control, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result};
+use ngrams::NGrams;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -27,8 +30,12 @@ pub trait TextModel: Subject {
     fn tokenizer(&self) -> &dyn Encode;
 }
 
-/// Opens a Hugging Face directory or a `.limbeck` file, to predict on so many threads.
+/// Opens a Hugging Face directory, a `.limbeck` file, or the linear model that a run keeps as a control, to predict on
+/// so many threads.
 pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
+    if model.is_file() && model.extension().is_some_and(|extension| extension == "safetensors") {
+        return Ok(Box::new(NGrams::open(model)?));
+    }
     Ok(Box::new(Deployed::open(model, threads)?))
 }
 
@@ -77,7 +84,7 @@ pub struct Variant {
     pub texts: Rc<Tokenized>,
 }
 
-/// The artifacts of all stages, baseline first.
+/// The artifacts of all stages, baseline first, and the controls that the recipe asks for.
 pub fn variants(context: &StageContext<'_>) -> Result<Vec<Variant>> {
     let corpus = Corpus::open(context)?;
     let mut read: Vec<(String, Rc<Tokenized>)> = Vec::new();
@@ -96,7 +103,32 @@ pub fn variants(context: &StageContext<'_>) -> Result<Vec<Variant>> {
         };
         Ok(Variant { name: stage.variant(), model: Box::new(model), texts })
     };
-    Stage::ALL.into_iter().map(open).collect()
+    let mut all: Vec<Variant> = Stage::ALL.into_iter().map(open).collect::<Result<_>>()?;
+    for control in Control::ALL.into_iter().filter(|control| control.is_wanted(context)) {
+        all.extend(variant(context, control.variant())?);
+    }
+    Ok(all)
+}
+
+/// One row of a run's table by itself: the artifact of a stage, or a control. `None` if there is no such row.
+pub fn variant(context: &StageContext<'_>, name: &str) -> Result<Option<Variant>> {
+    let stage = Stage::ALL.into_iter().find(|stage| stage.variant() == name);
+    let control = Control::ALL.into_iter().find(|control| control.variant() == name);
+    let (name, path) = match (stage, control) {
+        (Some(stage), _) => (stage.variant(), context.artifact(stage)),
+        (None, Some(control)) => (control.variant(), control.path(context)),
+        (None, None) => return Ok(None),
+    };
+    let model: Box<dyn TextModel> = match control {
+        Some(Control::NGrams) => Box::new(NGrams::open(&path)?),
+        _ => {
+            let mut model = Deployed::open(&path, context.threads)?;
+            model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
+            Box::new(model)
+        }
+    };
+    let texts = Rc::new(Tokenized(Corpus::open(context)?.test_read_by(model.tokenizer())?));
+    Ok(Some(Variant { name, model, texts }))
 }
 
 /// Where tokenized files are kept between calls.

@@ -12,6 +12,8 @@ pub enum Failure {
     Failed(limbeck::Error),
     /// What was typed makes no sense. Exit code 2.
     Usage(String),
+    /// Some trials of a sweep did not succeed; the others did. A line each. Exit code 1.
+    Trials(Vec<String>),
     /// The result is there, but worse than `--max-drop` allows. Exit code 3.
     Gate(String),
     /// Whoever read our output has stopped reading, as `head` does. Nothing is said.
@@ -46,6 +48,7 @@ impl Failure {
             Failure::Failed(error @ limbeck::Error::Isa(_)) => (chain(&error), 2),
             Failure::Failed(error) => (chain(&error), 1),
             Failure::Usage(problem) => (vec![problem], 2),
+            Failure::Trials(lines) => (lines, 1),
             Failure::Gate(problem) => (vec![problem], 3),
         };
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

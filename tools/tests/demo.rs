@@ -23,6 +23,9 @@ const SMALL: [&str; 8] = [
 
 const ARTIFACTS: [&str; 4] = ["baseline", "pruned", "distilled", "int8.limbeck"];
 
+/// And the controls, in the order of the rows.
+const CONTROLS: [&str; 2] = ["int8-baseline.limbeck", "ngrams.safetensors"];
+
 fn call(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
     command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
@@ -74,14 +77,14 @@ fn notes() -> (String, demo::Demo) {
 }
 
 #[test]
-fn the_demo_measures_four_variants() {
+fn the_demo_measures_four_variants_and_two_controls() {
     let (folder, printed) = &*RUN;
     let report = parsed(&fs::read_to_string(folder.join("report.json")).unwrap());
     assert_eq!(report["recipe"], "demo");
     // Another test measures again; its times differ.
     let rows = printed["rows"].as_array().unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row["variant"].as_str().unwrap()).collect();
-    assert_eq!(names, ["baseline", "pruned", "distilled", "int8"]);
+    assert_eq!(names, ["baseline", "pruned", "distilled", "int8", "int8 baseline", "n-grams"]);
     for (row, saved) in rows.iter().zip(report["rows"].as_array().unwrap()) {
         for key in ["variant", "accuracy", "macro_f1", "parameters", "file_bytes", "p_value"] {
             assert_eq!(row[key], saved[key], "{key}");
@@ -96,13 +99,14 @@ fn the_demo_measures_four_variants() {
     assert!(rows[0]["p_value"].is_null() && number(&rows[0], "speed_up") == 1.0);
     assert!(rows[1..].iter().all(|row| (0.0..=1.0).contains(&number(row, "p_value"))));
     // Sizes are those of the files, and each stage does its work.
-    for (row, artifact) in rows.iter().zip(ARTIFACTS) {
+    for (row, artifact) in rows.iter().zip(ARTIFACTS.into_iter().chain(CONTROLS)) {
         let file = folder.join(artifact);
         let weights = if file.is_dir() { file.join("model.safetensors") } else { file };
         assert_eq!(row["file_bytes"], fs::metadata(weights).unwrap().len(), "{artifact}");
     }
     let parameters: Vec<f64> = rows.iter().map(|row| number(row, "parameters")).collect();
-    assert!(parameters[1] < 0.7 * parameters[0] && parameters[1..].iter().all(|&n| n == parameters[1]));
+    assert!(parameters[1] < 0.7 * parameters[0] && parameters[1..4].iter().all(|&n| n == parameters[1]));
+    assert_eq!(parameters[4], parameters[0], "nothing is deleted from the control");
     assert!(number(&rows[3], "file_bytes") < 0.5 * number(&rows[2], "file_bytes"));
 }
 
@@ -143,7 +147,8 @@ fn eval_counts_what_predict_answers() {
     fs::write(&data, table).unwrap();
     let data = data.to_str().unwrap();
     let lines: String = notes.iter().map(|note| format!("{}\n", note.text)).collect();
-    for artifact in ARTIFACTS.map(path) {
+    // The linear control reads texts like any other.
+    for artifact in ARTIFACTS.into_iter().chain([CONTROLS[1]]).map(path) {
         let answers: Vec<Value> = said(&["predict", &artifact], &lines).lines().map(parsed).collect();
         assert_eq!(answers.len(), notes.len());
         for answer in &answers {

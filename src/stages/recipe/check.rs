@@ -16,6 +16,8 @@ const STEPS: u64 = 1_000_000_000_000;
 const TEXTS: usize = 1 << 20;
 /// Pruning events, or repetitions of a measurement.
 const TIMES: usize = 1 << 16;
+/// Features of a linear model: more would be gigabytes.
+const BUCKETS: usize = 1 << 24;
 /// Sides of a block: whole parts of a register of the packed layout, or several of them.
 const SIDES: [usize; 4] = [4, 8, 16, 32];
 
@@ -43,7 +45,12 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     distill(&recipe.distill)?;
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
     size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
-    size("bench.warmup", recipe.bench.warmup, 0, TEXTS)
+    size("bench.warmup", recipe.bench.warmup, 0, TEXTS)?;
+    let controls = &recipe.controls;
+    size("controls.ngram_buckets", controls.ngram_buckets, 1, BUCKETS)?;
+    size("controls.ngram_epochs", controls.ngram_epochs, 1, TIMES)?;
+    positive("controls.ngram_learning_rate", controls.ngram_learning_rate)?;
+    fraction("controls.ngram_l2", controls.ngram_l2)
 }
 
 fn distill(distill: &Distill) -> Result<()> {
@@ -268,7 +275,7 @@ fn hold(key: &str, held: bool, value: f64, mend: &str) -> Result<()> {
 }
 
 /// A number as one would type it.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::stages) fn number(value: f64) -> String {
     let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs()) || !value.is_finite();
     if plain { value.to_string() } else { format!("{value:e}") }
 }

@@ -7,15 +7,16 @@ use toml::{Table, Value};
 
 impl Recipe {
     /// What identifies the recipe as far as `stage` and those before it read it: its canonical text with the keys that
-    /// change none of their artifacts' numbers at their defaults. These are `name`, `threads`, `[bench]`, every
-    /// `checkpoint_every` (from whichever state a run goes on, it ends in the same bytes), and the keys of later stages.
+    /// change none of their artifacts' numbers at their defaults. These are `name`, `threads`, `[bench]`, `[controls]`,
+    /// every `checkpoint_every` (from whichever state a run goes on, it ends in the same bytes), and the keys of later stages.
     pub fn identity(&self, stage: Stage) -> String {
         self.deciding(stage).canonical()
     }
 
     fn deciding(&self, stage: Stage) -> Recipe {
-        let Recipe { name, threads, bench, train, prune, distill, quantize, .. } = Recipe::default();
-        let mut deciding = Recipe { name, threads, bench, ..self.clone() };
+        let Recipe { name, threads, bench, controls, train, prune, distill, quantize, .. } =
+            Recipe::default();
+        let mut deciding = Recipe { name, threads, bench, controls, ..self.clone() };
         if stage < Stage::Quantize {
             deciding.quantize = quantize;
         }
@@ -96,7 +97,13 @@ mod tests {
                 "prune.train.batch = 32 there, 8 here",
             ]
         );
-        let renamed = parse(&["name=other", "threads=2", "bench.repeat=9", "train.checkpoint_every=3"]);
+        let renamed = parse(&[
+            "name=other",
+            "threads=2",
+            "bench.repeat=9",
+            "train.checkpoint_every=3",
+            "controls.int8=true",
+        ]);
         let default = Recipe::default();
         assert!(renamed.differences(&default.canonical(), Stage::Quantize).is_empty());
         assert_eq!(renamed.identity(Stage::Quantize), default.identity(Stage::Quantize));

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Parses `text`.
-pub(super) fn tree(text: &str, origin: &Path) -> Result<Table> {
+pub(in crate::stages) fn tree(text: &str, origin: &Path) -> Result<Table> {
     text.parse::<Table>().map_err(|error| Error::File {
         path: origin.to_owned(),
         line: error.span().map(|span| 1 + text[..span.start].matches('\n').count()),
@@ -21,7 +21,7 @@ pub(super) fn tree(text: &str, origin: &Path) -> Result<Table> {
 /// Applies one `a.b.c=value`. The value is read as TOML where it is TOML and as a string where it is not,
 /// so that paths and names need no quotes. A whole number that TOML cannot hold becomes the last that it can, and
 /// the key is returned with the text that was given.
-pub(super) fn assign(tree: &mut Table, assignment: &str) -> Result<Option<(String, String)>> {
+pub(in crate::stages) fn assign(tree: &mut Table, assignment: &str) -> Result<Option<(String, String)>> {
     let Some((key, text)) = assignment.split_once('=') else {
         return Err(Error::setting(
             assignment,
@@ -73,7 +73,7 @@ fn is_too_large(text: &str) -> bool {
 }
 
 /// `text` as a TOML value, or else as a string.
-fn value(text: &str) -> Value {
+pub(in crate::stages) fn value(text: &str) -> Value {
     let parsed = format!("value = {text}").parse::<Table>().ok();
     let only = parsed.filter(|table| table.len() == 1);
     only.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()))
@@ -110,7 +110,7 @@ pub(super) fn recipe(mut tree: Table) -> Result<Recipe> {
 ///
 /// serde names the key of a wrong value ("in `train.batch`") and, for an unknown key, the keys that exist;
 /// both come as text, in which all names stand between backticks.
-fn explain(error: &toml::de::Error) -> Error {
+pub(in crate::stages) fn explain(error: &toml::de::Error) -> Error {
     let shown = error.to_string();
     let place = shown.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or("");
     let message = error.message();

@@ -2,6 +2,7 @@
 //! `Default` of each table; a key that a recipe leaves out has that value.
 
 mod compression;
+mod controls;
 mod input;
 mod training;
 
@@ -10,6 +11,7 @@ pub use compression::{
     BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerImportance,
     LayerScope, Prune, Quantize, Schedule, UnitImportance, WeightScales, WeightScope,
 };
+pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 use serde::{Deserialize, Serialize};
 pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};

@@ -26,12 +26,7 @@ impl StageOptions {
     /// Those of [`Recipe::load`]; wrong use, if it was typed rather than in the file: what is refused with all that
     /// was typed, and would not be without; a path that is not UTF-8.
     pub fn recipe(&self, file: Option<&Path>) -> Result<Recipe, Failure> {
-        let mut assignments = self.set.clone();
-        for (key, path) in [("model.path", &self.model), ("data.dir", &self.data)] {
-            if let Some(path) = path {
-                assignments.push(text_assignment(key, path)?);
-            }
-        }
+        let mut assignments = with_paths(&self.set, self.model.as_deref(), self.data.as_deref())?;
         assignments.extend(self.seed.map(|seed| format!("seed={seed}")));
         assignments.extend(self.common.threads.map(|threads| format!("threads={threads}")));
         let read = |assignments: &[String]| match file {
@@ -76,6 +71,16 @@ impl DataOptions {
         }
         Recipe::parse("", "--data".as_ref(), &assignments).map_err(usage)
     }
+}
+
+/// What `--set`, `--model` and `--data` say, in this order.
+///
+/// # Errors
+/// A path that is not UTF-8.
+pub fn with_paths(set: &[String], model: Option<&Path>, data: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let paths = [("model.path", model), ("data.dir", data)];
+    let paths = paths.into_iter().filter_map(|(key, path)| Some(text_assignment(key, path?)));
+    set.iter().cloned().map(Ok).chain(paths).collect()
 }
 
 /// `key="path"`, quoted as TOML, so that a folder named `2024` stays a text.

@@ -8,6 +8,7 @@ mod kernels;
 mod predict;
 mod report;
 mod stages;
+mod sweep;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -30,6 +31,7 @@ pub fn call(cli: Cli) -> Result<(), Failure> {
         Command::Prune(typed) => stages::one(Stage::Prune, &typed),
         Command::Distill(typed) => stages::one(Stage::Distill, &typed),
         Command::Quantize(typed) => stages::one(Stage::Quantize, &typed),
+        Command::Sweep(typed) => sweep::sweep(&typed),
         Command::Eval(typed) => eval::eval(&typed),
         Command::Predict(typed) => predict::predict(&typed),
         Command::Bench(typed) => bench::bench(&typed),

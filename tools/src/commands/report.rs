@@ -3,6 +3,7 @@
 //! The document's markers are `<!-- table:NAME begin -->` and `<!-- table:NAME end -->`, NAME being the recipe's
 //! name. Tables in documents are made so, and never typed.
 
+use super::stages::REPORT;
 use crate::cli::Report;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -10,9 +11,6 @@ use limbeck::report::Table;
 use limbeck::{Error, files};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What a run leaves at its end.
-const REPORT: &str = "report.json";
 
 pub fn report(typed: &Report) -> Result<(), Failure> {
     let table = Table::load(&report_of(&typed.run)?)?;
@@ -32,6 +30,10 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
     let path = run.join(REPORT);
     if !run.exists() || path.exists() {
         return Ok(path);
+    }
+    if run.join("sweep.toml").is_file() {
+        let mend = format!("`limbeck sweep report {}` has the report of all its trials", run.display());
+        return Err(Error::file(run, "this is a sweep, and no run", mend));
     }
     if let Some(parent) = run.parent().filter(|parent| holds(parent)) {
         let mend = format!("give {}", parent.display());

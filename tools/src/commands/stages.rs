@@ -15,15 +15,14 @@ use limbeck_kernels::Kernels;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+/// What a run leaves at its end.
+pub const REPORT: &str = "report.json";
+
 /// All four stages, then the table.
 pub fn run(typed: &Run) -> Result<(), Failure> {
     in_context(&typed.options, typed.recipe.as_deref(), |context| {
-        for stage in Stage::ALL {
-            engine::stage(stage, context)?;
-        }
-        let report = report(context)?;
+        let report = complete(context)?;
         let table = report.table();
-        table.save(&context.out.join("report.json"))?;
         let mut output = Output::new();
         if typed.options.common.json {
             output.json(&table)?;
@@ -31,13 +30,23 @@ pub fn run(typed: &Run) -> Result<(), Failure> {
             output.text(&table)?;
         }
         output.flush()?;
-        match report.rows.as_slice() {
-            [baseline, .., last] => {
-                gate(baseline.confusion.accuracy(), last.confusion.accuracy(), typed.max_drop)
-            }
-            _ => Ok(()),
-        }
+        let accuracy = |stage: Stage| {
+            let row = report.rows.iter().find(|row| row.variant == stage.variant());
+            row.map_or(0.0, |row| row.confusion.accuracy())
+        };
+        gate(accuracy(Stage::Train), accuracy(Stage::Quantize), typed.max_drop)
     })
+}
+
+/// All four stages, and the measurements, which are kept as `report.json`.
+pub fn complete(context: &StageContext<'_>) -> Result<Report, Failure> {
+    for stage in Stage::ALL {
+        engine::stage(stage, context)?;
+    }
+    limbeck::stages::controls(context)?;
+    let report = report(context)?;
+    report.table().save(&context.out.join(REPORT))?;
+    Ok(report)
 }
 
 /// One stage: artifact in, artifact out.
@@ -73,15 +82,19 @@ fn in_context(
 }
 
 /// Adds how to go on to what the operating system says of a disk that is full.
-fn mend_full_disk(failure: Failure) -> Failure {
-    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+pub fn mend_full_disk(failure: Failure) -> Failure {
     match failure {
-        Failure::Failed(Error::Io { path, action, source }) if full.contains(&source.kind()) => {
+        Failure::Failed(Error::Io { path, action, source }) if is_full(&source) => {
             let mended = format!("{source}; make room, and go on with --resume: what is done is kept");
             Failure::Failed(Error::Io { path, action, source: io::Error::new(source.kind(), mended) })
         }
         other => other,
     }
+}
+
+/// Whether a disk has no room, so that nothing else could be written either.
+pub fn is_full(error: &io::Error) -> bool {
+    [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge].contains(&error.kind())
 }
 
 /// Measures what the stages left in the run's directory.

@@ -1,0 +1,295 @@
+//! Many runs side by side: what each setting of a sweep costs and is worth, over its seeds.
+//!
+//! ```text
+//! report.json of each trial ──► a point for each setting: means, intervals ──► fronts ──► table · JSON · picture
+//! ```
+//!
+//! Accuracies and sizes are those that the runs measured. Latencies that were measured in different processes cannot be
+//! compared, so a point has none until its files were timed together ([`Point::milliseconds`]).
+
+use super::picture::{Kind, Mark, Panel, Scale};
+use super::statistics::{mean, student};
+use super::table::{Figures, Table, milliseconds, p_value};
+use serde::Serialize;
+
+/// The four variants that a run makes; other rows of its table are controls.
+const STAGES: [&str; 4] = ["baseline", "pruned", "distilled", "int8"];
+
+/// A setting whose time, as its own run compared it, is this much beyond the front's may yet be on it when all are timed
+/// together.
+const DOUBT: f64 = 0.85;
+
+/// A trial that has its report.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its name.
+    pub id: String,
+    /// What is tried; shared by the trials of other seeds.
+    pub setting: String,
+    /// Its seed.
+    pub seed: u64,
+    /// What its run measured.
+    pub table: Table,
+}
+
+/// A setting, or something to compare settings with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// The setting's name, or the variant's if it is a reference.
+    pub name: String,
+    /// Whether it is no setting but the baseline or a control, which all trials share.
+    pub reference: bool,
+    /// The trials that it is the mean of, one for each seed.
+    pub trials: Vec<String>,
+    /// Mean accuracy of the int8 file.
+    pub accuracy: f64,
+    /// Lower end of its 95 % interval: Student's over seeds; of a single seed Wilson's, over texts.
+    pub accuracy_low: f64,
+    /// Upper end of it.
+    pub accuracy_high: f64,
+    /// Mean of the accuracy less that of the same run's baseline; 0 for the baseline.
+    pub difference: f64,
+    /// Ends of its 95 % interval over seeds.
+    pub difference_interval: Option<[f64; 2]>,
+    /// Of McNemar's exact test against the baseline, where there is a single seed.
+    pub p_value: Option<f64>,
+    /// Mean bytes of the file.
+    pub file_bytes: f64,
+    /// Mean of how many times faster than the baseline it is, as the runs measured it.
+    pub speed_up: Option<f64>,
+    /// Mean of the median latencies, all points timed in one process.
+    pub milliseconds: Option<f64>,
+    /// Whether no setting is at least as accurate and at most as large, and better in one of the two.
+    pub front_of_bytes: bool,
+    /// The same of accuracy and milliseconds.
+    pub front_of_milliseconds: bool,
+}
+
+/// All points of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// References first, then settings from the smallest file to the largest.
+    pub points: Vec<Point>,
+}
+
+impl Summary {
+    /// Of trials in any order, without latencies.
+    pub fn of(finished: &[Finished]) -> Summary {
+        let mut points = references(finished);
+        let mut settings: Vec<&str> = finished.iter().map(|trial| trial.setting.as_str()).collect();
+        settings.sort_unstable();
+        settings.dedup();
+        let first = points.len();
+        for setting in settings {
+            let rows: Vec<(&Finished, &Figures)> = finished
+                .iter()
+                .filter(|trial| trial.setting == setting)
+                .filter_map(|trial| Some((trial, row(trial, STAGES[3])?)))
+                .collect();
+            points.extend(point(setting, false, &rows));
+        }
+        points[first..].sort_by(|a, b| a.file_bytes.total_cmp(&b.file_bytes));
+        let mut summary = Summary { points };
+        summary.find_fronts();
+        summary
+    }
+
+    /// Gives each trial, or reference by its name, the time that was measured, and finds the front of times. A point
+    /// without the times of all its trials gets none.
+    pub fn set_milliseconds(&mut self, time: impl Fn(&str) -> Option<f64>) {
+        for point in &mut self.points {
+            let times: Option<Vec<f64>> = match point.reference {
+                true => time(&point.name).map(|time| vec![time]),
+                false => point.trials.iter().map(|trial| time(trial)).collect(),
+            };
+            point.milliseconds = times.map(|times| mean(&times));
+        }
+        self.find_fronts();
+    }
+
+    fn find_fronts(&mut self) {
+        let settings = |cost: fn(&Point) -> Option<f64>| -> Vec<bool> {
+            let costs: Vec<Option<[f64; 2]>> = self
+                .points
+                .iter()
+                .map(|point| Some([cost(point)?, point.accuracy]).filter(|_| !point.reference))
+                .collect();
+            let beaten = |[cost, accuracy]: [f64; 2]| {
+                costs.iter().flatten().any(|[other, better]| {
+                    *other <= cost && *better >= accuracy && (*other < cost || *better > accuracy)
+                })
+            };
+            costs.iter().map(|place| place.is_some_and(|place| !beaten(place))).collect()
+        };
+        let bytes = settings(|point| Some(point.file_bytes));
+        let times = settings(|point| point.milliseconds);
+        for (point, (bytes, time)) in self.points.iter_mut().zip(bytes.into_iter().zip(times)) {
+            (point.front_of_bytes, point.front_of_milliseconds) = (bytes, time);
+        }
+    }
+
+    /// Trials that may be on a front when all are timed together: those that no other beats in accuracy, size and time,
+    /// their own runs' times being taken with a grain of salt.
+    pub fn candidates(&self) -> Vec<&str> {
+        let time = |point: &Point| point.speed_up.map_or(0.0, |times| 1.0 / times);
+        let beaten = |point: &&Point| {
+            self.points.iter().any(|other| {
+                !other.reference
+                    && other.accuracy > point.accuracy
+                    && other.file_bytes < point.file_bytes
+                    && time(other) < DOUBT * time(point)
+            })
+        };
+        let points = self.points.iter().filter(|point| !point.reference && !beaten(point));
+        points.flat_map(|point| point.trials.iter().map(String::as_str)).collect()
+    }
+
+    /// The setting with the smallest file that is at most so many points of accuracy below its baseline.
+    pub fn smallest_within(&self, max_drop: f64) -> Option<&Point> {
+        let settings = self.points.iter().filter(|point| !point.reference);
+        settings
+            .filter(|point| -100.0 * point.difference <= max_drop)
+            .min_by(|a, b| a.file_bytes.total_cmp(&b.file_bytes))
+    }
+
+    /// The table: headings, then a line for each point.
+    pub fn lines(&self) -> Vec<[String; 7]> {
+        let mut lines = vec![
+            ["setting", "seeds", "accuracy % (95 %)", "Δ points", "MiB", "p50 ms", "front"]
+                .map(str::to_owned),
+        ];
+        lines.extend(self.points.iter().map(Point::cells));
+        lines
+    }
+
+    /// Accuracy against bytes, and against milliseconds if there are any.
+    pub fn panels(&self) -> Vec<Panel> {
+        let panel = |cost: &str, scale, of: fn(&Point) -> (Option<f64>, bool)| Panel {
+            cost: cost.to_owned(),
+            scale,
+            marks: self.points.iter().filter_map(|point| point.mark(of(point))).collect(),
+        };
+        let bytes = panel("size of the file, MiB (logarithmic)", Scale::Logarithmic, |point| {
+            (Some(point.mib()), point.front_of_bytes)
+        });
+        let times = panel("median latency of a text alone, ms (logarithmic)", Scale::Logarithmic, |point| {
+            (point.milliseconds, point.front_of_milliseconds)
+        });
+        if times.marks.is_empty() { vec![bytes] } else { vec![bytes, times] }
+    }
+}
+
+impl Point {
+    /// Size in MiB.
+    pub fn mib(&self) -> f64 {
+        self.file_bytes / f64::from(1 << 20)
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
+        let points = |fraction: f64| format!("{:+.2}", 100.0 * fraction);
+        let sure = match (self.difference_interval, self.p_value) {
+            (Some([low, high]), _) => format!(" ({} to {})", points(low), points(high)),
+            (None, Some(p)) => format!(" ({})", p_value(p)),
+            (None, None) => String::new(),
+        };
+        let is_baseline = self.reference && self.name == STAGES[0];
+        let fronts = match (self.reference, self.front_of_bytes, self.front_of_milliseconds) {
+            (true, ..) => "–",
+            (_, true, true) => "size, time",
+            (_, true, false) => "size",
+            (_, false, true) => "time",
+            (_, false, false) => "",
+        };
+        [
+            self.name.clone(),
+            self.trials.len().to_string(),
+            format!(
+                "{} ({}–{})",
+                percent(self.accuracy),
+                percent(self.accuracy_low),
+                percent(self.accuracy_high)
+            ),
+            if is_baseline { "–".to_owned() } else { format!("{}{sure}", points(self.difference)) },
+            format!("{:.2}", self.mib()),
+            self.milliseconds.map_or_else(|| "–".to_owned(), milliseconds),
+            fronts.to_owned(),
+        ]
+    }
+
+    fn mark(&self, (cost, front): (Option<f64>, bool)) -> Option<Mark> {
+        let kind = match (self.reference, front) {
+            (true, _) => Kind::Reference,
+            (false, true) => Kind::Front,
+            (false, false) => Kind::Dominated,
+        };
+        let accuracy =
+            [self.accuracy, self.accuracy_low, self.accuracy_high].map(|fraction| 100.0 * fraction);
+        cost.filter(|cost| *cost > 0.0).map(|cost| Mark { name: self.name.clone(), cost, accuracy, kind })
+    }
+}
+
+fn row<'a>(trial: &'a Finished, variant: &str) -> Option<&'a Figures> {
+    trial.table.rows.iter().find(|row| row.variant == variant)
+}
+
+/// The baseline and the controls, so far as all trials of a seed have the same.
+fn references(finished: &[Finished]) -> Vec<Point> {
+    let mut variants: Vec<&str> = Vec::new();
+    for row in finished.iter().flat_map(|trial| &trial.table.rows) {
+        let own = STAGES[1..].contains(&row.variant.as_str());
+        if !own && !variants.contains(&row.variant.as_str()) {
+            variants.push(&row.variant);
+        }
+    }
+    let of_variant = |variant: &&str| {
+        let mut rows: Vec<(&Finished, &Figures)> = Vec::new();
+        for trial in finished {
+            let Some(found) = row(trial, variant) else { continue };
+            match rows.iter().find(|(other, _)| other.seed == trial.seed) {
+                None => rows.push((trial, found)),
+                Some((_, same)) if (same.accuracy, same.file_bytes) == (found.accuracy, found.file_bytes) => {
+                }
+                Some(_) => return None,
+            }
+        }
+        point(variant, true, &rows)
+    };
+    variants.iter().filter_map(of_variant).collect()
+}
+
+/// The means over trials of different seeds; `None` of none.
+fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<Point> {
+    let ((_, first), count) = (rows.first()?, rows.len());
+    let all = |of: &dyn Fn(&Finished, &Figures) -> f64| -> Vec<f64> {
+        rows.iter().map(|(trial, row)| of(trial, row)).collect()
+    };
+    let accuracies = all(&|_, row| row.accuracy);
+    let differences = all(&|trial, row| row.accuracy - trial.table.rows[0].accuracy);
+    let (low, high) = match student(&accuracies) {
+        Some((_, interval)) => (interval.low, interval.high),
+        None => (first.accuracy_low, first.accuracy_high),
+    };
+    let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();
+    Some(Point {
+        name: name.to_owned(),
+        reference,
+        trials: rows.iter().map(|(trial, _)| trial.id.clone()).collect(),
+        accuracy: mean(&accuracies),
+        accuracy_low: low,
+        accuracy_high: high,
+        difference: mean(&differences),
+        difference_interval: student(&differences)
+            .map(|(_, interval)| [interval.low, interval.high])
+            .filter(|_| !(reference && name == STAGES[0])),
+        p_value: first.p_value.filter(|_| count == 1),
+        file_bytes: mean(&all(&|_, row| row.file_bytes as f64)),
+        speed_up: speeds.map(|speeds| mean(&speeds)),
+        milliseconds: None,
+        front_of_bytes: false,
+        front_of_milliseconds: false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

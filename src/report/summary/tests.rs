@@ -1,0 +1,121 @@
+use super::*;
+use crate::report::machine::{Build, Machine};
+use limbeck_kernels::Kernels;
+
+fn figures(variant: &str, accuracy: f64, bytes: u64, speed_up: f64) -> Figures {
+    Figures {
+        variant: variant.into(),
+        accuracy,
+        accuracy_low: accuracy - 0.01,
+        accuracy_high: accuracy + 0.01,
+        p_value: (variant != "baseline").then_some(0.25),
+        file_bytes: bytes,
+        parameters: bytes,
+        sparsity: 0.0,
+        latency_ms_p50: Some(8.0 / speed_up),
+        latency_ms_p95: None,
+        latency_ms_p99: None,
+        speed_up: Some(speed_up),
+        macro_f1: accuracy,
+        texts: 100,
+        tokens: None,
+        only_baseline_right: None,
+        only_variant_right: None,
+    }
+}
+
+fn trial(setting: &str, seed: u64, accuracy: f64, bytes: u64, speed_up: f64) -> Finished {
+    let build = Build { version: "0".into(), commit: "c".into(), rustc: "r".into() };
+    let baseline = 0.93 + 0.001 * seed as f64;
+    Finished {
+        id: format!("{setting}_seed-{seed}"),
+        setting: setting.into(),
+        seed,
+        table: Table {
+            recipe: "r".into(),
+            rows: vec![
+                figures("baseline", baseline, 1 << 24, 1.0),
+                figures("int8", accuracy, bytes, speed_up),
+                figures("n-grams", 0.9, 1 << 20, 900.0),
+            ],
+            machine: Machine::here(Kernels::select().unwrap(), 1, build),
+            seed,
+            latency_threads: 1,
+        },
+    }
+}
+
+fn named<'a>(summary: &'a Summary, name: &str) -> &'a Point {
+    summary.points.iter().find(|point| point.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn seeds_are_averaged_and_references_stand_once() {
+    let summary = Summary::of(&[
+        trial("a", 1, 0.92, 4000, 4.0),
+        trial("b", 1, 0.91, 2000, 5.0),
+        trial("a", 2, 0.94, 6000, 4.0),
+        trial("b", 2, 0.91, 2000, 5.0),
+    ]);
+    let names: Vec<&str> = summary.points.iter().map(|point| point.name.as_str()).collect();
+    assert_eq!(names, ["baseline", "n-grams", "b", "a"]);
+    let a = named(&summary, "a");
+    assert!((a.accuracy - 0.93).abs() <= 1e-12 && a.file_bytes == 5000.0 && a.trials.len() == 2);
+    // Two values 0.01 from their mean: s / √2 = 0.01, and t is 12.7062.
+    assert!((a.accuracy_high - 0.93 - 0.127062).abs() <= 1e-6, "{a:?}");
+    // Baselines 0.931 and 0.932.
+    assert!((a.difference + 0.0015).abs() <= 1e-12 && a.difference_interval.is_some() && a.p_value.is_none());
+    let baseline = named(&summary, "baseline");
+    assert!(baseline.reference && baseline.trials.len() == 2 && baseline.difference == 0.0);
+    let alone = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0)]);
+    let point = named(&alone, "a");
+    assert_eq!((point.accuracy_low, point.p_value, point.difference_interval), (0.91, Some(0.25), None));
+    // Baselines that differ at the same seed are none to compare all with.
+    let mut other = trial("b", 1, 0.91, 2000, 5.0);
+    other.table.rows[0].accuracy = 0.5;
+    let mixed = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0), other]);
+    assert!(mixed.points.iter().all(|point| point.name != "baseline"));
+}
+
+#[test]
+fn fronts_hold_what_nothing_beats() {
+    let mut summary = Summary::of(&[
+        trial("small", 1, 0.90, 1000, 8.0),
+        trial("worse", 1, 0.89, 2000, 2.0),
+        trial("middle", 1, 0.92, 3000, 2.0),
+        trial("equal", 1, 0.92, 3000, 1.0),
+        trial("large", 1, 0.93, 9000, 4.0),
+    ]);
+    let front = |summary: &Summary| -> Vec<String> {
+        summary.points.iter().filter(|p| p.front_of_bytes).map(|p| p.name.clone()).collect()
+    };
+    assert_eq!(front(&summary), ["small", "equal", "middle", "large"]);
+    assert!(summary.points.iter().all(|point| !point.front_of_milliseconds));
+    assert_eq!(
+        summary.candidates(),
+        ["small_seed-1", "equal_seed-1", "middle_seed-1", "large_seed-1"],
+        "small is better, smaller and much faster than worse"
+    );
+    summary.set_milliseconds(|name| match name {
+        "small_seed-1" => Some(1.0),
+        "middle_seed-1" => Some(4.0),
+        "equal_seed-1" => Some(3.9),
+        "large_seed-1" => Some(2.0),
+        "baseline" => Some(0.001),
+        _ => None,
+    });
+    let fast: Vec<&str> =
+        summary.points.iter().filter(|p| p.front_of_milliseconds).map(|p| p.name.as_str()).collect();
+    assert_eq!(fast, ["small", "large"], "references are no part of it");
+    assert_eq!(summary.panels().len(), 2);
+    assert_eq!(summary.panels()[1].marks.len(), 5, "what was not timed is not drawn");
+    assert_eq!(summary.lines()[1][6], "–");
+}
+
+#[test]
+fn the_smallest_that_passes_is_chosen() {
+    let summary = Summary::of(&[trial("a", 1, 0.929, 4000, 4.0), trial("b", 1, 0.921, 2000, 5.0)]);
+    let chosen = |drop| summary.smallest_within(drop).map(|point| point.name.as_str());
+    assert_eq!((chosen(1.2), chosen(0.5), chosen(0.1)), (Some("b"), Some("a"), None));
+    assert_eq!(Summary::of(&[]).smallest_within(5.0), None);
+}

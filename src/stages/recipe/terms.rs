@@ -1,0 +1,97 @@
+//! What a recipe does beyond fine-tuning, term by term, and how each is switched off: what an ablation removes.
+//!
+//! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
+
+use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightScales};
+
+/// A part of compression that can be left out of a recipe.
+#[derive(Clone, Copy)]
+pub struct Term {
+    /// What the ablation calls it, after `without-`: letters, digits and `-`.
+    pub name: &'static str,
+    /// The keys that switch it off, as after `--set`.
+    pub off: &'static [&'static str],
+    used: fn(&Recipe) -> bool,
+}
+
+impl Term {
+    /// Whether `recipe` does it, so that there is something to switch off.
+    pub fn is_used(&self, recipe: &Recipe) -> bool {
+        (self.used)(recipe)
+    }
+}
+
+const fn term(name: &'static str, off: &'static [&'static str], used: fn(&Recipe) -> bool) -> Term {
+    Term { name, off, used }
+}
+
+/// All terms, in the order of the stages.
+pub const TERMS: &[Term] = &[
+    term("heads", &["prune.heads=0"], |r| r.prune.heads > 0.0),
+    term("units", &["prune.units=0"], |r| r.prune.units > 0.0),
+    term("weights", &["prune.weights=0"], |r| r.prune.weights > 0.0),
+    term("classifier", &["prune.classifier=0"], |r| r.prune.classifier > 0.0),
+    term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
+    term("vocabulary", &["prune.vocabulary=0"], |r| r.prune.vocabulary > 0),
+    // What is measured, against chance.
+    term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
+        let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
+        heads || r.prune.units > 0.0 && r.prune.unit_importance != UnitImportance::Random
+    }),
+    // Blocks that are watched while a network trains have nothing to be watched in.
+    term("gradual", &["prune.schedule=once", "prune.block_importance=magnitude"], |r| {
+        r.prune.schedule == Schedule::Cubic
+    }),
+    term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && (is_distilled(r) || is_gradual(r))),
+    term("distillation", &["distill.train.epochs=0", "distill.train.steps=0"], is_distilled),
+    term("channel-scales", &["quantize.weights=tensor"], |r| r.quantize.weights == WeightScales::Channel),
+    term("int8-embeddings", &["quantize.embeddings=f32"], |r| r.quantize.embeddings == EmbeddingKind::Int8),
+];
+
+fn is_distilled(recipe: &Recipe) -> bool {
+    recipe.distill.train.epochs > 0.0 || recipe.distill.train.steps > 0
+}
+
+fn is_gradual(recipe: &Recipe) -> bool {
+    recipe.prune.schedule == Schedule::Cubic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Switched off, a term is in use no longer, and the others are as before, but for those that only exist with it.
+    #[test]
+    fn a_term_switches_itself_off_and_no_other() {
+        let all = "[prune]\nheads = 0.5\nunits = 0.5\nclassifier = 0.1\nvocabulary = 500\nschedule = 'cubic'\n[distill.train]\nsteps = 9";
+        let recipe = |off: &[&str], more: &str| {
+            let off: Vec<String> = [&[more], off].concat().iter().map(|s| s.to_string()).collect();
+            Recipe::parse(all, "test.toml".as_ref(), &off).unwrap()
+        };
+        for more in ["prune.weights=0.5", "prune.blocks=0.5"] {
+            let whole = recipe(&[], more);
+            for removed in TERMS.iter().filter(|term| term.is_used(&whole)) {
+                let left = recipe(removed.off, more);
+                for term in TERMS {
+                    let expected = term.is_used(&whole) && term.name != removed.name;
+                    assert_eq!(term.is_used(&left), expected, "{} without {}", term.name, removed.name);
+                }
+            }
+            assert!(TERMS.iter().filter(|term| term.is_used(&whole)).count() >= 10, "{more}");
+        }
+        let nothing = Recipe::parse(
+            "[distill]\nalpha = 0\n[distill.train]\nepochs = 0\n[quantize]\nweights = 'tensor'\nembeddings = 'f32'",
+            "test.toml".as_ref(),
+            &[],
+        );
+        assert!(!TERMS.iter().any(|term| term.is_used(nothing.as_ref().unwrap())));
+    }
+
+    #[test]
+    fn names_are_plain_and_differ() {
+        for (i, term) in TERMS.iter().enumerate() {
+            assert!(term.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+            assert!(TERMS[..i].iter().all(|other| other.name != term.name), "{}", term.name);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What each term of a recipe contributed, from the finished trials of `limbeck sweep --ablate`.
+
+use super::SHIPPED;
+use super::gather::Gathered;
+use super::timing::Bench;
+use crate::commands::BUILD;
+use crate::failure::Failure;
+use crate::output::Output;
+use limbeck::files;
+use limbeck::report::ablation::{Contribution, Tried};
+use limbeck::report::table::{aligned, grouped};
+use limbeck::report::{Finished, Machine};
+use limbeck::stages::sweep::WHOLE;
+use serde_json::json;
+
+/// Answers all test texts with every finished trial's file, times the files in turns unless `timed` is false, prints the
+/// table, and keeps it as `ablation.json`.
+///
+/// # Errors
+/// A file that cannot be read, or is damaged; a signal; a full disk.
+pub fn report(bench: &Bench<'_>, gathered: &Gathered, timed: bool, as_json: bool) -> Result<(), Failure> {
+    let finished = &gathered.finished;
+    let mut files = Vec::with_capacity(finished.len());
+    for trial in finished {
+        files.extend(bench.open(&trial.id, SHIPPED)?);
+    }
+    let mut right = Vec::with_capacity(finished.len());
+    for (trial, file) in finished.iter().zip(&mut files) {
+        right.push(bench.right(&trial.id, file)?);
+    }
+    let times = if timed { bench.milliseconds(&mut files)? } else { Vec::new() };
+    let tried: Vec<(&Finished, Tried)> = finished
+        .iter()
+        .zip(right)
+        .enumerate()
+        .map(|(number, (trial, right))| {
+            let (file_bytes, milliseconds) = (files[number].model.file_bytes(), times.get(number).copied());
+            (trial, Tried { seed: trial.seed, right, file_bytes, milliseconds })
+        })
+        .collect();
+    let of_setting = |name: &str| -> Vec<Tried> {
+        tried.iter().filter(|(trial, _)| trial.setting == name).map(|(_, tried)| tried.clone()).collect()
+    };
+    let whole = of_setting(WHOLE);
+    let mut found: Vec<Contribution> = Contribution::of(WHOLE, &whole, &whole).into_iter().collect();
+    let mut names: Vec<&str> = Vec::new();
+    for trial in &gathered.plan.trials {
+        if trial.setting != WHOLE && !names.contains(&trial.setting.as_str()) {
+            names.push(&trial.setting);
+        }
+    }
+    found.extend(names.iter().filter_map(|name| Contribution::of(name, &of_setting(name), &whole)));
+    let machine = Machine::here(bench.kernels, bench.threads, BUILD);
+    let name = &gathered.plan.recipe.name;
+    let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": gathered.notes });
+    files::replace_bytes(&bench.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
+    let mut output = Output::new();
+    if as_json {
+        output.json(&value)?;
+    } else {
+        let mut lines = vec![Contribution::HEADINGS.map(str::to_owned)];
+        lines.extend(found.iter().map(Contribution::cells));
+        let texts = grouped(finished[0].table.rows[0].texts);
+        output.text(format!(
+            "{machine}\n{name}, int8 files on {texts} test texts; each recipe against the whole one; with one seed \
+             McNemar's exact test over texts, with several 95 % intervals over seeds\n\n{}",
+            aligned(&lines)
+        ))?;
+        for note in &gathered.notes {
+            output.text(format!("\n{note}"))?;
+        }
+        if !gathered.notes.is_empty() {
+            output.text("\n")?;
+        }
+    }
+    output.flush()
+}

@@ -1,0 +1,143 @@
+//! Runs trials, one after the other, each in a directory that it holds while it works.
+
+use super::record::Record;
+use super::trial_directory;
+use crate::commands::stages::{REPORT, complete, is_full, mend_full_disk};
+use crate::engine;
+use crate::failure::Failure;
+use limbeck::report::Table;
+use limbeck::stages::{Progress, Recipe, RunLock, Silent, Stage, StageContext, Trial};
+use limbeck::{Error, files};
+use limbeck_kernels::Kernels;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Between two looks at a baseline that another process trains.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What trials are run with.
+pub struct Runner<'a> {
+    /// The sweep's directory.
+    pub out: &'a Path,
+    /// What shared baselines are called.
+    pub name: &'a str,
+    /// As in [`StageContext`].
+    pub kernels: Kernels,
+    /// As in [`StageContext`].
+    pub threads: usize,
+    /// As in [`StageContext`].
+    pub progress: &'a dyn Progress,
+    /// As in [`StageContext`].
+    pub stop: &'a AtomicBool,
+}
+
+/// How an attempt at a trial ended, if nothing stopped the sweep.
+enum Outcome {
+    /// It is finished, has failed and says so in its record, or is another process's.
+    Settled,
+    /// Its baseline is being trained by another process.
+    Waiting,
+}
+
+impl Runner<'_> {
+    /// Tries all of `trials`. Those that fail stop no other.
+    ///
+    /// # Errors
+    /// A signal; a full disk.
+    pub fn all(&self, trials: &[&Trial]) -> Result<(), Failure> {
+        let mut left: VecDeque<&Trial> = trials.iter().copied().collect();
+        let mut waiting = 0;
+        while let Some(trial) = left.pop_front() {
+            Error::if_stopped(self.stop)?;
+            let number = trials.iter().position(|other| other.id == trial.id).unwrap_or(0) + 1;
+            match self.attempt(trial, number, trials.len())? {
+                Outcome::Settled => waiting = 0,
+                Outcome::Waiting => {
+                    left.push_back(trial);
+                    waiting += 1;
+                    // Whatever is left waits: there is nothing to do meanwhile.
+                    if waiting >= left.len() {
+                        std::thread::sleep(PAUSE);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, trial: &Trial, number: usize, all: usize) -> Result<Outcome, Failure> {
+        let (id, directory) = (&trial.id, trial_directory(self.out, &trial.id));
+        let alone = match RunLock::take(&directory) {
+            Err(Error::Occupied { .. }) => {
+                self.progress.message(&format!("trial {id}: another process works on it"));
+                return Ok(Outcome::Settled);
+            }
+            taken => taken,
+        };
+        let mut record = Record::of(trial);
+        if let Some(before) =
+            Record::load(self.out, id).filter(|before| before.is_of(trial) && before.final_error)
+        {
+            self.progress.message(&format!("trial {id}: {}", before.error.unwrap_or_default()));
+            return Ok(Outcome::Settled);
+        }
+        record.save(self.out)?;
+        let done = alone.map_err(Failure::from).and_then(|_alone| self.run(trial, &directory, number, all));
+        let error = match done {
+            Ok(outcome) => return Ok(outcome),
+            Err(Failure::Failed(error @ Error::Interrupted { .. })) => return Err(error.into()),
+            Err(Failure::Failed(Error::Io { path, action, source })) if is_full(&source) => {
+                return Err(mend_full_disk(Failure::Failed(Error::Io { path, action, source })));
+            }
+            Err(Failure::Failed(error)) => error,
+            Err(other) => return Err(other),
+        };
+        record.final_error = matches!(error, Error::Diverged { .. });
+        record.error = Some(error.to_string());
+        record.save(self.out)?;
+        self.progress.message(&format!("trial {id} failed: {error}"));
+        Ok(Outcome::Settled)
+    }
+
+    fn run(&self, trial: &Trial, directory: &Path, number: usize, all: usize) -> Result<Outcome, Failure> {
+        let context = self.context(&trial.recipe, directory);
+        let finished = Stage::ALL.iter().all(|stage| context.artifact(*stage).exists());
+        if finished && Table::load(&directory.join(REPORT)).is_ok() {
+            // Entered, each stage says whether what is there is whole and of this recipe.
+            let quiet = StageContext { progress: &Silent, ..context };
+            Stage::ALL.iter().try_for_each(|stage| engine::stage(*stage, &quiet))?;
+            return Ok(Outcome::Settled);
+        }
+        let recipe = Recipe { name: self.name.to_owned(), ..trial.recipe.clone() };
+        let shared = self.baseline_directory(&context);
+        let baseline = self.context(&recipe, &shared);
+        if !context.artifact(Stage::Train).exists() {
+            let _alone = match RunLock::take(&shared) {
+                Err(Error::Occupied { .. }) => return Ok(Outcome::Waiting),
+                taken => taken?,
+            };
+            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
+            engine::stage(Stage::Train, &baseline)?;
+            context.adopt(Stage::Train, &baseline)?;
+        } else {
+            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
+        }
+        context.share_cache(&baseline)?;
+        complete(&context)?;
+        baseline.share_cache(&context)?;
+        Ok(Outcome::Settled)
+    }
+
+    fn context<'a>(&'a self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
+        let Runner { kernels, threads, progress, stop, .. } = *self;
+        StageContext { recipe, out, resume: true, kernels, threads, progress, stop }
+    }
+
+    /// Where the baseline of a trial is trained: other settings, or other kernels, have another place.
+    fn baseline_directory(&self, context: &StageContext<'_>) -> PathBuf {
+        let decided = format!("{} {}", context.recipe_hash(Stage::Train), self.kernels.isa().name());
+        self.out.join("baselines").join(&files::sha256(decided.as_bytes())[..16])
+    }
+}
