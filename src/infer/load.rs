@@ -1,15 +1,20 @@
 //! From bytes to weights: nothing in a file is believed before it has been compared with the configuration.
 
-use super::bytes::{Bytes, numbers};
+use super::bytes::{Bytes, numbers, numbers_mut};
 use super::format::{self, ALIGNMENT, MAX_INPUTS, MEND, Metadata, PAD, VOCABULARY};
-use super::weights::{Blocks, Floats, Value, Weights};
+use super::weights::{Blocks, Floats, Unpacked, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
 use crate::nn::{ParamSpec, Role};
+use crate::quantized::{groups_of, nibbles_of, unpack_row};
 use crate::tokenizer::WordPiece;
 use crate::{Error, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{BLOCK_SHAPE, BlocksI8, Matrix, PackedMatrix, Precision, blocks_i8_parts};
+use limbeck_kernels::gemm::{
+    BLOCK_SHAPE, BlocksI8, Matrix, PackedMatrix, Precision, blocks_i8_parts, pack_i8, packed_i8_len,
+    packed_i8_sums,
+};
+use memmap2::MmapMut;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -112,7 +117,8 @@ impl File<'_> {
     }
 
     fn value(&mut self, spec: &ParamSpec, kernels: Kernels) -> Result<Value> {
-        let int8 = self.header.tensors.get(&spec.name).is_some_and(|entry| entry.dtype == Dtype::I8);
+        let stored = self.header.tensors.get(&spec.name).map(|entry| entry.dtype);
+        let (int8, int4) = (stored == Some(Dtype::I8), stored == Some(Dtype::U8));
         match spec.role {
             Role::Bias | Role::Gamma | Role::Beta => {
                 Ok(Value::Vector(Floats::Mapped(self.take_finite(&spec.name, &spec.dims())?)))
@@ -121,11 +127,16 @@ impl File<'_> {
                 rows: self.take(&spec.name, Dtype::I8, &spec.dims())?,
                 scale: self.take_finite(&format::scale_name(&spec.name), &[spec.rows])?,
             }),
+            Role::Embedding if int4 => {
+                let [nibbles, multipliers, scale] = self.take_int4(spec)?;
+                Ok(Value::TableI4 { nibbles, multipliers, scale })
+            }
             // Read in place, row by row, when a text asks for it: not looked at here.
             Role::Embedding => {
                 Ok(Value::Table(Floats::Mapped(self.take(&spec.name, Dtype::F32, &spec.dims())?)))
             }
             Role::Weight if int8 => self.int8_matrix(spec),
+            Role::Weight if int4 => self.int4_matrix(spec),
             Role::Weight => {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
                 Ok(pack(kernels, spec, numbers(&self.bytes[range])))
@@ -133,11 +144,51 @@ impl File<'_> {
         }
     }
 
+    /// Weights, multipliers and scales.
+    fn take_int4(&mut self, spec: &ParamSpec) -> Result<[Range<usize>; 3]> {
+        let ParamSpec { name, rows, cols, .. } = spec;
+        let nibbles = self.take(name, Dtype::U8, &[*rows, nibbles_of(*cols)])?;
+        let multipliers =
+            self.take(&format::multipliers_name(name), Dtype::U8, &[*rows, groups_of(*cols)])?;
+        Ok([nibbles, multipliers, self.take_finite(&format::scale_name(name), &[*rows])?])
+    }
+
+    /// Unpacks a matrix into memory.
+    fn int4_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
+        self.check_inputs(spec)?;
+        let (rows, cols) = (spec.rows, spec.cols);
+        let [nibbles, multipliers, scale] = self.take_int4(spec)?;
+        let stored = nibbles.len() + multipliers.len();
+        let (nibbles, multipliers) = (&self.bytes[nibbles], &self.bytes[multipliers]);
+        let mut weights = vec![0; rows * cols];
+        for (row, weights) in weights.chunks_mut(cols.max(1)).enumerate() {
+            let nibbles = &nibbles[row * nibbles_of(cols)..];
+            unpack_row(nibbles, &multipliers[row * groups_of(cols)..], weights);
+        }
+        // A map begins on a page, as products like it.
+        let length = packed_i8_len(rows, cols);
+        let no_memory = || Error::io("unpack", self.path);
+        let mut panels = MmapMut::map_anon(length.max(1)).map_err(no_memory())?;
+        pack_i8(&weights, rows, cols, numbers_mut(&mut panels[..length]));
+        let panels = panels.make_read_only().map_err(no_memory())?;
+        let mut sums = vec![0; rows.next_multiple_of(16)];
+        packed_i8_sums(numbers(&panels[..length]), rows, cols, &mut sums);
+        Ok(Value::MatrixI4 { unpacked: Unpacked { panels, sums, stored }, scale })
+    }
+
+    fn check_inputs(&self, spec: &ParamSpec) -> Result<()> {
+        let cols = spec.cols;
+        match cols <= MAX_INPUTS {
+            true => Ok(()),
+            false => {
+                Err(self.wrong(&spec.name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")))
+            }
+        }
+    }
+
     fn int8_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
         let ParamSpec { name, rows, cols, .. } = spec;
-        if *cols > MAX_INPUTS {
-            return Err(self.wrong(name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")));
-        }
+        self.check_inputs(spec)?;
         let words = format::words_name(name);
         if self.header.tensors.contains_key(&words) {
             return self.blocks(spec, &words);

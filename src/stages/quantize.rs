@@ -1,12 +1,10 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, WeightScales};
+use super::recipe::tables::{BlockLayout, EmbeddingKind, WeightKind};
 use super::{Stage, StageContext, artifact};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{
-    Extras, Granularity, Loss, Quantization, golden_texts, quantize as to_image,
-};
+use crate::compress::quantize::{Extras, Form, Loss, Quantization, golden_texts, quantize as to_image};
 use crate::infer::Model;
 use crate::infer::format::Parents;
 use crate::models::Classifier;
@@ -26,11 +24,16 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     let source = context.need(Stage::Distill)?;
     let settings = &context.recipe.quantize;
     let quantization = Quantization {
-        weights: Some(match settings.weights {
-            WeightScales::Channel => Granularity::Channel,
-            WeightScales::Tensor => Granularity::Tensor,
-        }),
-        embeddings: settings.embeddings == EmbeddingKind::Int8,
+        weights: match settings.weights {
+            WeightKind::Channel => Form::Int8,
+            WeightKind::Tensor => Form::Int8Tensor,
+            WeightKind::Int4 => Form::Int4,
+        },
+        embeddings: match settings.embeddings {
+            EmbeddingKind::Int8 => Form::Int8,
+            EmbeddingKind::Int4 => Form::Int4,
+            EmbeddingKind::F32 => Form::F32,
+        },
         layout: match settings.layout {
             BlockLayout::Faster => Layout::Faster,
             BlockLayout::Blocks => Layout::Blocks,

@@ -8,7 +8,7 @@ mod training;
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
     BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerScope,
-    Prune, Quantize, Schedule, UnitImportance, WeightScales, WeightScope,
+    Prune, Quantize, Schedule, UnitImportance, WeightKind, WeightScope,
 };
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 use serde::{Deserialize, Serialize};

@@ -182,15 +182,18 @@ impl Default for Prune {
 /// Default of `prune.train.epochs`.
 pub(in crate::stages::recipe) const PRUNE_EPOCHS: f64 = 1.0;
 
-/// How many int8 scales a weight matrix has.
+/// How a weight matrix is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum WeightScales {
-    /// One for each output.
+pub enum WeightKind {
+    /// int8, one scale for each output.
     #[default]
     Channel,
-    /// One for the whole matrix.
+    /// int8, one scale for the whole matrix.
     Tensor,
+    /// Four bits, with a multiplier for each 32 weights of an output. Half the bytes in the file; a session unpacks them to
+    /// int8, so it is as fast as that, and starts a little later.
+    Int4,
 }
 
 /// How embeddings are stored.
@@ -200,6 +203,8 @@ pub enum EmbeddingKind {
     /// Eight bits, one scale a row.
     #[default]
     Int8,
+    /// Four bits, with a multiplier for each 32 values of a row. Unpacked when a row is read.
+    Int4,
     /// 32-bit floats.
     F32,
 }
@@ -221,9 +226,9 @@ pub enum BlockLayout {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantize {
-    /// `"channel"` or `"tensor"`. Default `"channel"`.
-    pub weights: WeightScales,
-    /// `"int8"` or `"f32"`. Default `"int8"`.
+    /// `"channel"`, `"tensor"` or `"int4"`. Default `"channel"`.
+    pub weights: WeightKind,
+    /// `"int8"`, `"int4"` or `"f32"`. Default `"int8"`.
     pub embeddings: EmbeddingKind,
     /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
     pub layout: BlockLayout,
