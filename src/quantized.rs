@@ -12,7 +12,21 @@
 mod rounding;
 
 #[cfg(feature = "train")]
-pub use rounding::{Int4Rows, Int8Rows};
+pub use rounding::{Int4Rows, Int8Rows, RowRounding};
+
+/// What a matrix of a linear layer, or an embedding table, becomes.
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It stays in 32-bit floats.
+    F32,
+    /// int8, with a scale for each output or row.
+    Int8,
+    /// int8, with one scale.
+    Int8Tensor,
+    /// int4, with a multiplier for each 32 weights of an output or row.
+    Int4,
+}
 
 /// Weights that share a multiplier; the last ones of a row may be fewer.
 pub const GROUP: usize = 32;

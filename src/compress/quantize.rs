@@ -11,25 +11,14 @@ use crate::infer::format::{multipliers_name, panels_shape, scale_name, starts_na
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
-use crate::quantized::{Int4Rows, Int8Rows, groups_of, nibbles_of};
+use crate::ops::rounded::Rounding;
+pub use crate::quantized::Form;
+use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, nibbles_of};
 use crate::{Error, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
-
-/// What a matrix of a linear layer, or an embedding table, becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// It stays in 32-bit floats.
-    F32,
-    /// int8, with a scale for each output or row.
-    Int8,
-    /// int8, with one scale.
-    Int8Tensor,
-    /// int4, with a multiplier for each 32 weights of an output or row.
-    Int4,
-}
 
 /// What becomes of which weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +40,9 @@ impl Quantization {
     pub const INT8: Quantization =
         Quantization { weights: Form::Int8, embeddings: Form::Int8, layout: Layout::Faster };
 
-    /// What a parameter becomes; vectors stay floats.
-    fn form(&self, spec: &ParamSpec) -> Form {
-        match spec.role {
-            Role::Weight => self.weights,
-            Role::Embedding => self.embeddings,
-            Role::Bias | Role::Gamma | Role::Beta => Form::F32,
-        }
+    /// What parameters are rounded to.
+    pub fn rounding(&self) -> Rounding {
+        Rounding { weights: self.weights, embeddings: self.embeddings }
     }
 
     fn settings(self) -> Settings {
@@ -134,20 +119,19 @@ pub fn quantize(
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
         let first = tensors.len();
-        let (rows, layout) = match quantization.form(spec) {
-            Form::F32 => {
+        let (rows, layout) = match quantization.rounding().of(spec) {
+            None => {
                 tensors.push(floats(spec.name.clone(), spec.dims(), &values));
                 continue;
             }
-            Form::Int8 | Form::Int8Tensor => {
-                let rows = match quantization.form(spec) {
-                    Form::Int8Tensor => Int8Rows::by_largest(&values, spec.rows, spec.cols),
-                    _ => Int8Rows::by_row(&values, spec.rows, spec.cols),
-                };
+            Some(form @ (Form::F32 | Form::Int8 | Form::Int8Tensor)) => {
+                let mut rows = RowRounding::new(form, &values).rows(&values, spec.cols);
+                // A matrix without columns has outputs all the same.
+                rows.scale.resize(spec.rows, 1.0);
                 let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
                 (rows, times)
             }
-            Form::Int4 => {
+            Some(Form::Int4) => {
                 let rows = Int4Rows::by_row(&values, spec.rows, spec.cols);
                 let int8 = rows.unpack();
                 int4(spec, rows, &mut tensors);

@@ -53,6 +53,7 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     let mut file = File { path, bytes: &bytes, header, taken: BTreeSet::new() };
     file.check_alignment()?;
     let values = specs.iter().map(|spec| file.value(spec, kernels)).collect::<Result<Vec<_>>>()?;
+    file.check_one_kind(&specs, &values)?;
     let vocabulary = file.vocabulary(metadata.config.vocab)?;
     file.check_all_taken()?;
     for golden in &metadata.golden {
@@ -141,6 +142,18 @@ impl File<'_> {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
                 Ok(pack(kernels, spec, numbers(&self.bytes[range])))
             }
+        }
+    }
+
+    /// Products read floats or bytes: either all matrices are f32, or none is.
+    fn check_one_kind(&self, specs: &[ParamSpec], values: &[Value]) -> Result<()> {
+        let of_weights = || specs.iter().zip(values).filter(|(spec, _)| spec.role == Role::Weight);
+        let f32s = of_weights().filter(|(_, value)| matches!(value, Value::Matrix { .. })).count();
+        match of_weights().find(|(_, value)| matches!(value, Value::Matrix { .. })) {
+            Some((spec, _)) if f32s < of_weights().count() => {
+                Err(self.wrong(&spec.name, "it is F32, and other matrices are not"))
+            }
+            _ => Ok(()),
         }
     }
 

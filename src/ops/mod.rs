@@ -14,6 +14,7 @@ pub mod noise;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;
+pub mod rounded;
 
 use crate::backend::Device;
 
@@ -29,6 +30,7 @@ pub trait Backend:
     + optimizer::AdamWOps
     + gate::GateOps
     + blocks::BlockOps
+    + rounded::RoundedOps
 {
 }
 
@@ -43,5 +45,6 @@ impl<D> Backend for D where
         + optimizer::AdamWOps
         + gate::GateOps
         + blocks::BlockOps
+        + rounded::RoundedOps
 {
 }

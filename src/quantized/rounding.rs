@@ -1,6 +1,6 @@
 //! From floats to few bits.
 
-use super::{GROUP, LARGEST, MOST, groups_of, nibbles_of, unpack_row};
+use super::{Form, GROUP, LARGEST, MOST, groups_of, nibbles_of, unpack_row};
 
 /// Rows in int8, each with its scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,11 +18,6 @@ impl Int8Rows {
     pub fn by_row(values: &[f32], rows: usize, cols: usize) -> Int8Rows {
         let scale = (0..rows).map(|row| scale_of(&values[row * cols..(row + 1) * cols])).collect();
         Int8Rows::with_scales(values, scale, cols)
-    }
-
-    /// Quantizes `[rows, cols]` values by the largest of all.
-    pub fn by_largest(values: &[f32], rows: usize, cols: usize) -> Int8Rows {
-        Int8Rows::with_scales(values, vec![scale_of(values); rows], cols)
     }
 
     fn with_scales(values: &[f32], scale: Vec<f32>, cols: usize) -> Int8Rows {
@@ -52,6 +47,40 @@ impl Int8Rows {
             }
         }
         if noise == 0.0 { f64::INFINITY } else { 10.0 * (signal / noise).log10() }
+    }
+}
+
+/// How the rows of one matrix or table are rounded to what int8 can hold.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRounding {
+    form: Form,
+    /// That of all rows, if they have one.
+    scale: f32,
+}
+
+impl RowRounding {
+    /// For a matrix or table of these values.
+    ///
+    /// # Panics
+    /// If it is to stay in f32.
+    pub fn new(form: Form, values: &[f32]) -> RowRounding {
+        assert_ne!(form, Form::F32, "floats that stay floats are not rounded");
+        RowRounding { form, scale: if form == Form::Int8Tensor { scale_of(values) } else { 1.0 } }
+    }
+
+    /// Rounds some of its rows, of `cols` values each.
+    pub fn rows(&self, values: &[f32], cols: usize) -> Int8Rows {
+        let rows = values.len() / cols.max(1);
+        match self.form {
+            Form::F32 | Form::Int8 => Int8Rows::by_row(values, rows, cols),
+            Form::Int8Tensor => Int8Rows::with_scales(values, vec![self.scale; rows], cols),
+            Form::Int4 => Int4Rows::by_row(values, rows, cols).unpack(),
+        }
+    }
+
+    /// Rounds one of its rows.
+    pub fn row(&self, values: &[f32]) -> Int8Rows {
+        self.rows(values, values.len())
     }
 }
 
@@ -130,10 +159,11 @@ fn nibbles(group: &[f32], step: f32) -> [u8; GROUP / 2] {
 
 /// The multiplier with the least error; of equal ones the smallest.
 fn best_multiplier(group: &[f32], scale: f32) -> u8 {
-    // The one that reaches the group's largest value. To cut that value off may pay for the others; to go beyond never does.
+    // The one that reaches the group's largest value. To cut that value off may pay for the others, but hardly by more than
+    // three eighths; to go beyond never does.
     let reach = (largest(group) / (scale * f32::from(LARGEST))).ceil().clamp(1.0, f32::from(MOST)) as u8;
     let mut best = (f32::INFINITY, reach);
-    for multiplier in 1..=reach {
+    for multiplier in (5 * reach).div_ceil(8)..=reach {
         let error = squared_error(group, scale * f32::from(multiplier));
         if error < best.0 {
             best = (error, multiplier);
@@ -143,7 +173,15 @@ fn best_multiplier(group: &[f32], scale: f32) -> u8 {
 }
 
 fn squared_error(group: &[f32], step: f32) -> f32 {
-    group.iter().map(|&value| (value - f32::from(nearest(value, step)) * step).powi(2)).sum()
+    // Several sums, so that many values are added at once.
+    let mut sums = [0.0; 8];
+    for values in group.chunks(sums.len()) {
+        for (sum, &value) in sums.iter_mut().zip(values) {
+            let error = value - f32::from(nearest(value, step)) * step;
+            *sum += error * error;
+        }
+    }
+    sums.iter().sum()
 }
 
 fn nearest(value: f32, step: f32) -> i8 {
@@ -226,7 +264,7 @@ mod tests {
         let values = values(1, GROUP);
         let int4 = Int4Rows::by_row(&values, 1, GROUP);
         let error = |multiplier: u8| squared_error(&values, int4.scale[0] * f32::from(multiplier));
-        let best = (1..=MOST).map(error).fold(f32::INFINITY, f32::min);
+        let best = (MOST / 2..=MOST).map(error).fold(f32::INFINITY, f32::min);
         assert!(error(int4.multipliers[0]) <= best, "{:?}", int4.multipliers);
     }
 }

@@ -2,6 +2,7 @@
 //! row, in every batch, and beside a dense network whose deleted parts are zeros.
 #![cfg(feature = "train")]
 
+mod aware;
 #[path = "../common/mod.rs"]
 mod common;
 mod int4;

@@ -39,6 +39,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     let distill = &recipe.distill;
     range("distill.temperature", distill.temperature, TEMPERATURE)?;
     fraction("distill.alpha", distill.alpha)?;
+    fraction("distill.quantized", distill.quantized)?;
     if distill.teacher.is_empty() {
         return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));
     }

@@ -87,12 +87,17 @@ pub struct Distill {
     /// `"baseline"` (this run's trained model), or the path of a model directory with the same classes, in the
     /// same order, and the same tokenizer. Default `"baseline"`.
     pub teacher: String,
+    /// Fraction of the steps, the last ones, in which the student computes as the file that it will become
+    /// (quantization-aware training): `[quantize]` says to what weights are rounded, and activations are rounded as
+    /// sessions do. A step then takes about as long as one in f32. Default 0.
+    pub quantized: f64,
     /// The student's training.
     pub train: Train,
 }
 
 impl Default for Distill {
     fn default() -> Self {
-        Distill { temperature: 2.0, alpha: 0.7, teacher: "baseline".into(), train: Train::default() }
+        let (teacher, train) = ("baseline".into(), Train::default());
+        Distill { temperature: 2.0, alpha: 0.7, teacher, quantized: 0.0, train }
     }
 }
