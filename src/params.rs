@@ -157,7 +157,7 @@ impl<D: LinearOps> ParamStore<D> {
 
     /// Whether forward passes multiply in int8.
     pub fn rounds_weights(&self) -> bool {
-        self.rounding.is_some_and(|rounding| rounding.weights != Form::F32)
+        self.rounding.is_some_and(|rounding| rounding.weights.is_integer())
     }
 
     /// A weight that forward passes round, from the cache if it has not changed since; `None` if they do not.

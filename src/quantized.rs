@@ -20,12 +20,24 @@ pub use rounding::{Int4Rows, Int8Rows, RowRounding};
 pub enum Form {
     /// It stays in 32-bit floats.
     F32,
+    /// 16-bit floats of 11 digits, IEEE 754: beyond 65,504 there are none.
+    F16,
+    /// 16-bit floats of 8 digits, the upper halves of 32-bit ones.
+    Bf16,
     /// int8, with a scale for each output or row.
     Int8,
     /// int8, with one scale.
     Int8Tensor,
     /// int4, with a multiplier for each 32 weights of an output or row.
     Int4,
+}
+
+#[cfg(feature = "train")]
+impl Form {
+    /// Whether sessions multiply it as bytes.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Form::Int8 | Form::Int8Tensor | Form::Int4)
+    }
 }
 
 /// Weights that share a multiplier; the last ones of a row may be fewer.

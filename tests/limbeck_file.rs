@@ -50,11 +50,14 @@ fn image(quantization: Quantization) -> Image {
     quantize(Path::new("test"), &config(), values, quantization, &extras).unwrap().image
 }
 
+const HALVES: Quantization =
+    Quantization { weights: Form::F16, embeddings: Form::Bf16, ..Quantization::INT8 };
 const INT4: Quantization = Quantization { weights: Form::Int4, embeddings: Form::Int4, ..Quantization::INT8 };
 
-/// The files of all tests, made once: int8, f32 and int4.
-static FILES: LazyLock<[Vec<u8>; 3]> =
-    LazyLock::new(|| [Quantization::INT8, Quantization::NONE, INT4].map(|form| image(form).bytes().to_vec()));
+/// The files of all tests, made once: int8, f32, int4 and 16-bit floats.
+static FILES: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
+    [Quantization::INT8, Quantization::NONE, INT4, HALVES].map(|form| image(form).bytes().to_vec())
+});
 
 fn map(bytes: &[u8]) -> Mmap {
     let mut map = MmapMut::map_anon(bytes.len()).unwrap();
@@ -109,8 +112,12 @@ fn try_all(bytes: &[u8]) -> bool {
 #[test]
 fn what_is_written_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let forms =
-        [(Quantization::INT8, StoredAs::Int8), (Quantization::NONE, StoredAs::F32), (INT4, StoredAs::Int4)];
+    let forms = [
+        (Quantization::INT8, StoredAs::Int8),
+        (Quantization::NONE, StoredAs::F32),
+        (INT4, StoredAs::Int4),
+        (HALVES, StoredAs::Half),
+    ];
     for (quantization, form) in forms {
         let path = directory.path().join("model.limbeck");
         let image = image(quantization);
@@ -216,7 +223,7 @@ fn no_flipped_bit_of_the_header_panics_under_a_new_hash() {
 proptest! {
     #[test]
     fn no_damage_panics(
-        form in 0..3usize,
+        form in 0..4usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
     ) {
         let mut file = FILES[form].clone();

@@ -15,6 +15,7 @@ use crate::ops::rounded::Rounding;
 pub use crate::quantized::Form;
 use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, nibbles_of};
 use crate::{Error, Result};
+use half::{bf16, f16};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
@@ -40,6 +41,15 @@ impl Quantization {
     pub const INT8: Quantization =
         Quantization { weights: Form::Int8, embeddings: Form::Int8, layout: Layout::Faster };
 
+    /// What a parameter becomes; vectors stay floats.
+    fn form(&self, spec: &ParamSpec) -> Form {
+        match spec.role {
+            Role::Weight => self.weights,
+            Role::Embedding => self.embeddings,
+            Role::Bias | Role::Gamma | Role::Beta => Form::F32,
+        }
+    }
+
     /// What parameters are rounded to.
     pub fn rounding(&self) -> Rounding {
         Rounding { weights: self.weights, embeddings: self.embeddings }
@@ -48,6 +58,8 @@ impl Quantization {
     fn settings(self) -> Settings {
         let name = |form: Form| match form {
             Form::F32 => ("f32", "none"),
+            Form::F16 => ("f16", "none"),
+            Form::Bf16 => ("bf16", "none"),
             Form::Int8 => ("int8", "channel"),
             Form::Int8Tensor => ("int8", "tensor"),
             Form::Int4 => ("int4", "group"),
@@ -119,19 +131,20 @@ pub fn quantize(
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
         let first = tensors.len();
-        let (rows, layout) = match quantization.rounding().of(spec) {
-            None => {
-                tensors.push(floats(spec.name.clone(), spec.dims(), &values));
+        let form = quantization.form(spec);
+        let (rows, layout) = match form {
+            Form::F32 | Form::F16 | Form::Bf16 => {
+                tensors.push(floats(path, spec, form, &values)?);
                 continue;
             }
-            Some(form @ (Form::F32 | Form::Int8 | Form::Int8Tensor)) => {
+            Form::Int8 | Form::Int8Tensor => {
                 let mut rows = RowRounding::new(form, &values).rows(&values, spec.cols);
                 // A matrix without columns has outputs all the same.
                 rows.scale.resize(spec.rows, 1.0);
                 let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
                 (rows, times)
             }
-            Some(Form::Int4) => {
+            Form::Int4 => {
                 let rows = Int4Rows::by_row(&values, spec.rows, spec.cols);
                 let int8 = rows.unpack();
                 int4(spec, rows, &mut tensors);
@@ -193,7 +206,7 @@ fn int8(
         return matrix(kernels, spec, rows, layout, tensors);
     }
     tensors.push(bytes(spec.name.clone(), spec.dims(), &rows.bytes));
-    tensors.push(floats(scale_name(&spec.name), vec![spec.rows], &rows.scale));
+    tensors.push(scales(scale_name(&spec.name), &rows.scale));
     None
 }
 
@@ -205,7 +218,7 @@ fn int4(spec: &ParamSpec, rows: Int4Rows, tensors: &mut Vec<Tensor>) {
     };
     push(name.clone(), nibbles_of(*k), rows.nibbles);
     push(multipliers_name(name), groups_of(*k), rows.multipliers);
-    tensors.push(floats(scale_name(name), vec![*n], &rows.scale));
+    tensors.push(scales(scale_name(name), &rows.scale));
 }
 
 /// Lays a matrix out, densely or in blocks.
@@ -232,7 +245,7 @@ fn matrix(
             tensors.push(integers(starts_name(&spec.name), &starts));
         }
     }
-    tensors.push(floats(scale_name(&spec.name), vec![n], &rows.scale));
+    tensors.push(scales(scale_name(&spec.name), &rows.scale));
     tensors.push(integers(sums_name(&spec.name), &sums));
     times
 }
@@ -251,7 +264,27 @@ fn bytes(name: String, shape: Vec<usize>, values: &[i8]) -> Tensor {
     }
 }
 
-fn floats(name: String, shape: Vec<usize>, values: &[f32]) -> Tensor {
+fn scales(name: String, values: &[f32]) -> Tensor {
     let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name, dtype: Dtype::F32, shape, bytes }
+    Tensor { name, dtype: Dtype::F32, shape: vec![values.len()], bytes }
+}
+
+/// A parameter in floats.
+fn floats(path: &Path, spec: &ParamSpec, form: Form, values: &[f32]) -> Result<Tensor> {
+    let (dtype, bytes) = match form {
+        Form::F16 => {
+            let halves = values.iter().map(|&value| f16::from_f32(value));
+            if let Some(place) = halves.clone().position(|half| !half.is_finite()) {
+                let problem = format!("element {place} is {}, beyond the largest f16", values[place]);
+                return Err(Error::tensor(path, &spec.name, problem, "store it as bf16"));
+            }
+            (Dtype::F16, halves.flat_map(f16::to_le_bytes).collect())
+        }
+        Form::Bf16 => {
+            let halves = values.iter().map(|&value| bf16::from_f32(value));
+            (Dtype::Bf16, halves.flat_map(bf16::to_le_bytes).collect())
+        }
+        _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    };
+    Ok(Tensor { name: spec.name.clone(), dtype, shape: spec.dims(), bytes })
 }

@@ -115,7 +115,7 @@ impl Model {
             let values = values(spec)?;
             assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
             held.push(match spec.role {
-                Role::Weight => pack(kernels, spec, &values),
+                Role::Weight => pack(kernels, spec, &values, 4),
                 Role::Embedding => Value::Table(Floats::Owned(values)),
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });

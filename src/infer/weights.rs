@@ -14,6 +14,8 @@ pub(super) enum Floats {
     Mapped(Range<usize>),
     /// In memory.
     Owned(Vec<f32>),
+    /// In memory, from 16-bit floats in the file.
+    Widened(Vec<f32>),
 }
 
 /// The blocks of a matrix, and where they belong.
@@ -41,8 +43,8 @@ pub(super) enum Value {
     TableI8 { rows: Range<usize>, scale: Range<usize> },
     /// An embedding table in int4, unpacked when it is read.
     TableI4 { nibbles: Range<usize>, multipliers: Range<usize>, scale: Range<usize> },
-    /// A matrix in f32, packed at load, and how many of its elements are zero.
-    Matrix { packed: PackedMatrix, zeros: usize },
+    /// A matrix in f32, packed at load, how many of its elements are zero, and the bytes that each takes in the file.
+    Matrix { packed: PackedMatrix, zeros: usize, width: usize },
     /// A matrix in int8, packed in the file, with a scale for each output.
     MatrixI8 { panels: Range<usize>, scale: Range<usize>, sums: Range<usize> },
     /// A matrix in int4, unpacked at load into what a product of int8 reads.
@@ -167,7 +169,7 @@ impl Weights {
     fn floats<'a>(&'a self, floats: &'a Floats) -> &'a [f32] {
         match floats {
             Floats::Mapped(range) => numbers(&self.bytes[range.clone()]),
-            Floats::Owned(values) => values,
+            Floats::Owned(values) | Floats::Widened(values) => values,
         }
     }
 }

@@ -62,9 +62,9 @@ impl RowRounding {
     /// For a matrix or table of these values.
     ///
     /// # Panics
-    /// If it is to stay in f32.
+    /// If it is to stay in floats.
     pub fn new(form: Form, values: &[f32]) -> RowRounding {
-        assert_ne!(form, Form::F32, "floats that stay floats are not rounded");
+        assert!(form.is_integer(), "floats are not rounded to whole numbers");
         RowRounding { form, scale: if form == Form::Int8Tensor { scale_of(values) } else { 1.0 } }
     }
 
@@ -72,7 +72,7 @@ impl RowRounding {
     pub fn rows(&self, values: &[f32], cols: usize) -> Int8Rows {
         let rows = values.len() / cols.max(1);
         match self.form {
-            Form::F32 | Form::Int8 => Int8Rows::by_row(values, rows, cols),
+            Form::F32 | Form::F16 | Form::Bf16 | Form::Int8 => Int8Rows::by_row(values, rows, cols),
             Form::Int8Tensor => Int8Rows::with_scales(values, vec![self.scale; rows], cols),
             Form::Int4 => Int4Rows::by_row(values, rows, cols).unpack(),
         }

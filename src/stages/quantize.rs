@@ -72,10 +72,15 @@ pub(super) fn quantization(settings: &Quantize) -> Quantization {
             WeightKind::Channel => Form::Int8,
             WeightKind::Tensor => Form::Int8Tensor,
             WeightKind::Int4 => Form::Int4,
+            WeightKind::F16 => Form::F16,
+            WeightKind::Bf16 => Form::Bf16,
+            WeightKind::F32 => Form::F32,
         },
         embeddings: match settings.embeddings {
             EmbeddingKind::Int8 => Form::Int8,
             EmbeddingKind::Int4 => Form::Int4,
+            EmbeddingKind::F16 => Form::F16,
+            EmbeddingKind::Bf16 => Form::Bf16,
             EmbeddingKind::F32 => Form::F32,
         },
         layout: match settings.layout {

@@ -117,12 +117,13 @@ fn configs() -> Vec<ModelConfig> {
     families.iter().flat_map(|&(a, p)| layers.clone().map(|layers| config(a, p, layers))).collect()
 }
 
-const FORMS: [Quantization; 5] = [
+const FORMS: [Quantization; 6] = [
     Quantization::NONE,
     Quantization::INT8,
     Quantization { weights: Form::Int8Tensor, embeddings: Form::F32, layout: MatrixLayout::Dense },
     Quantization { weights: Form::F32, ..Quantization::INT8 },
     INT4,
+    Quantization { weights: Form::Bf16, embeddings: Form::F16, layout: MatrixLayout::Dense },
 ];
 
 const INT4: Quantization =

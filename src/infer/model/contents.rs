@@ -1,7 +1,7 @@
 //! What a model holds, parameter by parameter.
 
 use super::Model;
-use crate::infer::weights::{Table, Value};
+use crate::infer::weights::{Floats, Table, Value};
 use crate::nn::{ParamId, ParamSpec};
 use limbeck_kernels::gemm::packed_i8_len;
 
@@ -10,6 +10,8 @@ use limbeck_kernels::gemm::packed_i8_len;
 pub enum StoredAs {
     /// 32-bit floats.
     F32,
+    /// 16-bit floats, of either kind.
+    Half,
     /// Bytes with scales.
     Int8,
     /// Bytes with scales, without the blocks that are zero.
@@ -46,6 +48,9 @@ impl Model {
                 Value::BlocksI8 { blocks, scale, sums } => {
                     let parts = [&blocks.bytes, &blocks.words, &blocks.starts, scale, sums];
                     (StoredAs::Int8Blocks, parts.iter().map(|part| part.len()).sum())
+                }
+                Value::Table(Floats::Widened(_)) | Value::Matrix { width: 2, .. } => {
+                    (StoredAs::Half, 2 * spec.len())
                 }
                 Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
             };

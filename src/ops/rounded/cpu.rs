@@ -84,7 +84,7 @@ impl RoundedOps for Cpu {
         let mut values = self.buffer(rows.shape.len());
         let blocks = values.par_chunks_mut((ROWS * cols).max(1)).zip(&rows.blocks);
         blocks.for_each(|(values, block)| {
-            for (row, values) in values.chunks_mut(cols).enumerate() {
+            for (row, values) in values.chunks_mut(cols.max(1)).enumerate() {
                 block.values(row, values);
             }
         });

@@ -35,14 +35,14 @@ pub struct Rounding {
 }
 
 impl Rounding {
-    /// What a parameter is rounded to, if it is.
+    /// What a parameter is rounded to, if it is rounded to whole numbers. What 16-bit floats lose is not worth training for.
     pub fn of(&self, spec: &ParamSpec) -> Option<Form> {
         let form = match spec.role {
             Role::Weight => self.weights,
             Role::Embedding => self.embeddings,
             Role::Bias | Role::Gamma | Role::Beta => Form::F32,
         };
-        (form != Form::F32).then_some(form)
+        form.is_integer().then_some(form)
     }
 }
 

@@ -194,6 +194,12 @@ pub enum WeightKind {
     /// Four bits, with a multiplier for each 32 weights of an output. Half the bytes in the file; a session unpacks them to
     /// int8, so it is as fast as that, and starts a little later.
     Int4,
+    /// 16-bit floats, IEEE 754, widened when the file is opened: as fast as f32.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
+    /// 32-bit floats.
+    F32,
 }
 
 /// How embeddings are stored.
@@ -205,6 +211,10 @@ pub enum EmbeddingKind {
     Int8,
     /// Four bits, with a multiplier for each 32 values of a row. Unpacked when a row is read.
     Int4,
+    /// 16-bit floats, IEEE 754, widened when the file is opened.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
     /// 32-bit floats.
     F32,
 }
@@ -226,9 +236,9 @@ pub enum BlockLayout {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantize {
-    /// `"channel"`, `"tensor"` or `"int4"`. Default `"channel"`.
+    /// `"channel"`, `"tensor"`, `"int4"`, `"f16"`, `"bf16"` or `"f32"`. Default `"channel"`.
     pub weights: WeightKind,
-    /// `"int8"`, `"int4"` or `"f32"`. Default `"int8"`.
+    /// `"int8"`, `"int4"`, `"f16"`, `"bf16"` or `"f32"`. Default `"int8"`.
     pub embeddings: EmbeddingKind,
     /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
     pub layout: BlockLayout,
