@@ -3,6 +3,8 @@
 use crate::backend::Device;
 use crate::nn::{ParamId, ParamSpec};
 use crate::ops::linear::{LinearOps, Orientation};
+use crate::ops::rounded::{Rounded, Rounding};
+use crate::quantized::Form;
 use crate::tensor::{Shape, Tensor};
 use crate::{Error, Result};
 use std::cell::RefCell;
@@ -64,6 +66,10 @@ pub struct ParamStore<D: LinearOps> {
     /// Valid until the weight changes; a stale one lends its memory to the next.
     packs: RefCell<Vec<Packs<D>>>,
     stale: RefCell<Vec<[bool; 2]>>,
+    /// What forward passes round parameters to, if they do.
+    rounding: Option<Rounding>,
+    /// Rounded weights; none that is stale.
+    rounded: RefCell<Vec<Option<Rc<Rounded<D>>>>>,
 }
 
 impl<D: LinearOps> ParamStore<D> {
@@ -83,7 +89,8 @@ impl<D: LinearOps> ParamStore<D> {
         }
         let packs = RefCell::new(specs.iter().map(|_| [None, None]).collect());
         let stale = RefCell::new(vec![[true; 2]; specs.len()]);
-        Ok(ParamStore { params, packs, stale })
+        let rounded = RefCell::new(specs.iter().map(|_| None).collect());
+        Ok(ParamStore { params, packs, stale, rounding: None, rounded })
     }
 
     /// Appends parameters, as [`ParamStore::new`] makes them.
@@ -131,6 +138,7 @@ impl<D: LinearOps> ParamStore<D> {
     /// The value of a parameter, to change; packed copies of it are stale from here on.
     pub fn value_mut(&mut self, id: ParamId) -> (&mut Tensor<D>, Option<&Mask>) {
         self.stale.get_mut()[id.index()] = [true; 2];
+        self.rounded.get_mut()[id.index()] = None;
         let param = &mut self.params[id.index()];
         (&mut param.value, param.mask.as_ref())
     }
@@ -149,7 +157,41 @@ impl<D: LinearOps> ParamStore<D> {
         Ok(())
     }
 
-    /// The weight packed for one kind of product, from the cache if the weight has not changed since.
+    /// Has forward passes compute with parameters rounded to few bits, and activations to int8, or no longer
+    /// ([`rounded`](crate::ops::rounded)).
+    pub fn round(&mut self, rounding: Option<Rounding>) {
+        if self.rounding != rounding {
+            self.rounding = rounding;
+            self.stale.get_mut().fill([true; 2]);
+            self.rounded.get_mut().fill(None);
+        }
+    }
+
+    /// What a parameter is rounded to in forward passes, if it is.
+    pub fn form(&self, id: ParamId) -> Option<Form> {
+        self.rounding.and_then(|rounding| rounding.of(&self.get(id).spec))
+    }
+
+    /// Whether forward passes multiply in int8.
+    pub fn rounds_weights(&self) -> bool {
+        self.rounding.is_some_and(|rounding| rounding.weights.is_integer())
+    }
+
+    /// A weight that forward passes round, from the cache if it has not changed since; `None` if they do not.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn rounded(&self, device: &D, id: ParamId) -> Result<Option<Rc<Rounded<D>>>> {
+        let Some(form) = self.form(id) else { return Ok(None) };
+        let place = &mut self.rounded.borrow_mut()[id.index()];
+        if place.is_none() {
+            *place = Some(Rc::new(device.round_weight(self.value(id), form)?));
+        }
+        Ok(place.clone())
+    }
+
+    /// The weight packed for one kind of product in floats, from the cache if the weight has not changed since. One that
+    /// is rounded is packed as what it was rounded to.
     ///
     /// # Errors
     /// The device's.
@@ -162,7 +204,9 @@ impl<D: LinearOps> ParamStore<D> {
             Some(pack) if fresh => pack,
             stale => {
                 let recycle = stale.and_then(Rc::into_inner);
-                Rc::new(device.pack_weight(self.value(id), orientation, recycle)?)
+                let rounded = self.rounded(device, id)?;
+                let value = rounded.as_ref().map_or(self.value(id), |rounded| &rounded.values);
+                Rc::new(device.pack_weight(value, orientation, recycle)?)
             }
         };
         packs[i][o] = Some(Rc::clone(&pack));

@@ -1,7 +1,7 @@
 //! The `.limbeck` file: readable by others, checked against itself, and never a panic, whatever its bytes are.
 #![cfg(feature = "train")]
 
-use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
+use limbeck::compress::quantize::{Extras, Form, Quantization, golden_texts, quantize};
 use limbeck::files::sha256;
 use limbeck::infer::format::{ALIGNMENT, Parents};
 use limbeck::infer::{Image, Model, Session, StoredAs};
@@ -50,9 +50,14 @@ fn image(quantization: Quantization) -> Image {
     quantize(Path::new("test"), &config(), values, quantization, &extras).unwrap().image
 }
 
-/// The files of all tests, made once: int8 and f32.
-static FILES: LazyLock<[Vec<u8>; 2]> =
-    LazyLock::new(|| [Quantization::INT8, Quantization::NONE].map(|form| image(form).bytes().to_vec()));
+const HALVES: Quantization =
+    Quantization { weights: Form::F16, embeddings: Form::Bf16, ..Quantization::INT8 };
+const INT4: Quantization = Quantization { weights: Form::Int4, embeddings: Form::Int4, ..Quantization::INT8 };
+
+/// The files of all tests, made once: int8, f32, int4 and 16-bit floats.
+static FILES: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
+    [Quantization::INT8, Quantization::NONE, INT4, HALVES].map(|form| image(form).bytes().to_vec())
+});
 
 fn map(bytes: &[u8]) -> Mmap {
     let mut map = MmapMut::map_anon(bytes.len()).unwrap();
@@ -107,7 +112,13 @@ fn try_all(bytes: &[u8]) -> bool {
 #[test]
 fn what_is_written_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    for (quantization, form) in [(Quantization::INT8, StoredAs::Int8), (Quantization::NONE, StoredAs::F32)] {
+    let forms = [
+        (Quantization::INT8, StoredAs::Int8),
+        (Quantization::NONE, StoredAs::F32),
+        (INT4, StoredAs::Int4),
+        (HALVES, StoredAs::Half),
+    ];
+    for (quantization, form) in forms {
         let path = directory.path().join("model.limbeck");
         let image = image(quantization);
         image.write(&path).unwrap();
@@ -212,7 +223,7 @@ fn no_flipped_bit_of_the_header_panics_under_a_new_hash() {
 proptest! {
     #[test]
     fn no_damage_panics(
-        form in 0..2usize,
+        form in 0..4usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
     ) {
         let mut file = FILES[form].clone();
@@ -268,8 +279,8 @@ fn errors_name_file_tensor_and_mend() {
     let cases: [(Change, &[&str]); 10] = [
         (|header| header["__metadata__"]["format"] = json!("pt"), &["not a .limbeck file", "quantize"]),
         (
-            |header| header["__metadata__"]["version"] = json!("5"),
-            &["made by a newer limbeck", "version is 5"],
+            |header| header["__metadata__"]["version"] = json!("6"),
+            &["made by a newer limbeck", "version is 6"],
         ),
         // As version 1 was: without a hash of the header.
         (
@@ -288,7 +299,8 @@ fn errors_name_file_tensor_and_mend() {
             |header| header[WEIGHT]["shape"] = json!([2, 1, 16, 4]),
             &[WEIGHT, "I8 [2, 1, 16, 4]", "I8 [1, 2, 16, 4]"],
         ),
-        (|header| header[WEIGHT]["dtype"] = json!("U8"), &[WEIGHT, "U8"]),
+        // The type of int4 weights, which are laid out otherwise.
+        (|header| header[WEIGHT]["dtype"] = json!("U8"), &[WEIGHT, "U8 [1, 2, 16, 4]", "U8 [7, 16]"]),
         (
             |header| {
                 let entry = header[WEIGHT].take();

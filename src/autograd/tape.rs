@@ -3,13 +3,15 @@
 use super::Grads;
 use crate::Batch;
 use crate::Result;
-use crate::nn::{Attend, Embeddings, Exec, LayerNorm, Linear};
+use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::ops::embedding::Read;
 use crate::ops::noise::{Noise, Site};
+use crate::ops::rounded::RoundedLayer;
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
 use crate::tensor::Tensor;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 /// A result's place on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +27,13 @@ impl VarId {
 pub struct Var<B: Backend> {
     id: VarId,
     tensor: Tensor<B>,
+    /// Its rows in int8, once somebody has asked for them.
+    rows: Rc<OnceCell<B::Rows>>,
 }
 
 impl<B: Backend> Clone for Var<B> {
     fn clone(&self) -> Self {
-        Var { id: self.id, tensor: self.tensor.clone() }
+        Var { id: self.id, tensor: self.tensor.clone(), rows: Rc::clone(&self.rows) }
     }
 }
 
@@ -42,6 +46,18 @@ impl<B: Backend> Var<B> {
     /// Its value.
     pub fn tensor(&self) -> &Tensor<B> {
         &self.tensor
+    }
+
+    /// Its rows in int8: made once, however many layers read them.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn rows(&self, backend: &B) -> Result<&B::Rows> {
+        if self.rows.get().is_none() {
+            let rows = backend.round_rows(&self.tensor)?;
+            return Ok(self.rows.get_or_init(|| rows));
+        }
+        Ok(self.rows.get().expect("looked at above"))
     }
 }
 
@@ -158,7 +174,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         if let (Some(nodes), Some(node)) = (&mut self.nodes, node) {
             nodes.push((id, node));
         }
-        Var { id, tensor }
+        Var { id, tensor, rows: Rc::default() }
     }
 
     /// The key of the next place where dropout acts, if it does.
@@ -170,6 +186,39 @@ impl<'a, B: Backend> Tape<'a, B> {
 
     fn at(&self) -> Context<'a, B> {
         Context { backend: self.backend, params: self.params, batch: self.batch }
+    }
+
+    /// Attention by one query a text, its keys and values absorbed: in int8, and of `x` as it is.
+    fn absorbed(&mut self, attention: &Attention, x: &Var<B>) -> Result<[Var<B>; 2]> {
+        let Attention { attend, key, value, .. } = attention;
+        let first = self.first_tokens(x)?;
+        let query = self.linear(&attention.query, &first)?;
+        let site = self.site(attend.dropout);
+        let context = match site {
+            Some(_) => None,
+            None => {
+                let [of_key, of_value] =
+                    [key, value].map(|layer| self.params.rounded(self.backend, layer.weight));
+                let weights = [of_key?, of_value?].map(|weight| weight.expect("all weights are rounded"));
+                let layers = [(&weights[0], key), (&weights[1], value)].map(|(rounded, layer)| {
+                    RoundedLayer { weight: &rounded.weight, bias: self.params.value(layer.bias) }
+                });
+                let (x, query) = (x.tensor(), query.tensor());
+                Some(self.backend.absorbed_attention(self.batch, attend, x, query, layers)?)
+            }
+        };
+        let context = match context {
+            Some(context) if !self.records() => (context, None),
+            context => {
+                // For the gradient, and for probabilities that dropout acts on.
+                let [key, value] =
+                    [key, value].map(|layer| linear::forward(&self.at(), layer, x, self.records()));
+                let (key, value) = (self.push(key?), self.push(value?));
+                let qkv = [&query, &key, &value];
+                attention::forward(&self.at(), attend, qkv, site, context, self.records())?
+            }
+        };
+        Ok([self.push(context), first])
     }
 
     fn records(&self) -> bool {
@@ -202,17 +251,33 @@ impl<B: Backend> Exec for Tape<'_, B> {
     }
 
     fn linear(&mut self, layer: &Linear, x: &Var<B>) -> Result<Var<B>> {
-        let y = linear::forward(&self.at(), layer, x, self.records())?;
-        Ok(self.push(y))
+        let Some(weight) = self.params.rounded(self.backend, layer.weight)? else {
+            let y = linear::forward(&self.at(), layer, x, self.records())?;
+            return Ok(self.push(y));
+        };
+        let (y, rows) = linear::rounded_forward(&self.at(), layer, x, &weight, self.records())?;
+        let y = self.push(y);
+        Ok(Var { rows: Rc::new(rows.map(OnceCell::from).unwrap_or_default()), ..y })
     }
 
     fn attend(&mut self, attend: &Attend, query: &Var<B>, key: &Var<B>, value: &Var<B>) -> Result<Var<B>> {
-        let site = self.site(attend.dropout);
+        let (site, qkv) = (self.site(attend.dropout), [query, key, value]);
         if let Some(attended) = &mut self.attended {
-            attended.push([query.clone(), key.clone(), value.clone()]);
+            attended.push(qkv.map(Var::clone));
         }
-        let context = attention::forward(&self.at(), attend, [query, key, value], site, self.records())?;
+        let context = match (&site, self.params.rounds_weights()) {
+            (None, true) => Some(self.backend.rounded_attention(self.batch, attend, qkv.map(Var::tensor))?),
+            _ => None,
+        };
+        let context = attention::forward(&self.at(), attend, qkv, site, context, self.records())?;
         Ok(self.push(context))
+    }
+
+    fn self_attention(&mut self, attention: &Attention, x: &Var<B>, first_only: bool) -> Result<[Var<B>; 2]> {
+        if !(first_only && self.params.rounds_weights()) {
+            return attend_projected(self, attention, x, first_only);
+        }
+        self.absorbed(attention, x)
     }
 
     fn add_norm(&mut self, norm: &LayerNorm, x: &Var<B>, residual: &Var<B>, dropout: f32) -> Result<Var<B>> {

@@ -27,6 +27,7 @@ pub use config_json::config_to_json;
 pub use config_json::{is_stock, parse_config, read_config};
 #[cfg(feature = "train")]
 pub use directory::{HfDirectory, Located, Wanted};
+pub(crate) use half_precision::{bf16_to_f32, f16_to_f32};
 pub use header::Dtype;
 pub(crate) use header::{Entry, Header, parse as parse_header};
 pub use names::{find, is_head, is_of_classes, layer_of};

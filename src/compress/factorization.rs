@@ -31,7 +31,7 @@ pub fn most_useful(vocab: usize, hidden: usize) -> usize {
 /// # Panics
 /// If the table is factored already, or `size` is not below the network's width and its pieces.
 pub fn factorize<B: Backend>(learner: &mut Learner<B>, size: usize) -> Result<f64> {
-    let Learner { backend, model, params, optimizer } = learner;
+    let Learner { backend, model, params, optimizer, .. } = learner;
     let config = &model.config;
     assert!(config.embedding_size.is_none(), "a table is factored once");
     assert!((1..config.hidden.min(config.vocab)).contains(&size), "a narrower table");

@@ -1,58 +1,70 @@
-//! Weights to int8, and the `.limbeck` file that holds them.
+//! Weights to int8 and int4, and the `.limbeck` file that holds them.
 //!
-//! Symmetric: `q = round(w / scale)` with ties to even and `scale = max|w| / 127`, so that `|q| ≤ 127` and
-//! `|w − q·scale| ≤ scale / 2`. The largest weight is taken over each output of a matrix, each row of a table,
-//! or the whole matrix, as the published system has it. Activations need nothing here: a session quantizes
-//! them as they come.
+//! [`crate::quantized`] says what is rounded to what. In int8 the largest weight is taken over each output of a matrix,
+//! each row of a table, or the whole matrix, as the published system has it. Activations need nothing here: a session
+//! quantizes them as they come.
 
 use super::layout::{self, Layout, LayoutTimes};
 use crate::checkpoint::Dtype;
 use crate::infer::format::{MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
-use crate::infer::format::{panels_shape, scale_name, starts_name, sums_name, words_name};
+use crate::infer::format::{multipliers_name, panels_shape, scale_name, starts_name, sums_name, words_name};
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
+use crate::ops::rounded::Rounding;
+pub use crate::quantized::Form;
+use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, nibbles_of};
 use crate::{Error, Result};
+use half::{bf16, f16};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
 
-/// Over what the largest weight sets a matrix's scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Granularity {
-    /// Over each output.
-    Channel,
-    /// Over the whole matrix.
-    Tensor,
-}
-
 /// What becomes of which weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantization {
-    /// The matrices of linear layers; `None` leaves them in f32.
-    pub weights: Option<Granularity>,
-    /// Whether embedding tables become int8, with a scale for each row.
-    pub embeddings: bool,
+    /// The matrices of linear layers.
+    pub weights: Form,
+    /// Embedding tables.
+    pub embeddings: Form,
     /// Which int8 matrices leave their zero blocks out.
     pub layout: Layout,
 }
 
 impl Quantization {
     /// Everything in f32: a `.limbeck` file without loss.
-    pub const NONE: Quantization = Quantization { weights: None, embeddings: false, layout: Layout::Dense };
+    pub const NONE: Quantization =
+        Quantization { weights: Form::F32, embeddings: Form::F32, layout: Layout::Dense };
 
     /// The default: a scale for each output and each row, zero blocks left out where that is faster.
     pub const INT8: Quantization =
-        Quantization { weights: Some(Granularity::Channel), embeddings: true, layout: Layout::Faster };
+        Quantization { weights: Form::Int8, embeddings: Form::Int8, layout: Layout::Faster };
+
+    /// What a parameter becomes; vectors stay floats.
+    fn form(&self, spec: &ParamSpec) -> Form {
+        match spec.role {
+            Role::Weight => self.weights,
+            Role::Embedding => self.embeddings,
+            Role::Bias | Role::Gamma | Role::Beta => Form::F32,
+        }
+    }
+
+    /// What parameters are rounded to.
+    pub fn rounding(&self) -> Rounding {
+        Rounding { weights: self.weights, embeddings: self.embeddings }
+    }
 
     fn settings(self) -> Settings {
-        let (weights, scales) = match self.weights {
-            None => ("f32", "none"),
-            Some(Granularity::Channel) => ("int8", "channel"),
-            Some(Granularity::Tensor) => ("int8", "tensor"),
+        let name = |form: Form| match form {
+            Form::F32 => ("f32", "none"),
+            Form::F16 => ("f16", "none"),
+            Form::Bf16 => ("bf16", "none"),
+            Form::Int8 => ("int8", "channel"),
+            Form::Int8Tensor => ("int8", "tensor"),
+            Form::Int4 => ("int4", "group"),
         };
-        let embeddings = if self.embeddings { "int8" } else { "f32" };
+        let ((weights, scales), (embeddings, _)) = (name(self.weights), name(self.embeddings));
         Settings {
             weights: weights.into(),
             block_sparse: 0,
@@ -94,7 +106,7 @@ pub struct Loss {
 pub struct Quantized {
     /// The file.
     pub image: Image,
-    /// One entry for each matrix or table that became int8.
+    /// One entry for each matrix or table that is not f32.
     pub losses: Vec<Loss>,
 }
 
@@ -119,26 +131,30 @@ pub fn quantize(
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
         let first = tensors.len();
-        let dequantized = match (spec.role, quantization.weights) {
-            (Role::Weight, Some(granularity)) => {
-                let rows = quantize_matrix(spec, &values, granularity);
-                let times = matrix(kernels, spec, &rows, quantization.layout, &mut tensors);
-                Some((rows, times))
+        let form = quantization.form(spec);
+        let (rows, layout) = match form {
+            Form::F32 | Form::F16 | Form::Bf16 => {
+                tensors.push(floats(path, spec, form, &values)?);
+                continue;
             }
-            (Role::Embedding, _) if quantization.embeddings => {
-                Some((table(spec, &values, &mut tensors), None))
+            Form::Int8 | Form::Int8Tensor => {
+                let mut rows = RowRounding::new(form, &values).rows(&values, spec.cols);
+                // A matrix without columns has outputs all the same.
+                rows.scale.resize(spec.rows, 1.0);
+                let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
+                (rows, times)
             }
-            _ => {
-                tensors.push(floats(spec.name.clone(), spec.dims(), &values));
-                None
+            Form::Int4 => {
+                let rows = Int4Rows::by_row(&values, spec.rows, spec.cols);
+                let int8 = rows.unpack();
+                int4(spec, rows, &mut tensors);
+                (int8, None)
             }
         };
-        if let Some((rows, layout)) = dequantized {
-            let bytes = tensors[first..].iter().map(|tensor| tensor.bytes.len()).sum();
-            let signal_to_noise = rows.signal_to_noise(&values);
-            let ParamSpec { name, rows, cols, .. } = spec.clone();
-            losses.push(Loss { name, rows, cols, bytes, signal_to_noise, layout });
-        }
+        let bytes = tensors[first..].iter().map(|tensor| tensor.bytes.len()).sum();
+        let signal_to_noise = rows.signal_to_noise(&values);
+        let ParamSpec { name, rows, cols, .. } = spec.clone();
+        losses.push(Loss { name, rows, cols, bytes, signal_to_noise, layout });
     }
     if let Some(bytes) = &extras.vocabulary {
         let (name, shape) = (VOCABULARY.to_owned(), vec![bytes.len()]);
@@ -178,62 +194,38 @@ fn check(path: &Path, spec: &ParamSpec, values: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Rows in int8, each with its scale.
-struct Rows {
-    bytes: Vec<i8>,
-    scales: Vec<f32>,
-    cols: usize,
+/// Lays a matrix or table in int8 out.
+fn int8(
+    kernels: Kernels,
+    spec: &ParamSpec,
+    rows: &Int8Rows,
+    layout: Layout,
+    tensors: &mut Vec<Tensor>,
+) -> Option<LayoutTimes> {
+    if spec.role == Role::Weight {
+        return matrix(kernels, spec, rows, layout, tensors);
+    }
+    tensors.push(bytes(spec.name.clone(), spec.dims(), &rows.bytes));
+    tensors.push(scales(scale_name(&spec.name), &rows.scale));
+    None
 }
 
-impl Rows {
-    /// Quantizes `[rows, cols]` values, each row by its own largest value.
-    fn by_row(values: &[f32], rows: usize, cols: usize) -> Rows {
-        let scales = (0..rows).map(|row| scale(&values[row * cols..(row + 1) * cols])).collect();
-        Rows::with_scales(values, scales, cols)
-    }
-
-    fn with_scales(values: &[f32], scales: Vec<f32>, cols: usize) -> Rows {
-        let rows = values.chunks(cols.max(1)).zip(&scales);
-        let bytes = rows.flat_map(|(row, &scale)| {
-            row.iter().map(move |&value| (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8)
-        });
-        Rows { bytes: bytes.collect(), scales, cols }
-    }
-
-    fn signal_to_noise(&self, values: &[f32]) -> f64 {
-        let (mut signal, mut noise) = (0.0, 0.0);
-        let rows = values.chunks(self.cols.max(1)).zip(self.bytes.chunks(self.cols.max(1)));
-        for ((values, bytes), &scale) in rows.zip(&self.scales) {
-            for (&value, &byte) in values.iter().zip(bytes) {
-                let value = f64::from(value);
-                signal += value * value;
-                noise += (value - f64::from(byte) * f64::from(scale)).powi(2);
-            }
-        }
-        if noise == 0.0 { f64::INFINITY } else { 10.0 * (signal / noise).log10() }
-    }
-}
-
-/// The largest magnitude, as 127; 1 for a row of zeros, or of values too small for the division.
-fn scale(values: &[f32]) -> f32 {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    if scale.is_normal() { scale } else { 1.0 }
-}
-
-fn quantize_matrix(spec: &ParamSpec, values: &[f32], granularity: Granularity) -> Rows {
-    let (n, k) = (spec.rows, spec.cols);
-    match granularity {
-        Granularity::Channel => Rows::by_row(values, n, k),
-        Granularity::Tensor => Rows::with_scales(values, vec![scale(values); n], k),
-    }
+/// Lays a matrix or table in int4 out.
+fn int4(spec: &ParamSpec, rows: Int4Rows, tensors: &mut Vec<Tensor>) {
+    let ParamSpec { name, rows: n, cols: k, .. } = spec;
+    let mut push = |name: String, cols: usize, bytes: Vec<u8>| {
+        tensors.push(Tensor { name, dtype: Dtype::U8, shape: vec![*n, cols], bytes });
+    };
+    push(name.clone(), nibbles_of(*k), rows.nibbles);
+    push(multipliers_name(name), groups_of(*k), rows.multipliers);
+    tensors.push(scales(scale_name(name), &rows.scale));
 }
 
 /// Lays a matrix out, densely or in blocks.
 fn matrix(
     kernels: Kernels,
     spec: &ParamSpec,
-    rows: &Rows,
+    rows: &Int8Rows,
     layout: Layout,
     tensors: &mut Vec<Tensor>,
 ) -> Option<LayoutTimes> {
@@ -253,7 +245,7 @@ fn matrix(
             tensors.push(integers(starts_name(&spec.name), &starts));
         }
     }
-    tensors.push(floats(scale_name(&spec.name), vec![n], &rows.scales));
+    tensors.push(scales(scale_name(&spec.name), &rows.scale));
     tensors.push(integers(sums_name(&spec.name), &sums));
     times
 }
@@ -261,13 +253,6 @@ fn matrix(
 fn integers(name: String, values: &[i32]) -> Tensor {
     let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     Tensor { name, dtype: Dtype::I32, shape: vec![values.len()], bytes }
-}
-
-fn table(spec: &ParamSpec, values: &[f32], tensors: &mut Vec<Tensor>) -> Rows {
-    let rows = Rows::by_row(values, spec.rows, spec.cols);
-    tensors.push(bytes(spec.name.clone(), spec.dims(), &rows.bytes));
-    tensors.push(floats(scale_name(&spec.name), vec![spec.rows], &rows.scales));
-    rows
 }
 
 fn bytes(name: String, shape: Vec<usize>, values: &[i8]) -> Tensor {
@@ -279,36 +264,27 @@ fn bytes(name: String, shape: Vec<usize>, values: &[i8]) -> Tensor {
     }
 }
 
-fn floats(name: String, shape: Vec<usize>, values: &[f32]) -> Tensor {
+fn scales(name: String, values: &[f32]) -> Tensor {
     let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name, dtype: Dtype::F32, shape, bytes }
+    Tensor { name, dtype: Dtype::F32, shape: vec![values.len()], bytes }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_off_by_half_a_step_at_most() {
-        let values: Vec<f32> = (0..96).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.013).collect();
-        let rows = Rows::by_row(&values, 4, 24);
-        for (row, values) in values.chunks(24).enumerate() {
-            let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-            let quantized = &rows.bytes[row * 24..(row + 1) * 24];
-            assert!(quantized.iter().any(|q| q.unsigned_abs() == 127), "the largest value fills the range");
-            for (value, &q) in values.iter().zip(quantized) {
-                let error = (f64::from(*value) - f64::from(q) * f64::from(rows.scales[row])).abs();
-                assert!(error <= f64::from(largest) / 254.0 * (1.0 + 1e-5), "{error}");
+/// A parameter in floats.
+fn floats(path: &Path, spec: &ParamSpec, form: Form, values: &[f32]) -> Result<Tensor> {
+    let (dtype, bytes) = match form {
+        Form::F16 => {
+            let halves = values.iter().map(|&value| f16::from_f32(value));
+            if let Some(place) = halves.clone().position(|half| !half.is_finite()) {
+                let problem = format!("element {place} is {}, beyond the largest f16", values[place]);
+                return Err(Error::tensor(path, &spec.name, problem, "store it as bf16"));
             }
+            (Dtype::F16, halves.flat_map(f16::to_le_bytes).collect())
         }
-        // A uniform error of half a step at most: Bennett's noise is step²/12.
-        assert!(rows.signal_to_noise(&values) > 40.0);
-    }
-
-    #[test]
-    fn zeros_stay_zero() {
-        let rows = Rows::by_row(&[0.0, 0.0, 1e-42, -1e-42], 2, 2);
-        assert_eq!((rows.bytes, rows.scales), (vec![0; 4], vec![1.0; 2]));
-        assert_eq!(Rows::by_row(&[], 3, 0).scales, [1.0; 3]);
-    }
+        Form::Bf16 => {
+            let halves = values.iter().map(|&value| bf16::from_f32(value));
+            (Dtype::Bf16, halves.flat_map(bf16::to_le_bytes).collect())
+        }
+        _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    };
+    Ok(Tensor { name: spec.name.clone(), dtype, shape: spec.dims(), bytes })
 }

@@ -28,6 +28,12 @@ impl Number for i8 {}
 impl Number for i32 {}
 impl Number for f32 {}
 
+/// Bytes as signed ones, to be written.
+pub(super) fn numbers_mut(bytes: &mut [u8]) -> &mut [i8] {
+    // SAFETY: every bit pattern is a value of both types, which have one size.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
 /// Little-endian numbers in place.
 ///
 /// # Panics

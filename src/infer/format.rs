@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 4.
+//! What a `.limbeck` file holds, version 5.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:
@@ -21,6 +21,9 @@
 //! | … `.starts` | I32 `[panels·parts + 1]` | where the blocks of each part of each panel begin |
 //! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
 //! | a matrix in f32 | F32 `[n, k]` | as in a Hugging Face checkpoint |
+//! | a matrix or table `[n, k]` in int4 | U8 `[n, 16·⌈k/32⌉]` | row by row, two weights a byte: [`unpack_row`](crate::quantized::unpack_row) |
+//! | … `.multipliers` | U8 `[n, ⌈k/32⌉]` | of each group of 32 weights of a row: times it, they are int8 weights |
+//! | … `.scale` | F32 `[n]` | an output's, or a row's, int8 weights are to be multiplied by this |
 //! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |
 //! | an embedding table in f32 | F32 `[entries, hidden]` | |
 //! | biases, gamma, beta | F32 `[n]` | |
@@ -53,8 +56,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
-/// those of attention in f32.
-pub const VERSION: u32 = 4;
+/// those of attention in f32; version 4 no int4.
+pub const VERSION: u32 = 5;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";
@@ -88,6 +91,11 @@ pub fn scale_name(name: &str) -> String {
 /// The name of the sums that belong to a matrix.
 pub fn sums_name(name: &str) -> String {
     format!("{name}.sums")
+}
+
+/// The name of the multipliers that belong to a tensor in int4.
+pub fn multipliers_name(name: &str) -> String {
+    format!("{name}.multipliers")
 }
 
 /// The name of the words of a block-sparse matrix.
@@ -187,13 +195,13 @@ impl Parents {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Settings {
-    /// `int8` or `f32`.
+    /// `int8`, `int4` or `f32`; `mixed` where matrices differ.
     pub weights: String,
     /// How many matrices hold their non-zero blocks only.
     pub block_sparse: usize,
-    /// `channel` or `tensor`: over what the largest weight sets the scale.
+    /// `channel` or `tensor`: over what the largest weight sets the scale; `group` in int4.
     pub scales: String,
-    /// `int8` (a scale for each row) or `f32`.
+    /// `int8` (a scale for each row), `int4` or `f32`.
     pub embeddings: String,
 }
 

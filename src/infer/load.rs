@@ -1,15 +1,17 @@
 //! From bytes to weights: nothing in a file is believed before it has been compared with the configuration.
 
+mod few_bits;
+
 use super::bytes::{Bytes, numbers};
-use super::format::{self, ALIGNMENT, MAX_INPUTS, MEND, Metadata, PAD, VOCABULARY};
-use super::weights::{Blocks, Floats, Value, Weights};
+use super::format::{self, ALIGNMENT, MEND, Metadata, PAD, VOCABULARY};
+use super::weights::{Floats, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
 use crate::nn::{ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Error, Result};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{BLOCK_SHAPE, BlocksI8, Matrix, PackedMatrix, Precision, blocks_i8_parts};
+use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -48,6 +50,7 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     let mut file = File { path, bytes: &bytes, header, taken: BTreeSet::new() };
     file.check_alignment()?;
     let values = specs.iter().map(|spec| file.value(spec, kernels)).collect::<Result<Vec<_>>>()?;
+    file.check_one_kind(&specs, &values)?;
     let vocabulary = file.vocabulary(metadata.config.vocab)?;
     file.check_all_taken()?;
     for golden in &metadata.golden {
@@ -112,7 +115,9 @@ impl File<'_> {
     }
 
     fn value(&mut self, spec: &ParamSpec, kernels: Kernels) -> Result<Value> {
-        let int8 = self.header.tensors.get(&spec.name).is_some_and(|entry| entry.dtype == Dtype::I8);
+        let stored = self.header.tensors.get(&spec.name).map(|entry| entry.dtype);
+        let (int8, int4) = (stored == Some(Dtype::I8), stored == Some(Dtype::U8));
+        let half = stored.filter(|dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16));
         match spec.role {
             Role::Bias | Role::Gamma | Role::Beta => {
                 Ok(Value::Vector(Floats::Mapped(self.take_finite(&spec.name, &spec.dims())?)))
@@ -121,69 +126,37 @@ impl File<'_> {
                 rows: self.take(&spec.name, Dtype::I8, &spec.dims())?,
                 scale: self.take_finite(&format::scale_name(&spec.name), &[spec.rows])?,
             }),
+            Role::Embedding if int4 => {
+                let [nibbles, multipliers, scale] = self.take_int4(spec)?;
+                Ok(Value::TableI4 { nibbles, multipliers, scale })
+            }
+            Role::Embedding if half.is_some() => {
+                Ok(Value::Table(Floats::Widened(self.take_half(spec, half)?)))
+            }
             // Read in place, row by row, when a text asks for it: not looked at here.
             Role::Embedding => {
                 Ok(Value::Table(Floats::Mapped(self.take(&spec.name, Dtype::F32, &spec.dims())?)))
             }
             Role::Weight if int8 => self.int8_matrix(spec),
+            Role::Weight if int4 => self.int4_matrix(spec),
+            Role::Weight if half.is_some() => Ok(pack(kernels, spec, &self.take_half(spec, half)?, 2)),
             Role::Weight => {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
-                Ok(pack(kernels, spec, numbers(&self.bytes[range])))
+                Ok(pack(kernels, spec, numbers(&self.bytes[range]), 4))
             }
         }
     }
 
-    fn int8_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
-        let ParamSpec { name, rows, cols, .. } = spec;
-        if *cols > MAX_INPUTS {
-            return Err(self.wrong(name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")));
+    /// Products read floats or bytes: either all matrices are f32, or none is.
+    fn check_one_kind(&self, specs: &[ParamSpec], values: &[Value]) -> Result<()> {
+        let of_weights = || specs.iter().zip(values).filter(|(spec, _)| spec.role == Role::Weight);
+        let f32s = of_weights().filter(|(_, value)| matches!(value, Value::Matrix { .. })).count();
+        match of_weights().find(|(_, value)| matches!(value, Value::Matrix { .. })) {
+            Some((spec, _)) if f32s < of_weights().count() => {
+                Err(self.wrong(&spec.name, "it is in floats, and other matrices are not"))
+            }
+            _ => Ok(()),
         }
-        let words = format::words_name(name);
-        if self.header.tensors.contains_key(&words) {
-            return self.blocks(spec, &words);
-        }
-        let panels = self.take(name, Dtype::I8, &format::panels_shape(*rows, *cols))?;
-        let (scale, sums) = self.scale_and_sums(spec)?;
-        Ok(Value::MatrixI8 { panels, scale, sums })
-    }
-
-    fn scale_and_sums(&mut self, spec: &ParamSpec) -> Result<(Range<usize>, Range<usize>)> {
-        let ParamSpec { name, rows, cols, .. } = spec;
-        let scale = self.take_finite(&format::scale_name(name), &[*rows])?;
-        let sums_name = format::sums_name(name);
-        let sums = self.take(&sums_name, Dtype::I32, &[rows.next_multiple_of(16)])?;
-        // A sum beyond what its weights can make would overflow; comparing them would read the whole file.
-        let limit = 127 * *cols as u32;
-        if numbers::<i32>(&self.bytes[sums.clone()]).iter().any(|sum| sum.unsigned_abs() > limit) {
-            return Err(self.wrong(&sums_name, format!("a sum is larger than that of {cols} weights can be")));
-        }
-        Ok((scale, sums))
-    }
-
-    /// A block-sparse matrix. Its lists are compared with its shape; they are a sixty-fourth of its bytes.
-    fn blocks(&mut self, spec: &ParamSpec, words_name: &str) -> Result<Value> {
-        let ParamSpec { name, rows, cols, .. } = spec;
-        let count = self.header.tensors[words_name].bytes.len();
-        let lists = rows.div_ceil(BLOCK_SHAPE[0]) * blocks_i8_parts(*cols);
-        let blocks = Blocks {
-            bytes: self.take(name, Dtype::I8, &[count, BLOCK_SHAPE[0], BLOCK_SHAPE[1]])?,
-            words: self.take(words_name, Dtype::U8, &[count])?,
-            starts: self.take(&format::starts_name(name), Dtype::I32, &[lists + 1])?,
-        };
-        let (scale, sums) = self.scale_and_sums(spec)?;
-        let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
-        let (words, starts) = (bytes(&blocks.words), numbers(bytes(&blocks.starts)));
-        let lists = BlocksI8::new(
-            numbers(bytes(&blocks.bytes)),
-            words,
-            starts,
-            numbers(bytes(&sums)),
-            [*rows, *cols],
-        );
-        if let Some(problem) = lists.problem() {
-            return Err(self.wrong(name, problem));
-        }
-        Ok(Value::BlocksI8 { blocks, scale, sums })
     }
 
     fn vocabulary(&mut self, vocab: usize) -> Result<Option<Range<usize>>> {
@@ -216,10 +189,12 @@ impl File<'_> {
 }
 
 /// A matrix in f32, in the order of the inner loop.
-pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32]) -> Value {
+///
+/// `width`: bytes that an element takes in the file.
+pub(super) fn pack(kernels: Kernels, spec: &ParamSpec, values: &[f32], width: usize) -> Value {
     let mut packed = PackedMatrix::new(Precision::F32, spec.cols, spec.rows);
     let weights = Matrix::new(values, spec.rows, spec.cols);
     kernels.pack(weights.transpose(), &mut packed.panels_mut());
     let zeros = values.iter().filter(|value| **value == 0.0).count();
-    Value::Matrix { packed, zeros }
+    Value::Matrix { packed, zeros, width }
 }

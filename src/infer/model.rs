@@ -1,10 +1,14 @@
 //! A model that is open for prediction.
 
+mod contents;
+
+pub use contents::{Stored, StoredAs};
+
 use super::bytes::Bytes;
 use super::format::{self, Metadata};
 use super::load::{Loaded, load, pack};
 use super::session::Session;
-use super::weights::{Floats, Matrix, Table, Value, Weights};
+use super::weights::{Floats, Matrix, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamId, ParamSpec, Role};
@@ -25,28 +29,6 @@ pub struct Model {
     pub(super) quantizes: bool,
     metadata: Option<Metadata>,
     vocabulary: Option<Range<usize>>,
-}
-
-/// In what form a parameter is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredAs {
-    /// 32-bit floats.
-    F32,
-    /// Bytes with scales.
-    Int8,
-    /// Bytes with scales, without the blocks that are zero.
-    Int8Blocks,
-}
-
-/// One parameter as it is held.
-#[derive(Clone, Debug)]
-pub struct Stored<'a> {
-    /// Name, purpose and size.
-    pub spec: &'a ParamSpec,
-    /// Its form.
-    pub form: StoredAs,
-    /// Its bytes, with padding, scales and sums.
-    pub bytes: usize,
 }
 
 impl Model {
@@ -133,7 +115,7 @@ impl Model {
             let values = values(spec)?;
             assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
             held.push(match spec.role {
-                Role::Weight => pack(kernels, spec, &values),
+                Role::Weight => pack(kernels, spec, &values, 4),
                 Role::Embedding => Value::Table(Floats::Owned(values)),
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
@@ -185,71 +167,6 @@ impl Model {
     pub fn tokenizer(&self) -> Option<WordPiece<&[u8]>> {
         let bytes = &self.weights.bytes[self.vocabulary.clone()?];
         Some(WordPiece::from_bytes(bytes).expect("checked when the file was opened"))
-    }
-
-    /// Every parameter, in order, as it is held.
-    pub fn parameters(&self) -> impl Iterator<Item = Stored<'_>> {
-        let weights = &self.weights;
-        weights.specs.iter().zip(&weights.values).map(|(spec, value)| {
-            let (form, bytes) = match value {
-                Value::TableI8 { rows, scale } => (StoredAs::Int8, rows.len() + scale.len()),
-                Value::MatrixI8 { panels, scale, sums } => {
-                    (StoredAs::Int8, panels.len() + scale.len() + sums.len())
-                }
-                Value::BlocksI8 { blocks, scale, sums } => {
-                    let parts = [&blocks.bytes, &blocks.words, &blocks.starts, scale, sums];
-                    (StoredAs::Int8Blocks, parts.iter().map(|part| part.len()).sum())
-                }
-                Value::Vector(_) | Value::Table(_) | Value::Matrix { .. } => (StoredAs::F32, 4 * spec.len()),
-            };
-            Stored { spec, form, bytes }
-        })
-    }
-
-    /// How many elements of all parameters are zero.
-    pub fn zeros(&self) -> usize {
-        (0..self.weights.specs.len() as u32).map(|i| self.zeros_of(ParamId(i))).sum()
-    }
-
-    /// How many elements of a parameter are zero.
-    pub fn zeros_of(&self, id: ParamId) -> usize {
-        let weights = &self.weights;
-        let in_floats = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
-        match &weights.values[id.index()] {
-            // Padding is zero and no parameter; a damaged file may say otherwise.
-            Value::TableI8 { rows: range, .. } | Value::MatrixI8 { panels: range, .. } => {
-                let zeros = weights.bytes[range.clone()].iter().filter(|byte| **byte == 0).count();
-                zeros.saturating_sub(range.len() - weights.specs[id.index()].len())
-            }
-            Value::BlocksI8 { blocks, .. } => {
-                let nonzero = weights.bytes[blocks.bytes.clone()].iter().filter(|byte| **byte != 0).count();
-                weights.specs[id.index()].len().saturating_sub(nonzero)
-            }
-            Value::Vector(_) => in_floats(weights.vector(id)),
-            Value::Table(_) => match weights.table(id) {
-                Table::F32(values) => in_floats(values),
-                Table::I8 { .. } => unreachable!("a table of floats"),
-            },
-            Value::Matrix { zeros, .. } => *zeros,
-        }
-    }
-
-    /// How many blocks of 16 outputs by 4 inputs of a matrix are zero, and how many there are, smaller ones at the
-    /// edges counted; `None` if the parameter is no matrix.
-    pub fn zero_blocks_of(&self, id: ParamId) -> Option<[usize; 2]> {
-        let spec = &self.weights.specs[id.index()];
-        let zero = match &self.weights.values[id.index()] {
-            Value::MatrixI8 { panels, .. } => {
-                let blocks = self.weights.bytes[panels.clone()].chunks(64);
-                blocks.filter(|block| block.iter().all(|byte| *byte == 0)).count()
-            }
-            Value::BlocksI8 { blocks, .. } => {
-                (spec.rows.div_ceil(16) * spec.cols.div_ceil(4)).saturating_sub(blocks.words.len())
-            }
-            Value::Matrix { packed, .. } => packed.zero_blocks(),
-            Value::Vector(_) | Value::Table(_) | Value::TableI8 { .. } => return None,
-        };
-        Some([zero, spec.rows.div_ceil(16) * spec.cols.div_ceil(4)])
     }
 
     /// Compares the data of its file with their hash, and the sums of int8 matrices with their weights. Reads the whole

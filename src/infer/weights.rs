@@ -2,8 +2,10 @@
 
 use super::bytes::{Bytes, Number, numbers};
 use crate::nn::{ParamId, ParamSpec};
+use crate::quantized::{GROUP, groups_of, nibbles_of, unpack_row};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{BlocksI8, PackedI8, PackedMatrix, WeightsI8};
+use limbeck_kernels::gemm::{BlocksI8, PackedI8, PackedMatrix, WeightsI8, packed_i8_len};
+use memmap2::Mmap;
 use std::ops::Range;
 
 /// Floats in the file or in memory.
@@ -12,6 +14,8 @@ pub(super) enum Floats {
     Mapped(Range<usize>),
     /// In memory.
     Owned(Vec<f32>),
+    /// In memory, from 16-bit floats in the file.
+    Widened(Vec<f32>),
 }
 
 /// The blocks of a matrix, and where they belong.
@@ -19,6 +23,14 @@ pub(super) struct Blocks {
     pub bytes: Range<usize>,
     pub words: Range<usize>,
     pub starts: Range<usize>,
+}
+
+/// A matrix in int8, packed, in memory.
+pub(super) struct Unpacked {
+    pub panels: Mmap,
+    pub sums: Vec<i32>,
+    /// Bytes that it takes in the file, its scales left out.
+    pub stored: usize,
 }
 
 /// One parameter. Ranges are bytes of the file, which the loader has checked.
@@ -29,10 +41,14 @@ pub(super) enum Value {
     Table(Floats),
     /// An embedding table in int8, with a scale for each row.
     TableI8 { rows: Range<usize>, scale: Range<usize> },
-    /// A matrix in f32, packed at load, and how many of its elements are zero.
-    Matrix { packed: PackedMatrix, zeros: usize },
+    /// An embedding table in int4, unpacked when it is read.
+    TableI4 { nibbles: Range<usize>, multipliers: Range<usize>, scale: Range<usize> },
+    /// A matrix in f32, packed at load, how many of its elements are zero, and the bytes that each takes in the file.
+    Matrix { packed: PackedMatrix, zeros: usize, width: usize },
     /// A matrix in int8, packed in the file, with a scale for each output.
     MatrixI8 { panels: Range<usize>, scale: Range<usize>, sums: Range<usize> },
+    /// A matrix in int4, unpacked at load into what a product of int8 reads.
+    MatrixI4 { unpacked: Unpacked, scale: Range<usize> },
     /// A matrix in int8 of which only some blocks are in the file.
     BlocksI8 { blocks: Blocks, scale: Range<usize>, sums: Range<usize> },
 }
@@ -48,7 +64,11 @@ pub(super) enum Matrix<'a> {
 pub(super) enum Table<'a> {
     F32(&'a [f32]),
     I8 { rows: &'a [i8], scale: &'a [f32] },
+    I4 { nibbles: &'a [u8], multipliers: &'a [u8], scale: &'a [f32] },
 }
+
+/// Groups of an int4 row that are unpacked together.
+const PART: usize = 16;
 
 impl Table<'_> {
     /// Row `index` into `out`, or added to it.
@@ -56,6 +76,16 @@ impl Table<'_> {
         let row = index * out.len()..(index + 1) * out.len();
         match self {
             Table::I8 { rows, scale } => kernels.dequantize_row(&rows[row], scale[index], out, accumulate),
+            Table::I4 { nibbles, multipliers, scale } => {
+                let groups = index * groups_of(out.len());
+                // A part of the row at a time, by way of the stack.
+                for (part, out) in out.chunks_mut(GROUP * PART).enumerate() {
+                    let mut bytes = [0; GROUP * PART];
+                    let (first, bytes) = (groups + part * PART, &mut bytes[..out.len()]);
+                    unpack_row(&nibbles[nibbles_of(GROUP * first)..], &multipliers[first..], bytes);
+                    kernels.dequantize_row(bytes, scale[index], out, accumulate);
+                }
+            }
             Table::F32(rows) if accumulate => kernels.add(&rows[row], out),
             Table::F32(rows) => out.copy_from_slice(&rows[row]),
         }
@@ -82,9 +112,13 @@ impl Weights {
     pub fn table(&self, id: ParamId) -> Table<'_> {
         match &self.values[id.index()] {
             Value::Table(floats) => Table::F32(self.floats(floats)),
-            Value::TableI8 { rows, scale } => Table::I8 {
-                rows: numbers(&self.bytes[rows.clone()]),
-                scale: numbers(&self.bytes[scale.clone()]),
+            Value::TableI8 { rows, scale } => {
+                Table::I8 { rows: self.numbers(rows), scale: self.numbers(scale) }
+            }
+            Value::TableI4 { nibbles, multipliers, scale } => Table::I4 {
+                nibbles: &self.bytes[nibbles.clone()],
+                multipliers: &self.bytes[multipliers.clone()],
+                scale: self.numbers(scale),
             },
             _ => unreachable!("{} is no table", self.specs[id.index()].name),
         }
@@ -98,6 +132,11 @@ impl Weights {
             Value::MatrixI8 { panels, scale, sums } => {
                 let panels = self.numbers(panels);
                 let weights = PackedI8::new(panels, spec.rows, spec.cols, self.numbers(sums)).into();
+                Matrix::I8 { weights, scale: self.numbers(scale) }
+            }
+            Value::MatrixI4 { unpacked, scale } => {
+                let panels = numbers(&unpacked.panels[..packed_i8_len(spec.rows, spec.cols)]);
+                let weights = PackedI8::new(panels, spec.rows, spec.cols, &unpacked.sums).into();
                 Matrix::I8 { weights, scale: self.numbers(scale) }
             }
             Value::BlocksI8 { blocks, scale, sums } => {
@@ -121,13 +160,16 @@ impl Weights {
 
     /// Whether products read bytes, so that whoever makes their input should quantize it.
     pub fn any_int8(&self) -> bool {
-        self.values.iter().any(|value| matches!(value, Value::MatrixI8 { .. } | Value::BlocksI8 { .. }))
+        let int8 = |value: &Value| {
+            matches!(value, Value::MatrixI8 { .. } | Value::MatrixI4 { .. } | Value::BlocksI8 { .. })
+        };
+        self.values.iter().any(int8)
     }
 
     fn floats<'a>(&'a self, floats: &'a Floats) -> &'a [f32] {
         match floats {
             Floats::Mapped(range) => numbers(&self.bytes[range.clone()]),
-            Floats::Owned(values) => values,
+            Floats::Owned(values) | Floats::Widened(values) => values,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod norm;
 pub mod optimizer;
 pub mod pool;
 pub mod relation;
+pub mod rounded;
 
 use crate::backend::Device;
 
@@ -35,6 +36,7 @@ pub trait Backend:
     + mean_square::MeanSquareOps
     + cosine::CosineOps
     + relation::RelationOps
+    + rounded::RoundedOps
 {
 }
 
@@ -52,5 +54,6 @@ impl<D> Backend for D where
         + mean_square::MeanSquareOps
         + cosine::CosineOps
         + relation::RelationOps
+        + rounded::RoundedOps
 {
 }

@@ -1,17 +1,16 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, WeightScales};
-use super::{Stage, StageContext, artifact};
+use super::recipe::tables::{BlockLayout, EmbeddingKind, Quantize, WeightKind};
+use super::{Corpus, Stage, StageContext, artifact, vocabulary};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{
-    Extras, Granularity, Loss, Quantization, golden_texts, quantize as to_image,
-};
-use crate::infer::Model;
+use crate::compress::quantize::{Extras, Form, Loss, Quantization, golden_texts, quantize as to_image};
 use crate::infer::format::Parents;
+use crate::infer::{Model, Session};
 use crate::models::Classifier;
 use crate::nn::ParamSpec;
-use crate::{Error, Result};
+use crate::train::evaluate::for_logits;
+use crate::{Batch, Error, Result};
 use std::fs;
 use std::path::Path;
 
@@ -24,7 +23,12 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Quantize)? {
         return Ok(());
     }
-    write(context, &context.need(Stage::Distill)?, &context.artifact(Stage::Quantize))
+    let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
+    write(context, &source, &path)?;
+    if context.recipe.distill.quantized > 0.0 {
+        compare(context, &source, &Model::open(&path)?)?;
+    }
+    Ok(())
 }
 
 /// Quantizes the model directory `source` into the file `path`, as the recipe says.
@@ -32,19 +36,7 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
 /// # Errors
 /// As [`quantize`].
 pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> Result<()> {
-    let settings = &context.recipe.quantize;
-    let quantization = Quantization {
-        weights: Some(match settings.weights {
-            WeightScales::Channel => Granularity::Channel,
-            WeightScales::Tensor => Granularity::Tensor,
-        }),
-        embeddings: settings.embeddings == EmbeddingKind::Int8,
-        layout: match settings.layout {
-            BlockLayout::Faster => Layout::Faster,
-            BlockLayout::Blocks => Layout::Blocks,
-            BlockLayout::Dense => Layout::Dense,
-        },
-    };
+    let quantization = quantization(&context.recipe.quantize);
     let directory = HfDirectory::open(source)?;
     check_complete(&directory, &Classifier::new(&directory.config).1)?;
     let mend = "fetch the model's tokenizer again";
@@ -77,6 +69,62 @@ pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> R
     Model::open(path).and_then(|model| model.check_golden()).inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
+}
+
+/// What the recipe asks for.
+pub(super) fn quantization(settings: &Quantize) -> Quantization {
+    Quantization {
+        weights: match settings.weights {
+            WeightKind::Channel => Form::Int8,
+            WeightKind::Tensor => Form::Int8Tensor,
+            WeightKind::Int4 => Form::Int4,
+            WeightKind::F16 => Form::F16,
+            WeightKind::Bf16 => Form::Bf16,
+            WeightKind::F32 => Form::F32,
+        },
+        embeddings: match settings.embeddings {
+            EmbeddingKind::Int8 => Form::Int8,
+            EmbeddingKind::Int4 => Form::Int4,
+            EmbeddingKind::F16 => Form::F16,
+            EmbeddingKind::Bf16 => Form::Bf16,
+            EmbeddingKind::F32 => Form::F32,
+        },
+        layout: match settings.layout {
+            BlockLayout::Faster => Layout::Faster,
+            BlockLayout::Blocks => Layout::Blocks,
+            BlockLayout::Dense => Layout::Dense,
+        },
+    }
+}
+
+/// Texts whose logits are compared.
+const COMPARED: usize = 500;
+
+/// Says how far the logits of the file are from those that quantization-aware training computed: they are the same bits.
+fn compare(context: &StageContext<'_>, source: &Path, model: &Model) -> Result<()> {
+    let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
+    let own = vocabulary::corpus_of(source, &whole)?;
+    let corpus = own.as_ref().unwrap_or(&whole);
+    let mut learner = artifact::load(&artifact::device(context, settings), source, settings)?;
+    learner.params.round(Some(quantization(&context.recipe.quantize).rounding()));
+    let (mut session, mut batch) = (Session::new(model), Batch::new());
+    let (mut largest, mut equal) = (0.0f32, 0);
+    let (texts, classes) = (COMPARED.min(corpus.train.len()), corpus.train.labels().len());
+    for_logits(&learner, &corpus.train, 0..texts, |first, expected| {
+        for (i, expected) in expected.chunks(classes).enumerate() {
+            batch.clear();
+            batch.push(corpus.train.tokens(first + i), 0);
+            let found = session.logits(&batch)?;
+            let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+            largest = differences.fold(largest, f32::max);
+            equal += usize::from(found == expected);
+        }
+        context.check_stop()
+    })?;
+    context.progress.message(&format!(
+        "quantize: of {texts} texts, {equal} have the logits of training to the bit; the largest difference is {largest:.1e}"
+    ));
+    Ok(())
 }
 
 /// How the matrices with zero blocks were laid out, if there are any.

@@ -4,6 +4,7 @@ use super::recipe::tables::Train;
 use super::{Corpus, Stage, StageContext, artifact, teachers};
 use crate::backend::Cpu;
 use crate::ops::loss::Distillation;
+use crate::ops::rounded::Rounding;
 use crate::train::{Companion, Learner, Schedule, Trained, Training, train};
 use crate::{Error, Result};
 use std::path::Path;
@@ -38,6 +39,7 @@ pub fn run(
         rows: corpus.lessons(),
         held_out: corpus.held_out(),
         teacher,
+        rounding: (stage == Stage::Distill).then(|| rounding(context, steps)).flatten(),
         batch: settings.batch,
         schedule: Schedule {
             learning_rate: settings.learning_rate,
@@ -61,6 +63,13 @@ pub fn run(
         }
         other => other,
     })
+}
+
+/// What the student is rounded to, and from which of its steps on.
+fn rounding(context: &StageContext<'_>, steps: u64) -> Option<(Rounding, u64)> {
+    let rounded = (context.recipe.distill.quantized * steps as f64).round() as u64;
+    let to = super::quantize::quantization(&context.recipe.quantize).rounding();
+    (rounded > 0).then(|| (to, steps.saturating_sub(rounded)))
 }
 
 /// What to change after a divergence, by the stage's own keys, and how to go on.

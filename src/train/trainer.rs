@@ -17,6 +17,7 @@ use crate::models::Taps;
 use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::noise::Noise;
+use crate::ops::rounded::Rounding;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub struct Training<'a> {
     pub held_out: Range<usize>,
     /// The teacher's logits, `[texts, classes]` from text 0 on, and how to learn from them.
     pub teacher: Option<(&'a [f32], Distillation)>,
+    /// What the network is to be rounded to in the end, and the step (from 0) from which on it learns that way. Earlier
+    /// weights are never the best.
+    pub rounding: Option<(Rounding, u64)>,
     /// Texts in a step.
     pub batch: usize,
     /// The learning rate, and how many steps there are.
@@ -66,6 +70,11 @@ impl Training<'_> {
     /// What a saved state must have been made from, by content hashes: the texts and the parent.
     fn origin(&self) -> [&str; 2] {
         [self.texts.content_hash(), &self.parent]
+    }
+
+    /// What the network is rounded to in step `step` (from 0).
+    fn rounding_at(&self, step: u64) -> Option<Rounding> {
+        self.rounding.filter(|(_, from)| step >= *from).map(|(rounding, _)| rounding)
     }
 }
 
@@ -143,8 +152,11 @@ pub fn train<B: Backend>(
     let mut pace = Pace::new();
     training.progress.begin(training.stage, steps);
     loop {
+        let rounding = training.rounding_at(position.step);
+        learner.params.round(rounding);
         if evaluates(training, &position, order.batches()) {
-            let settled = companion.as_ref().is_none_or(|companion| companion.settled());
+            let settled = companion.as_ref().is_none_or(|companion| companion.settled())
+                && rounding == training.rounding.map(|(rounding, _)| rounding);
             match evaluate(learner, training, settled, &mut position, &mut metrics) {
                 // What was done until then is saved below.
                 Err(Error::Interrupted { .. }) => {}

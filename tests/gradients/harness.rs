@@ -4,7 +4,9 @@ use limbeck::autograd::{Tape, Var};
 use limbeck::backend::Cpu;
 use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::ops::noise::Noise;
+use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
+use limbeck::quantized::{Form, Int8Rows};
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
@@ -55,10 +57,31 @@ pub struct Case<'a> {
 
 impl Case<'_> {
     pub fn check(&self) {
+        self.check_at(None, |_, leaf| leaf, BOUND);
+    }
+
+    /// With weights and activations rounded to int8: at leaves that int8 holds, where rounding them again changes nothing,
+    /// so that the gradient which takes rounding for the identity is the oracle's. A result that is rounded itself may be
+    /// off by `bound`.
+    pub fn check_in_int8(&self, bound: f64) {
+        let int8 = Rounding { weights: Form::Int8, embeddings: Form::Int8 };
+        let held = |(rows, cols), leaf: Vec<f32>| Int8Rows::by_row(&leaf, rows, cols).values().collect();
+        self.check_at(Some(int8), held, bound);
+    }
+
+    fn check_at(
+        &self,
+        rounding: Option<Rounding>,
+        change: impl Fn((usize, usize), Vec<f32>) -> Vec<f32>,
+        bound: f64,
+    ) {
         let batch = batch();
         let shapes: Vec<(usize, usize)> = self.params.iter().chain(self.inputs).copied().collect();
-        let leaves: Vec<Vec<f32>> =
-            shapes.iter().zip(1..).map(|((rows, cols), key)| random(key, rows * cols)).collect();
+        let leaves: Vec<Vec<f32>> = shapes
+            .iter()
+            .zip(1..)
+            .map(|(&(rows, cols), key)| change((rows, cols), random(key, rows * cols)))
+            .collect();
         let wide: Vec<Vec<f64>> =
             leaves.iter().map(|leaf| leaf.iter().map(|x| f64::from(*x)).collect()).collect();
         let expected = (self.oracle)(&wide);
@@ -66,8 +89,9 @@ impl Case<'_> {
         let slopes = self.slopes(&wide, &functional);
         for kernels in Kernels::available() {
             let what = format!("{} on {}", self.name, kernels.isa());
-            let (y, gradients) = self.run(&Cpu::new(kernels), &batch, &shapes, &leaves, &functional);
-            close(&format!("{what}: the result"), &y, &expected);
+            let cpu = Cpu::new(kernels);
+            let (y, gradients) = self.run(&cpu, rounding, &batch, &shapes, &leaves, &functional);
+            close_within(&format!("{what}: the result"), &y, &expected, bound);
             for (i, (found, slope)) in gradients.iter().zip(&slopes).enumerate() {
                 close(&format!("{what}: the gradient of leaf {i} {:?}", shapes[i]), found, slope);
             }
@@ -78,6 +102,7 @@ impl Case<'_> {
     fn run(
         &self,
         cpu: &Cpu,
+        rounding: Option<Rounding>,
         batch: &Batch,
         shapes: &[(usize, usize)],
         leaves: &[Vec<f32>],
@@ -91,7 +116,8 @@ impl Case<'_> {
         };
         let specs: Vec<ParamSpec> = self.params.iter().enumerate().map(spec).collect();
         let value = |spec: &ParamSpec| Ok(leaves[spec.name.parse::<usize>().unwrap()].clone());
-        let params = ParamStore::new(cpu, &specs, value).unwrap();
+        let mut params = ParamStore::new(cpu, &specs, value).unwrap();
+        params.round(rounding);
         let mut tape = Tape::recording(cpu, &params, batch, Some(NOISE));
         let inputs: Vec<Var<Cpu>> = (specs.len()..leaves.len())
             .map(|i| {
@@ -137,11 +163,15 @@ impl Case<'_> {
 }
 
 fn close(what: &str, found: &[f32], expected: &[f64]) {
+    close_within(what, found, expected, BOUND);
+}
+
+fn close_within(what: &str, found: &[f32], expected: &[f64], bound: f64) {
     assert_eq!(found.len(), expected.len(), "{what}: elements");
     // Where terms of order 1 cancel, as in the gradient of a key's bias, what is left is their rounding: 1e-6.
     let scale = expected.iter().fold(0.05, |largest: f64, x| largest.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(*found) - expected).abs() / scale;
-        assert!(error <= BOUND, "{what}: element {i} is {found}, expected {expected:.8} ({error:.1e})");
+        assert!(error <= bound, "{what}: element {i} is {found}, expected {expected:.8} ({error:.1e})");
     }
 }

@@ -6,6 +6,7 @@
 #![cfg(feature = "train")]
 
 mod harness;
+mod in_int8;
 mod oracle;
 
 use harness::{Case, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch};

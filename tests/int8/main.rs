@@ -2,15 +2,17 @@
 //! row, in every batch, and beside a dense network whose deleted parts are zeros.
 #![cfg(feature = "train")]
 
+mod aware;
 #[path = "../common/mod.rs"]
 mod common;
+mod int4;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod reference;
 
 use common::{distance, shared};
 use limbeck::compress::layout::Layout as MatrixLayout;
-use limbeck::compress::quantize::{Extras, Granularity, Quantization, quantize};
+use limbeck::compress::quantize::{Extras, Form, Quantization, quantize};
 use limbeck::infer::{Model, PartTimes, Session};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::ParamSpec;
@@ -120,12 +122,17 @@ fn configs() -> Vec<ModelConfig> {
     whole.chain(factored).collect()
 }
 
-const FORMS: [Quantization; 4] = [
+const FORMS: [Quantization; 6] = [
     Quantization::NONE,
     Quantization::INT8,
-    Quantization { weights: Some(Granularity::Tensor), embeddings: false, layout: MatrixLayout::Dense },
-    Quantization { weights: None, ..Quantization::INT8 },
+    Quantization { weights: Form::Int8Tensor, embeddings: Form::F32, layout: MatrixLayout::Dense },
+    Quantization { weights: Form::F32, ..Quantization::INT8 },
+    INT4,
+    Quantization { weights: Form::Bf16, embeddings: Form::F16, layout: MatrixLayout::Dense },
 ];
+
+const INT4: Quantization =
+    Quantization { weights: Form::Int4, embeddings: Form::Int4, layout: MatrixLayout::Faster };
 
 #[test]
 fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {

@@ -57,6 +57,7 @@ pub fn training<'a>(
         checkpoint_every: 0,
         patience: 0,
         keep_best: true,
+        rounding: None,
         seed: 9,
         state: folder.join("state"),
         metrics: folder.join("metrics.jsonl"),

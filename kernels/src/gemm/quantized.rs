@@ -53,6 +53,19 @@ impl QuantizedRows {
         words.flat_map(u32::to_le_bytes).take(self.k).collect()
     }
 
+    /// What a row's bytes stand for: `[k]`.
+    pub fn values(&self, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.k, "a value for each byte");
+        let scale = self.scale[row];
+        let parts = depth_blocks(self.k.div_ceil(4)).zip(self.lines.get().chunks(self.rows));
+        let words = parts.flat_map(|(words, lines)| &lines[row][..words.len()]);
+        for (out, word) in out.chunks_mut(4).zip(words) {
+            for (out, byte) in out.iter_mut().zip(word.to_le_bytes()) {
+                *out = (f32::from(byte) - 128.0) * scale;
+            }
+        }
+    }
+
     /// Makes a row equal to one of `from`, which has the same k.
     pub fn copy_row(&mut self, row: usize, from: &QuantizedRows, from_row: usize) {
         assert!(self.k == from.k && row < self.rows && from_row < from.rows, "rows that there are");

@@ -1,15 +1,15 @@
 //! Attention on the CPU: one task a text.
 
 use super::AttentionOps;
+use super::texts::Texts;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::split_rows;
 use crate::nn::Attend;
 use crate::ops::noise::Site;
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
-use limbeck_kernels::rows::{AttentionArgs, AttentionDropout, AttentionGradients};
+use limbeck_kernels::rows::AttentionGradients;
 use rayon::prelude::*;
-use std::ops::Range;
 
 impl AttentionOps for Cpu {
     fn attention_forward(
@@ -86,47 +86,5 @@ impl AttentionOps for Cpu {
         let [dq, dk, dv] = gradients;
         let tensor = Tensor::from_buffer;
         Ok([tensor(dq, shapes[0]), tensor(dk, shapes[1]), tensor(dv, shapes[2])])
-    }
-}
-
-/// The operands, cut into texts.
-struct Texts<'a> {
-    batch: &'a Batch,
-    attend: &'a Attend,
-    qkv: [&'a Tensor<Cpu>; 3],
-    dropout: Option<&'a Site>,
-}
-
-impl Texts<'_> {
-    /// The rows of the query that belong to a text.
-    fn query(&self, text: usize) -> Range<usize> {
-        self.batch.rows_of(text, self.qkv[0].rows())
-    }
-
-    fn queries(&self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.batch.texts()).map(|text| self.query(text))
-    }
-
-    fn args(&self, text: usize) -> AttentionArgs<'_> {
-        let Attend { heads, head_size, .. } = *self.attend;
-        let width = heads * head_size;
-        let (queries, keys) = (self.query(text), self.batch.text(text));
-        let [q, k, v] = self.qkv.map(|x| &x.buffer()[..]);
-        AttentionArgs {
-            q: &q[queries.start * width..queries.end * width],
-            q_stride: width,
-            k: &k[keys.start * width..keys.end * width],
-            k_stride: width,
-            v: &v[keys.start * width..keys.end * width],
-            v_stride: width,
-            len: keys.len(),
-            queries: queries.len(),
-            heads,
-            head_size,
-            scale: 1.0 / (head_size as f32).sqrt(),
-            dropout: self
-                .dropout
-                .map(|site| AttentionDropout { key: site.key(self.batch.samples[text]), rate: site.rate }),
-        }
     }
 }

@@ -14,10 +14,10 @@ mod cpu;
 
 use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
-use crate::backend::Device;
 use crate::models::config::Activation;
 use crate::nn::Linear;
 use crate::ops::Backend;
+use crate::ops::rounded::{self, Forward, Rounded, RoundedOps};
 use crate::tensor::Tensor;
 
 /// Which product a weight is packed for.
@@ -30,7 +30,7 @@ pub enum Orientation {
 }
 
 /// The products of a linear layer on a device.
-pub trait LinearOps: Device {
+pub trait LinearOps: RoundedOps {
     /// A weight in the layout and precision of the device's multiplication.
     type Packed;
 
@@ -130,6 +130,27 @@ pub fn forward<B: Backend>(
         Box::new(saved) as Box<dyn Node<B>>
     });
     Ok((y, node))
+}
+
+/// Runs the layer in int8, as [`rounded`] says, with a weight that is rounded already; records it if `record` is set. Gives
+/// `y`'s rows too, if the layer rounds them.
+///
+/// # Errors
+/// The device's.
+pub fn rounded_forward<B: Backend>(
+    at: &Context<'_, B>,
+    layer: &Linear,
+    x: &Var<B>,
+    weight: &Rounded<B>,
+    record: bool,
+) -> Result<(Recorded<B>, Option<B::Rows>)> {
+    assert_eq!(x.tensor().cols(), layer.inputs, "linear: columns of x");
+    let Forward { y, rows, x: read, kept } = rounded::linear(at, layer, x, weight)?;
+    let node = record.then(|| {
+        let saved = Saved { layer: layer.clone(), input: x.id(), x: read, kept };
+        Box::new(saved) as Box<dyn Node<B>>
+    });
+    Ok(((y, node), rows))
 }
 
 impl<B: Backend> Node<B> for Saved<B> {

@@ -56,6 +56,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
 fn distill(distill: &Distill) -> Result<()> {
     range("distill.temperature", distill.temperature, TEMPERATURE)?;
     fraction("distill.alpha", distill.alpha)?;
+    fraction("distill.quantized", distill.quantized)?;
     let teachers = distill.teacher.names();
     if teachers.is_empty() || teachers.iter().any(String::is_empty) {
         return Err(Error::setting("distill.teacher", "is empty", "\"baseline\", or the path of a model"));

@@ -1,7 +1,7 @@
 //! What distinguishes two recipes, in words for whoever mixed them up.
 
 use super::check::number;
-use super::{Distill, Recipe, Schedule};
+use super::{Distill, Quantize, Recipe, Schedule};
 use crate::stages::Stage;
 use toml::{Table, Value};
 
@@ -18,12 +18,18 @@ impl Recipe {
             Recipe::default();
         let mut deciding = Recipe { name, threads, bench, controls, ..self.clone() };
         if stage < Stage::Quantize {
-            deciding.quantize = quantize;
+            // What a student is trained to be rounded to decides its weights, how those are laid out does not.
+            deciding.quantize = match (stage, self.distill.quantized > 0.0) {
+                (Stage::Distill, true) => Quantize { layout: quantize.layout, ..deciding.quantize },
+                _ => quantize,
+            };
         }
         if stage < Stage::Distill {
             // Gradual pruning has the teacher and the loss of distillation.
             deciding.distill = match (stage, self.prune.schedule) {
-                (Stage::Prune, Schedule::Cubic) => Distill { train: distill.train, ..deciding.distill },
+                (Stage::Prune, Schedule::Cubic) => {
+                    Distill { train: distill.train, quantized: distill.quantized, ..deciding.distill }
+                }
                 _ => distill,
             };
         }

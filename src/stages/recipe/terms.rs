@@ -2,7 +2,7 @@
 //!
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
-use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightScales};
+use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightKind};
 
 /// A part of compression that can be left out of a recipe.
 #[derive(Clone, Copy)]
@@ -27,12 +27,16 @@ const fn term(name: &'static str, off: &'static [&'static str], used: fn(&Recipe
 
 /// All terms, in the order of the stages.
 pub const TERMS: &[Term] = &[
+    term("layers", &["prune.layers=0", "prune.keep_layers=[]"], |r| {
+        r.prune.layers > 0.0 || !r.prune.keep_layers.is_empty()
+    }),
     term("heads", &["prune.heads=0"], |r| r.prune.heads > 0.0),
     term("units", &["prune.units=0"], |r| r.prune.units > 0.0),
     term("weights", &["prune.weights=0"], |r| r.prune.weights > 0.0),
     term("classifier", &["prune.classifier=0"], |r| r.prune.classifier > 0.0),
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
     term("vocabulary", &["prune.vocabulary=0"], |r| r.prune.vocabulary > 0),
+    term("embedding-size", &["prune.embedding_size=0"], |r| r.prune.embedding_size > 0),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
@@ -42,14 +46,25 @@ pub const TERMS: &[Term] = &[
     term("gradual", &["prune.schedule=once", "prune.block_importance=magnitude"], |r| {
         r.prune.schedule == Schedule::Cubic
     }),
-    term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && (is_distilled(r) || is_gradual(r))),
+    term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && is_taught(r)),
     term("distillation", &["distill.train.epochs=0", "distill.train.steps=0"], is_distilled),
-    term("channel-scales", &["quantize.weights=tensor"], |r| r.quantize.weights == WeightScales::Channel),
-    term("int8-embeddings", &["quantize.embeddings=f32"], |r| r.quantize.embeddings == EmbeddingKind::Int8),
+    term("hidden-states", &["distill.hidden=0"], |r| r.distill.hidden > 0.0 && is_taught(r)),
+    term("cosine", &["distill.cosine=0"], |r| r.distill.cosine > 0.0 && is_taught(r)),
+    term("attention-maps", &["distill.attention=0"], |r| r.distill.attention > 0.0 && is_taught(r)),
+    term("relations", &["distill.relations=0"], |r| r.distill.relations > 0.0 && is_taught(r)),
+    term("quantized-training", &["distill.quantized=0"], |r| r.distill.quantized > 0.0 && is_distilled(r)),
+    term("channel-scales", &["quantize.weights=tensor"], |r| r.quantize.weights == WeightKind::Channel),
+    term("int4-weights", &["quantize.weights=channel"], |r| r.quantize.weights == WeightKind::Int4),
+    term("small-embeddings", &["quantize.embeddings=f32"], |r| r.quantize.embeddings != EmbeddingKind::F32),
 ];
 
 fn is_distilled(recipe: &Recipe) -> bool {
     recipe.distill.train.epochs > 0.0 || recipe.distill.train.steps > 0
+}
+
+/// Whether anything learns from a teacher.
+fn is_taught(recipe: &Recipe) -> bool {
+    is_distilled(recipe) || is_gradual(recipe)
 }
 
 fn is_gradual(recipe: &Recipe) -> bool {

@@ -109,7 +109,7 @@ fn an_ablation_removes_what_is_in_use() {
         "without-importance",
         "without-distillation",
         "without-channel-scales",
-        "without-int8-embeddings",
+        "without-small-embeddings",
     ];
     let expected: Vec<String> =
         [1, 2].iter().flat_map(|seed| names.iter().map(move |name| format!("{name}_seed-{seed}"))).collect();

@@ -161,6 +161,10 @@ pub struct Distill {
     /// `"original"`, `"uniform"`, `"last"`, `"search"`, or pairs of layers, `[[student, teacher], ...]`, counted from 0: whose
     /// states and attention are compared. Default `"original"`.
     pub layer_map: LayerMapChoice,
+    /// Fraction of the steps, the last ones, in which the student computes as the file that it will become
+    /// (quantization-aware training): `[quantize]` says to what weights are rounded, and activations are rounded as
+    /// sessions do. A step then takes about as long as one in f32. Default 0.
+    pub quantized: f64,
     /// The student's training.
     pub train: Train,
 }
@@ -179,6 +183,7 @@ impl Default for Distill {
             relation_heads: 12,
             relation_layers: None,
             layer_map: LayerMapChoice::Named(NamedLayerMap::Original),
+            quantized: 0.0,
             train: Train::default(),
         }
     }

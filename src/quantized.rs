@@ -1,0 +1,80 @@
+//! Matrices and tables in few bits: what a number is rounded to, for files, sessions and training alike.
+//!
+//! int8 is symmetric: `q = round(w / scale)` with ties to even and `scale = max|w| / 127` over a row (an output's weights,
+//! or one embedding), so that `|q| ≤ 127` and `|w − q·scale| ≤ scale / 2`.
+//!
+//! int4 has two levels, so that it becomes int8 without loss, and integer products need not know of it (QServe's
+//! progressive groups, arXiv:2405.04532): `w ≈ q·multiplier·scale`, with `|q| ≤ 7`, a multiplier of 1 to 18 for each
+//! [`GROUP`] of a row's weights, and a scale for the row. `|q·multiplier| ≤ 126` is the int8 weight. With its multipliers
+//! a weight takes 4.25 bits.
+
+#[cfg(feature = "train")]
+mod rounding;
+
+#[cfg(feature = "train")]
+pub use rounding::{Int4Rows, Int8Rows, RowRounding};
+
+/// What a matrix of a linear layer, or an embedding table, becomes.
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It stays in 32-bit floats.
+    F32,
+    /// 16-bit floats of 11 digits, IEEE 754: beyond 65,504 there are none.
+    F16,
+    /// 16-bit floats of 8 digits, the upper halves of 32-bit ones.
+    Bf16,
+    /// int8, with a scale for each output or row.
+    Int8,
+    /// int8, with one scale.
+    Int8Tensor,
+    /// int4, with a multiplier for each 32 weights of an output or row.
+    Int4,
+}
+
+#[cfg(feature = "train")]
+impl Form {
+    /// Whether sessions multiply it as bytes.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Form::Int8 | Form::Int8Tensor | Form::Int4)
+    }
+}
+
+/// Weights that share a multiplier; the last ones of a row may be fewer.
+pub const GROUP: usize = 32;
+
+/// The largest int4 weight; −8 is not used.
+pub const LARGEST: i8 = 7;
+
+/// The largest multiplier: of [`LARGEST`], it is the largest int8 weight.
+pub const MOST: u8 = 18;
+
+/// Bytes of the int4 weights of a row, two a byte.
+pub fn nibbles_of(cols: usize) -> usize {
+    cols.div_ceil(GROUP) * (GROUP / 2)
+}
+
+/// Multipliers of a row.
+pub fn groups_of(cols: usize) -> usize {
+    cols.div_ceil(GROUP)
+}
+
+/// The int8 weights of a row. `nibbles`: [`nibbles_of`] bytes; byte i of a group holds its weight i in the low half and
+/// its weight i + 16 in the high half. `multipliers`: [`groups_of`]. `out`: `[cols]`.
+///
+/// Whatever the bytes are, this ends; those of a damaged file may wrap around.
+pub fn unpack_row(nibbles: &[u8], multipliers: &[u8], out: &mut [i8]) {
+    const HALF: usize = GROUP / 2;
+    let groups = nibbles.chunks_exact(HALF).zip(multipliers);
+    for (out, (nibbles, &multiplier)) in out.chunks_mut(GROUP).zip(groups) {
+        let multiplier = multiplier.cast_signed();
+        let mut group = [0; GROUP];
+        let (low, high) = group.split_at_mut(HALF);
+        for ((low, high), &byte) in low.iter_mut().zip(high).zip(nibbles) {
+            let byte = byte.cast_signed();
+            *low = ((byte << 4) >> 4).wrapping_mul(multiplier);
+            *high = (byte >> 4).wrapping_mul(multiplier);
+        }
+        out.copy_from_slice(&group[..out.len()]);
+    }
+}

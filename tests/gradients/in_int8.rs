@@ -1,0 +1,91 @@
+//! Gradients straight through rounding: at values that int8 holds they are the exact ones.
+
+use super::harness::{Case, TEXTS, TOKENS};
+use super::layer;
+use super::oracle::{attention, linear};
+use limbeck::models::config::Activation;
+use limbeck::nn::{Attend, Attention, Exec};
+
+/// int8 holds what it rounds to 1 in 254 of a row's largest; attention rounds queries, keys, weights and values.
+const ROUNDED: f64 = 1.0 / 254.0;
+const ATTENDED: f64 = 4.0 * ROUNDED;
+
+#[test]
+fn linear_with_every_activation() {
+    use Activation::{Gelu, Identity, Relu, Tanh};
+    for (activation, bound) in [(Identity, 2e-5), (Gelu, ROUNDED), (Relu, 2e-5), (Tanh, 2e-5)] {
+        for [inputs, outputs] in [[7, 5], [1, 1], [3, 33], [6, 0], [0, 4]] {
+            Case {
+                name: &format!("int8 linear {activation:?} {inputs} to {outputs}"),
+                params: &[(outputs, inputs), (1, outputs)],
+                inputs: &[(TOKENS, inputs)],
+                tape: &|tape, x| tape.linear(&layer(0, inputs, outputs, activation), &x[0]),
+                oracle: &|x| linear(&x[2], &x[0], &x[1], TOKENS, activation),
+            }
+            .check_in_int8(bound);
+        }
+    }
+}
+
+#[test]
+fn attention_of_every_token_and_of_the_first() {
+    for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
+        let (attend, width) = (Attend { heads, head_size, dropout: 0.0 }, heads * head_size);
+        for (first_only, rows) in [(false, TOKENS), (true, TEXTS)] {
+            Case {
+                name: &format!("int8 attention {heads} heads of {head_size}, {rows} queries"),
+                params: &[],
+                inputs: &[(rows, width), (TOKENS, width), (TOKENS, width)],
+                tape: &|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2]),
+                oracle: &|x| {
+                    attention([&x[0], &x[1], &x[2]], [heads, head_size], first_only, &|_, _, _, _| 1.0)
+                },
+            }
+            .check_in_int8(ATTENDED);
+        }
+    }
+}
+
+/// Keys and values are absorbed into the one query of a text: nothing but the weights, and the row of the query, is rounded.
+#[test]
+fn attention_absorbed_into_the_first_token() {
+    for [heads, head_size] in [[2, 3], [1, 8], [3, 1]] {
+        let (hidden, width) = (6, heads * head_size);
+        let of = |first| layer(first, hidden, width, Activation::Identity);
+        let layers = Attention {
+            query: of(0),
+            key: of(2),
+            value: of(4),
+            output: layer(6, width, hidden, Activation::Identity),
+            attend: Attend { heads, head_size, dropout: 0.0 },
+        };
+        let weight = [(width, hidden), (1, width)];
+        Case {
+            name: &format!("int8 absorbed attention, {heads} heads of {head_size}"),
+            params: &[weight, weight, weight].concat(),
+            inputs: &[(TOKENS, hidden)],
+            tape: &|tape, x| tape.self_attention(&layers, &x[0], true).map(|[context, _]| context),
+            oracle: &|x| {
+                let project = |first: usize, x: &[f64], rows, leaves: &[Vec<f64>]| {
+                    linear(x, &leaves[first], &leaves[first + 1], rows, Activation::Identity)
+                };
+                let tokens = &x[6];
+                let first: Vec<f64> =
+                    firsts().flat_map(|t| tokens[t * hidden..(t + 1) * hidden].to_vec()).collect();
+                let query = project(0, &first, TEXTS, x);
+                let [key, value] = [2, 4].map(|first| project(first, tokens, TOKENS, x));
+                attention([&query, &key, &value], [heads, head_size], true, &|_, _, _, _| 1.0)
+            },
+        }
+        .check_in_int8(2e-5);
+    }
+}
+
+/// The first token of each text.
+fn firsts() -> impl Iterator<Item = usize> {
+    super::LENGTHS.into_iter().scan(0, |next, length| {
+        let first = *next;
+        *next += length;
+        Some(first)
+    })
+}
