@@ -155,7 +155,7 @@ mod tests {
         let (rows, cols, rank) = (50, 20, 6);
         let found = factor(&random(rows * cols, 4), rows, cols, rank);
         let column = |k: usize| (0..rows).map(move |row| row * rank + k);
-        for a in 0..rank {
+        for (a, &sigma) in found.spectrum[..rank].iter().enumerate() {
             for b in 0..rank {
                 let left: f64 = column(a)
                     .zip(column(b))
@@ -166,7 +166,7 @@ mod tests {
                         f64::from(found.right[a * cols + col]) * f64::from(found.right[b * cols + col])
                     })
                     .sum();
-                let expected = if a == b { found.spectrum[a] } else { 0.0 };
+                let expected = if a == b { sigma } else { 0.0 };
                 let bound = 1e-5 * found.spectrum[0];
                 assert!((left - expected).abs() <= bound, "left {a}, {b}: {left}");
                 assert!((right - expected).abs() <= bound, "right {a}, {b}: {right}");

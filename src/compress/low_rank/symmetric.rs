@@ -29,20 +29,21 @@ pub(super) fn eigen(mut matrix: Vec<f64>, n: usize) -> Eigen {
 
 /// The diagonal, what stands beside it, and the orthogonal Q in rows, so that `Q·A·Qᵀ` is tridiagonal.
 fn tridiagonal(a: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-    let (mut diagonal, mut beside) = (vec![0.0; n], vec![0.0; n]);
+    let (mut diagonal, mut beside) = (Vec::with_capacity(n), Vec::with_capacity(n));
     // Reflection k is I - v·vᵀ, v of length √2 and zero up to place k; they are applied to Q at the end.
     let mut reflections: Vec<Vec<f64>> = Vec::with_capacity(n);
     for k in 0..n {
-        diagonal[k] = a[k * n + k];
+        diagonal.push(a[k * n + k]);
         let from = k + 1;
         if from == n {
+            beside.push(0.0);
             break;
         }
         let mut v = a[k * n + from..(k + 1) * n].to_vec();
         let length = norm(&v);
         // The sign for which nothing cancels.
         let target = if v[0] > 0.0 { -length } else { length };
-        beside[k] = target;
+        beside.push(target);
         v[0] -= target;
         let reflected = norm(&v);
         if reflected > 0.0 {
@@ -53,7 +54,7 @@ fn tridiagonal(a: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     }
     let mut q = vec![0.0; n * n];
     (0..n).for_each(|i| q[i * n + i] = 1.0);
-    // Q = H[n-2]·…·H[0], built from the right, each acting on fewer places than the one before it.
+    // Q = H[n-2]·…·H[0], each reflection acting on one place more than the one before it.
     for (k, v) in reflections.iter().enumerate().rev() {
         let from = k + 1;
         for row in q.chunks_exact_mut(n).skip(from) {
@@ -156,12 +157,12 @@ mod tests {
         let largest = matrix.iter().fold(1e-300f64, |largest, x| largest.max(x.abs()));
         let row = |i: usize| &vectors[i * n..(i + 1) * n];
         assert!(values.is_sorted_by(|a, b| a >= b));
-        for i in 0..n {
+        for (i, value) in values.iter().enumerate() {
             for j in 0..n {
                 let expected = if i == j { 1.0 } else { 0.0 };
                 assert!((dot(row(i), row(j)) - expected).abs() <= 1e-12, "vectors {i} and {j}");
                 let image = dot(&matrix[j * n..(j + 1) * n], row(i));
-                let error = (image - values[i] * row(i)[j]).abs();
+                let error = (image - value * row(i)[j]).abs();
                 assert!(error <= 1e-12 * largest * n as f64, "value {i}, place {j}: {error}");
             }
         }
