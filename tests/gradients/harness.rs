@@ -23,7 +23,7 @@ pub const TEXTS: usize = LENGTHS.len();
 pub const VOCAB: usize = 9;
 
 /// Numbers in [-1, 1) that depend on the key alone.
-fn random(key: u64, len: usize) -> Vec<f32> {
+pub fn random(key: u64, len: usize) -> Vec<f32> {
     let mut random = SplitMix64::new(key);
     (0..len).map(|_| random.signed_unit()).collect()
 }
@@ -136,7 +136,7 @@ impl Case<'_> {
     }
 }
 
-fn close(what: &str, found: &[f32], expected: &[f64]) {
+pub fn close(what: &str, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}: elements");
     // Where terms of order 1 cancel, as in the gradient of a key's bias, what is left is their rounding: 1e-6.
     let scale = expected.iter().fold(0.05, |largest: f64, x| largest.max(x.abs()));
