@@ -109,7 +109,7 @@ fn the_gradient_of_each_term_is_the_slope_of_the_loss() {
             let mut student = taught(
                 student,
                 network(&texts, vocab, 3, [hidden, heads]),
-                inside(weights, &[[0, 1], [1, 2]], [1, 1]),
+                inside(weights, &[[0, 1], [1, 2]], [1, 2]),
                 None,
             );
             let what = format!("{weights:?}, teacher of {hidden}, {pooling:?}");
