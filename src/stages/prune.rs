@@ -81,22 +81,30 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     forget_state(&context.state(Stage::Prune))
 }
 
+/// How many of a network's `count` layers stay.
+///
+/// # Errors
+/// [`Error::Setting`] if one that is to stay does not exist.
+pub fn layers_left(settings: &Prune, count: usize) -> Result<usize> {
+    match settings.keep_layers.last() {
+        None => Ok(count.saturating_sub((settings.layers * count as f64).round() as usize).max(1)),
+        Some(last) if *last >= count => {
+            let problem = format!("there is no layer {last}: the baseline has {count}, counted from 0");
+            Err(Error::setting("prune.keep_layers", problem, format!("name layers below {count}")))
+        }
+        Some(_) => Ok(settings.keep_layers.len()),
+    }
+}
+
 /// Deletes whole layers, if the recipe asks for it.
 fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpus) -> Result<()> {
     let settings = &context.recipe.prune;
     let count = learner.model.layers.len();
-    let keep = if let Some(last) = settings.keep_layers.last() {
-        if *last >= count {
-            let problem = format!("there is no layer {last}: the baseline has {count}, counted from 0");
-            return Err(Error::setting("prune.keep_layers", problem, format!("name layers below {count}")));
-        }
-        settings.keep_layers.clone()
-    } else {
-        let delete = (settings.layers * count as f64).round() as usize;
-        if delete == 0 {
-            return Ok(());
-        }
-        let keep = count.saturating_sub(delete).max(1);
+    let keep = layers_left(settings, count)?;
+    if keep == count {
+        return Ok(());
+    }
+    let keep = if settings.keep_layers.is_empty() {
         let importance = match settings.layer_importance {
             tables::LayerImportance::Gradient => LayerImportance::Gradient,
             tables::LayerImportance::Uniform => LayerImportance::Uniform,
@@ -110,6 +118,8 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
             context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
         }
         importance.select(&scores, keep, context.recipe.seed)
+    } else {
+        settings.keep_layers.clone()
     };
     keep_layers(learner, &keep)?;
     let kept = learner.model.config.kept_layers();

@@ -5,11 +5,11 @@
 //! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
 
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
-use super::{Corpus, Stage, StageContext, artifact};
+use super::{Corpus, Stage, StageContext, artifact, prune};
 use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete};
 use crate::data::TokenSet;
-use crate::models::{Classifier, ModelConfig};
+use crate::models::Classifier;
 use crate::ops::loss::{Distillation, mean_teacher};
 use crate::train::layer_map::{LayerMap, similarities};
 use crate::train::{Inside, Learner, Terms, teacher};
@@ -45,14 +45,22 @@ pub fn hashes(context: &StageContext<'_>) -> Result<String> {
     given(&context.recipe.distill).map(|path| Ok(format!(" taught by {}", hash(path)?))).collect()
 }
 
-/// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach: told before the first
-/// step rather than after the first stage.
+/// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach, and whether the layers
+/// exist that are to learn and to be learnt from, if the baseline has `layers`: told before the first step rather than
+/// after the first stage.
 ///
 /// # Errors
-/// Whatever is wrong with one, naming the key.
-pub fn check_given(context: &StageContext<'_>, corpus: &Corpus) -> Result<()> {
-    given(&context.recipe.distill)
-        .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))
+/// Whatever is wrong, naming the key.
+pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, layers: usize) -> Result<()> {
+    let distill = &context.recipe.distill;
+    given(distill)
+        .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))?;
+    let student = prune::layers_left(&context.recipe.prune, layers)?;
+    let teacher = match distill.teacher.names()[0].as_str() {
+        BASELINE => layers,
+        path => HfDirectory::open(Path::new(path))?.config.layers.len(),
+    };
+    check_layers(distill, [student, teacher])
 }
 
 /// The logits of the recipe's teachers for all training texts, and how to learn from them.
@@ -119,16 +127,14 @@ pub fn look_inside(
         let [mine, theirs] = [&corpus.train, own].map(|texts| sample(corpus, texts));
         similarities(&learner.backend, (&learner.model, &learner.params, &mine), (&model, &params, &theirs))
     })?;
-    let last = [&learner.model.config, &model.config].map(|config| config.layers.len() - 1);
+    let counts = [&learner.model.config, &model.config].map(|config| config.layers.len());
     let inside = Inside {
         weights,
         layers,
-        relation_layers: distill.relation_layers.unwrap_or(last),
+        relation_layers: distill.relation_layers.unwrap_or(counts.map(|count| count - 1)),
         relation_heads: distill.relation_heads,
     };
-    let configs = [&learner.model.config, &model.config];
-    inside.layers.iter().try_for_each(|pair| check_pair("distill.layer_map", pair, configs))?;
-    check_pair("distill.relation_layers", &inside.relation_layers, configs)?;
+    check_layers(distill, counts)?;
     context.progress.message(&format!("the student's layers learn from the teacher's: {}", shown(&inside)));
     learner.learn_from((model, params), inside, texts, context.recipe.seed)
 }
@@ -170,12 +176,25 @@ fn check_lengths(weights: &Terms<f64>, corpus: &Corpus, texts: Option<&TokenSet>
     Err(Error::setting(format!("distill.{name}"), problem, mend))
 }
 
-fn check_pair(key: &str, pair: &[usize; 2], configs: [&ModelConfig; 2]) -> Result<()> {
-    for ((layer, config), whose) in pair.iter().zip(configs).zip(["student", "teacher"]) {
-        let layers = config.layers.len();
-        if *layer >= layers {
-            let problem = format!("there is no layer {layer}: the {whose} has {layers}, counted from 0");
-            return Err(Error::setting(key, problem, "[student, teacher], as limbeck inspect counts layers"));
+/// Whether the layers that the recipe names exist in networks of so many, student's and teacher's.
+fn check_layers(distill: &Distill, counts: [usize; 2]) -> Result<()> {
+    let named = match &distill.layer_map {
+        LayerMapChoice::Pairs(pairs) => &pairs[..],
+        LayerMapChoice::Named(_) => &[],
+    };
+    let named = named.iter().map(|pair| ("distill.layer_map", pair));
+    for (key, pair) in
+        named.chain(distill.relation_layers.iter().map(|pair| ("distill.relation_layers", pair)))
+    {
+        for ((layer, count), whose) in pair.iter().zip(counts).zip(["student", "teacher"]) {
+            if *layer >= count {
+                let problem = format!("there is no layer {layer}: the {whose} has {count}, counted from 0");
+                return Err(Error::setting(
+                    key,
+                    problem,
+                    "[student, teacher], as limbeck inspect counts layers",
+                ));
+            }
         }
     }
     Ok(())

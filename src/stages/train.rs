@@ -14,11 +14,11 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
-    teachers::check_given(context, &corpus)?;
     let pieces = vocabulary::check(context, &corpus)?;
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
     factorization::check(context, &learner.model.config, pieces)?;
+    teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];
     if !recipe.model.path.is_empty() {

@@ -25,7 +25,7 @@ pub const TEXTS: usize = LENGTHS.len();
 pub const VOCAB: usize = 9;
 
 /// Numbers in [-1, 1) that depend on the key alone.
-fn random(key: u64, len: usize) -> Vec<f32> {
+pub fn random(key: u64, len: usize) -> Vec<f32> {
     let mut random = SplitMix64::new(key);
     (0..len).map(|_| random.signed_unit()).collect()
 }
@@ -162,7 +162,7 @@ impl Case<'_> {
     }
 }
 
-fn close(what: &str, found: &[f32], expected: &[f64]) {
+pub fn close(what: &str, found: &[f32], expected: &[f64]) {
     close_within(what, found, expected, BOUND);
 }
 

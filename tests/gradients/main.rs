@@ -7,6 +7,7 @@
 
 mod harness;
 mod in_int8;
+mod losses;
 mod oracle;
 
 use harness::{Case, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch};
@@ -332,4 +333,36 @@ fn a_leaf_that_nothing_uses_has_no_gradient() {
         oracle: &|x| linear(&x[3], &x[0], &x[1], TOKENS, Activation::Relu),
     }
     .check();
+}
+
+#[test]
+fn derivatives_by_several_variables_add_up() {
+    let (cpu, batch) = (Cpu::new(Kernels::select().unwrap()), batch());
+    let value = |spec: &limbeck::nn::ParamSpec| Ok((0..spec.len()).map(|i| 0.3 - 0.05 * i as f32).collect());
+    let spec =
+        limbeck::nn::ParamSpec { name: "w".to_owned(), role: limbeck::nn::Role::Weight, rows: 4, cols: 3 };
+    let bias = limbeck::nn::ParamSpec { name: "b".to_owned(), rows: 1, cols: 4, ..spec.clone() };
+    let params = ParamStore::new(&cpu, &[spec, bias], value).unwrap();
+    let upload = |x: f32, cols: usize| {
+        let values: Vec<f32> = (0..TOKENS * cols).map(|i| x * (i as f32 * 0.37).sin()).collect();
+        Tensor::upload(&cpu, &values, Shape::new(TOKENS, cols)).unwrap()
+    };
+    // y = x·Wᵀ, and z = y again, pooled: what is given for x, for y and for z, together and one by one.
+    let run = |given: [bool; 3]| -> Vec<f32> {
+        let mut tape = Tape::recording(&cpu, &params, &batch, None);
+        let x = tape.leaf(upload(1.0, 3));
+        let y = tape.linear(&layer(0, 3, 4, Activation::Tanh), &x).unwrap();
+        let z = tape.mean_tokens(&y).unwrap();
+        let dz = Tensor::upload(&cpu, &[0.5; TEXTS * 4], Shape::new(TEXTS, 4)).unwrap();
+        let all = [(x.clone(), upload(0.2, 3)), (y.clone(), upload(0.7, 4)), (y, upload(-0.1, 4)), (z, dz)];
+        let chosen = [given[0], given[1], given[1], given[2]];
+        let pairs = all.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(pair, _)| pair);
+        let grads = tape.backward(pairs).unwrap();
+        grads.var(x.id()).unwrap().download(&cpu).unwrap()
+    };
+    let alone = [[true, false, false], [false, true, false], [false, false, true]].map(run);
+    for (i, sum) in run([true; 3]).into_iter().enumerate() {
+        let expected: f32 = alone.iter().map(|alone| alone[i]).sum();
+        assert!((sum - expected).abs() <= 1e-6, "{i}: {sum} for {expected}");
+    }
 }

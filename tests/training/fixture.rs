@@ -5,6 +5,7 @@ use limbeck::checkpoint::fresh;
 use limbeck::data::{TokenSet, demo};
 use limbeck::models::Classifier;
 use limbeck::models::config::{DropoutConfig, LayerConfig, ModelConfig, Sizes};
+use limbeck::nn::{ParamSpec, Role};
 use limbeck::params::ParamStore;
 use limbeck::tokenizer::{Rules, Tokenizer};
 use limbeck::train::{AdamW, AdamWSettings, Learner, Progress, Schedule, Training};
@@ -28,9 +29,18 @@ pub fn learner(texts: &TokenSet, vocab: usize) -> Learner<Cpu> {
             texts.labels(),
         )
     };
+    learner_of(&config, 1.0)
+}
+
+/// A learner with a new network of this configuration, its matrices so many times as large as usual.
+pub fn learner_of(config: &ModelConfig, scale: f32) -> Learner<Cpu> {
     let backend = Cpu::new(Kernels::select().unwrap());
-    let (model, specs) = Classifier::new(&config);
-    let params = ParamStore::new(&backend, &specs, |spec| Ok(fresh(spec, 5))).unwrap();
+    let (model, specs) = Classifier::new(config);
+    let value = |spec: &ParamSpec| {
+        let scale = if matches!(spec.role, Role::Weight | Role::Embedding) { scale } else { 1.0 };
+        Ok(fresh(spec, 5).into_iter().map(|x| scale * x).collect())
+    };
+    let params = ParamStore::new(&backend, &specs, value).unwrap();
     let settings =
         AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay_all: false, clip: 1.0 };
     let optimizer = AdamW::new(&backend, &params, settings).unwrap();

@@ -190,6 +190,35 @@ fn killed_while_blocks_are_pruned_it_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn killed_while_it_learns_from_the_inside_of_a_wider_teacher_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let mut wide = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    wide.arg("train").arg(folder.out("short.toml")).arg("--out").arg(folder.out("wide")).arg("--quiet");
+    wide.args(["--set", "model.hidden=24", "--set", "model.layers=3"]).stdin(Stdio::null());
+    assert!(wide.status().unwrap().success());
+    let teachers = format!("distill.teacher=['{}', 'baseline']", folder.out("wide/baseline").display());
+    let keys = ["layers=0.5", "schedule=cubic"].map(|key| format!("prune.{key}"));
+    let terms = ["hidden=0.5", "cosine=0.5", "attention=1", "relations=1", "layer_map=search"];
+    let keys = keys.into_iter().chain(terms.map(|key| format!("distill.{key}"))).chain([teachers]);
+    let keys: Vec<String> = keys.collect();
+    let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    // Each term is in the log of the stages that have a teacher, and in no other.
+    for line in log(&run).iter().filter(|line| line["loss"].is_f64()) {
+        for term in ["hidden", "cosine", "attention", "relations"] {
+            assert_eq!(line[term].is_f64(), line["stage"] != "train", "{line}");
+        }
+    }
+    let config = fs::read_to_string(run.join("distilled/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["n_layers"], 1);
+    assert_eq!(config["limbeck"]["deleted_layers"].as_array().unwrap().len(), 1, "{config}");
+    // No projection is left in what was made.
+    let weights = fs::read(run.join("distilled/model.safetensors")).unwrap();
+    assert!(!weights.windows(10).any(|bytes| bytes == b"projection"));
+}
+
+#[test]
 fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
     // In the precision of the long trainings; the next test is in f32.

@@ -195,6 +195,43 @@ fn errors_name_the_key_and_the_mend() {
         ("", "prune.vocabulary=99999999", "prune.vocabulary: is 99999999; a whole number from 0 to 16777216"),
         ("", "prune.embedding_size=99999", "prune.embedding_size: is 99999; a whole number from 0 to 65536"),
         ("", "prune.vocabulary=-1", "prune.vocabulary: is -1; a whole number, 0 or more"),
+        ("", "prune.layers=3", "prune.layers: is 3; it is a fraction, from 0 to 1"),
+        (
+            "[prune]\nlayers = 0.5",
+            "prune.keep_layers=[0, 2]",
+            "prune.layers: is a fraction, and prune.keep_layers says which layers stay; give one of the two",
+        ),
+        ("", "prune.keep_layers=[2, 0]", "prune.keep_layers: is [2, 0]; ascending, each layer once"),
+        ("", "prune.keep_layers=[-1]", "prune.keep_layers: is -1; a whole number, 0 or more"),
+        (
+            "",
+            "prune.layer_importance=first",
+            "prune.layer_importance: \"first\" is not one of its values; known: gradient, uniform, last, random",
+        ),
+        ("", "distill.hidden=-1", "distill.hidden: is -1; a number from 0 to 1000000"),
+        ("", "distill.cosine=nan", "distill.cosine: is NaN; a number from 0 to 1000000"),
+        ("", "distill.attention=inf", "distill.attention: is inf; a number from 0 to 1000000"),
+        ("", "distill.relation_heads=0", "distill.relation_heads: is 0; a whole number from 1 to 4096"),
+        ("", "distill.relation=1", "distill.relation: there is no such key; did you mean relations?"),
+        (
+            "",
+            "distill.layer_map=unifrom",
+            "distill.layer_map: expected \"original\", \"uniform\", \"last\", \"search\", or a list",
+        ),
+        ("", "distill.layer_map=[]", "distill.layer_map: is an empty list; name pairs of layers"),
+        ("", "distill.layer_map=[[0, 1, 2]]", "distill.layer_map: expected \"original\""),
+        ("", "distill.teacher=[]", "distill.teacher: is empty; \"baseline\", or the path of a model"),
+        (
+            "",
+            "distill.teacher=3",
+            "distill.teacher: expected \"baseline\", the path of a model, or a list of these",
+        ),
+        (
+            "[distill]\nteacher = ['baseline', 'b']",
+            "distill.teacher_weights=[1]",
+            "distill.teacher_weights: has 1 weights for 2 teachers; give one for each, or none",
+        ),
+        ("", "distill.teacher_weights=[0]", "distill.teacher_weights: is 0; a number above 0"),
         ("seed = 3", "seed.x=1", "seed.x: seed is a value, not a table"),
     ] {
         let sets: &[&str] = if set.is_empty() { &[] } else { &[set] };

@@ -65,6 +65,32 @@ fn a_teacher_of_another_task_or_vocabulary_is_refused() {
 }
 
 #[test]
+fn layers_that_do_not_exist_are_refused_before_the_first_step() {
+    let folder = Folder::new();
+    for (sets, words) in [
+        (
+            &["prune.keep_layers=[0, 2]"][..],
+            "prune.keep_layers: there is no layer 2: the baseline has 2, counted from 0; name layers below 2",
+        ),
+        (
+            &["prune.layers=0.5", "distill.layer_map=[[0, 1], [1, 1]]"],
+            "distill.layer_map: there is no layer 1: the student has 1, counted from 0; [student, teacher]",
+        ),
+        (
+            &["distill.relation_layers=[1, 7]"],
+            "distill.relation_layers: there is no layer 7: the teacher has 2, counted from 0",
+        ),
+    ] {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let before = folder.contents();
+        refused(&mut folder.run("model", "data", "out", &sets), &[words]);
+        assert!(!folder.path("out/metrics.jsonl").exists(), "told before the first step");
+        let _ = fs::remove_dir_all(folder.path("out"));
+        assert!(folder.contents() == before, "files have changed");
+    }
+}
+
+#[test]
 fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));

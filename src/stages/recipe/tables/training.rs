@@ -143,7 +143,7 @@ pub struct Distill {
     /// What each teacher counts, a number above 0 for each; they are scaled to the sum 1. Default `[]`: all the same.
     pub teacher_weights: Vec<f64>,
     /// Weight of the mean square between hidden states, the embeddings' output among them (Jiao et al., 2019); where
-    /// widths differ, a learnt projection stands between. Default 0.
+    /// widths differ, a learnt projection stands between, drawn anew in each stage. Default 0.
     pub hidden: f64,
     /// Weight of one minus the cosine between the same states (Sanh et al., 2019). Default 0.
     pub cosine: f64,
