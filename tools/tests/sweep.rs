@@ -312,15 +312,19 @@ fn an_ablation_says_what_each_term_contributed() {
     // The controls stand in each run's table, measured from files in its directory.
     let whole = folder.at("out/trials/whole_seed-1");
     let table: Value = serde_json::from_slice(&fs::read(whole.join("report.json")).unwrap()).unwrap();
+    let row =
+        |name: &str| table["rows"].as_array().unwrap().iter().find(|row| row["variant"] == name).unwrap();
     for (name, file) in [("int8 baseline", "int8-baseline.limbeck"), ("n-grams", "ngrams.safetensors")] {
-        let row = table["rows"].as_array().unwrap().iter().find(|row| row["variant"] == name).unwrap();
+        let row = row(name);
         assert_eq!(row["file_bytes"], fs::metadata(whole.join(file)).unwrap().len(), "{name}");
-        assert!(
-            row["accuracy"].as_f64().unwrap() > 0.3 && row["latency_ms_p50"].as_f64().unwrap() > 0.0,
-            "{row}"
-        );
-        assert!(row["p_value"].as_f64().is_some() && row["texts"] == 40, "{row}");
+        assert!(row["latency_ms_p50"].as_f64().unwrap() > 0.0 && row["p_value"].is_f64(), "{row}");
+        assert_eq!(row["texts"], 40, "{row}");
     }
+    let accuracy = |name: &str| row(name)["accuracy"].as_f64().unwrap();
+    // Words tell most topics, also to a model that has seen few; the network has hardly begun to learn.
+    assert!(accuracy("n-grams") > 0.5, "{}", accuracy("n-grams"));
+    assert!((accuracy("int8 baseline") - accuracy("baseline")).abs() <= 0.1);
+    assert_eq!(row("int8 baseline")["parameters"], row("baseline")["parameters"]);
 }
 
 #[test]

@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn every_sweep_reads_and_every_recipe_has_terms_to_remove() {
         let ablate = ["sweep.ablate=true".to_owned()];
-        for (folder, typed) in [("sweeps", &[][..]), ("recipes", &ablate)] {
+        for (folder, typed) in [("sweeps", &[][..]), ("recipes", &ablate[..])] {
             let files = files(folder);
             assert!(!files.is_empty());
             for path in files {
