@@ -57,19 +57,36 @@ impl<D: Device> Param<D> {
     }
 }
 
-/// A weight packed for multiplication, once for each [`Orientation`].
-type Packs<D> = [Option<Rc<<D as LinearOps>::Packed>>; 2];
+/// A weight in the forms that products read; those of other parameters are empty.
+struct Forms<D: LinearOps> {
+    /// Packed in floats, once for each [`Orientation`].
+    packs: [Option<Rc<D::Packed>>; 2],
+    /// Whether a pack is of an earlier value: then it lends its memory to the next.
+    stale: [bool; 2],
+    /// In int8; never of an earlier value.
+    rounded: Option<Rc<Rounded<D>>>,
+}
+
+impl<D: LinearOps> Default for Forms<D> {
+    fn default() -> Self {
+        Forms { packs: [None, None], stale: [true; 2], rounded: None }
+    }
+}
+
+impl<D: LinearOps> Forms<D> {
+    fn outdate(&mut self) {
+        self.stale = [true; 2];
+        self.rounded = None;
+    }
+}
 
 /// All parameters of one network, in the order of declaration.
 pub struct ParamStore<D: LinearOps> {
     params: Vec<Param<D>>,
-    /// Valid until the weight changes; a stale one lends its memory to the next.
-    packs: RefCell<Vec<Packs<D>>>,
-    stale: RefCell<Vec<[bool; 2]>>,
+    /// One for each parameter.
+    forms: RefCell<Vec<Forms<D>>>,
     /// What forward passes round parameters to, if they do.
     rounding: Option<Rounding>,
-    /// Rounded weights; none that is stale.
-    rounded: RefCell<Vec<Option<Rc<Rounded<D>>>>>,
 }
 
 impl<D: LinearOps> ParamStore<D> {
@@ -87,10 +104,8 @@ impl<D: LinearOps> ParamStore<D> {
             let value = Tensor::upload(device, &values(spec)?, Shape::new(spec.rows, spec.cols))?;
             params.push(Param { spec: spec.clone(), mask: None, value });
         }
-        let packs = RefCell::new(specs.iter().map(|_| [None, None]).collect());
-        let stale = RefCell::new(vec![[true; 2]; specs.len()]);
-        let rounded = RefCell::new(specs.iter().map(|_| None).collect());
-        Ok(ParamStore { params, packs, stale, rounding: None, rounded })
+        let forms = RefCell::new(specs.iter().map(|_| Forms::default()).collect());
+        Ok(ParamStore { params, forms, rounding: None })
     }
 
     /// Appends parameters, as [`ParamStore::new`] makes them.
@@ -105,8 +120,7 @@ impl<D: LinearOps> ParamStore<D> {
     ) -> Result<()> {
         let more = ParamStore::new(device, specs, values)?;
         self.params.extend(more.params);
-        self.packs.get_mut().extend(more.packs.into_inner());
-        self.stale.get_mut().extend(more.stale.into_inner());
+        self.forms.get_mut().extend(more.forms.into_inner());
         Ok(())
     }
 
@@ -137,8 +151,7 @@ impl<D: LinearOps> ParamStore<D> {
 
     /// The value of a parameter, to change; packed copies of it are stale from here on.
     pub fn value_mut(&mut self, id: ParamId) -> (&mut Tensor<D>, Option<&Mask>) {
-        self.stale.get_mut()[id.index()] = [true; 2];
-        self.rounded.get_mut()[id.index()] = None;
+        self.forms.get_mut()[id.index()].outdate();
         let param = &mut self.params[id.index()];
         (&mut param.value, param.mask.as_ref())
     }
@@ -162,8 +175,7 @@ impl<D: LinearOps> ParamStore<D> {
     pub fn round(&mut self, rounding: Option<Rounding>) {
         if self.rounding != rounding {
             self.rounding = rounding;
-            self.stale.get_mut().fill([true; 2]);
-            self.rounded.get_mut().fill(None);
+            self.forms.get_mut().iter_mut().for_each(Forms::outdate);
         }
     }
 
@@ -183,7 +195,7 @@ impl<D: LinearOps> ParamStore<D> {
     /// The device's.
     pub fn rounded(&self, device: &D, id: ParamId) -> Result<Option<Rc<Rounded<D>>>> {
         let Some(form) = self.form(id) else { return Ok(None) };
-        let place = &mut self.rounded.borrow_mut()[id.index()];
+        let place = &mut self.forms.borrow_mut()[id.index()].rounded;
         if place.is_none() {
             *place = Some(Rc::new(device.round_weight(self.value(id), form)?));
         }
@@ -196,21 +208,20 @@ impl<D: LinearOps> ParamStore<D> {
     /// # Errors
     /// The device's.
     pub fn packed(&self, device: &D, id: ParamId, orientation: Orientation) -> Result<Rc<D::Packed>> {
-        let (i, o) = (id.index(), orientation as usize);
-        let mut packs = self.packs.borrow_mut();
-        let cached = packs[i][o].take();
-        let fresh = !self.stale.borrow()[i][o] && cached.as_ref().is_some_and(|pack| device.fits(pack));
+        let rounded = self.rounded(device, id)?;
+        let (forms, o) = (&mut self.forms.borrow_mut()[id.index()], orientation as usize);
+        let cached = forms.packs[o].take();
+        let fresh = !forms.stale[o] && cached.as_ref().is_some_and(|pack| device.fits(pack));
         let pack = match cached {
             Some(pack) if fresh => pack,
             stale => {
                 let recycle = stale.and_then(Rc::into_inner);
-                let rounded = self.rounded(device, id)?;
                 let value = rounded.as_ref().map_or(self.value(id), |rounded| &rounded.values);
                 Rc::new(device.pack_weight(value, orientation, recycle)?)
             }
         };
-        packs[i][o] = Some(Rc::clone(&pack));
-        self.stale.borrow_mut()[i][o] = false;
+        forms.packs[o] = Some(Rc::clone(&pack));
+        forms.stale[o] = false;
         Ok(pack)
     }
 
