@@ -4,7 +4,7 @@
 //! difference of accuracies has McNemar's exact test over the texts; with several it has Student's interval over the
 //! seeds, each with its own pair of runs, since texts that are asked again are no new texts.
 
-use super::statistics::{Paired, mean, student, wilson};
+use super::statistics::{Paired, mean, student, student_of_fractions, wilson};
 use super::table::{milliseconds, p_value};
 use crate::stages::sweep::WHOLE;
 use serde::Serialize;
@@ -68,10 +68,8 @@ impl Contribution {
         let accuracies: Vec<f64> = pairs.iter().map(|(tried, _)| tried.accuracy()).collect();
         let differences: Vec<f64> =
             pairs.iter().map(|(tried, whole)| tried.accuracy() - whole.accuracy()).collect();
-        let interval = match student(&accuracies) {
-            Some((_, interval)) => interval,
-            None => wilson(first.correct(), first.right.len() as u64),
-        };
+        let interval = student_of_fractions(&accuracies)
+            .unwrap_or_else(|| wilson(first.correct(), first.right.len() as u64));
         let is_whole = name == WHOLE;
         let ratios =
             pairs.iter().map(|(tried, whole)| tried.file_bytes as f64 / whole.file_bytes.max(1) as f64);

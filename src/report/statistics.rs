@@ -75,6 +75,12 @@ pub fn student(values: &[f64]) -> Option<(f64, Interval)> {
     Some((mean, Interval { low: mean - reach, high: mean + reach }))
 }
 
+/// The same of fractions: an interval that reaches beyond 0 or 1 ends there.
+pub fn student_of_fractions(values: &[f64]) -> Option<Interval> {
+    let (_, Interval { low, high }) = student(values)?;
+    Some(Interval { low: low.max(0.0), high: high.min(1.0) })
+}
+
 /// The 97.5 % quantile of Student's t, found by halving; `degrees` is 1 or more.
 fn t_95(degrees: usize) -> f64 {
     let (mut low, mut high) = (0.0_f64, 16.0_f64);
@@ -263,6 +269,7 @@ mod tests {
         close(mean, 0.9344666666666667, 1e-14);
         close(interval.low, 0.9312245735015698, 1e-11);
         close(interval.high, 0.9377087598317635, 1e-11);
+        assert_eq!(student_of_fractions(&[0.1, 0.9]), Some(Interval { low: 0.0, high: 1.0 }));
         assert_eq!(student(&[0.5]), None);
         assert_eq!(student(&[0.5, 0.5]), Some((0.5, Interval { low: 0.5, high: 0.5 })));
     }

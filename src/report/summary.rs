@@ -8,7 +8,7 @@
 //! compared, so a point has none until its files were timed together ([`Point::milliseconds`]).
 
 use super::picture::{Kind, Mark, Panel, Scale};
-use super::statistics::{mean, student};
+use super::statistics::{mean, student, student_of_fractions};
 use super::table::{Figures, Table, milliseconds, p_value};
 use serde::Serialize;
 
@@ -266,8 +266,8 @@ fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<
     };
     let accuracies = all(&|_, row| row.accuracy);
     let differences = all(&|trial, row| row.accuracy - trial.table.rows[0].accuracy);
-    let (low, high) = match student(&accuracies) {
-        Some((_, interval)) => (interval.low, interval.high),
+    let (low, high) = match student_of_fractions(&accuracies) {
+        Some(interval) => (interval.low, interval.high),
         None => (first.accuracy_low, first.accuracy_high),
     };
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();

@@ -31,6 +31,7 @@ struct Texts {
     max_tokens: usize,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a run has one of it")]
 enum TextSource {
     Memory { train: Vec<Example>, test: Vec<Example>, labels: Vec<String> },
     Files { train: TableSource, test: TableSource, cache: PathBuf },

@@ -300,7 +300,7 @@ fn an_ablation_says_what_each_term_contributed() {
     assert_eq!((found.len(), &found[0]["name"]), (trials.len(), &Value::from("whole")));
     let number = |name: &str, key: &str| named(name)[key].as_f64().unwrap();
     assert_eq!((number("whole", "difference"), number("whole", "times_bytes")), (0.0, 1.0));
-    for name in ["without-heads", "without-units", "without-small-embeddings"] {
+    for name in ["without-units", "without-small-embeddings"] {
         assert!(number(name, "times_bytes") > 1.0, "{name}");
         assert!((0.0..=1.0).contains(&number(name, "p_value")), "{name}");
         let difference = number(name, "accuracy") - number("whole", "accuracy");

@@ -103,10 +103,12 @@ impl RoundedOps for Cpu {
         let blocks = y.par_chunks_mut((ROWS * shape.cols).max(1)).zip(&x.blocks).enumerate();
         blocks.for_each(|(block, (y, rows))| {
             self.kernels().gemm_i8_f32(rows.rows(0..x.count(block)), layer, y, shape.cols);
-            match activation {
-                Activation::Identity | Activation::Gelu => (),
-                Activation::Relu => self.kernels().relu_forward(&y.to_vec(), y),
-                Activation::Tanh => self.kernels().tanh_forward(&y.to_vec(), y),
+            if activation == Activation::Relu || activation == Activation::Tanh {
+                let z = y.to_vec();
+                match activation {
+                    Activation::Relu => self.kernels().relu_forward(&z, y),
+                    _ => self.kernels().tanh_forward(&z, y),
+                }
             }
         });
         Ok(Tensor::from_buffer(y, shape))
