@@ -77,9 +77,8 @@ fn more_columns_lose_less_and_nearly_all_lose_next_to_nothing() {
     }
     assert!(losses.is_sorted_by(|a, b| a.0 > b.0 && a.1 > b.1), "{losses:?}");
     assert!(losses[2].0 < 0.02, "{losses:?}");
-    // 50·24 parameters become 15·(50 + 24), and a bias of 24.
+    // 50·24 = 1,200 parameters become 15·(50 + 24) and a bias of 24: 1,134; of size 16 they are 1,208.
     assert_eq!(most_useful(50, 24), 15);
-    assert!(15 * (50 + 24) + 24 < 50 * 24 && 16 * (50 + 24) + 24 >= 50 * 24);
     assert_eq!((most_useful(1, 1), most_useful(0, 3)), (0, 0));
 }
 
