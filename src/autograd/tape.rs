@@ -53,11 +53,11 @@ impl<B: Backend> Var<B> {
     /// # Errors
     /// The device's.
     pub fn rows(&self, backend: &B) -> Result<&B::Rows> {
-        if self.rows.get().is_none() {
-            let rows = backend.round_rows(&self.tensor)?;
-            return Ok(self.rows.get_or_init(|| rows));
+        if let Some(rows) = self.rows.get() {
+            return Ok(rows);
         }
-        Ok(self.rows.get().expect("looked at above"))
+        let rows = backend.round_rows(&self.tensor)?;
+        Ok(self.rows.get_or_init(|| rows))
     }
 }
 
@@ -194,31 +194,28 @@ impl<'a, B: Backend> Tape<'a, B> {
         let first = self.first_tokens(x)?;
         let query = self.linear(&attention.query, &first)?;
         let site = self.site(attend.dropout);
-        let context = match site {
+        let absorbed = match &site {
+            None => Some(self.absorbed_context(attention, x, &query)?),
             Some(_) => None,
-            None => {
-                let [of_key, of_value] =
-                    [key, value].map(|layer| self.params.rounded(self.backend, layer.weight));
-                let weights = [of_key?, of_value?].map(|weight| weight.expect("all weights are rounded"));
-                let layers = [(&weights[0], key), (&weights[1], value)].map(|(rounded, layer)| {
-                    RoundedLayer { weight: &rounded.weight, bias: self.params.value(layer.bias) }
-                });
-                let (x, query) = (x.tensor(), query.tensor());
-                Some(self.backend.absorbed_attention(self.batch, attend, x, query, layers)?)
-            }
         };
-        let context = match context {
-            Some(context) if !self.records() => (context, None),
-            context => {
-                // For the gradient, and for probabilities that dropout acts on.
-                let [key, value] =
-                    [key, value].map(|layer| linear::forward(&self.at(), layer, x, self.records()));
-                let (key, value) = (self.push(key?), self.push(value?));
-                let qkv = [&query, &key, &value];
-                attention::forward(&self.at(), attend, qkv, site, context, self.records())?
-            }
-        };
+        if let (Some(context), false) = (&absorbed, self.records()) {
+            return Ok([self.push((context.clone(), None)), first]);
+        }
+        // For the gradient, and for probabilities that dropout acts on.
+        let [key, value] = [key, value].map(|layer| linear::forward(&self.at(), layer, x, self.records()));
+        let (key, value) = (self.push(key?), self.push(value?));
+        let qkv = [&query, &key, &value];
+        let context = attention::forward(&self.at(), attend, qkv, site, absorbed, self.records())?;
         Ok([self.push(context), first])
+    }
+
+    fn absorbed_context(&self, attention: &Attention, x: &Var<B>, query: &Var<B>) -> Result<Tensor<B>> {
+        let layers = [&attention.key, &attention.value];
+        let [key, value] = layers.map(|layer| self.params.rounded(self.backend, layer.weight));
+        let weights = [key?, value?].map(|weight| weight.expect("all weights are rounded"));
+        let layers = [0, 1]
+            .map(|i| RoundedLayer { weight: &weights[i].weight, bias: self.params.value(layers[i].bias) });
+        self.backend.absorbed_attention(self.batch, &attention.attend, x.tensor(), query.tensor(), layers)
     }
 
     fn records(&self) -> bool {

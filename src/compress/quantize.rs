@@ -41,15 +41,6 @@ impl Quantization {
     pub const INT8: Quantization =
         Quantization { weights: Form::Int8, embeddings: Form::Int8, layout: Layout::Faster };
 
-    /// What a parameter becomes; vectors stay floats.
-    fn form(&self, spec: &ParamSpec) -> Form {
-        match spec.role {
-            Role::Weight => self.weights,
-            Role::Embedding => self.embeddings,
-            Role::Bias | Role::Gamma | Role::Beta => Form::F32,
-        }
-    }
-
     /// What parameters are rounded to.
     pub fn rounding(&self) -> Rounding {
         Rounding { weights: self.weights, embeddings: self.embeddings }
@@ -131,16 +122,14 @@ pub fn quantize(
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
         let first = tensors.len();
-        let form = quantization.form(spec);
+        let form = quantization.rounding().form(spec);
         let (rows, layout) = match form {
             Form::F32 | Form::F16 | Form::Bf16 => {
                 tensors.push(floats(path, spec, form, &values)?);
                 continue;
             }
             Form::Int8 | Form::Int8Tensor => {
-                let mut rows = RowRounding::new(form, &values).rows(&values, spec.cols);
-                // A matrix without columns has outputs all the same.
-                rows.scale.resize(spec.rows, 1.0);
+                let rows = RowRounding::new(form, &values).rows(&values, spec.rows, spec.cols);
                 let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
                 (rows, times)
             }

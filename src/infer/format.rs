@@ -20,12 +20,12 @@
 //! | … `.words` | U8 `[blocks]` | which of the words of its part of a panel a block is |
 //! | … `.starts` | I32 `[panels·parts + 1]` | where the blocks of each part of each panel begin |
 //! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
-//! | a matrix in f32 | F32 `[n, k]` | as in a Hugging Face checkpoint |
+//! | a matrix in floats | F32, F16 or BF16 `[n, k]` | as in a Hugging Face checkpoint |
 //! | a matrix or table `[n, k]` in int4 | U8 `[n, 16·⌈k/32⌉]` | row by row, two weights a byte: [`unpack_row`](crate::quantized::unpack_row) |
 //! | … `.multipliers` | U8 `[n, ⌈k/32⌉]` | of each group of 32 weights of a row: times it, they are int8 weights |
 //! | … `.scale` | F32 `[n]` | an output's, or a row's, int8 weights are to be multiplied by this |
 //! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |
-//! | an embedding table in f32 | F32 `[entries, hidden]` | |
+//! | an embedding table in floats | F32, F16 or BF16 `[entries, hidden]` | |
 //! | biases, gamma, beta | F32 `[n]` | |
 //! | [`VOCABULARY`] | U8 | the tokenizer: [`WordPiece::from_bytes`](crate::tokenizer::WordPiece::from_bytes) |
 //!
@@ -36,7 +36,7 @@
 //!
 //! - When a file is opened: every bit of prelude and header, by the hash, and so the classes, the configuration and
 //!   where everything lies; every tensor's type, shape and place against the configuration; that biases, norms,
-//!   scales and matrices in f32 are finite, that the sums can be sums, and that the vocabulary is one.
+//!   scales and matrices in floats are finite, that the sums can be sums, and that the vocabulary is one.
 //! - By [`Model::check_golden`](super::Model::check_golden) (`limbeck inspect --check`): every bit of the data, against
 //!   the hash in the header, and the logits of the golden texts. That reads the whole file; opening one for
 //!   a prediction maps the weights and does not read them.
@@ -56,7 +56,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
-/// those of attention in f32; version 4 no int4.
+/// those of attention in f32; version 4 no int4 and no
+/// 16-bit floats.
 pub const VERSION: u32 = 5;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
@@ -195,13 +196,13 @@ impl Parents {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Settings {
-    /// `int8`, `int4` or `f32`; `mixed` where matrices differ.
+    /// `int8`, `int4`, `f16`, `bf16` or `f32`.
     pub weights: String,
     /// How many matrices hold their non-zero blocks only.
     pub block_sparse: usize,
-    /// `channel` or `tensor`: over what the largest weight sets the scale; `group` in int4.
+    /// `channel` or `tensor`: over what the largest weight sets the scale; `group` in int4; `none` of floats.
     pub scales: String,
-    /// `int8` (a scale for each row), `int4` or `f32`.
+    /// `int8` (a scale for each row), `int4`, `f16`, `bf16` or `f32`.
     pub embeddings: String,
 }
 

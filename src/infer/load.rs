@@ -116,43 +116,44 @@ impl File<'_> {
 
     fn value(&mut self, spec: &ParamSpec, kernels: Kernels) -> Result<Value> {
         let stored = self.header.tensors.get(&spec.name).map(|entry| entry.dtype);
-        let (int8, int4) = (stored == Some(Dtype::I8), stored == Some(Dtype::U8));
-        let half = stored.filter(|dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16));
-        match spec.role {
-            Role::Bias | Role::Gamma | Role::Beta => {
+        match (spec.role, stored) {
+            (Role::Bias | Role::Gamma | Role::Beta, _) => {
                 Ok(Value::Vector(Floats::Mapped(self.take_finite(&spec.name, &spec.dims())?)))
             }
-            Role::Embedding if int8 => Ok(Value::TableI8 {
+            (Role::Embedding, Some(Dtype::I8)) => Ok(Value::TableI8 {
                 rows: self.take(&spec.name, Dtype::I8, &spec.dims())?,
                 scale: self.take_finite(&format::scale_name(&spec.name), &[spec.rows])?,
             }),
-            Role::Embedding if int4 => {
+            (Role::Embedding, Some(Dtype::U8)) => {
                 let [nibbles, multipliers, scale] = self.take_int4(spec)?;
                 Ok(Value::TableI4 { nibbles, multipliers, scale })
             }
-            Role::Embedding if half.is_some() => {
+            (Role::Embedding, Some(half @ (Dtype::F16 | Dtype::Bf16))) => {
                 Ok(Value::Table(Floats::Widened(self.take_half(spec, half)?)))
             }
             // Read in place, row by row, when a text asks for it: not looked at here.
-            Role::Embedding => {
+            (Role::Embedding, _) => {
                 Ok(Value::Table(Floats::Mapped(self.take(&spec.name, Dtype::F32, &spec.dims())?)))
             }
-            Role::Weight if int8 => self.int8_matrix(spec),
-            Role::Weight if int4 => self.int4_matrix(spec),
-            Role::Weight if half.is_some() => Ok(pack(kernels, spec, &self.take_half(spec, half)?, 2)),
-            Role::Weight => {
+            (Role::Weight, Some(Dtype::I8)) => self.int8_matrix(spec),
+            (Role::Weight, Some(Dtype::U8)) => self.int4_matrix(spec),
+            (Role::Weight, Some(half @ (Dtype::F16 | Dtype::Bf16))) => {
+                Ok(pack(kernels, spec, &self.take_half(spec, half)?, 2))
+            }
+            (Role::Weight, _) => {
                 let range = self.take_finite(&spec.name, &spec.dims())?;
                 Ok(pack(kernels, spec, numbers(&self.bytes[range]), 4))
             }
         }
     }
 
-    /// Products read floats or bytes: either all matrices are f32, or none is.
+    /// Products read floats or bytes: either all matrices are floats, or none is.
     fn check_one_kind(&self, specs: &[ParamSpec], values: &[Value]) -> Result<()> {
-        let of_weights = || specs.iter().zip(values).filter(|(spec, _)| spec.role == Role::Weight);
-        let f32s = of_weights().filter(|(_, value)| matches!(value, Value::Matrix { .. })).count();
-        match of_weights().find(|(_, value)| matches!(value, Value::Matrix { .. })) {
-            Some((spec, _)) if f32s < of_weights().count() => {
+        let matrices = specs.iter().zip(values).filter(|(spec, _)| spec.role == Role::Weight);
+        let (floats, bytes): (Vec<_>, Vec<_>) =
+            matrices.partition(|(_, value)| matches!(value, Value::Matrix { .. }));
+        match (floats.first(), bytes.is_empty()) {
+            (Some((spec, _)), false) => {
                 Err(self.wrong(&spec.name, "it is in floats, and other matrices are not"))
             }
             _ => Ok(()),

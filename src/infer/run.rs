@@ -147,11 +147,6 @@ impl<'r> Run<'r> {
     }
 }
 
-/// What scores are multiplied by.
-fn scale(attend: &Attend) -> f32 {
-    1.0 / (attend.head_size as f32).sqrt()
-}
-
 /// Makes the bytes of some rows from their floats.
 fn quantize(kernels: Kernels, slot: &mut Slot, rows: Range<usize>, cols: usize) {
     kernels.quantize_rows(&slot.values[rows.start * cols..rows.end * cols], &mut slot.int8, rows.start);
@@ -268,7 +263,7 @@ impl Exec for Run<'_> {
                         queries: queries.len(),
                         heads: attend.heads,
                         head_size: attend.head_size,
-                        scale: scale(attend),
+                        scale: attend.scale(),
                         dropout: None,
                     };
                     let context = &mut slot.values[queries.start * width..queries.end * width];
@@ -306,7 +301,7 @@ impl Exec for Run<'_> {
                         value,
                         heads,
                         head_size,
-                        scale: scale(&attention.attend),
+                        scale: attention.attend.scale(),
                     };
                     run.kernels.attention_absorbed(&args, &mut slot.values[row]);
                 }

@@ -14,6 +14,13 @@ pub struct Attend {
     pub dropout: f32,
 }
 
+impl Attend {
+    /// What scores are multiplied by: `1 / sqrt(head_size)`.
+    pub fn scale(&self) -> f32 {
+        1.0 / (self.head_size as f32).sqrt()
+    }
+}
+
 /// Runs operations over one ragged batch, which the executor holds.
 ///
 /// Two executors compute: the tape, with or without records for a backward pass, and the inference session.

@@ -68,9 +68,8 @@ impl RowRounding {
         RowRounding { form, scale: if form == Form::Int8Tensor { scale_of(values) } else { 1.0 } }
     }
 
-    /// Rounds some of its rows, of `cols` values each.
-    pub fn rows(&self, values: &[f32], cols: usize) -> Int8Rows {
-        let rows = values.len() / cols.max(1);
+    /// Rounds some of its rows, `[rows, cols]`.
+    pub fn rows(&self, values: &[f32], rows: usize, cols: usize) -> Int8Rows {
         match self.form {
             Form::F32 | Form::F16 | Form::Bf16 | Form::Int8 => Int8Rows::by_row(values, rows, cols),
             Form::Int8Tensor => Int8Rows::with_scales(values, vec![self.scale; rows], cols),
@@ -80,7 +79,7 @@ impl RowRounding {
 
     /// Rounds one of its rows.
     pub fn row(&self, values: &[f32]) -> Int8Rows {
-        self.rows(values, values.len())
+        self.rows(values, 1, values.len())
     }
 }
 

@@ -19,8 +19,7 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     let own = vocabulary::corpus_of(&pruned, &whole)?;
     let corpus = own.as_ref().unwrap_or(&whole);
     let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
-    let as_taught = own.is_some().then(|| Corpus::open(context)).transpose()?.map(|whole| whole.train);
-    teachers::look_inside(context, corpus, as_taught, &mut learner, settings)?;
+    teachers::look_inside(context, corpus, &whole, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
     training::run(context, Stage::Distill, settings, corpus, &mut learner, teacher, None)?;
     learner.assert_masks()?;

@@ -50,9 +50,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         Schedule::Cubic => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
             let (logits, how) = teachers::teach(context, &whole)?;
-            let as_taught =
-                trimmed.is_some().then(|| Corpus::open(context)).transpose()?.map(|whole| whole.train);
-            teachers::look_inside(context, corpus, as_taught, &mut learner, &settings.train)?;
+            teachers::look_inside(context, corpus, &whole, &mut learner, &settings.train)?;
             let config = &learner.model.config;
             let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
             let teacher = Some((&logits[..], how));

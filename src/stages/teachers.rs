@@ -90,15 +90,15 @@ pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, D
 }
 
 /// Has `learner`, whose network is the one that is to be trained as `train` says, learn from the inside of the recipe's
-/// first teacher, if the recipe asks for that. `texts` are the training texts as the teacher reads them, if not as
-/// `corpus` has them.
+/// first teacher, if the recipe asks for that. The student reads the texts as `corpus` has them, the teacher as `whole` has
+/// them, which may be the same.
 ///
 /// # Errors
 /// Layers that do not exist; texts of which teacher and student read a different number of tokens.
 pub fn look_inside(
     context: &StageContext<'_>,
     corpus: &Corpus,
-    texts: Option<TokenSet>,
+    whole: &Corpus,
     learner: &mut Learner<Cpu>,
     train: &Train,
 ) -> Result<()> {
@@ -112,6 +112,9 @@ pub fn look_inside(
     if !weights.any() {
         return Ok(());
     }
+    // A tutor keeps what its teacher reads.
+    let other = whole.tokenizer.content_hash() != corpus.tokenizer.content_hash();
+    let texts = other.then(|| whole.train_read_by(&whole.tokenizer)).transpose()?;
     check_lengths(&weights, corpus, texts.as_ref())?;
     let path = paths(context)?.swap_remove(0);
     let Learner { model, params, .. } = artifact::load(&learner.backend, &path, train)?;

@@ -12,7 +12,7 @@ mod importance;
 mod layers;
 mod masks;
 mod network;
-#[allow(dead_code)] // Its noise is for int8.
+#[allow(dead_code, reason = "its noise is for int8")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod vocabulary;

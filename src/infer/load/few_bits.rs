@@ -14,8 +14,7 @@ use std::ops::Range;
 
 impl File<'_> {
     /// The values of 16-bit floats, of which none may be NaN or infinite.
-    pub(super) fn take_half(&mut self, spec: &ParamSpec, dtype: Option<Dtype>) -> Result<Vec<f32>> {
-        let dtype = dtype.expect("asked for where there is one");
+    pub(super) fn take_half(&mut self, spec: &ParamSpec, dtype: Dtype) -> Result<Vec<f32>> {
         let widen = if dtype == Dtype::F16 { f16_to_f32 } else { bf16_to_f32 };
         let range = self.take(&spec.name, dtype, &spec.dims())?;
         let values = self.bytes[range].as_chunks().0.iter().map(|&bytes| widen(u16::from_le_bytes(bytes)));
@@ -60,12 +59,10 @@ impl File<'_> {
 
     fn check_inputs(&self, spec: &ParamSpec) -> Result<()> {
         let cols = spec.cols;
-        match cols <= MAX_INPUTS {
-            true => Ok(()),
-            false => {
-                Err(self.wrong(&spec.name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")))
-            }
+        if cols > MAX_INPUTS {
+            return Err(self.wrong(&spec.name, format!("{cols} inputs; int8 sums hold {MAX_INPUTS} at most")));
         }
+        Ok(())
     }
 
     pub(super) fn int8_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {

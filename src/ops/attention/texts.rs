@@ -44,7 +44,7 @@ impl Texts<'_> {
             queries: queries.len(),
             heads,
             head_size,
-            scale: 1.0 / (head_size as f32).sqrt(),
+            scale: self.attend.scale(),
             dropout: self
                 .dropout
                 .map(|site| AttentionDropout { key: site.key(self.batch.samples[text]), rate: site.rate }),

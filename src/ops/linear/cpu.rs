@@ -161,7 +161,7 @@ fn multiply(
 }
 
 /// Applies `activation` in place, by way of a buffer on the stack.
-fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
+pub(in crate::ops) fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
     if activation == Activation::Identity {
         return;
     }

@@ -12,6 +12,8 @@
 
 mod cpu;
 
+pub(in crate::ops) use cpu::activate;
+
 use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::models::config::Activation;

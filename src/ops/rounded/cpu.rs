@@ -7,6 +7,7 @@ use crate::models::config::Activation;
 use crate::nn::Attend;
 use crate::ops::attention::texts::Texts;
 use crate::ops::embedding::Lookup;
+use crate::ops::linear::activate;
 use crate::quantized::{Form, Int8Rows, RowRounding};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
@@ -103,12 +104,8 @@ impl RoundedOps for Cpu {
         let blocks = y.par_chunks_mut((ROWS * shape.cols).max(1)).zip(&x.blocks).enumerate();
         blocks.for_each(|(block, (y, rows))| {
             self.kernels().gemm_i8_f32(rows.rows(0..x.count(block)), layer, y, shape.cols);
-            if activation == Activation::Relu || activation == Activation::Tanh {
-                let z = y.to_vec();
-                match activation {
-                    Activation::Relu => self.kernels().relu_forward(&z, y),
-                    _ => self.kernels().tanh_forward(&z, y),
-                }
+            if activation != Activation::Gelu {
+                activate(self.kernels(), activation, y);
             }
         });
         Ok(Tensor::from_buffer(y, shape))
@@ -167,7 +164,7 @@ impl RoundedOps for Cpu {
                 value,
                 heads: attend.heads,
                 head_size: attend.head_size,
-                scale: 1.0 / (attend.head_size as f32).sqrt(),
+                scale: attend.scale(),
             };
             self.kernels().attention_absorbed(&args, context);
         });
@@ -196,18 +193,21 @@ impl RoundedOps for Cpu {
 
 /// A weight's rows, rounded on all threads.
 fn rounded(weight: &Tensor<Cpu>, form: Form) -> Int8Rows {
-    let cols = weight.cols();
+    let (rows, cols) = (weight.rows(), weight.cols());
     let rounding = RowRounding::new(form, weight.buffer());
     // Some rows a task: an output by itself is little work.
-    let part = rows_per_block(cols) * cols.max(1);
-    let parts: Vec<Int8Rows> =
-        weight.buffer().par_chunks(part).map(|rows| rounding.rows(rows, cols)).collect();
-    let mut all = Int8Rows { bytes: Vec::with_capacity(weight.shape().len()), scale: Vec::new(), cols };
+    let block = rows_per_block(cols);
+    let parts: Vec<Int8Rows> = (0..rows.div_ceil(block))
+        .into_par_iter()
+        .map(|part| {
+            let rows = part * block..((part + 1) * block).min(rows);
+            rounding.rows(&weight.buffer()[rows.start * cols..rows.end * cols], rows.len(), cols)
+        })
+        .collect();
+    let mut all = Int8Rows { bytes: Vec::with_capacity(rows * cols), scale: Vec::with_capacity(rows), cols };
     for part in parts {
         all.bytes.extend(part.bytes);
         all.scale.extend(part.scale);
     }
-    // A weight without columns has rows all the same.
-    all.scale.resize(weight.rows(), 1.0);
     all
 }

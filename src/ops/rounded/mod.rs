@@ -35,14 +35,18 @@ pub struct Rounding {
 }
 
 impl Rounding {
-    /// What a parameter is rounded to, if it is rounded to whole numbers. What 16-bit floats lose is not worth training for.
-    pub fn of(&self, spec: &ParamSpec) -> Option<Form> {
-        let form = match spec.role {
+    /// What a parameter becomes; vectors stay floats.
+    pub fn form(&self, spec: &ParamSpec) -> Form {
+        match spec.role {
             Role::Weight => self.weights,
             Role::Embedding => self.embeddings,
             Role::Bias | Role::Gamma | Role::Beta => Form::F32,
-        };
-        form.is_integer().then_some(form)
+        }
+    }
+
+    /// What training rounds a parameter to: whole numbers only, what 16-bit floats lose is not worth training for.
+    pub fn of(&self, spec: &ParamSpec) -> Option<Form> {
+        Some(self.form(spec)).filter(|form| form.is_integer())
     }
 }
 
