@@ -4,8 +4,9 @@
 //! difference of accuracies has McNemar's exact test over the texts; with several it has Student's interval over the
 //! seeds, each with its own pair of runs, since texts that are asked again are no new texts.
 
-use super::statistics::{Paired, mean, student, student_of_fractions, wilson};
-use super::table::{milliseconds, p_value};
+use super::cells::{dash, mib, milliseconds, times};
+use super::over_seeds::Accuracy;
+use super::statistics::{Paired, mean, wilson};
 use crate::stages::sweep::WHOLE;
 use serde::Serialize;
 
@@ -29,18 +30,9 @@ pub struct Contribution {
     pub name: String,
     /// Seeds that it was run with, and the whole recipe as well.
     pub seeds: usize,
-    /// Mean accuracy.
-    pub accuracy: f64,
-    /// Lower end of its 95 % interval: Student's over seeds; of a single seed Wilson's, over texts.
-    pub accuracy_low: f64,
-    /// Upper end of it.
-    pub accuracy_high: f64,
-    /// Mean accuracy less that of the whole recipe; 0 for that itself.
-    pub difference: f64,
-    /// Ends of its 95 % interval over seeds.
-    pub difference_interval: Option<[f64; 2]>,
-    /// Of McNemar's exact test against the whole recipe, where there is a single seed.
-    pub p_value: Option<f64>,
+    /// Against that of the whole recipe.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
     /// Mean bytes of the file.
     pub file_bytes: f64,
     /// Mean of its bytes, a multiple of the whole recipe's.
@@ -61,16 +53,14 @@ impl Contribution {
             .iter()
             .filter_map(|tried| Some((tried, whole.iter().find(|whole| whole.seed == tried.seed)?)))
             .collect();
-        let ((first, of), count) = (pairs.first()?, pairs.len());
+        let (first, of) = pairs.first()?;
         let mut paired = Paired::default();
         assert_eq!(first.right.len(), of.right.len(), "the same texts");
         of.right.iter().zip(&first.right).for_each(|(whole, tried)| paired.record(*whole, *tried));
-        let accuracies: Vec<f64> = pairs.iter().map(|(tried, _)| tried.accuracy()).collect();
-        let differences: Vec<f64> =
-            pairs.iter().map(|(tried, whole)| tried.accuracy() - whole.accuracy()).collect();
-        let interval = student_of_fractions(&accuracies)
-            .unwrap_or_else(|| wilson(first.correct(), first.right.len() as u64));
-        let is_whole = name == WHOLE;
+        let accuracies: Vec<[f64; 2]> =
+            pairs.iter().map(|(tried, whole)| [tried.accuracy(), whole.accuracy()]).collect();
+        let of_texts = wilson(first.correct(), first.right.len() as u64);
+        let accuracy = Accuracy::over_seeds(&accuracies, of_texts, Some(paired.p_value()));
         let ratios =
             pairs.iter().map(|(tried, whole)| tried.file_bytes as f64 / whole.file_bytes.max(1) as f64);
         let times: Option<Vec<f64>> = pairs.iter().map(|(tried, _)| tried.milliseconds).collect();
@@ -78,15 +68,8 @@ impl Contribution {
             pairs.iter().map(|(tried, whole)| Some(tried.milliseconds? / whole.milliseconds?)).collect();
         Some(Contribution {
             name: name.to_owned(),
-            seeds: count,
-            accuracy: mean(&accuracies),
-            accuracy_low: interval.low,
-            accuracy_high: interval.high,
-            difference: mean(&differences),
-            difference_interval: student(&differences)
-                .map(|(_, interval)| [interval.low, interval.high])
-                .filter(|_| !is_whole),
-            p_value: (count == 1 && !is_whole).then(|| paired.p_value()),
+            seeds: pairs.len(),
+            accuracy: if name == WHOLE { accuracy.itself() } else { accuracy },
             file_bytes: mean(&pairs.iter().map(|(tried, _)| tried.file_bytes as f64).collect::<Vec<_>>()),
             times_bytes: mean(&ratios.collect::<Vec<_>>()),
             milliseconds: times.map(|times| mean(&times)),
@@ -100,31 +83,15 @@ impl Contribution {
 
     /// A line of the table.
     pub fn cells(&self) -> [String; 8] {
-        let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
-        let points = |fraction: f64| format!("{:+.2}", 100.0 * fraction);
-        let difference = match (self.difference_interval, self.p_value) {
-            (Some([low, high]), _) => {
-                format!("{} ({} to {})", points(self.difference), points(low), points(high))
-            }
-            (None, Some(p)) => format!("{} ({})", points(self.difference), p_value(p)),
-            (None, None) => "–".to_owned(),
-        };
-        let times = |ratio: f64| format!("{ratio:.2}×");
-        let dash = || "–".to_owned();
         [
             self.name.clone(),
             self.seeds.to_string(),
-            format!(
-                "{} ({}–{})",
-                percent(self.accuracy),
-                percent(self.accuracy_low),
-                percent(self.accuracy_high)
-            ),
-            difference,
-            format!("{:.2}", self.file_bytes / f64::from(1 << 20)),
+            self.accuracy.cell(),
+            self.accuracy.difference_cell(),
+            mib(self.file_bytes),
             times(self.times_bytes),
-            self.milliseconds.map_or_else(dash, milliseconds),
-            self.times_milliseconds.map_or_else(dash, times),
+            dash(self.milliseconds, milliseconds),
+            dash(self.times_milliseconds, times),
         ]
     }
 }
@@ -153,14 +120,19 @@ mod tests {
         let whole = [tried(1, &[0], 100, 2.0)];
         let without = [tried(1, &[1, 2, 3, 4, 5, 6], 150, 3.0)];
         let found = Contribution::of("without-heads", &without, &whole).unwrap();
-        assert!((found.difference + 0.5).abs() <= 1e-12 && (found.accuracy - 0.4).abs() <= 1e-12);
+        assert!(
+            (found.accuracy.difference + 0.5).abs() <= 1e-12 && (found.accuracy.mean - 0.4).abs() <= 1e-12
+        );
         // Six texts only the whole gets right, one only the other: 2 · (1 + 7) / 2⁷.
-        assert!((found.p_value.unwrap() - 0.125).abs() <= 1e-12);
+        assert!((found.accuracy.p_value.unwrap() - 0.125).abs() <= 1e-12);
         assert_eq!((found.times_bytes, found.times_milliseconds), (1.5, Some(1.5)));
         let cells = found.cells();
         assert_eq!((cells[3].as_str(), cells[5].as_str()), ("-50.00 (p = 0.1250)", "1.50×"));
         let itself = Contribution::of("whole", &whole, &whole).unwrap();
-        assert_eq!((itself.p_value, itself.difference, itself.cells()[3].as_str()), (None, 0.0, "–"));
+        assert_eq!(
+            (itself.accuracy.p_value, itself.accuracy.difference, itself.cells()[3].as_str()),
+            (None, 0.0, "–")
+        );
     }
 
     #[test]
@@ -168,10 +140,10 @@ mod tests {
         let whole = [tried(1, &[0], 100, 2.0), tried(2, &[0, 1], 100, 2.0), tried(3, &[], 100, 2.0)];
         let without = [tried(2, &[0, 1, 2], 200, 2.0), tried(1, &[0, 3, 4], 100, 4.0), tried(9, &[], 1, 1.0)];
         let found = Contribution::of("without-heads", &without, &whole).unwrap();
-        assert_eq!((found.seeds, found.p_value), (2, None));
-        assert!((found.difference + 0.15).abs() <= 1e-12);
+        assert_eq!((found.seeds, found.accuracy.p_value), (2, None));
+        assert!((found.accuracy.difference + 0.15).abs() <= 1e-12);
         // -0.1 and -0.2: s / √2 = 0.05.
-        let [low, high] = found.difference_interval.unwrap();
+        let [low, high] = found.accuracy.difference_interval.unwrap();
         assert!((low + 0.15 + 0.635310).abs() <= 1e-5 && (high + 0.15 - 0.635310).abs() <= 1e-5);
         assert_eq!((found.times_bytes, found.times_milliseconds), (1.5, Some(1.5)));
         assert_eq!(Contribution::of("x", &without[2..], &whole), None);

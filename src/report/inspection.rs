@@ -1,6 +1,6 @@
 //! What a model is made of, part by part: what `limbeck inspect` prints.
 
-use super::table::{aligned, grouped, milliseconds};
+use super::cells::{aligned, dash, grouped, milliseconds, share};
 use serde::Serialize;
 use std::fmt;
 
@@ -78,10 +78,10 @@ impl fmt::Display for Inspection {
                 part.name.clone(),
                 grouped(part.parameters),
                 grouped(part.bytes),
-                format!("{:.1} %", 100.0 * part.sparsity),
-                part.remaining.map_or_else(|| "–".into(), |(now, once)| format!("{now} of {once}")),
+                share(part.sparsity),
+                dash(part.remaining, |(now, once)| format!("{now} of {once}")),
                 grouped(part.multiply_adds),
-                part.ms_p50.map_or_else(|| "–".into(), milliseconds),
+                dash(part.ms_p50, milliseconds),
             ]);
         }
         f.write_str(&aligned(&lines))?;
@@ -95,7 +95,7 @@ impl fmt::Display for Inspection {
                 matrix.name.clone(),
                 grouped(matrix.blocks as u64),
                 grouped(matrix.zero as u64),
-                format!("{:.1} %", 100.0 * matrix.zero as f64 / matrix.blocks as f64),
+                share(matrix.zero as f64 / matrix.blocks as f64),
             ]
         }));
         write!(f, "\n{}", aligned(&lines))

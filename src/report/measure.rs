@@ -5,7 +5,7 @@
 //! data. Then latency, interleaved over all variants, one text at a time.
 
 use super::latency::{Call, Clock, Plan, interleaved};
-use super::{Confusion, Paired, Row};
+use super::{Confusion, Latency, Paired, Row};
 use crate::stages::Progress;
 use crate::{Error, Result};
 use std::sync::atomic::AtomicBool;
@@ -101,23 +101,36 @@ pub fn measure(
         });
     }
     if let Some((plan, clock)) = timing {
-        let plan = Plan { inputs: plan.inputs.min(count), ..plan };
         progress.begin("latency", 0);
-        let call = |variant: &'_ mut Variant<'_>, i| {
-            Error::if_stopped(stop)?;
-            variant.subject.logits(&[variant.texts.tokens(i)]).map(drop)
-        };
-        let mut calls: Vec<Call<'_, Error>> = variants
-            .iter_mut()
-            .map(|variant| Box::new(move |i| call(variant, i)) as Call<'_, Error>)
-            .collect();
-        let latencies = interleaved(plan, clock, &mut calls)?;
+        let latencies = latencies(variants, plan, clock, stop)?;
         for (row, latency) in rows.iter_mut().zip(latencies) {
             row.latency = Some(latency);
         }
         progress.end();
     }
     Ok(rows)
+}
+
+/// How long each of `variants` takes for a text alone, all taking turns on the same texts: `plan.inputs` of them, or as many
+/// as there are.
+///
+/// # Errors
+/// What a variant cannot compute; [`Error::Interrupted`].
+pub fn latencies(
+    variants: &mut [Variant<'_>],
+    plan: Plan,
+    clock: &mut dyn Clock,
+    stop: &AtomicBool,
+) -> Result<Vec<Latency>> {
+    let texts = variants.iter().map(|variant| variant.texts.len()).min().unwrap_or(0);
+    let plan = Plan { inputs: plan.inputs.min(texts), ..plan };
+    let call = |variant: &'_ mut Variant<'_>, i| {
+        Error::if_stopped(stop)?;
+        variant.subject.logits(&[variant.texts.tokens(i)]).map(drop)
+    };
+    let mut calls: Vec<Call<'_, Error>> =
+        variants.iter_mut().map(|variant| Box::new(move |i| call(variant, i)) as Call<'_, Error>).collect();
+    interleaved(plan, clock, &mut calls)
 }
 
 /// Calls `each` with the index, the label and the predicted class of every text, in order.

@@ -4,14 +4,17 @@
 //! against each other; [`machine`] says where; [`table`] puts it all side by side, for people and as
 //! `report.json`. None of these knows how a prediction is made: [`measure`] asks whatever is a `Subject`.
 //! [`inspect()`] looks into one model instead, part by part. [`summary`] puts many runs side by side, and [`picture`]
-//! draws what they cost against what they are worth; [`ablation`] says what the parts of a recipe contributed.
+//! draws what they cost against what they are worth; [`ablation`] says what the parts of a recipe contributed; both
+//! take accuracies [`over_seeds`]. [`cells`] is how all of them write a figure.
 
 pub mod ablation;
+pub mod cells;
 mod inspect;
 pub mod inspection;
 pub mod latency;
 pub mod machine;
 pub mod measure;
+pub mod over_seeds;
 pub mod picture;
 pub mod statistics;
 pub mod summary;
@@ -22,6 +25,7 @@ pub use inspect::inspect;
 pub use inspection::{Inspection, MatrixBlocks, Part};
 pub use latency::Latency;
 pub use machine::{Build, Machine};
+pub use over_seeds::Accuracy;
 pub use statistics::{Confusion, Interval, Paired};
 pub use summary::{Finished, Point, Summary};
 pub use table::{Report, Row, Table};

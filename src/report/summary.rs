@@ -7,9 +7,11 @@
 //! Accuracies and sizes are those that the runs measured. Latencies that were measured in different processes cannot be
 //! compared, so a point has none until its files were timed together ([`Point::milliseconds`]).
 
+use super::cells::{dash, mib, milliseconds};
+use super::over_seeds::Accuracy;
 use super::picture::{Kind, Mark, Panel, Scale};
-use super::statistics::{mean, student, student_of_fractions};
-use super::table::{Figures, Table, milliseconds, p_value};
+use super::statistics::{Interval, mean};
+use super::table::{Figures, Table};
 use serde::Serialize;
 
 /// The four variants that a run makes; other rows of its table are controls.
@@ -41,18 +43,9 @@ pub struct Point {
     pub reference: bool,
     /// The trials that it is the mean of, one for each seed.
     pub trials: Vec<String>,
-    /// Mean accuracy of the int8 file.
-    pub accuracy: f64,
-    /// Lower end of its 95 % interval: Student's over seeds; of a single seed Wilson's, over texts.
-    pub accuracy_low: f64,
-    /// Upper end of it.
-    pub accuracy_high: f64,
-    /// Mean of the accuracy less that of the same run's baseline; 0 for the baseline.
-    pub difference: f64,
-    /// Ends of its 95 % interval over seeds.
-    pub difference_interval: Option<[f64; 2]>,
-    /// Of McNemar's exact test against the baseline, where there is a single seed.
-    pub p_value: Option<f64>,
+    /// Of the int8 file, against the same runs' baselines.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
     /// Mean bytes of the file.
     pub file_bytes: f64,
     /// Mean of how many times faster than the baseline it is, as the runs measured it.
@@ -112,7 +105,7 @@ impl Summary {
             let costs: Vec<Option<[f64; 2]>> = self
                 .points
                 .iter()
-                .map(|point| Some([cost(point)?, point.accuracy]).filter(|_| !point.reference))
+                .map(|point| Some([cost(point)?, point.accuracy.mean]).filter(|_| !point.reference))
                 .collect();
             let beaten = |[cost, accuracy]: [f64; 2]| {
                 costs.iter().flatten().any(|[other, better]| {
@@ -135,7 +128,7 @@ impl Summary {
         let beaten = |point: &&Point| {
             self.points.iter().any(|other| {
                 !other.reference
-                    && other.accuracy > point.accuracy
+                    && other.accuracy.mean > point.accuracy.mean
                     && other.file_bytes < point.file_bytes
                     && time(other) < DOUBT * time(point)
             })
@@ -148,7 +141,7 @@ impl Summary {
     pub fn smallest_within(&self, max_drop: f64) -> Option<&Point> {
         let settings = self.points.iter().filter(|point| !point.reference);
         settings
-            .filter(|point| -100.0 * point.difference <= max_drop)
+            .filter(|point| -100.0 * point.accuracy.difference <= max_drop)
             .min_by(|a, b| a.file_bytes.total_cmp(&b.file_bytes))
     }
 
@@ -170,7 +163,7 @@ impl Summary {
             marks: self.points.iter().filter_map(|point| point.mark(of(point))).collect(),
         };
         let bytes = panel("size of the file, MiB (logarithmic)", Scale::Logarithmic, |point| {
-            (Some(point.mib()), point.front_of_bytes)
+            (Some(point.file_bytes / f64::from(1 << 20)), point.front_of_bytes)
         });
         let times = panel("median latency of a text alone, ms (logarithmic)", Scale::Logarithmic, |point| {
             (point.milliseconds, point.front_of_milliseconds)
@@ -180,20 +173,7 @@ impl Summary {
 }
 
 impl Point {
-    /// Size in MiB.
-    pub fn mib(&self) -> f64 {
-        self.file_bytes / f64::from(1 << 20)
-    }
-
     fn cells(&self) -> [String; 7] {
-        let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
-        let points = |fraction: f64| format!("{:+.2}", 100.0 * fraction);
-        let sure = match (self.difference_interval, self.p_value) {
-            (Some([low, high]), _) => format!(" ({} to {})", points(low), points(high)),
-            (None, Some(p)) => format!(" ({})", p_value(p)),
-            (None, None) => String::new(),
-        };
-        let is_baseline = self.reference && self.name == STAGES[0];
         let fronts = match (self.reference, self.front_of_bytes, self.front_of_milliseconds) {
             (true, ..) => "–",
             (_, true, true) => "size, time",
@@ -204,15 +184,10 @@ impl Point {
         [
             self.name.clone(),
             self.trials.len().to_string(),
-            format!(
-                "{} ({}–{})",
-                percent(self.accuracy),
-                percent(self.accuracy_low),
-                percent(self.accuracy_high)
-            ),
-            if is_baseline { "–".to_owned() } else { format!("{}{sure}", points(self.difference)) },
-            format!("{:.2}", self.mib()),
-            self.milliseconds.map_or_else(|| "–".to_owned(), milliseconds),
+            self.accuracy.cell(),
+            self.accuracy.difference_cell(),
+            mib(self.file_bytes),
+            dash(self.milliseconds, milliseconds),
             fronts.to_owned(),
         ]
     }
@@ -223,8 +198,8 @@ impl Point {
             (false, true) => Kind::Front,
             (false, false) => Kind::Dominated,
         };
-        let accuracy =
-            [self.accuracy, self.accuracy_low, self.accuracy_high].map(|fraction| 100.0 * fraction);
+        let Accuracy { mean, low, high, .. } = self.accuracy;
+        let accuracy = [mean, low, high].map(|fraction| 100.0 * fraction);
         cost.filter(|cost| *cost > 0.0).map(|cost| Mark { name: self.name.clone(), cost, accuracy, kind })
     }
 }
@@ -260,30 +235,19 @@ fn references(finished: &[Finished]) -> Vec<Point> {
 
 /// The means over trials of different seeds; `None` of none.
 fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<Point> {
-    let ((_, first), count) = (rows.first()?, rows.len());
-    let all = |of: &dyn Fn(&Finished, &Figures) -> f64| -> Vec<f64> {
-        rows.iter().map(|(trial, row)| of(trial, row)).collect()
-    };
-    let accuracies = all(&|_, row| row.accuracy);
-    let differences = all(&|trial, row| row.accuracy - trial.table.rows[0].accuracy);
-    let (low, high) = match student_of_fractions(&accuracies) {
-        Some(interval) => (interval.low, interval.high),
-        None => (first.accuracy_low, first.accuracy_high),
-    };
+    let (_, first) = rows.first()?;
+    let accuracies: Vec<[f64; 2]> =
+        rows.iter().map(|(trial, row)| [row.accuracy, trial.table.rows[0].accuracy]).collect();
+    let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
+    let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
+    let is_baseline = reference && name == STAGES[0];
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();
     Some(Point {
         name: name.to_owned(),
         reference,
         trials: rows.iter().map(|(trial, _)| trial.id.clone()).collect(),
-        accuracy: mean(&accuracies),
-        accuracy_low: low,
-        accuracy_high: high,
-        difference: mean(&differences),
-        difference_interval: student(&differences)
-            .map(|(_, interval)| [interval.low, interval.high])
-            .filter(|_| !(reference && name == STAGES[0])),
-        p_value: first.p_value.filter(|_| count == 1),
-        file_bytes: mean(&all(&|_, row| row.file_bytes as f64)),
+        accuracy: if is_baseline { accuracy.itself() } else { accuracy },
+        file_bytes: mean(&rows.iter().map(|(_, row)| row.file_bytes as f64).collect::<Vec<_>>()),
         speed_up: speeds.map(|speeds| mean(&speeds)),
         milliseconds: None,
         front_of_bytes: false,

@@ -5,6 +5,7 @@
 //!                                   └──► text for a terminal, Markdown for a document
 //! ```
 
+use super::cells::{accuracy, aligned, dash, grouped, mib, milliseconds, p_value, points, share, times};
 use super::{Confusion, Latency, Machine, Paired};
 use crate::stages::Control;
 use crate::{Error, Result, files};
@@ -208,23 +209,17 @@ impl Table {
     }
 
     fn cells(&self, row: &Figures) -> [String; 9] {
-        let percent = |fraction: f64| format!("{:.2}", 100.0 * fraction);
-        let accuracy = row.accuracy;
-        let delta = row.p_value.map(|p| {
-            let baseline = self.rows[0].accuracy;
-            format!("{:+.2} ({})", 100.0 * (accuracy - baseline), p_value(p))
-        });
-        let ms = |value: Option<f64>| value.map_or_else(dash, milliseconds);
+        let difference = row.accuracy - self.rows[0].accuracy;
         [
             row.variant.clone(),
-            format!("{} ({}–{})", percent(accuracy), percent(row.accuracy_low), percent(row.accuracy_high)),
-            delta.unwrap_or_else(dash),
-            format!("{:.2}", row.file_bytes as f64 / (1 << 20) as f64),
+            accuracy(row.accuracy, row.accuracy_low, row.accuracy_high),
+            dash(row.p_value, |p| format!("{} ({})", points(difference), p_value(p))),
+            mib(row.file_bytes as f64),
             grouped(row.parameters),
-            format!("{:.1} %", 100.0 * row.sparsity),
-            ms(row.latency_ms_p50),
-            ms(row.latency_ms_p95),
-            row.speed_up.map_or_else(dash, |ratio| format!("{ratio:.2}×")),
+            share(row.sparsity),
+            dash(row.latency_ms_p50, milliseconds),
+            dash(row.latency_ms_p95, milliseconds),
+            dash(row.speed_up, times),
         ]
     }
 }
@@ -248,59 +243,6 @@ impl fmt::Display for Table {
         lines.extend(self.rows.iter().map(|row| self.cells(row)));
         write!(f, "{}\n\n{}", self.origin(), aligned(&lines))
     }
-}
-
-fn dash() -> String {
-    "–".into()
-}
-
-/// `p = 0.0312`; one too small for four digits is said to be so.
-pub fn p_value(p: f64) -> String {
-    if p < 0.0001 { "p < 0.0001".into() } else { format!("p = {p:.4}") }
-}
-
-/// Milliseconds to three significant digits, as `0.0123`, `1.23` or `123`; whole ones from there on.
-pub fn milliseconds(ms: f64) -> String {
-    // Rounded first, so that 9.999 is 10.0 and not 10.00.
-    let rounded = format!("{ms:.2e}");
-    let exponent = rounded.rsplit_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
-    let decimals = exponent.map_or(0, |exponent| (2 - exponent).clamp(0, 9) as usize);
-    format!("{ms:.decimals$}")
-}
-
-/// Lines of cells as text: the first line is the heading, ruled off; all but the first column stand to the
-/// right; every line ends in a newline.
-pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let rule = widths.map(|width| "─".repeat(width)).join("  ");
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        text.push_str(&cells.collect::<Vec<_>>().join("  "));
-        text.push('\n');
-        if number == 0 {
-            text.push_str(&rule);
-            text.push('\n');
-        }
-    }
-    text
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -421,17 +363,5 @@ mod tests {
         for cell in lines[3].split('|').map(str::trim).chain(["-6.00 (p < 0.0001)", "commit abc", "seed 7"]) {
             assert!(markdown.contains(cell) && text.contains(cell), "{cell:?} in\n{markdown}\n{text}");
         }
-    }
-
-    #[test]
-    fn times_have_three_significant_digits() {
-        let times = [0.012_34, 0.000_999_6, 0.123_4, 1.234, 9.999, 12.34, 123.4, 1234.5, 0.0];
-        let texts = ["0.0123", "0.00100", "0.123", "1.23", "10.0", "12.3", "123", "1234", "0.00"];
-        assert_eq!(times.map(milliseconds), texts);
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 66_955_010].map(grouped), ["0", "999", "1,000", "66,955,010"]);
     }
 }

@@ -9,7 +9,7 @@ use limbeck::checkpoint::HfDirectory;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Session};
 use limbeck::models::highest;
-use limbeck::report::measure::{Subject, Texts};
+use limbeck::report::measure::{self, Subject, Texts};
 use limbeck::stages::{self, Control, Corpus, Recipe, Stage, StageContext};
 use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result};
@@ -84,51 +84,65 @@ pub struct Variant {
     pub texts: Rc<Tokenized>,
 }
 
+impl Variant {
+    /// As what measures it wants it.
+    pub fn measured(&mut self) -> measure::Variant<'_> {
+        measure::Variant { name: self.name.to_owned(), subject: &mut *self.model, texts: &*self.texts }
+    }
+}
+
 /// The artifacts of all stages, baseline first, and the controls that the recipe asks for.
 pub fn variants(context: &StageContext<'_>) -> Result<Vec<Variant>> {
-    let corpus = Corpus::open(context)?;
-    let mut read: Vec<(String, Rc<Tokenized>)> = Vec::new();
-    let open = |stage: Stage| -> Result<Variant> {
-        let mut model = Deployed::open(&context.artifact(stage), context.threads)?;
-        model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
-        let tokenizer = model.tokenizer().content_hash();
-        let known = read.iter().find(|(known, _)| *known == tokenizer);
-        let texts = match known {
-            Some((_, texts)) => Rc::clone(texts),
-            None => {
-                let texts = Rc::new(Tokenized(corpus.test_read_by(model.tokenizer())?));
-                read.push((tokenizer, Rc::clone(&texts)));
-                texts
-            }
-        };
-        Ok(Variant { name: stage.variant(), model: Box::new(model), texts })
-    };
-    let mut all: Vec<Variant> = Stage::ALL.into_iter().map(open).collect::<Result<_>>()?;
-    for control in Control::ALL.into_iter().filter(|control| control.is_wanted(context)) {
-        all.extend(variant(context, control.variant())?);
-    }
-    Ok(all)
+    let stages = Stage::ALL.into_iter().map(Stage::variant);
+    let controls =
+        Control::ALL.into_iter().filter(|control| control.is_wanted(context)).map(Control::variant);
+    let mut opener = Opener { context, corpus: Corpus::open(context)?, read: Vec::new() };
+    stages.chain(controls).filter_map(|name| opener.open(name).transpose()).collect()
 }
 
 /// One row of a run's table by itself: the artifact of a stage, or a control. `None` if there is no such row.
 pub fn variant(context: &StageContext<'_>, name: &str) -> Result<Option<Variant>> {
-    let stage = Stage::ALL.into_iter().find(|stage| stage.variant() == name);
-    let control = Control::ALL.into_iter().find(|control| control.variant() == name);
-    let (name, path) = match (stage, control) {
-        (Some(stage), _) => (stage.variant(), context.artifact(stage)),
-        (None, Some(control)) => (control.variant(), control.path(context)),
-        (None, None) => return Ok(None),
-    };
-    let model: Box<dyn TextModel> = match control {
-        Some(Control::NGrams) => Box::new(NGrams::open(&path)?),
-        _ => {
-            let mut model = Deployed::open(&path, context.threads)?;
-            model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
-            Box::new(model)
+    Opener { context, corpus: Corpus::open(context)?, read: Vec::new() }.open(name)
+}
+
+/// Opens what is in a run's table; variants with the same tokenizer share their texts.
+struct Opener<'a> {
+    context: &'a StageContext<'a>,
+    corpus: Corpus,
+    /// By the hash of the tokenizer.
+    read: Vec<(String, Rc<Tokenized>)>,
+}
+
+impl Opener<'_> {
+    fn open(&mut self, name: &str) -> Result<Option<Variant>> {
+        let stage = Stage::ALL.into_iter().find(|stage| stage.variant() == name);
+        let control = Control::ALL.into_iter().find(|control| control.variant() == name);
+        let (name, path) = match (stage, control) {
+            (Some(stage), _) => (stage.variant(), self.context.artifact(stage)),
+            (None, Some(control)) => (control.variant(), control.path(self.context)),
+            (None, None) => return Ok(None),
+        };
+        let model: Box<dyn TextModel> = match control {
+            Some(Control::NGrams) => Box::new(NGrams::open(&path)?),
+            _ => {
+                let mut model = Deployed::open(&path, self.context.threads)?;
+                model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
+                Box::new(model)
+            }
+        };
+        let texts = self.texts(model.tokenizer())?;
+        Ok(Some(Variant { name, model, texts }))
+    }
+
+    fn texts(&mut self, tokenizer: &dyn Encode) -> Result<Rc<Tokenized>> {
+        let hash = tokenizer.content_hash();
+        if let Some((_, texts)) = self.read.iter().find(|(known, _)| *known == hash) {
+            return Ok(Rc::clone(texts));
         }
-    };
-    let texts = Rc::new(Tokenized(Corpus::open(context)?.test_read_by(model.tokenizer())?));
-    Ok(Some(Variant { name, model, texts }))
+        let texts = Rc::new(Tokenized(self.corpus.test_read_by(tokenizer)?));
+        self.read.push((hash, Rc::clone(&texts)));
+        Ok(texts)
+    }
 }
 
 /// Where tokenized files are kept between calls.

@@ -2,7 +2,7 @@
 //! `--quiet`.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use limbeck::report::table::grouped;
+use limbeck::report::cells::grouped;
 use limbeck::stages::{Progress, Silent, StepReport};
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};

@@ -60,16 +60,23 @@ fn seeds_are_averaged_and_references_stand_once() {
     let names: Vec<&str> = summary.points.iter().map(|point| point.name.as_str()).collect();
     assert_eq!(names, ["baseline", "n-grams", "b", "a"]);
     let a = named(&summary, "a");
-    assert!((a.accuracy - 0.93).abs() <= 1e-12 && a.file_bytes == 5000.0 && a.trials.len() == 2);
+    assert!((a.accuracy.mean - 0.93).abs() <= 1e-12 && a.file_bytes == 5000.0 && a.trials.len() == 2);
     // Two values 0.01 from their mean: s / √2 = 0.01, and t is 12.7062.
-    assert!((a.accuracy_low - 0.93 + 0.127062).abs() <= 1e-6 && a.accuracy_high == 1.0, "{a:?}");
+    assert!((a.accuracy.low - 0.93 + 0.127062).abs() <= 1e-6 && a.accuracy.high == 1.0, "{a:?}");
     // Baselines 0.931 and 0.932.
-    assert!((a.difference + 0.0015).abs() <= 1e-12 && a.difference_interval.is_some() && a.p_value.is_none());
+    assert!(
+        (a.accuracy.difference + 0.0015).abs() <= 1e-12
+            && a.accuracy.difference_interval.is_some()
+            && a.accuracy.p_value.is_none()
+    );
     let baseline = named(&summary, "baseline");
-    assert!(baseline.reference && baseline.trials.len() == 2 && baseline.difference == 0.0);
+    assert!(baseline.reference && baseline.trials.len() == 2 && baseline.accuracy.difference == 0.0);
     let alone = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0)]);
     let point = named(&alone, "a");
-    assert_eq!((point.accuracy_low, point.p_value, point.difference_interval), (0.91, Some(0.25), None));
+    assert_eq!(
+        (point.accuracy.low, point.accuracy.p_value, point.accuracy.difference_interval),
+        (0.91, Some(0.25), None)
+    );
     // Baselines that differ at the same seed are none to compare all with.
     let mut other = trial("b", 1, 0.91, 2000, 5.0);
     other.table.rows[0].accuracy = 0.5;

@@ -3,7 +3,7 @@
 use crate::cli::Kernels as Typed;
 use crate::failure::Failure;
 use crate::output::Output;
-use limbeck::report::table::aligned;
+use limbeck::report::cells::aligned;
 use limbeck_kernels::{Isa, Kernels};
 use serde_json::{Value, json};
 

@@ -8,9 +8,9 @@ use crate::{engine, progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::latency::{Plan, WallClock};
-use limbeck::report::measure::{Variant, measure};
+use limbeck::report::measure::measure;
 use limbeck::report::{Machine, Report};
-use limbeck::stages::{Recipe, RunLock, Stage, StageContext};
+use limbeck::stages::{Recipe, RunLock, Stage, StageContext, recipe};
 use limbeck_kernels::Kernels;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -97,17 +97,18 @@ pub fn is_full(error: &io::Error) -> bool {
     [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge].contains(&error.kind())
 }
 
+/// How a recipe wants latencies taken.
+pub fn plan(bench: &recipe::Bench) -> Plan {
+    Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup }
+}
+
 /// Measures what the stages left in the run's directory.
 fn report(context: &StageContext<'_>) -> Result<Report, Failure> {
     let Recipe { bench, name, seed, .. } = context.recipe;
     let mut opened = engine::variants(context)?;
-    let mut variants = Vec::with_capacity(opened.len());
-    for engine::Variant { name, model, texts } in &mut opened {
-        variants.push(Variant { name: (*name).to_owned(), subject: &mut **model, texts: &**texts });
-    }
-    let plan = Plan { inputs: bench.texts, repeat: bench.repeat, warmup: bench.warmup };
+    let mut variants: Vec<_> = opened.iter_mut().map(engine::Variant::measured).collect();
     let mut clock = WallClock::default();
-    let rows = measure(&mut variants, Some((plan, &mut clock)), context.progress, context.stop)?;
+    let rows = measure(&mut variants, Some((plan(bench), &mut clock)), context.progress, context.stop)?;
     let machine = Machine::here(context.kernels, context.threads, BUILD);
     Ok(Report { recipe: name.clone(), machine, seed: *seed, latency_threads: engine::LATENCY_THREADS, rows })
 }

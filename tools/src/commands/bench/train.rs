@@ -13,7 +13,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
 use limbeck::ops::noise::Noise;
-use limbeck::report::table::aligned;
+use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;

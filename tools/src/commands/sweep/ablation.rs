@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::files;
 use limbeck::report::ablation::{Contribution, Tried};
-use limbeck::report::table::{aligned, grouped};
+use limbeck::report::cells::{aligned, grouped};
 use limbeck::report::{Finished, Machine};
 use limbeck::stages::sweep::WHOLE;
 use serde_json::json;
@@ -50,10 +50,10 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, timed: bool, as_json: bool
         }
     }
     found.extend(names.iter().filter_map(|name| Contribution::of(name, &of_setting(name), &whole)));
-    let machine = Machine::here(bench.kernels, bench.threads, BUILD);
+    let machine = Machine::here(bench.compute.kernels, bench.compute.threads, BUILD);
     let name = &gathered.plan.recipe.name;
     let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": gathered.notes });
-    files::replace_bytes(&bench.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
+    files::replace_bytes(&bench.compute.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
     let mut output = Output::new();
     if as_json {
         output.json(&value)?;

@@ -25,15 +25,16 @@ use crate::output::Output;
 use crate::{progress, signals};
 use gather::Gathered;
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::report::table::aligned;
+use limbeck::report::cells::{aligned, dash, mib, percent, points};
 use limbeck::report::{Summary, Table};
-use limbeck::stages::{self, Trial};
+use limbeck::stages::{self, Progress, Recipe, StageContext, Trial};
 use limbeck::{Error, files};
 use limbeck_kernels::Kernels;
 use record::Record;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use timing::Bench;
 use trials::Runner;
 
@@ -61,11 +62,11 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     let (threads, progress) = (cli::threads(plan.recipe.threads), &*progress);
     set_threads(threads)?;
     let name = &plan.recipe.name;
-    Runner { out: &out, name, kernels, threads, progress, stop: &stop }.all(&mine)?;
+    let compute = Compute { out: &out, kernels, threads, progress, stop: &stop };
+    Runner { compute, name }.all(&mine)?;
     let gathered = Gathered::read(&out)?;
     if plan.ablation && gathered.notes.is_empty() {
-        let bench = Bench { out: &out, recipe: &plan.recipe, kernels, threads, progress, stop: &stop };
-        ablation::report(&bench, &gathered, true, typed.common.json)?;
+        ablation::report(&Bench { compute, recipe: &plan.recipe }, &gathered, true, typed.common.json)?;
     } else {
         let failed = print(&out, &mine, typed.common.json)?;
         if !failed.is_empty() {
@@ -103,13 +104,13 @@ fn gate(summary: &Summary, max_drop: Option<f64>) -> Result<(), Failure> {
         return Ok(());
     };
     let settings = summary.points.iter().filter(|point| !point.reference);
-    let Some(best) = settings.max_by(|a, b| a.difference.total_cmp(&b.difference)) else {
+    let Some(best) = settings.max_by(|a, b| a.accuracy.difference.total_cmp(&b.accuracy.difference)) else {
         return Err(Failure::Gate(format!("no trial is finished; --max-drop is {allowed}")));
     };
     Err(Failure::Gate(format!(
         "the best setting, {}, is {:.2} points below its baseline; --max-drop is {allowed}",
         best.name,
-        -100.0 * best.difference
+        -100.0 * best.accuracy.difference
     )))
 }
 
@@ -126,6 +127,26 @@ fn enter(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
         files::replace_bytes(&file, plan.canonical().as_bytes())?;
     }
     Ok(())
+}
+
+/// What every trial is computed with, and where.
+#[derive(Clone, Copy)]
+struct Compute<'a> {
+    /// The sweep's directory.
+    out: &'a Path,
+    /// As in [`StageContext`], as are those that follow.
+    kernels: Kernels,
+    threads: usize,
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Compute<'a> {
+    /// The stages of a recipe, in a run's directory.
+    fn context(&self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
+        let Compute { kernels, threads, progress, stop, .. } = *self;
+        StageContext { recipe, out, resume: true, kernels, threads, progress, stop }
+    }
 }
 
 /// The directory of a trial's run.
@@ -178,13 +199,12 @@ impl State {
     fn cells(&self, trial: &Trial) -> [String; 5] {
         let figures = match self {
             State::Finished(table) => shipped(table).map(|row| {
-                let points = 100.0 * (row.accuracy - table.rows[0].accuracy);
-                let mib = row.file_bytes as f64 / (1 << 20) as f64;
-                [format!("{:.2}", 100.0 * row.accuracy), format!("{points:+.2}"), format!("{mib:.2}")]
+                let difference = row.accuracy - table.rows[0].accuracy;
+                [percent(row.accuracy), points(difference), mib(row.file_bytes as f64)]
             }),
             _ => None,
         };
-        let [accuracy, points, mib] = figures.unwrap_or_else(|| std::array::from_fn(|_| "–".to_owned()));
+        let [accuracy, points, mib] = figures.unwrap_or_else(|| std::array::from_fn(|_| dash(None, percent)));
         [trial.id.clone(), self.name().to_owned(), accuracy, points, mib]
     }
 

@@ -2,7 +2,7 @@
 
 use super::gather::Gathered;
 use super::timing::Bench;
-use super::{SHIPPED, ablation, gate};
+use super::{Compute, SHIPPED, ablation, gate};
 use crate::cli::{self, SweepReport};
 use crate::commands::BUILD;
 use crate::failure::Failure;
@@ -11,8 +11,8 @@ use crate::{progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::files;
+use limbeck::report::cells::{aligned, grouped, points};
 use limbeck::report::picture::{escaped, svg};
-use limbeck::report::table::{aligned, grouped};
 use limbeck::report::{Machine, Summary};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
@@ -26,7 +26,8 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     set_threads(threads)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (kernels, progress) = (Kernels::select()?, &*progress);
-    let bench = Bench { out, recipe, kernels, threads, progress, stop: &stop };
+    let compute = Compute { out, kernels, threads, progress, stop: &stop };
+    let bench = Bench { compute, recipe };
     if gathered.finished.is_empty() {
         let notes = gathered.notes.first().map_or(String::new(), |note| format!(": {note}"));
         let mend = "go on with `limbeck sweep`";
@@ -51,9 +52,9 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
             output.text(format!("\n{note}"))?;
         }
         if let Some(chosen) = chosen {
-            let points = 100.0 * chosen.difference;
+            let points = points(chosen.accuracy.difference);
             let trials = chosen.trials.join(", ");
-            output.text(format!("\nchosen: {} ({points:+.2} points): trials {trials}\n", chosen.name))?;
+            output.text(format!("\nchosen: {} ({points} points): trials {trials}\n", chosen.name))?;
         }
         output.text(format!("\n{}\n", out.join("pareto.html").display()))?;
     }

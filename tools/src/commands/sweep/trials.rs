@@ -1,17 +1,15 @@
 //! Runs trials, one after the other, each in a directory that it holds while it works.
 
 use super::record::Record;
-use super::trial_directory;
+use super::{Compute, trial_directory};
 use crate::commands::stages::{REPORT, complete, is_full, mend_full_disk};
 use crate::engine;
 use crate::failure::Failure;
 use limbeck::report::Table;
-use limbeck::stages::{Progress, Recipe, RunLock, Silent, Stage, StageContext, Trial};
+use limbeck::stages::{Recipe, RunLock, Silent, Stage, StageContext, Trial};
 use limbeck::{Error, files};
-use limbeck_kernels::Kernels;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Between two looks at a baseline that another process trains.
@@ -19,18 +17,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// What trials are run with.
 pub struct Runner<'a> {
-    /// The sweep's directory.
-    pub out: &'a Path,
+    /// How.
+    pub compute: Compute<'a>,
     /// What shared baselines are called.
     pub name: &'a str,
-    /// As in [`StageContext`].
-    pub kernels: Kernels,
-    /// As in [`StageContext`].
-    pub threads: usize,
-    /// As in [`StageContext`].
-    pub progress: &'a dyn Progress,
-    /// As in [`StageContext`].
-    pub stop: &'a AtomicBool,
 }
 
 /// How an attempt at a trial ended, if nothing stopped the sweep.
@@ -50,7 +40,7 @@ impl Runner<'_> {
         let mut left: VecDeque<&Trial> = trials.iter().copied().collect();
         let mut waiting = 0;
         while let Some(trial) = left.pop_front() {
-            Error::if_stopped(self.stop)?;
+            Error::if_stopped(self.compute.stop)?;
             let number = trials.iter().position(|other| other.id == trial.id).unwrap_or(0) + 1;
             match self.attempt(trial, number, trials.len())? {
                 Outcome::Settled => waiting = 0,
@@ -68,22 +58,22 @@ impl Runner<'_> {
     }
 
     fn attempt(&self, trial: &Trial, number: usize, all: usize) -> Result<Outcome, Failure> {
-        let (id, directory) = (&trial.id, trial_directory(self.out, &trial.id));
+        let (id, directory) = (&trial.id, trial_directory(self.compute.out, &trial.id));
         let alone = match RunLock::take(&directory) {
             Err(Error::Occupied { .. }) => {
-                self.progress.message(&format!("trial {id}: another process works on it"));
+                self.compute.progress.message(&format!("trial {id}: another process works on it"));
                 return Ok(Outcome::Settled);
             }
             taken => taken,
         };
         let mut record = Record::of(trial);
         if let Some(before) =
-            Record::load(self.out, id).filter(|before| before.is_of(trial) && before.final_error)
+            Record::load(self.compute.out, id).filter(|before| before.is_of(trial) && before.final_error)
         {
-            self.progress.message(&format!("trial {id}: {}", before.error.unwrap_or_default()));
+            self.compute.progress.message(&format!("trial {id}: {}", before.error.unwrap_or_default()));
             return Ok(Outcome::Settled);
         }
-        record.save(self.out)?;
+        record.save(self.compute.out)?;
         let done = alone.map_err(Failure::from).and_then(|_alone| self.run(trial, &directory, number, all));
         let error = match done {
             Ok(outcome) => return Ok(outcome),
@@ -96,13 +86,13 @@ impl Runner<'_> {
         };
         record.final_error = matches!(error, Error::Diverged { .. });
         record.error = Some(error.to_string());
-        record.save(self.out)?;
-        self.progress.message(&format!("trial {id} failed: {error}"));
+        record.save(self.compute.out)?;
+        self.compute.progress.message(&format!("trial {id} failed: {error}"));
         Ok(Outcome::Settled)
     }
 
     fn run(&self, trial: &Trial, directory: &Path, number: usize, all: usize) -> Result<Outcome, Failure> {
-        let context = self.context(&trial.recipe, directory);
+        let context = self.compute.context(&trial.recipe, directory);
         let finished = Stage::ALL.iter().all(|stage| context.artifact(*stage).exists());
         if finished && Table::load(&directory.join(REPORT)).is_ok() {
             // Entered, each stage says whether what is there is whole and of this recipe.
@@ -112,17 +102,17 @@ impl Runner<'_> {
         }
         let recipe = Recipe { name: self.name.to_owned(), ..trial.recipe.clone() };
         let shared = self.baseline_directory(&context);
-        let baseline = self.context(&recipe, &shared);
+        let baseline = self.compute.context(&recipe, &shared);
         if !context.artifact(Stage::Train).exists() {
             let _alone = match RunLock::take(&shared) {
                 Err(Error::Occupied { .. }) => return Ok(Outcome::Waiting),
                 taken => taken?,
             };
-            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
+            self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
             engine::stage(Stage::Train, &baseline)?;
             context.adopt(Stage::Train, &baseline)?;
         } else {
-            self.progress.message(&format!("trial {number} of {all}: {}", trial.id));
+            self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
         }
         context.share_cache(&baseline)?;
         complete(&context)?;
@@ -130,14 +120,9 @@ impl Runner<'_> {
         Ok(Outcome::Settled)
     }
 
-    fn context<'a>(&'a self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
-        let Runner { kernels, threads, progress, stop, .. } = *self;
-        StageContext { recipe, out, resume: true, kernels, threads, progress, stop }
-    }
-
     /// Where the baseline of a trial is trained: other settings, or other kernels, have another place.
     fn baseline_directory(&self, context: &StageContext<'_>) -> PathBuf {
-        let decided = format!("{} {}", context.recipe_hash(Stage::Train), self.kernels.isa().name());
-        self.out.join("baselines").join(&files::sha256(decided.as_bytes())[..16])
+        let decided = format!("{} {}", context.recipe_hash(Stage::Train), self.compute.kernels.isa().name());
+        self.compute.out.join("baselines").join(&files::sha256(decided.as_bytes())[..16])
     }
 }
