@@ -143,23 +143,24 @@ impl Case<'_> {
         let loss = |leaves: &[Vec<f64>]| -> f64 {
             (self.oracle)(leaves).iter().zip(functional).map(|(y, dy)| y * f64::from(*dy)).sum()
         };
-        let (mut leaves, h) = (leaves.to_vec(), 1e-5);
-        let mut slopes = Vec::new();
-        for leaf in 0..leaves.len() {
-            let mut of_leaf = Vec::new();
-            for i in 0..leaves[leaf].len() {
-                let x = leaves[leaf][i];
-                leaves[leaf][i] = x + h;
-                let above = loss(&leaves);
-                leaves[leaf][i] = x - h;
-                let below = loss(&leaves);
-                leaves[leaf][i] = x;
-                of_leaf.push((above - below) / (2.0 * h));
-            }
-            slopes.push(of_leaf);
-        }
-        slopes
+        (0..leaves.len()).map(|leaf| slopes(leaves, leaf, &loss)).collect()
     }
+}
+
+/// The derivatives of `loss` by each element of `leaves[leaf]`, by central differences.
+pub fn slopes(leaves: &[Vec<f64>], leaf: usize, loss: &dyn Fn(&[Vec<f64>]) -> f64) -> Vec<f64> {
+    let (mut leaves, h) = (leaves.to_vec(), 1e-5);
+    let mut slopes = Vec::with_capacity(leaves[leaf].len());
+    for i in 0..leaves[leaf].len() {
+        let x = leaves[leaf][i];
+        leaves[leaf][i] = x + h;
+        let above = loss(&leaves);
+        leaves[leaf][i] = x - h;
+        let below = loss(&leaves);
+        leaves[leaf][i] = x;
+        slopes.push((above - below) / (2.0 * h));
+    }
+    slopes
 }
 
 pub fn close(what: &str, found: &[f32], expected: &[f64]) {

@@ -1,6 +1,6 @@
 //! Losses between two networks' tensors against central differences of f64 oracles.
 
-use crate::harness::{LENGTHS, TEXTS, TOKENS, batch, close, random};
+use crate::harness::{LENGTHS, TEXTS, TOKENS, batch, close, random, slopes};
 use limbeck::backend::Cpu;
 use limbeck::ops::cosine::CosineOps;
 use limbeck::ops::mean_square::MeanSquareOps;
@@ -19,19 +19,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// `WEIGHT` times the derivatives of `loss` by each element of `leaves[leaf]`.
-fn slopes(leaves: &[Vec<f64>], leaf: usize, loss: &dyn Fn(&[Vec<f64>]) -> f64) -> Vec<f64> {
-    let (mut leaves, h) = (leaves.to_vec(), 1e-5);
-    let mut slopes = Vec::new();
-    for i in 0..leaves[leaf].len() {
-        let x = leaves[leaf][i];
-        leaves[leaf][i] = x + h;
-        let above = loss(&leaves);
-        leaves[leaf][i] = x - h;
-        let below = loss(&leaves);
-        leaves[leaf][i] = x;
-        slopes.push(WEIGHT * (above - below) / (2.0 * h));
-    }
-    slopes
+fn weighted(leaves: &[Vec<f64>], leaf: usize, loss: &dyn Fn(&[Vec<f64>]) -> f64) -> Vec<f64> {
+    slopes(leaves, leaf, loss).iter().map(|slope| WEIGHT * slope).collect()
 }
 
 /// Slopes are small where a loss is a mean of many terms: compared as shares of the largest.
@@ -49,7 +38,7 @@ fn check_states(what: &str, device: &OnDevice<'_>, oracle: &dyn Fn(&[f64], &[f64
     let [x, y] = [1, 2].map(|key| random(key, TOKENS * 5));
     let leaves = [wide(&x), wide(&y)];
     let loss = |leaves: &[Vec<f64>]| oracle(&leaves[0], &leaves[1]);
-    let expected = slopes(&leaves, 0, &loss);
+    let expected = weighted(&leaves, 0, &loss);
     for kernels in Kernels::available() {
         let cpu = Cpu::new(kernels);
         let (value, gradient) = device(&cpu, &tensor(&cpu, &x, TOKENS), &tensor(&cpu, &y, TOKENS));
@@ -157,7 +146,7 @@ fn relations_of_heads_of_their_mean_and_of_other_widths() {
                 .collect();
             let leaves: Vec<Vec<f64>> = values.iter().map(|leaf| wide(leaf)).collect();
             let loss = |leaves: &[Vec<f64>]| divergence(leaves, [width, 8], &maps, rows);
-            let expected = [0, 1].map(|leaf| slopes(&leaves, leaf, &loss));
+            let expected = [0, 1].map(|leaf| weighted(&leaves, leaf, &loss));
             for kernels in Kernels::available() {
                 let (cpu, what) = (Cpu::new(kernels), format!("{name}, {rows:?} on {}", kernels.isa()));
                 let [a, b, c, d] = [0, 1, 2, 3].map(|i| tensor(&cpu, &values[i], shapes[i].0));

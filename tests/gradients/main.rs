@@ -42,29 +42,29 @@ fn two_values(factors: Vec<f64>, rate: f32) -> Vec<f64> {
     factors.into_iter().map(|f| if f == 0.0 { 0.0 } else { kept }).collect()
 }
 
-#[test]
-fn linear_with_every_activation() {
+/// Linear layers with every activation, of many sizes.
+fn each_linear(check: impl Fn(&Case<'_>, Activation)) {
     use Activation::{Gelu, Identity, Relu, Tanh};
     for activation in [Identity, Gelu, Relu, Tanh] {
         for [inputs, outputs] in [[7, 5], [1, 1], [3, 33], [6, 0], [0, 4]] {
-            Case {
+            let case = Case {
                 name: &format!("linear {activation:?} {inputs} to {outputs}"),
                 params: &[(outputs, inputs), (1, outputs)],
                 inputs: &[(TOKENS, inputs)],
                 tape: &|tape, x| tape.linear(&layer(0, inputs, outputs, activation), &x[0]),
                 oracle: &|x| linear(&x[2], &x[0], &x[1], TOKENS, activation),
-            }
-            .check();
+            };
+            check(&case, activation);
         }
     }
 }
 
-#[test]
-fn attention_of_every_token_and_of_the_first() {
+/// Attention of every token, and of the first of each text.
+fn each_attention(check: impl Fn(&Case<'_>)) {
     for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
         let (attend, width) = (Attend { heads, head_size, dropout: 0.0 }, heads * head_size);
         for (first_only, rows) in [(false, TOKENS), (true, TEXTS)] {
-            Case {
+            check(&Case {
                 name: &format!("attention {heads} heads of {head_size}, {rows} queries"),
                 params: &[],
                 inputs: &[(rows, width), (TOKENS, width), (TOKENS, width)],
@@ -72,10 +72,19 @@ fn attention_of_every_token_and_of_the_first() {
                 oracle: &|x| {
                     attention([&x[0], &x[1], &x[2]], [heads, head_size], first_only, &|_, _, _, _| 1.0)
                 },
-            }
-            .check();
+            });
         }
     }
+}
+
+#[test]
+fn linear_with_every_activation() {
+    each_linear(|case, _| case.check());
+}
+
+#[test]
+fn attention_of_every_token_and_of_the_first() {
+    each_attention(|case| case.check());
 }
 
 #[test]
