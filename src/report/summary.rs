@@ -43,7 +43,7 @@ pub struct Point {
     pub reference: bool,
     /// The trials that it is the mean of, one for each seed.
     pub trials: Vec<String>,
-    /// Of the int8 file, against the same runs' baselines.
+    /// Of the trials' variant, against the same runs' baselines.
     #[serde(flatten)]
     pub accuracy: Accuracy,
     /// Mean bytes of the file.
@@ -66,8 +66,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of trials in any order, without latencies.
-    pub fn of(finished: &[Finished]) -> Summary {
+    /// Of one `variant` of each trial, as `int8`; trials in any order, without latencies.
+    pub fn of(finished: &[Finished], variant: &str) -> Summary {
         let mut points = references(finished);
         let mut settings: Vec<&str> = finished.iter().map(|trial| trial.setting.as_str()).collect();
         settings.sort_unstable();
@@ -77,7 +77,7 @@ impl Summary {
             let rows: Vec<(&Finished, &Figures)> = finished
                 .iter()
                 .filter(|trial| trial.setting == setting)
-                .filter_map(|trial| Some((trial, row(trial, STAGES[3])?)))
+                .filter_map(|trial| Some((trial, row(trial, variant)?)))
                 .collect();
             points.extend(point(setting, false, &rows));
         }

@@ -230,6 +230,19 @@ fn the_report_draws_the_front(folder: &Folder) {
     }
     let (untimed, _) = folder.report("grid", &["--no-latency", "--max-drop=100"], 0);
     assert!(untimed["points"].as_array().unwrap().iter().all(|point| point["milliseconds"].is_null()));
+    // Another row of the same runs: what there was before distillation.
+    let (before, _) = folder.report("grid", &["--no-latency", "--variant=pruned"], 0);
+    assert_eq!((&before["variant"], &report["variant"]), (&"pruned".into(), &"int8".into()));
+    let rows = before["trials"][0]["rows"].as_array().unwrap();
+    let pruned = rows.iter().find(|row| row["variant"] == "pruned").unwrap();
+    let id = &before["trials"][0]["id"];
+    let seeds = |point: &&Value| point["trials"].as_array().unwrap().contains(id);
+    let point =
+        before["points"].as_array().unwrap().iter().filter(|point| point["reference"] == false).find(seeds);
+    assert_eq!(point.unwrap()["file_bytes"].as_f64(), pruned["file_bytes"].as_f64());
+    assert!(folder.at("grid").join("pareto-pruned.svg").exists());
+    let (_, said) = folder.report("grid", &["--no-latency", "--variant=prune"], 2);
+    assert!(said.contains("there are pruned, distilled, int8"), "{said}");
     let (_, said) = folder.report("grid", &["--no-latency", "--max-drop=-101"], 3);
     assert!(said.contains("points below its baseline; --max-drop is -101"), "{said}");
 }

@@ -51,12 +51,15 @@ fn named<'a>(summary: &'a Summary, name: &str) -> &'a Point {
 
 #[test]
 fn seeds_are_averaged_and_references_stand_once() {
-    let summary = Summary::of(&[
-        trial("a", 1, 0.92, 4000, 4.0),
-        trial("b", 1, 0.91, 2000, 5.0),
-        trial("a", 2, 0.94, 6000, 4.0),
-        trial("b", 2, 0.91, 2000, 5.0),
-    ]);
+    let summary = Summary::of(
+        &[
+            trial("a", 1, 0.92, 4000, 4.0),
+            trial("b", 1, 0.91, 2000, 5.0),
+            trial("a", 2, 0.94, 6000, 4.0),
+            trial("b", 2, 0.91, 2000, 5.0),
+        ],
+        "int8",
+    );
     let names: Vec<&str> = summary.points.iter().map(|point| point.name.as_str()).collect();
     assert_eq!(names, ["baseline", "n-grams", "b", "a"]);
     let a = named(&summary, "a");
@@ -71,7 +74,7 @@ fn seeds_are_averaged_and_references_stand_once() {
     );
     let baseline = named(&summary, "baseline");
     assert!(baseline.reference && baseline.trials.len() == 2 && baseline.accuracy.difference == 0.0);
-    let alone = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0)]);
+    let alone = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0)], "int8");
     let point = named(&alone, "a");
     assert_eq!(
         (point.accuracy.low, point.accuracy.p_value, point.accuracy.difference_interval),
@@ -80,19 +83,22 @@ fn seeds_are_averaged_and_references_stand_once() {
     // Baselines that differ at the same seed are none to compare all with.
     let mut other = trial("b", 1, 0.91, 2000, 5.0);
     other.table.rows[0].accuracy = 0.5;
-    let mixed = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0), other]);
+    let mixed = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0), other], "int8");
     assert!(mixed.points.iter().all(|point| point.name != "baseline"));
 }
 
 #[test]
 fn fronts_hold_what_nothing_beats() {
-    let mut summary = Summary::of(&[
-        trial("small", 1, 0.90, 1000, 8.0),
-        trial("worse", 1, 0.89, 2000, 2.0),
-        trial("middle", 1, 0.92, 3000, 2.0),
-        trial("equal", 1, 0.92, 3000, 1.0),
-        trial("large", 1, 0.93, 9000, 4.0),
-    ]);
+    let mut summary = Summary::of(
+        &[
+            trial("small", 1, 0.90, 1000, 8.0),
+            trial("worse", 1, 0.89, 2000, 2.0),
+            trial("middle", 1, 0.92, 3000, 2.0),
+            trial("equal", 1, 0.92, 3000, 1.0),
+            trial("large", 1, 0.93, 9000, 4.0),
+        ],
+        "int8",
+    );
     let front = |summary: &Summary| -> Vec<String> {
         summary.points.iter().filter(|p| p.front_of_bytes).map(|p| p.name.clone()).collect()
     };
@@ -121,8 +127,8 @@ fn fronts_hold_what_nothing_beats() {
 
 #[test]
 fn the_smallest_that_passes_is_chosen() {
-    let summary = Summary::of(&[trial("a", 1, 0.929, 4000, 4.0), trial("b", 1, 0.921, 2000, 5.0)]);
+    let summary = Summary::of(&[trial("a", 1, 0.929, 4000, 4.0), trial("b", 1, 0.921, 2000, 5.0)], "int8");
     let chosen = |drop| summary.smallest_within(drop).map(|point| point.name.as_str());
     assert_eq!((chosen(1.2), chosen(0.5), chosen(0.1)), (Some("b"), Some("a"), None));
-    assert_eq!(Summary::of(&[]).smallest_within(5.0), None);
+    assert_eq!(Summary::of(&[], "int8").smallest_within(5.0), None);
 }

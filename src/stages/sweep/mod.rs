@@ -1,21 +1,23 @@
 //! The plan of a sweep: which recipes are tried, and what each trial is called.
 //!
 //! ```text
-//! sweep file ──┬─ [sweep]          base · seeds · trials · grid · random · ablate
-//!              └─ everything else  the recipe that is varied, over that of `base`
-//!        ──► settings (grid × draws, or the recipe without each of its terms) × seeds ──► [`Trial`]s
+//! sweep file ──┬─ [sweep]          base or recipes · seeds · trials · grid · random · ablate
+//!              └─ everything else  the recipe that is varied, over that of `base`, or over each of `recipes`
+//!        ──► settings (recipes × grid × draws, or a recipe without each of its terms) × seeds ──► [`Trial`]s
 //! ```
 //!
 //! A trial's name says its settings, and depends on nothing else in the file: so a sweep may grow while it runs, and
 //! what was tried before is found again. A draw depends on the sweep's seed, its key and its number alone, so that
 //! more draws, or more keys, leave it as it is.
 
+mod bases;
 mod draw;
 mod names;
 
 use super::Recipe;
 use super::recipe::{TERMS, read};
 use crate::{Error, Result, files};
+use bases::Base;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::{Table, Value};
@@ -39,6 +41,9 @@ const FIXED: [(&str, &str); 3] = [
 pub struct SweepTable {
     /// A recipe, relative to this file, whose keys are taken where this file does not say otherwise. Default: empty.
     pub base: String,
+    /// Several recipes instead of one, as `["agnews-10x.toml", "agnews-20x.toml"]`: each is tried, under its own name, and
+    /// each with all that this file says beside `[sweep]`, which may be other data. Default none.
+    pub recipes: Vec<String>,
     /// Every setting is tried with each of these seeds. Default: the recipe's seed alone.
     pub seeds: Vec<u64>,
     /// How often `[sweep.random]` is drawn; every draw is tried at every point of the grid. Default 0.
@@ -52,18 +57,22 @@ pub struct SweepTable {
     /// Recipe keys, each with a list to choose from, or `{ low, high, scale }`: whole numbers if both ends are, three
     /// significant digits if not; `scale = "log"` draws the logarithm uniformly. Default scale `"linear"`.
     pub random: Table,
+    /// What `recipes` named, in full: as a sweep's directory keeps it. Default none.
+    pub whole: Vec<Table>,
 }
 
 impl Default for SweepTable {
     fn default() -> Self {
         SweepTable {
             base: String::new(),
+            recipes: Vec::new(),
             seeds: Vec::new(),
             trials: 0,
             seed: 1,
             ablate: false,
             grid: Table::new(),
             random: Table::new(),
+            whole: Vec::new(),
         }
     }
 }
@@ -129,42 +138,39 @@ impl Sweep {
         let File { sweep: wanted } = Table::from_iter([("sweep".to_owned(), own)])
             .try_into()
             .map_err(|error| read::explain(&error))?;
-        if !wanted.base.is_empty() {
-            let base = origin.parent().unwrap_or(Path::new("")).join(&wanted.base);
-            let mut whole = read::tree(&files::read_to_string(&base)?, &base)?;
-            if whole.contains_key("sweep") {
-                let problem = format!("{} is a sweep itself", base.display());
-                return Err(Error::setting("sweep.base", problem, "name a recipe"));
-            }
-            overlay(&mut whole, tree);
-            tree = whole;
-        }
-        let text = toml::to_string(&tree).expect("it was TOML");
-        // By itself, so that what is wrong without any setting is not said of a trial.
-        let recipe = Recipe::parse(&text, origin, &of_recipe)?;
         for assignment in &of_recipe {
             read::assign(&mut tree, assignment)?;
         }
-        let wanted = SweepTable { base: String::new(), ..wanted };
+        let bases = bases::read(&wanted, &tree, origin, &of_recipe)?;
+        if wanted.ablate && bases.len() > 1 {
+            let problem = "removes the terms of one recipe, and sweep.recipes names several";
+            return Err(Error::setting("sweep.ablate", problem, "sweep one of them"));
+        }
+        let mut recipe = bases[0].recipe.clone();
         let seeds = if wanted.seeds.is_empty() { vec![recipe.seed] } else { wanted.seeds.clone() };
-        let settings = settings(&wanted, &recipe)?;
-        if settings.len().saturating_mul(seeds.len()) > MOST_TRIALS {
-            let problem = format!("makes {} settings with {} seeds", settings.len(), seeds.len());
+        let settings: Vec<Vec<Setting>> =
+            bases.iter().map(|base| settings(&wanted, base)).collect::<Result<_>>()?;
+        let count: usize = settings.iter().map(Vec::len).sum();
+        if count.saturating_mul(seeds.len()) > MOST_TRIALS {
+            let problem = format!("makes {count} settings with {} seeds", seeds.len());
             return Err(Error::setting("sweep", problem, format!("at most {MOST_TRIALS} trials")));
         }
         let mut trials: Vec<Trial> = Vec::new();
         for seed in seeds {
-            for setting in &settings {
-                let trial = trial(&text, origin, &of_recipe, setting, seed)?;
-                trials.push(trial);
+            for (base, settings) in bases.iter().zip(&settings) {
+                for setting in settings {
+                    trials.push(trial(&base.text, origin, &of_recipe, setting, seed)?);
+                }
             }
         }
         let mut seen = std::collections::HashSet::new();
         trials.retain(|trial| seen.insert(trial.id.clone()));
+        if bases[0].name.is_some() {
+            let stem = || origin.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+            recipe.name = tree.get("name").and_then(Value::as_str).map_or_else(stem, str::to_owned);
+        }
         let ablation = wanted.ablate;
-        let kept = Value::try_from(wanted).expect("tables, numbers and strings");
-        tree.insert("sweep".to_owned(), kept);
-        let canonical = toml::to_string(&tree).expect("it was TOML");
+        let canonical = canonical(wanted, tree, bases, &recipe.name);
         Ok(Sweep { recipe, ablation, trials, canonical })
     }
 
@@ -174,17 +180,25 @@ impl Sweep {
     }
 }
 
-/// Puts the keys of `over` into `tree`, table by table.
-fn overlay(tree: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (tree.get_mut(&key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => overlay(under, over),
-            (_, value) => drop(tree.insert(key, value)),
+/// The file that [`Sweep::canonical`] returns: of one recipe its keys and `[sweep]`, of several `[sweep.whole]`.
+fn canonical(wanted: SweepTable, own: Table, bases: Vec<Base>, name: &str) -> String {
+    let mut wanted = SweepTable { base: String::new(), recipes: Vec::new(), whole: Vec::new(), ..wanted };
+    let mut tree = own;
+    for base in bases {
+        let whole: Table = base.text.parse().expect("it was written as TOML");
+        match base.name {
+            None => tree = whole,
+            Some(_) => wanted.whole.push(whole),
         }
     }
+    if !wanted.whole.is_empty() {
+        tree.insert("name".to_owned(), Value::String(name.to_owned()));
+    }
+    tree.insert("sweep".to_owned(), Value::try_from(wanted).expect("tables, numbers and strings"));
+    toml::to_string(&tree).expect("it was TOML")
 }
 
-fn settings(wanted: &SweepTable, recipe: &Recipe) -> Result<Vec<Setting>> {
+fn settings(wanted: &SweepTable, base: &Base) -> Result<Vec<Setting>> {
     let grid = draw::grid(&wanted.grid)?;
     let random = draw::random(&wanted.random, wanted.trials, wanted.seed)?;
     let drawn: Vec<&String> = random.first().into_iter().flatten().map(|(key, _)| key).collect();
@@ -202,10 +216,10 @@ fn settings(wanted: &SweepTable, recipe: &Recipe) -> Result<Vec<Setting>> {
             let problem = "removes the terms of one recipe, and [sweep.grid] or [sweep.random] makes many";
             return Err(Error::setting("sweep.ablate", problem, "leave one of the two out"));
         }
-        return ablation(recipe);
+        return ablation(&base.recipe);
     }
-    if grid.is_empty() && random.is_empty() && wanted.seeds.is_empty() {
-        let mend = "give [sweep.grid], [sweep.random] with sweep.trials, or sweep.seeds; or try --ablate";
+    if grid.is_empty() && random.is_empty() && wanted.seeds.is_empty() && base.name.is_none() {
+        let mend = "give [sweep.grid], [sweep.random] with sweep.trials, sweep.recipes or sweep.seeds; or try --ablate";
         return Err(Error::setting("sweep", "there is nothing to try", mend));
     }
     let mut points: Vec<Vec<(String, Value)>> = vec![Vec::new()];
@@ -233,7 +247,10 @@ fn settings(wanted: &SweepTable, recipe: &Recipe) -> Result<Vec<Setting>> {
         ));
     }
     let all = points.iter().flat_map(|point| draws.iter().map(|draw| [&point[..], &draw[..]].concat()));
-    Ok(all.map(|settings| (names::setting(&settings, &recipe.name), settings)).collect())
+    let named = |settings: Vec<(String, Value)>| {
+        (names::setting(&settings, base.name.as_deref(), &base.recipe.name), settings)
+    };
+    Ok(all.map(named).collect())
 }
 
 /// The whole recipe, and the recipe without each of the terms that it has.

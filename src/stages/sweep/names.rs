@@ -8,10 +8,10 @@ use toml::Value;
 const LONGEST: usize = 72;
 
 /// `heads-0.4_alpha-0.3`; a key has its last part, or all of it where two would look the same. Without settings the
-/// recipe's name.
-pub(super) fn setting(settings: &[(String, Value)], recipe: &str) -> String {
+/// recipe's name. Where several recipes are varied, `among` them is this one, and its name comes first.
+pub(super) fn setting(settings: &[(String, Value)], among: Option<&str>, recipe: &str) -> String {
     if settings.is_empty() {
-        return shortened(recipe.to_owned());
+        return shortened(among.unwrap_or(recipe).to_owned());
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let pair = |(key, value): &(String, Value)| {
@@ -19,7 +19,8 @@ pub(super) fn setting(settings: &[(String, Value)], recipe: &str) -> String {
         let name = if alike > 1 { key.clone() } else { last(key) };
         format!("{name}-{}", word(&plain(value)))
     };
-    shortened(settings.iter().map(pair).collect::<Vec<_>>().join("_"))
+    let all: Vec<String> = among.map(str::to_owned).into_iter().chain(settings.iter().map(pair)).collect();
+    shortened(all.join("_"))
 }
 
 /// A setting's name and a seed.

@@ -171,3 +171,44 @@ fn errors_name_the_key_and_the_trial() {
     let found = Recipe::parse("[sweep]\nseeds = [1]", "r.toml".as_ref(), &[]).unwrap_err().to_string();
     assert!(found.starts_with("sweep: this recipe is a sweep's; run it with `limbeck sweep`"), "{found}");
 }
+
+/// Each recipe keeps its own compression and takes the sweep file's data.
+#[test]
+fn several_recipes_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file(
+        "small.toml",
+        "name = 'small'\n[data]\nlimit = 7\n[prune]\nunits = 0.5\n[quantize]\nembeddings = 'int4'\n",
+    );
+    file("large.toml", "name = 'large'\n[prune]\nheads = 0.5\n");
+    file("nameless.toml", "seed = 1");
+    file("other.toml", "name = 'small'\n");
+    let load = |text: &str, typed: &[String]| Sweep::parse(text, &folder.path().join("points.toml"), typed);
+    let text = "[data]\nlimit = 9\n[sweep]\nseeds = [1, 2]\nrecipes = ['small.toml', 'large.toml']\n";
+    let sweep = load(text, &["distill.alpha=0.5".to_owned()]).unwrap();
+    assert_eq!(ids(&sweep), ["small_seed-1", "large_seed-1", "small_seed-2", "large_seed-2"]);
+    let of = |id: &str| &sweep.trials.iter().find(|trial| trial.id == id).unwrap().recipe;
+    let (small, large) = (of("small_seed-1"), of("large_seed-2"));
+    assert_eq!((small.prune.units, small.prune.heads, small.data.limit), (0.5, 0.0, 9));
+    assert_eq!((large.prune.units, large.prune.heads, large.distill.alpha), (0.0, 0.5, 0.5));
+    assert_ne!(small.quantize, large.quantize);
+    assert_eq!(sweep.recipe.name, "points");
+    let again = parse(sweep.canonical(), &[]).unwrap();
+    assert_eq!((ids(&again), again.canonical()), (ids(&sweep), sweep.canonical()));
+    assert!(again.trials.iter().zip(&sweep.trials).all(|(a, b)| a.recipe == b.recipe));
+    assert_eq!(again.recipe.name, "points");
+
+    let grid = load(&format!("{text}[sweep.grid]\n'distill.alpha' = [0.1, 0.2]\n"), &[]).unwrap();
+    assert_eq!(ids(&grid)[..2], ["small_alpha-0.1_seed-1", "small_alpha-0.2_seed-1"]);
+    for (text, problem) in [
+        ("[sweep]\nrecipes = ['small.toml', 'other.toml']\n", "two recipes are called small"),
+        ("[sweep]\nrecipes = ['small.toml', 'large.toml']\nablate = true\n", "sweep.recipes names several"),
+        ("[sweep]\nbase = 'small.toml'\nrecipes = ['large.toml']\n", "more than one of"),
+        ("[sweep]\nrecipes = ['none.toml']\n", "none.toml"),
+        ("[sweep]\nrecipes = ['nameless.toml']\n", "a recipe has no name"),
+    ] {
+        let error = load(text, &[]).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}

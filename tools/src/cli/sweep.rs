@@ -9,7 +9,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 const SWEEP: &str = "\
-A recipe with a table [sweep] (seeds, grid, random, trials), or a file of such a table with `base = \"recipe.toml\"`:
+A recipe with a table [sweep] (seeds, grid, random, trials), or a file of such a table with `base = \"recipe.toml\"`, or
+`recipes = [\"one.toml\", \"other.toml\"]`:
 
   [sweep]
   base  = \"agnews.toml\"                 # beside this file
@@ -77,6 +78,9 @@ pub enum SweepCommand {
 pub struct SweepReport {
     /// The sweep's directory
     pub sweep: PathBuf,
+    /// Row of the runs' tables that is compared, as `pruned`: what there was before distillation
+    #[arg(long, value_name = "NAME", default_value = limbeck::stages::Stage::Quantize.variant())]
+    pub variant: String,
     /// Do not time the trials against each other
     #[arg(long)]
     pub no_latency: bool,

@@ -74,7 +74,7 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
             return Err(Failure::Trials([vec![heading], failed].concat()));
         }
     }
-    gate(&Summary::of(&gathered.finished), typed.max_drop)
+    gate(&Summary::of(&gathered.finished, SHIPPED), typed.max_drop)
 }
 
 /// Prints how far trials are; a line for each that has failed is returned.

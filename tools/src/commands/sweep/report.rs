@@ -14,9 +14,10 @@ use limbeck::files;
 use limbeck::report::cells::{aligned, grouped, points};
 use limbeck::report::picture::{escaped, svg};
 use limbeck::report::{Machine, Summary};
+use limbeck::stages::Stage;
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     typed.common.check_device()?;
@@ -36,18 +37,25 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     if gathered.plan.ablation {
         return ablation::report(&bench, &gathered, !typed.no_latency, typed.common.json);
     }
-    let mut summary = Summary::of(&gathered.finished);
+    let variant = typed.variant.as_str();
+    let mut summary = Summary::of(&gathered.finished, variant);
+    if summary.points.iter().all(|point| point.reference) {
+        let known: Vec<&str> = Stage::ALL.into_iter().skip(1).map(Stage::variant).collect();
+        let problem = format!("--variant {variant}: no trial has such a row; there are {}", known.join(", "));
+        return Err(Failure::Usage(problem));
+    }
     if !typed.no_latency {
-        time(&bench, &mut summary)?;
+        time(&bench, variant, &mut summary)?;
     }
     let machine = Machine::here(kernels, threads, BUILD);
-    write(out, &gathered, &summary, &machine)?;
+    let found = Found { gathered: &gathered, variant, summary: &summary, machine: &machine };
+    let page = found.write(out)?;
     let chosen = typed.max_drop.and_then(|max_drop| summary.smallest_within(max_drop));
     let mut output = Output::new();
     if typed.common.json {
-        output.json(&to_json(&gathered, &summary, &machine))?;
+        output.json(&found.json())?;
     } else {
-        output.text(format!("{}\n\n{}", origin(&gathered, &machine), aligned(&summary.lines())))?;
+        output.text(format!("{}\n\n{}", found.origin(), aligned(&summary.lines())))?;
         for note in &gathered.notes {
             output.text(format!("\n{note}"))?;
         }
@@ -56,18 +64,18 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
             let trials = chosen.trials.join(", ");
             output.text(format!("\nchosen: {} ({points} points): trials {trials}\n", chosen.name))?;
         }
-        output.text(format!("\n{}\n", out.join("pareto.html").display()))?;
+        output.text(format!("\n{}\n", page.display()))?;
     }
     output.flush()?;
     gate(&summary, typed.max_drop)
 }
 
 /// Times the files that may be on a front, the baseline among them, against each other.
-fn time(bench: &Bench<'_>, summary: &mut Summary) -> Result<(), Failure> {
+fn time(bench: &Bench<'_>, variant: &str, summary: &mut Summary) -> Result<(), Failure> {
     let mut names: Vec<String> = summary.candidates().into_iter().map(str::to_owned).collect();
     let mut files = Vec::with_capacity(names.len() + 1);
     for id in &names {
-        files.extend(bench.open(id, SHIPPED)?);
+        files.extend(bench.open(id, variant)?);
     }
     for point in summary.points.iter().filter(|point| point.reference) {
         // All its trials have the same; that of the first seed stands for it.
@@ -83,41 +91,77 @@ fn time(bench: &Bench<'_>, summary: &mut Summary) -> Result<(), Failure> {
     Ok(())
 }
 
-fn origin(gathered: &Gathered, machine: &Machine) -> String {
-    let texts = gathered.finished[0].table.rows[0].texts;
-    format!(
-        "{machine}\n{}, {} trials, int8 files on {} test texts; intervals of 95 %: over seeds, or of one seed over texts",
-        gathered.plan.recipe.name,
-        gathered.finished.len(),
-        grouped(texts)
-    )
+/// What came out.
+struct Found<'a> {
+    gathered: &'a Gathered,
+    variant: &'a str,
+    summary: &'a Summary,
+    machine: &'a Machine,
 }
 
-fn to_json(gathered: &Gathered, summary: &Summary, machine: &Machine) -> Value {
-    json!({
-        "recipe": gathered.plan.recipe.name,
-        "machine": machine,
-        "points": summary.points,
-        "trials": gathered.finished.iter().map(|trial| json!({
-            "id": trial.id, "setting": trial.setting, "seed": trial.seed, "rows": trial.table.rows,
-        })).collect::<Vec<_>>(),
-        "unfinished": gathered.notes,
-    })
-}
-
-/// Writes `pareto.json`, `pareto.svg` and `pareto.html` into the sweep's directory.
-fn write(out: &Path, gathered: &Gathered, summary: &Summary, machine: &Machine) -> Result<(), Failure> {
-    let json = format!("{:#}\n", to_json(gathered, summary, machine));
-    let title = format!("{}: accuracy against size and time", gathered.plan.recipe.name);
-    let texts = grouped(gathered.finished[0].table.rows[0].texts);
-    let subtitle =
-        format!("int8 files of {} trials on {texts} test texts; {}", gathered.finished.len(), machine.cpu);
-    let picture = svg(&title, &subtitle, &summary.panels());
-    let page = page(&title, &picture, gathered, summary, machine);
-    for (name, text) in [("pareto.json", &json), ("pareto.svg", &picture), ("pareto.html", &page)] {
-        files::replace_bytes(&out.join(name), text.as_bytes())?;
+impl Found<'_> {
+    /// `int8 files of 12 trials on 7,600 test texts`.
+    fn what(&self) -> String {
+        let finished = &self.gathered.finished;
+        let texts = grouped(finished[0].table.rows[0].texts);
+        format!("{} files of {} trials on {texts} test texts", self.variant, finished.len())
     }
-    Ok(())
+
+    fn origin(&self) -> String {
+        let (machine, name, what) = (self.machine, &self.gathered.plan.recipe.name, self.what());
+        format!("{machine}\n{name}, {what}; intervals of 95 %: over seeds, or of one seed over texts")
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "recipe": self.gathered.plan.recipe.name,
+            "machine": self.machine,
+            "variant": self.variant,
+            "points": self.summary.points,
+            "trials": self.gathered.finished.iter().map(|trial| json!({
+                "id": trial.id, "setting": trial.setting, "seed": trial.seed, "rows": trial.table.rows,
+            })).collect::<Vec<_>>(),
+            "unfinished": self.gathered.notes,
+        })
+    }
+
+    /// Writes `pareto.json`, `pareto.svg` and `pareto.html` into the sweep's directory, or of another variant than int8
+    /// `pareto-pruned.json` and so on; returns the page.
+    fn write(&self, out: &Path) -> Result<PathBuf, Failure> {
+        let stem = if self.variant == SHIPPED { "pareto".into() } else { format!("pareto-{}", self.variant) };
+        let title = format!("{}: accuracy against size and time", self.gathered.plan.recipe.name);
+        let subtitle = format!("{}; {}", self.what(), self.machine.cpu);
+        let picture = svg(&title, &subtitle, &self.summary.panels());
+        let page = out.join(format!("{stem}.html"));
+        files::replace_bytes(&out.join(format!("{stem}.json")), format!("{:#}\n", self.json()).as_bytes())?;
+        files::replace_bytes(&out.join(format!("{stem}.svg")), picture.as_bytes())?;
+        files::replace_bytes(&page, self.page(&title, &picture).as_bytes())?;
+        Ok(page)
+    }
+
+    /// The picture and the table as one page that needs nothing else.
+    fn page(&self, title: &str, picture: &str) -> String {
+        let line = |tag: &str, class: &str, cells: &[String]| {
+            let cells: String =
+                cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
+            format!("<tr{class}>{cells}</tr>\n")
+        };
+        let lines = self.summary.lines();
+        let mut rows = line("th", "", &lines[0]);
+        for (point, cells) in self.summary.points.iter().zip(&lines[1..]) {
+            let front = point.front_of_bytes || point.front_of_milliseconds;
+            rows += &line("td", if front { " class=\"front\"" } else { "" }, cells);
+        }
+        let paragraph = |text: &str| format!("<p>{}</p>\n", escaped(text));
+        let notes: String = self.gathered.notes.iter().map(|note| paragraph(note)).collect();
+        let origin: String = self.origin().lines().map(paragraph).collect();
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n<style>{PAGE}</style>\n\
+         {picture}<table>\n{rows}</table>\n{origin}{notes}</html>\n",
+            escaped(title)
+        )
+    }
 }
 
 const PAGE: &str = "\
@@ -125,26 +169,3 @@ body{font:14px/1.5 system-ui,sans-serif;color:#222;background:#fff;margin:2em au
 svg{max-width:100%;height:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}th:first-child,td:first-child{text-align:left}\
 .front{font-weight:600}";
-
-/// The picture and the table as one page that needs nothing else.
-fn page(title: &str, picture: &str, gathered: &Gathered, summary: &Summary, machine: &Machine) -> String {
-    let line = |tag: &str, class: &str, cells: &[String]| {
-        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
-        format!("<tr{class}>{cells}</tr>\n")
-    };
-    let lines = summary.lines();
-    let mut rows = line("th", "", &lines[0]);
-    for (point, cells) in summary.points.iter().zip(&lines[1..]) {
-        let front = point.front_of_bytes || point.front_of_milliseconds;
-        rows += &line("td", if front { " class=\"front\"" } else { "" }, cells);
-    }
-    let paragraph = |text: &str| format!("<p>{}</p>\n", escaped(text));
-    let notes: String = gathered.notes.iter().map(|note| paragraph(note)).collect();
-    let origin: String = origin(gathered, machine).lines().map(paragraph).collect();
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n<style>{PAGE}</style>\n\
-         {picture}<table>\n{rows}</table>\n{origin}{notes}</html>\n",
-        escaped(title)
-    )
-}
