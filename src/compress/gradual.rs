@@ -1,6 +1,6 @@
 //! Pruning a network: at once, or bit by bit while it trains.
 
-use super::blocks::{self, BlockBudget, BlockImportance, BlockScores};
+use super::blocks::{self, BlockBudget, BlockScores};
 use super::importance::{Importance, Scores, budget};
 use super::magnitude::{self, Scope};
 use super::schedule::cubic;
@@ -66,8 +66,13 @@ impl Budget {
 
     /// Whether scores from gradients are needed.
     pub fn needs_gradients(&self) -> bool {
-        (self.heads > 0.0 && self.head_importance == Importance::Gradient)
-            || (self.units > 0.0 && self.unit_importance == Importance::Gradient)
+        (self.heads > 0.0 && self.head_importance.needs_gradients())
+            || (self.units > 0.0 && self.unit_importance.needs_gradients())
+    }
+
+    /// Scores of nothing yet, to collect what the budget needs.
+    pub fn no_scores(&self, config: &ModelConfig) -> Scores {
+        Scores::of(config, [self.head_importance, self.unit_importance])
     }
 }
 
@@ -85,15 +90,18 @@ pub fn prune<B: Backend>(
 ) -> Result<()> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
         match kind {
-            Importance::Gradient | Importance::Attention => Ok(measured.clone()),
+            Importance::Gradient | Importance::Fisher | Importance::Attention => Ok(measured.clone()),
+            Importance::BlockFisher => {
+                let mut scores = measured.clone();
+                scores.heads = measured.order();
+                Ok(scores)
+            }
             Importance::Norm => Scores::norms(&learner.backend, &learner.model, &learner.params),
             Importance::Random => Ok(Scores::random(&learner.model.config, seed)),
         }
     };
-    let scores = Scores {
-        heads: of_kind(budget_now.head_importance, learner)?.heads,
-        units: of_kind(budget_now.unit_importance, learner)?.units,
-    };
+    let mut scores = of_kind(budget_now.head_importance, learner)?;
+    scores.units = of_kind(budget_now.unit_importance, learner)?.units;
     let (heads, units) =
         ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
     delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
@@ -155,7 +163,7 @@ impl Gradual {
         let span = (steps * 3 / 4).max(1);
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
-        Gradual { budget, events, done: 0, scores: Scores::zeros(config), watched: None, seed }
+        Gradual { budget, events, done: 0, scores: budget.no_scores(config), watched: None, seed }
     }
 
     fn over(&self) -> bool {
@@ -209,8 +217,8 @@ impl<B: Backend> Companion<B> for Gradual {
         self.done = due;
         let budget = self.budget.at(due, self.events.len());
         prune(learner, &budget, &self.scores, self.watched.as_ref(), self.seed)?;
-        self.scores = Scores::zeros(&learner.model.config);
-        if self.budget.blocks.importance == BlockImportance::Gradient {
+        self.scores = self.budget.no_scores(&learner.model.config);
+        if self.budget.blocks.importance.is_recent() {
             self.watched = None;
         }
         learner.assert_masks()?;
@@ -232,9 +240,10 @@ impl<B: Backend> Companion<B> for Gradual {
         let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
         let Learner { model, params, .. } = learner;
         let (done, scores) = state.split_first().ok_or_else(problem)?;
-        let parts = Scores::zeros(&model.config).flatten().len();
+        let zeros = self.budget.no_scores(&model.config);
+        let parts = zeros.flatten().len();
         let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;
-        self.scores = Scores::unflatten(&model.config, parts).ok_or_else(problem)?;
+        self.scores = zeros.unflatten(parts).ok_or_else(problem)?;
         self.done = *done as usize;
         self.watched = None;
         if !blocks.is_empty() {

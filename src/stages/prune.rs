@@ -5,7 +5,9 @@
 //! once, by scores measured on training texts; or in several events while the network learns from the baseline
 //! (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
-use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
+use super::recipe::tables::{
+    self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
+};
 use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
@@ -153,10 +155,13 @@ fn budget(prune: &Prune) -> Budget {
         LayerScope::Global => Scope::Global,
         LayerScope::Layer => Scope::Each,
     };
+    let by_magnitude = prune.weight_importance == WeightImportance::Magnitude;
     Budget {
         heads: prune.heads,
         head_importance: match prune.head_importance {
             HeadImportance::Gradient => Importance::Gradient,
+            HeadImportance::Fisher => Importance::Fisher,
+            HeadImportance::BlockFisher => Importance::BlockFisher,
             HeadImportance::Attention => Importance::Attention,
             HeadImportance::Norm => Importance::Norm,
             HeadImportance::Random => Importance::Random,
@@ -165,17 +170,36 @@ fn budget(prune: &Prune) -> Budget {
         units: prune.units,
         unit_importance: match prune.unit_importance {
             UnitImportance::Gradient => Importance::Gradient,
+            UnitImportance::Fisher => Importance::Fisher,
             UnitImportance::Norm => Importance::Norm,
             UnitImportance::Random => Importance::Random,
         },
         unit_scope: layer_scope(prune.unit_scope),
-        weights: prune.weights,
+        weights: if by_magnitude { prune.weights } else { 0.0 },
         classifier: prune.classifier,
         weight_scope: match prune.weight_scope {
             WeightScope::Global => Scope::Global,
             WeightScope::Matrix => Scope::Each,
         },
-        blocks: blocks(prune),
+        blocks: if by_magnitude { blocks(prune) } else { single_weights(prune) },
+    }
+}
+
+/// Weights that are watched while the network trains: blocks of one weight.
+fn single_weights(prune: &Prune) -> BlockBudget {
+    BlockBudget {
+        fraction: prune.weights,
+        shape: BlockShape { outputs: 1, inputs: 1 },
+        importance: match prune.weight_importance {
+            WeightImportance::Magnitude => BlockImportance::Magnitude,
+            WeightImportance::Movement => BlockImportance::Movement,
+            WeightImportance::Fisher => BlockImportance::Fisher,
+        },
+        scope: match prune.weight_scope {
+            WeightScope::Global => BlockScope::Global,
+            WeightScope::Matrix => BlockScope::Matrix,
+        },
+        matrices: BlockMatrices::FeedForward,
     }
 }
 
@@ -188,6 +212,7 @@ fn blocks(prune: &Prune) -> BlockBudget {
             tables::BlockImportance::Magnitude => BlockImportance::Magnitude,
             tables::BlockImportance::Movement => BlockImportance::Movement,
             tables::BlockImportance::Gradient => BlockImportance::Gradient,
+            tables::BlockImportance::Fisher => BlockImportance::Fisher,
         },
         scope: match prune.block_scope {
             tables::BlockScope::Matrix => BlockScope::Matrix,
@@ -209,7 +234,7 @@ fn measure(
     corpus: &Corpus,
     budget: &Budget,
 ) -> Result<Scores> {
-    let mut scores = Scores::zeros(&learner.model.config);
+    let mut scores = budget.no_scores(&learner.model.config);
     let attention = budget.head_importance == Importance::Attention && budget.heads > 0.0;
     if !attention && !budget.needs_gradients() {
         return Ok(scores);
@@ -220,7 +245,6 @@ fn measure(
             attention_scores(learner, &lesson.batch, &mut scores)?;
         }
         if budget.needs_gradients() {
-            let mut gradient_scores = Scores::zeros(&model.config);
             gradients(
                 backend,
                 model,
@@ -228,10 +252,9 @@ fn measure(
                 lesson,
                 None,
                 Some(&mut |seen, batch, taps, grads| {
-                    gradient_scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
+                    scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
                 }),
             )?;
-            scores.add(&gradient_scores, !attention);
         }
         Ok(())
     })?;

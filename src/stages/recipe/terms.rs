@@ -2,7 +2,7 @@
 //!
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
-use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightKind};
+use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightImportance, WeightKind};
 
 /// A part of compression that can be left out of a recipe.
 #[derive(Clone, Copy)]
@@ -42,10 +42,15 @@ pub const TERMS: &[Term] = &[
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
         heads || r.prune.units > 0.0 && r.prune.unit_importance != UnitImportance::Random
     }),
-    // Blocks that are watched while a network trains have nothing to be watched in.
-    term("gradual", &["prune.schedule=once", "prune.block_importance=magnitude"], |r| {
-        r.prune.schedule == Schedule::Cubic
+    term("weight-importance", &["prune.weight_importance=magnitude"], |r| {
+        r.prune.weights > 0.0 && r.prune.weight_importance != WeightImportance::Magnitude
     }),
+    // Blocks that are watched while a network trains have nothing to be watched in.
+    term(
+        "gradual",
+        &["prune.schedule=once", "prune.block_importance=magnitude", "prune.weight_importance=magnitude"],
+        |r| r.prune.schedule == Schedule::Cubic,
+    ),
     term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && is_taught(r)),
     term("distillation", &["distill.train.epochs=0", "distill.train.steps=0"], is_distilled),
     term("hidden-states", &["distill.hidden=0"], |r| r.distill.hidden > 0.0 && is_taught(r)),

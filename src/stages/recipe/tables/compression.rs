@@ -10,6 +10,12 @@ pub enum HeadImportance {
     /// Mean of |∂loss/∂gate| for a gate on the head's output (Michel et al., 2019).
     #[default]
     Gradient,
+    /// Mean of (∂loss/∂gate)²: the diagonal of the gates' empirical Fisher information (Kwon et al., 2022).
+    Fisher,
+    /// The empirical Fisher information of all gates of a layer: heads go one by one, each time the one with which the
+    /// loss grows least beside those that are gone already.
+    #[serde(rename = "block-fisher")]
+    BlockFisher,
     /// Mean absolute attention, as sometimes published. A row of attention sums to 1, so without padding
     /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only, and only with
     /// `schedule = "once"`.
@@ -27,6 +33,8 @@ pub enum UnitImportance {
     /// Mean of |∂loss/∂gate| for a gate on the unit's output.
     #[default]
     Gradient,
+    /// Mean of (∂loss/∂gate)².
+    Fisher,
     /// L2 norm of the unit's row in the first matrix and column in the second.
     Norm,
     /// Chance, from the seed: the control.
@@ -71,6 +79,27 @@ pub enum WeightScope {
     Matrix,
 }
 
+/// What makes a single weight important.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightImportance {
+    /// Its absolute value.
+    #[default]
+    Magnitude,
+    /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over all steps (Sanh et al., 2020). Not with
+    /// `schedule = "once"`.
+    Movement,
+    /// How the loss would change without it, by the diagonal of the empirical Fisher information: `Σ (w·∂loss/∂w)²` over
+    /// the steps since weights last went. Not with `schedule = "once"`.
+    Fisher,
+}
+
+impl WeightImportance {
+    fn is_default(&self) -> bool {
+        *self == WeightImportance::Magnitude
+    }
+}
+
 /// What makes a block of weights important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,11 +108,14 @@ pub enum BlockImportance {
     #[default]
     Magnitude,
     /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over the block and all steps (Sanh et al., 2020;
-    /// Lagunas et al., 2021). Only with `schedule = "cubic"`.
+    /// Lagunas et al., 2021). Not with `schedule = "once"`.
     Movement,
     /// How the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et al.,
-    /// 2019). Only with `schedule = "cubic"`.
+    /// 2019). Not with `schedule = "once"`.
     Gradient,
+    /// The same of each weight by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the empirical Fisher information. Not
+    /// with `schedule = "once"`.
+    Fisher,
 }
 
 /// Over what the blocks that go are shared out.
@@ -138,20 +170,24 @@ pub struct Prune {
     pub layer_importance: LayerImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
-    /// `"gradient"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
+    /// `"gradient"`, `"fisher"`, `"block-fisher"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub head_importance: HeadImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub head_scope: LayerScope,
     /// Fraction of feed-forward units deleted, each with its row and column of weights. Default 0.
     pub units: f64,
-    /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
+    /// `"gradient"`, `"fisher"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub unit_importance: UnitImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub unit_scope: LayerScope,
-    /// Fraction of the remaining feed-forward weights set to zero, smallest magnitude first. Makes the file
-    /// smaller, not the model faster. Default 0.
+    /// Fraction of the remaining feed-forward weights set to zero, least important first. Makes the file smaller, not
+    /// the model faster. Default 0.
     pub weights: f64,
-    /// Fraction of the classification head's weights set to zero. Default 0.
+    /// `"magnitude"`, `"movement"` or `"fisher"`. With the latter two, where heads or units go too, they go first: in the
+    /// first half of the events. Default `"magnitude"`.
+    #[serde(skip_serializing_if = "WeightImportance::is_default")]
+    pub weight_importance: WeightImportance,
+    /// Fraction of the classification head's weights set to zero, smallest magnitude first. Default 0.
     pub classifier: f64,
     /// `"global"` or `"matrix"`. Default `"global"`.
     pub weight_scope: WeightScope,
@@ -161,7 +197,7 @@ pub struct Prune {
     /// `[outputs, inputs]` of a block: 4, 8, 16 or 32 consecutive outputs by 4, 8, 16 or 32 consecutive inputs.
     /// Default `[16, 4]`: one 64-byte register of the int8 layout.
     pub block_shape: [usize; 2],
-    /// `"magnitude"`, `"movement"` or `"gradient"`. Default `"magnitude"`.
+    /// `"magnitude"`, `"movement"`, `"gradient"` or `"fisher"`. Default `"magnitude"`.
     pub block_importance: BlockImportance,
     /// `"matrix"`, `"layer"` or `"global"`. Default `"matrix"`.
     pub block_scope: BlockScope,
@@ -202,6 +238,7 @@ impl Default for Prune {
             unit_importance: UnitImportance::Gradient,
             unit_scope: LayerScope::Global,
             weights: 0.0,
+            weight_importance: WeightImportance::Magnitude,
             classifier: 0.0,
             weight_scope: WeightScope::Global,
             blocks: 0.0,
