@@ -3,7 +3,7 @@
 //! Layers go first, at once, and so do word pieces; what is left of their table is then factored: what follows reads the
 //! texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at
 //! once, by scores measured on training texts; or in several events while the network learns from the baseline
-//! (`prune.schedule = "cubic"`), which keeps more of its accuracy.
+//! (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
@@ -14,7 +14,7 @@ use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
     BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, LayerImportance,
-    Scope, Scores, attention_scores,
+    Rewind, Rounds, Scope, Scores, attention_scores,
 };
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
@@ -49,12 +49,22 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
             let scores = measure(context, &learner, corpus, &budget)?;
             apply(&mut learner, &budget, &scores, None, context.recipe.seed)?;
         }
-        Schedule::Cubic => {
+        schedule => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
             let (logits, how) = teachers::teach(context, &whole)?;
             teachers::look_inside(context, corpus, &whole, &mut learner, &settings.train)?;
-            let config = &learner.model.config;
-            let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
+            let (config, seed, events) = (&learner.model.config, context.recipe.seed, settings.events);
+            let mut gradual = if schedule == Schedule::Iterative {
+                let rewind = match settings.rewind {
+                    tables::Rewind::Weights => Rewind::Weights,
+                    tables::Rewind::Rate => Rewind::Rate,
+                    tables::Rewind::None => Rewind::None,
+                };
+                let rounds = Rounds::new(events, steps, rewind, settings.rewind_to);
+                Gradual::in_rounds(budget, rounds, config, seed)
+            } else {
+                Gradual::new(budget, events, steps, config, seed)
+            };
             let teacher = Some((&logits[..], how));
             training::run(
                 context,

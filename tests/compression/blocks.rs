@@ -262,7 +262,7 @@ fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Ran
         } else {
             learner.step(&lesson, noise, 1e-2, None).unwrap();
         }
-        if gradual.after(step, learner).unwrap() {
+        if gradual.after(step, learner).unwrap().is_some() {
             changed.push(step);
         }
     }
@@ -363,7 +363,7 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
     let weights: usize = budget.all(&broken.model).iter().map(|&id| broken.params.get(id).spec.len()).sum();
     assert!(state.len() < weights / 16, "{} numbers for {weights} weights", state.len());
     let mut second = new(&broken, budget);
-    second.restore(&state, &broken).unwrap();
+    second.restore(11, &state, Vec::new(), &broken).unwrap();
     train(&mut broken, &mut second, 11..24);
     for (id, _) in whole.params.iter() {
         let [whole, broken] =
@@ -371,6 +371,6 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
         assert!(whole == broken);
     }
     let other = BlockBudget { shape: SHAPES[0], ..budget };
-    assert!(new(&broken, other).restore(&state, &broken).is_err());
-    assert!(new(&broken, budget).restore(&state[..1], &broken).is_err());
+    assert!(new(&broken, other).restore(11, &state, Vec::new(), &broken).is_err());
+    assert!(new(&broken, budget).restore(11, &state[..1], Vec::new(), &broken).is_err());
 }

@@ -227,7 +227,7 @@ fn gradual_pruning_reaches_its_budget_in_its_events() {
             } else {
                 learner.step(&lesson, noise, 1e-3, None).unwrap();
             }
-            if gradual.after(step, &mut learner).unwrap() {
+            if gradual.after(step, &mut learner).unwrap().is_some() {
                 changed.push(step);
             }
             counts.push(left(&learner));

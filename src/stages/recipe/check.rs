@@ -179,21 +179,24 @@ fn prune(prune: &Prune) -> Result<()> {
     size("prune.embedding_size", prune.embedding_size, 0, limits::HIDDEN)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
+    below_one("prune.rewind_to", prune.rewind_to)?;
     blocks(prune)?;
-    if prune.schedule == Schedule::Once {
-        return Ok(());
-    }
+    let schedule = match prune.schedule {
+        Schedule::Once => return Ok(()),
+        Schedule::Cubic => "cubic",
+        Schedule::Iterative => "iterative",
+    };
     if prune.train.epochs == 0.0 && prune.train.steps == 0 {
         return Err(Error::setting(
             "prune.schedule",
-            "\"cubic\" prunes while it trains, and [prune.train] trains nothing",
+            format!("\"{schedule}\" prunes while it trains, and [prune.train] trains nothing"),
             "use \"once\", or raise prune.train.epochs",
         ));
     }
     if prune.heads > 0.0 && prune.head_importance == HeadImportance::Attention {
         return Err(Error::setting(
             "prune.head_importance",
-            "\"attention\" is measured before pruning, and \"cubic\" measures while it trains",
+            format!("\"attention\" is measured before pruning, and \"{schedule}\" measures while it trains"),
             "use \"gradient\", or prune.schedule = \"once\"",
         ));
     }

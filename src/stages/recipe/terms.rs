@@ -2,7 +2,9 @@
 //!
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
-use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightImportance, WeightKind};
+use super::{
+    EmbeddingKind, HeadImportance, Recipe, Rewind, Schedule, UnitImportance, WeightImportance, WeightKind,
+};
 
 /// A part of compression that can be left out of a recipe.
 #[derive(Clone, Copy)]
@@ -49,8 +51,11 @@ pub const TERMS: &[Term] = &[
     term(
         "gradual",
         &["prune.schedule=once", "prune.block_importance=magnitude", "prune.weight_importance=magnitude"],
-        |r| r.prune.schedule == Schedule::Cubic,
+        is_gradual,
     ),
+    term("rewinding", &["prune.rewind=none"], |r| {
+        r.prune.schedule == Schedule::Iterative && r.prune.rewind != Rewind::None
+    }),
     term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && is_taught(r)),
     term("distillation", &["distill.train.epochs=0", "distill.train.steps=0"], is_distilled),
     term("hidden-states", &["distill.hidden=0"], |r| r.distill.hidden > 0.0 && is_taught(r)),
@@ -73,7 +78,7 @@ fn is_taught(recipe: &Recipe) -> bool {
 }
 
 fn is_gradual(recipe: &Recipe) -> bool {
-    recipe.prune.schedule == Schedule::Cubic
+    recipe.prune.schedule != Schedule::Once
 }
 
 #[cfg(test)]

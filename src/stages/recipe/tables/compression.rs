@@ -154,6 +154,30 @@ pub enum Schedule {
     /// In `events` steps during `[prune.train]`, much at first and little at the end: after a fraction t of
     /// the way, `1 - (1 - t)³` of the final amount is gone (Zhu & Gupta, 2017).
     Cubic,
+    /// In rounds: `[prune.train]` is cut into `events` + 1 equal parts, and after each but the last the same fraction of
+    /// what is left goes, such that the final amount is gone after the last event. What follows an event is
+    /// `rewind`'s to say.
+    Iterative,
+}
+
+/// What a round of iterative pruning goes back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rewind {
+    /// What is left gets the weights again that it had at `rewind_to`, and each round the learning rates from there on
+    /// (Frankle et al., 2019).
+    #[default]
+    Weights,
+    /// Each round has the learning rates from `rewind_to` on, and the weights stay (Renda et al., 2020).
+    Rate,
+    /// Training goes on.
+    None,
+}
+
+impl Rewind {
+    fn is_default(&self) -> bool {
+        *self == Rewind::Weights
+    }
 }
 
 /// `[prune]`: what is removed, and by which measure.
@@ -216,12 +240,20 @@ pub struct Prune {
     pub embedding_size: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
-    /// `"once"` or `"cubic"`. Default `"once"`.
+    /// `"once"`, `"cubic"` or `"iterative"`. Default `"once"`.
     pub schedule: Schedule,
     /// Pruning events of the cubic schedule, spread evenly over the first three quarters of
-    /// `[prune.train]`; the last quarter recovers. Default 8.
+    /// `[prune.train]`, whose last quarter recovers; or of the iterative one, one after each round but the last.
+    /// Default 8.
     pub events: usize,
-    /// Training while pruning, with `[distill]`'s teacher and loss. Used by the cubic schedule.
+    /// `"weights"`, `"rate"` or `"none"`: what the iterative schedule sets back after an event. Default `"weights"`.
+    #[serde(skip_serializing_if = "Rewind::is_default")]
+    pub rewind: Rewind,
+    /// To where: a fraction, less than 1, of the steps of the first round. Default 0: the network as the stage began
+    /// with it.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub rewind_to: f64,
+    /// Training while pruning, with `[distill]`'s teacher and loss. Used by the cubic and the iterative schedule.
     pub train: Train,
 }
 
@@ -251,6 +283,8 @@ impl Default for Prune {
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,
+            rewind: Rewind::Weights,
+            rewind_to: 0.0,
             train: Train { epochs: PRUNE_EPOCHS, ..Train::default() },
         }
     }
@@ -260,6 +294,11 @@ impl Default for Prune {
 /// their runs can be gone on with.
 fn is_zero(value: &usize) -> bool {
     *value == 0
+}
+
+/// The same of a fraction.
+fn is_nothing(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Default of `prune.train.epochs`.
