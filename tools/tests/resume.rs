@@ -221,6 +221,27 @@ fn killed_while_it_learns_from_the_inside_of_a_wider_teacher_it_ends_in_the_same
 }
 
 #[test]
+fn killed_while_pruned_in_rounds_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let keys =
+        ["schedule=iterative", "rewind_to=0.3", "head_importance=block-fisher", "unit_importance=fisher"];
+    let keys = [&keys[..], &["weight_importance=movement"]].concat();
+    let keys: Vec<String> = keys.into_iter().map(|key| format!("prune.{key}")).collect();
+    let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    let events: Vec<serde_json::Value> =
+        log(&run).into_iter().filter(|line| line["event"].is_number()).collect();
+    // Five rounds of twelve steps. Half of the events delete, half mask; all go back.
+    let at = |key: &str| -> Vec<u64> { events.iter().map(|event| event[key].as_u64().unwrap()).collect() };
+    assert_eq!((at("step"), at("event")), (vec![12, 24, 36, 48], vec![1, 2, 3, 4]));
+    assert!(events.iter().all(|event| event["rewound"] == "weights" && event["stage"] == "prune"));
+    // Of 8 heads and 48 units half.
+    assert_eq!((at("heads")[1..].to_vec(), at("units")[1..].to_vec()), (vec![4; 3], vec![24; 3]));
+    let masked = at("masked");
+    assert!(masked[1] < masked[2] && masked[2] < masked[3], "{masked:?}");
+}
+
+#[test]
 fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
     // In the precision of the long trainings; the next test is in f32.
