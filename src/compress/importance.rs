@@ -233,7 +233,7 @@ pub fn budget(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units:
     Keep {
         heads: select(&scores.heads, excess(heads.0, config.original_heads, heads_now), heads.1),
         units: select(&scores.units, excess(units.0, config.original_intermediate, units_now), units.1),
-        pieces: (0..config.vocab).collect(),
+        ..Keep::all(config)
     }
 }
 

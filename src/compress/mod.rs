@@ -16,6 +16,7 @@ pub mod rounds;
 pub mod schedule;
 pub mod structure;
 pub mod vocabulary;
+pub mod width;
 
 pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};
@@ -26,3 +27,4 @@ pub use magnitude::Scope;
 pub use pad::Padding;
 pub use rounds::{Rewind, Rounds};
 pub use structure::Keep;
+pub use width::{WidthImportance, WidthScores};

@@ -1,6 +1,7 @@
-//! The second stage: whole layers, word pieces, heads and feed-forward units are deleted, weights and blocks of weights masked.
+//! The second stage: whole layers, word pieces, hidden features, heads and feed-forward units are deleted, weights and
+//! blocks of weights masked.
 //!
-//! Layers go first, at once, and so do word pieces; what is left of their table is then factored: what follows reads the
+//! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored: what follows reads the
 //! texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at
 //! once, by scores measured on training texts; or in several events while the network learns from the baseline
 //! (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
@@ -8,7 +9,7 @@
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
 };
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary, width};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
@@ -41,8 +42,9 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
     }
-    factorization::apply(context, &mut learner)?;
     let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);
+    width::apply(context, &mut learner, corpus)?;
+    factorization::apply(context, &mut learner)?;
     let budget = budget(settings);
     match settings.schedule {
         Schedule::Once => {
@@ -123,7 +125,7 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
         };
         let mut scores = vec![0.0; count];
         if importance == LayerImportance::Gradient {
-            for_samples(context, corpus, |lesson| layer_gradients(learner, lesson, &mut scores))?;
+            for_samples(context, corpus, TEXTS, |lesson| layer_gradients(learner, lesson, &mut scores))?;
             let shown: Vec<String> = scores.iter().map(|score| format!("{score:.3}")).collect();
             context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
         }
@@ -139,17 +141,18 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
     Ok(())
 }
 
-/// Hands `each` the first `prune.samples` training texts, a batch at a time.
-fn for_samples(
+/// Hands `each` the first `prune.samples` training texts, so many at a time.
+pub fn for_samples(
     context: &StageContext<'_>,
     corpus: &Corpus,
+    at_a_time: usize,
     mut each: impl FnMut(&Lesson) -> Result<()>,
 ) -> Result<()> {
     let texts = context.recipe.prune.samples.min(corpus.lessons().len());
     context.progress.begin("importance", texts as u64);
-    for first in (0..texts).step_by(TEXTS) {
+    for first in (0..texts).step_by(at_a_time) {
         let mut batch = Batch::new();
-        let rows = first..(first + TEXTS).min(texts);
+        let rows = first..(first + at_a_time).min(texts);
         rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
         let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
         each(&Lesson { batch, labels, teacher: None })?;
@@ -249,7 +252,7 @@ fn measure(
     if !attention && !budget.needs_gradients() {
         return Ok(scores);
     }
-    for_samples(context, corpus, |lesson| {
+    for_samples(context, corpus, TEXTS, |lesson| {
         let Learner { backend, model, params, .. } = learner;
         if attention {
             attention_scores(learner, &lesson.batch, &mut scores)?;

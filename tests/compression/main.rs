@@ -17,3 +17,4 @@ mod network;
 mod oracle;
 mod rounds;
 mod vocabulary;
+mod width;

@@ -221,6 +221,30 @@ fn killed_while_it_learns_from_the_inside_of_a_wider_teacher_it_ends_in_the_same
 }
 
 #[test]
+fn killed_with_a_narrower_network_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    // The baseline, which is wider, teaches hidden states by projections.
+    let set = ["prune.hidden=0.3", "prune.samples=40", "prune.embedding_size=5", "distill.hidden=0.5"];
+    let set: Vec<&str> = set.into_iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    // 11 of 16 features, and heads of 4.
+    let int8 = limbeck::infer::Model::open(&run.join("int8.limbeck")).unwrap();
+    let config = int8.config();
+    assert_eq!((config.hidden, config.head_size, config.embedding_size), (11, 4, Some(5)));
+    int8.check_golden().unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_limbeck"))
+        .args(["run", &folder.out("short.toml").display().to_string(), "--out"])
+        .arg(folder.out("refused"))
+        .args(["--set", "prune.hidden=0.6", "--set", "prune.embedding_size=7", "--quiet"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    // Six of sixteen are left: told before the first step.
+    assert!(said.contains("prune.embedding_size: is 7") && said.contains("by 6"), "{said}");
+    assert!(!folder.out("refused/metrics.jsonl").exists());
+}
+
+#[test]
 fn killed_while_pruned_in_rounds_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
     let keys =

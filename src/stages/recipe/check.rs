@@ -173,6 +173,7 @@ fn prune(prune: &Prune) -> Result<()> {
     layers(prune)?;
     fraction("prune.heads", prune.heads)?;
     fraction("prune.units", prune.units)?;
+    fraction("prune.hidden", prune.hidden)?;
     fraction("prune.weights", prune.weights)?;
     fraction("prune.classifier", prune.classifier)?;
     size("prune.vocabulary", prune.vocabulary, 0, limits::VOCAB)?;

@@ -8,8 +8,9 @@ mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
-    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerImportance,
-    LayerScope, Prune, Quantize, Rewind, Schedule, UnitImportance, WeightImportance, WeightKind, WeightScope,
+    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, HiddenImportance,
+    LayerImportance, LayerScope, Prune, Quantize, Rewind, Schedule, UnitImportance, WeightImportance,
+    WeightKind, WeightScope,
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};

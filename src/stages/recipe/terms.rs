@@ -3,7 +3,8 @@
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
 use super::{
-    EmbeddingKind, HeadImportance, Recipe, Rewind, Schedule, UnitImportance, WeightImportance, WeightKind,
+    EmbeddingKind, HeadImportance, HiddenImportance, Recipe, Rewind, Schedule, UnitImportance,
+    WeightImportance, WeightKind,
 };
 
 /// A part of compression that can be left out of a recipe.
@@ -34,6 +35,7 @@ pub const TERMS: &[Term] = &[
     }),
     term("heads", &["prune.heads=0"], |r| r.prune.heads > 0.0),
     term("units", &["prune.units=0"], |r| r.prune.units > 0.0),
+    term("hidden-width", &["prune.hidden=0"], |r| r.prune.hidden > 0.0),
     term("weights", &["prune.weights=0"], |r| r.prune.weights > 0.0),
     term("classifier", &["prune.classifier=0"], |r| r.prune.classifier > 0.0),
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
@@ -43,6 +45,9 @@ pub const TERMS: &[Term] = &[
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
         heads || r.prune.units > 0.0 && r.prune.unit_importance != UnitImportance::Random
+    }),
+    term("hidden-importance", &["prune.hidden_importance=random"], |r| {
+        r.prune.hidden > 0.0 && r.prune.hidden_importance != HiddenImportance::Random
     }),
     term("weight-importance", &["prune.weight_importance=magnitude"], |r| {
         r.prune.weights > 0.0 && r.prune.weight_importance != WeightImportance::Magnitude

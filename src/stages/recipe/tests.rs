@@ -212,6 +212,12 @@ fn errors_name_the_key_and_the_mend() {
             "prune.head_importance=block_fisher",
             "prune.head_importance: \"block_fisher\" is not one of its values; ",
         ),
+        ("", "prune.hidden=25", "prune.hidden: is 25; it is a fraction, from 0 to 1 (60 % is 0.6)"),
+        (
+            "",
+            "prune.hidden_importance=fisher",
+            "prune.hidden_importance: \"fisher\" is not one of its values; known: gradient, norm, random",
+        ),
         ("", "prune.rewind_to=1", "prune.rewind_to: is 1; from 0 to less than 1"),
         (
             "",

@@ -41,6 +41,25 @@ pub enum UnitImportance {
     Random,
 }
 
+/// What makes a hidden feature important.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HiddenImportance {
+    /// Mean over texts of (∂loss/∂gate)² for a gate on the feature behind every norm: of (Σ γ·∂γ + β·∂β)².
+    #[default]
+    Gradient,
+    /// The sum over matrices of the feature's share of the sum of squares.
+    Norm,
+    /// Chance, from the seed: the control.
+    Random,
+}
+
+impl HiddenImportance {
+    fn is_default(&self) -> bool {
+        *self == HiddenImportance::Gradient
+    }
+}
+
 /// Which whole layers go first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,6 +211,14 @@ pub struct Prune {
     pub keep_layers: Vec<usize>,
     /// `"gradient"`, `"uniform"`, `"last"` or `"random"`. Default `"gradient"`.
     pub layer_importance: LayerImportance,
+    /// Fraction of hidden features deleted, with their column or row of every matrix; after layers and word pieces, and
+    /// before the first step of `[prune.train]`. One stays at least. Heads keep their size. Not an exact deletion:
+    /// norms take the mean of the features that are left. Default 0.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub hidden: f64,
+    /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
+    #[serde(skip_serializing_if = "HiddenImportance::is_default")]
+    pub hidden_importance: HiddenImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
     /// `"gradient"`, `"fisher"`, `"block-fisher"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
@@ -263,6 +290,8 @@ impl Default for Prune {
             layers: 0.0,
             keep_layers: Vec::new(),
             layer_importance: LayerImportance::Gradient,
+            hidden: 0.0,
+            hidden_importance: HiddenImportance::Gradient,
             heads: 0.0,
             head_importance: HeadImportance::Gradient,
             head_scope: LayerScope::Global,
