@@ -168,7 +168,7 @@ fn budget(prune: &Prune) -> Budget {
         LayerScope::Global => Scope::Global,
         LayerScope::Layer => Scope::Each,
     };
-    let by_magnitude = prune.weight_importance == WeightImportance::Magnitude;
+    let watched = prune.weights > 0.0 && prune.weight_importance != WeightImportance::Magnitude;
     Budget {
         heads: prune.heads,
         head_importance: match prune.head_importance {
@@ -188,13 +188,13 @@ fn budget(prune: &Prune) -> Budget {
             UnitImportance::Random => Importance::Random,
         },
         unit_scope: layer_scope(prune.unit_scope),
-        weights: if by_magnitude { prune.weights } else { 0.0 },
+        weights: if watched { 0.0 } else { prune.weights },
         classifier: prune.classifier,
         weight_scope: match prune.weight_scope {
             WeightScope::Global => Scope::Global,
             WeightScope::Matrix => Scope::Each,
         },
-        blocks: if by_magnitude { blocks(prune) } else { single_weights(prune) },
+        blocks: if watched { single_weights(prune) } else { blocks(prune) },
     }
 }
 

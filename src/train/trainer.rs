@@ -220,7 +220,8 @@ pub fn train<B: Backend>(
             None => schedule.rate(position.step),
             Some(companion) => companion.rate(position.step, schedule),
         };
-        let (done, event) = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
+        let (done, event) = one_step(learner, training, &lesson, position.step, rate, &mut companion)
+            .map_err(|error| in_step(position.step + 1, error))?;
         position.step += 1;
         let tokens_per_second = pace.add(lesson.batch.tokens());
         let (step, loss, terms) = (position.step, done.loss, done.terms);
@@ -274,6 +275,14 @@ fn one_step<B: Backend>(
         learner.step(lesson, noise, rate, None)?
     };
     Ok((done, companion.after(step, learner)?))
+}
+
+/// A divergence by the step of the training: the optimizer may have begun anew since.
+fn in_step(step: u64, error: Error) -> Error {
+    match error {
+        Error::Diverged { loss, blame, mend, .. } => Error::Diverged { step, loss, blame, mend },
+        other => other,
+    }
 }
 
 /// Whether there is an evaluation due that has not been made.

@@ -4,16 +4,17 @@
 mod compression;
 mod controls;
 mod input;
+mod pruning;
 mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
-    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, HiddenImportance,
-    LayerImportance, LayerScope, Prune, Quantize, Rewind, Schedule, UnitImportance, WeightImportance,
-    WeightKind, WeightScope,
+    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerImportance,
+    LayerScope, Prune, Quantize, Schedule, UnitImportance, WeightKind, WeightScope,
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
+pub use pruning::{HiddenImportance, Rewind, WeightImportance};
 use serde::{Deserialize, Serialize};
 pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};
 
