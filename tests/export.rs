@@ -135,6 +135,41 @@ fn plain_exports_keep_sizes_masks_and_type_and_padded_ones_are_stock() {
     assert!(value.iter().all(|byte| *byte == 0));
 }
 
+/// Where heads of their size make up the width, stock programs need no key for it.
+#[test]
+fn a_narrow_network_is_stock_where_its_heads_fit_its_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("narrow");
+    // Heads of 8: two at most in a layer, and 16 wide.
+    let narrow = ModelConfig { hidden: 16, ..config(Pooling::FirstToken, 3) };
+    write(&model, &narrow, Dtype::F32, true);
+    assert_eq!(HfDirectory::open(&model).unwrap().config, narrow);
+    formats_agree((folder, model.clone()), 1e-6);
+    let folder = tempfile::tempdir().unwrap();
+    let [model, padded] = ["model", "padded"].map(|name| folder.path().join(name));
+    write(&model, &narrow, Dtype::F32, true);
+    export(&model, &padded, ExportFormat::HfPadded).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(padded.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&json["n_heads"], &json["dim"]), (&2.into(), &16.into()), "{json}");
+    assert!(json.get("limbeck").is_none() && json.get("pruned_heads").is_none(), "{json}");
+    // Of other widths it is refused, and of this one with three heads in a layer.
+    let wider = ModelConfig { hidden: 20, ..narrow.clone() };
+    let mut full = narrow.clone();
+    full.layers[1].heads = vec![0, 1, 3];
+    for (config, words) in
+        [(wider, "it is 20 wide with up to 2 heads of 8"), (full, "it is 16 wide with up to 3 heads of 8")]
+    {
+        let (model, out) = (folder.path().join(words), folder.path().join("out"));
+        write(&model, &config, Dtype::F32, true);
+        let refused = export(&model, &out, ExportFormat::HfPadded).unwrap_err().to_string();
+        assert!(refused.contains(words) && refused.contains("export it as hf"), "{refused}");
+        assert!(refused.contains("a multiple of 8"), "{refused}");
+        export(&model, &out.with_extension("limbeck"), ExportFormat::Limbeck).unwrap();
+        fs::remove_file(out.with_extension("limbeck")).unwrap();
+    }
+}
+
 #[test]
 fn what_a_format_cannot_hold_is_refused() {
     let folder = tempfile::tempdir().unwrap();

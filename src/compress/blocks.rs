@@ -4,6 +4,7 @@
 //! magnitude   ‖w‖₂ of the block                                        looks at the weights as they are
 //! movement    -Σ over steps of Σ over the block of w·∂loss/∂w          looks at where training takes them
 //! gradient    Σ over steps of (Σ over the block of w·∂loss/∂w)²        looks at what the loss would lose with them
+//! fisher      Σ over steps of Σ over the block of (w·∂loss/∂w)²        the same, of each weight by itself
 //! ```
 //!
 //! The norm is L2 because of all ways to drop so many blocks, dropping those of smallest L2 norm leaves the matrix
@@ -13,6 +14,14 @@
 //! square of how the loss would change without the block, to first order (Molchanov et al., arXiv:1906.10771, equation
 //! 8), over the steps since blocks last went; it is of one measure for all matrices, so that they may compete. A smaller
 //! block at an edge competes as it is: it costs as much to keep as a whole one.
+//!
+//! A trained network is at a minimum, where without a block the loss grows by `½·wᵀHw`. With the empirical Fisher
+//! `F = mean of g·gᵀ` for the Hessian (Optimal BERT Surgeon, Kurtic et al., arXiv:2203.07259, section 3; whose answer for a
+//! group that is a whole block of a block-diagonal F this is) that is `½·mean (Σ w·g)²`: the gradient score again. The
+//! fisher score is `½·wᵀ diag(F) w`, which needs fewer steps to be known, and in which weights that now undo each
+//! other's effect do not pass for useless. Both leave out the factor ½/steps, which is the same for all.
+//! They take the weights as they were at each step, so that a number for each block is all that is kept. A single
+//! weight is a block of 1×1, for which the two are one.
 //!
 //! A block that has been dropped stays so: its mask is enforced by the optimizer's step, so there is neither a
 //! weight nor a moment to bring back. The cubic schedule makes up for that by dropping few blocks late, when those
@@ -36,12 +45,19 @@ pub enum BlockImportance {
     Movement,
     /// How much the loss would change without it.
     Gradient,
+    /// The same by the diagonal of the empirical Fisher information.
+    Fisher,
 }
 
 impl BlockImportance {
     /// Whether it is collected from the steps of a training.
     pub fn is_watched(self) -> bool {
         self != BlockImportance::Magnitude
+    }
+
+    /// Whether it is collected anew after blocks have gone.
+    pub fn is_recent(self) -> bool {
+        matches!(self, BlockImportance::Gradient | BlockImportance::Fisher)
     }
 }
 
@@ -148,7 +164,7 @@ impl BlockScores {
         Ok(scores)
     }
 
-    /// Adds what one step says of [`BlockImportance::Movement`] or [`BlockImportance::Gradient`]. The step's loss is a
+    /// Adds what one step says of a measure that is watched. The step's loss is a
     /// mean over its texts, of which there are `texts`, and counts as often: a text counts the same in a small batch as
     /// in a large one.
     ///
@@ -165,12 +181,19 @@ impl BlockScores {
     ) -> Result<()> {
         for (id, scores) in budget.all(model).into_iter().zip(&mut self.0) {
             let Some(gradient) = grads.param(id) else { continue };
-            let mut slopes = vec![0.0; scores.len()];
-            backend.block_products(params.value(id), gradient, budget.shape, &mut slopes)?;
-            for (score, slope) in scores.iter_mut().zip(slopes) {
-                let squares = budget.importance == BlockImportance::Gradient;
-                *score += texts as f64 * if squares { slope * slope } else { -slope };
+            let (weight, mut sums) = (params.value(id), vec![0.0; scores.len()]);
+            match budget.importance {
+                BlockImportance::Fisher => {
+                    backend.block_squares(weight, gradient, budget.shape, &mut sums)?;
+                }
+                _ => backend.block_products(weight, gradient, budget.shape, &mut sums)?,
             }
+            match budget.importance {
+                BlockImportance::Gradient => sums.iter_mut().for_each(|slope| *slope *= *slope),
+                BlockImportance::Movement => sums.iter_mut().for_each(|slope| *slope = -*slope),
+                BlockImportance::Fisher | BlockImportance::Magnitude => {}
+            }
+            scores.iter_mut().zip(sums).for_each(|(score, sum)| *score += texts as f64 * sum);
         }
         Ok(())
     }
@@ -234,7 +257,13 @@ fn kept(scores: &[Vec<f64>], fraction: f64) -> Vec<Vec<bool>> {
         .flat_map(|matrix| (0..scores[matrix].len()).map(move |block| (matrix, block)))
         .collect();
     let drop = (fraction * places.len() as f64).round() as usize;
-    places.sort_by(|a, b| scores[a.0][a.1].total_cmp(&scores[b.0][b.1]));
+    // Places break ties, so which go does not depend on how they are found; there may be one for each weight.
+    let order = |a: &(usize, usize), b: &(usize, usize)| {
+        scores[a.0][a.1].total_cmp(&scores[b.0][b.1]).then_with(|| a.cmp(b))
+    };
+    if (1..places.len()).contains(&drop) {
+        places.select_nth_unstable_by(drop, order);
+    }
     let mut kept: Vec<Vec<bool>> = scores.iter().map(|scores| vec![true; scores.len()]).collect();
     places.iter().take(drop).for_each(|&(matrix, block)| kept[matrix][block] = false);
     kept

@@ -1,15 +1,16 @@
-//! Pruning a network: at once, or bit by bit while it trains.
+//! Pruning a network: at once, bit by bit while it trains, or in rounds.
 
-use super::blocks::{self, BlockBudget, BlockImportance, BlockScores};
+use super::blocks::{self, BlockBudget, BlockScores};
 use super::importance::{Importance, Scores, budget};
 use super::magnitude::{self, Scope};
+use super::rounds::{Rewind, Rounds, geometric};
 use super::schedule::cubic;
 use super::structure::{Deletion, Keep};
 use crate::autograd::{Grads, Var};
 use crate::models::{ModelConfig, Taps};
 use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::train::{AdamW, Companion, Learner, Seen};
+use crate::train::{AdamW, Companion, Event, Learner, Schedule, Seen};
 use crate::{Batch, Result};
 
 /// How much of each part goes, and by which measure.
@@ -38,18 +39,18 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget after `done` of `events` events of a cubic schedule.
-    fn at(&self, done: usize, events: usize) -> Budget {
+    /// The budget after `done` of `events` events, where `grown` makes an amount of the final one and of progress.
+    fn at(&self, done: usize, events: usize, grown: fn(f64, f64) -> f64) -> Budget {
         let fraction = |done: usize, all: usize| if all == 0 { 1.0 } else { done as f64 / all as f64 };
         let (first, all) = (self.deletions(events), fraction(done, events));
         let deleted = fraction(done.min(first), first);
         let masked = if first == events { all } else { fraction(done.saturating_sub(first), events - first) };
         Budget {
-            heads: cubic(self.heads, deleted),
-            units: cubic(self.units, deleted),
-            weights: cubic(self.weights, all),
-            classifier: cubic(self.classifier, all),
-            blocks: BlockBudget { fraction: cubic(self.blocks.fraction, masked), ..self.blocks },
+            heads: grown(self.heads, deleted),
+            units: grown(self.units, deleted),
+            weights: grown(self.weights, all),
+            classifier: grown(self.classifier, all),
+            blocks: BlockBudget { fraction: grown(self.blocks.fraction, masked), ..self.blocks },
             ..*self
         }
     }
@@ -66,13 +67,19 @@ impl Budget {
 
     /// Whether scores from gradients are needed.
     pub fn needs_gradients(&self) -> bool {
-        (self.heads > 0.0 && self.head_importance == Importance::Gradient)
-            || (self.units > 0.0 && self.unit_importance == Importance::Gradient)
+        (self.heads > 0.0 && self.head_importance.needs_gradients())
+            || (self.units > 0.0 && self.unit_importance.needs_gradients())
+    }
+
+    /// Scores of nothing yet, to collect what the budget needs.
+    pub fn no_scores(&self, config: &ModelConfig) -> Scores {
+        Scores::of(config, [self.head_importance, self.unit_importance])
     }
 }
 
 /// Prunes `learner` to `budget_now`: heads and units by gradient and attention scores `measured` before, blocks by
 /// what was `watched` of them until now; other kinds of scores are computed here. Moments of what stays are kept.
+/// Returns what was deleted, if anything was.
 ///
 /// # Errors
 /// The device's.
@@ -82,21 +89,24 @@ pub fn prune<B: Backend>(
     measured: &Scores,
     watched: Option<&BlockScores>,
     seed: u64,
-) -> Result<()> {
+) -> Result<Option<Deletion>> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
         match kind {
-            Importance::Gradient | Importance::Attention => Ok(measured.clone()),
+            Importance::Gradient | Importance::Fisher | Importance::Attention => Ok(measured.clone()),
+            Importance::BlockFisher => {
+                let mut scores = measured.clone();
+                scores.heads = measured.order();
+                Ok(scores)
+            }
             Importance::Norm => Scores::norms(&learner.backend, &learner.model, &learner.params),
             Importance::Random => Ok(Scores::random(&learner.model.config, seed)),
         }
     };
-    let scores = Scores {
-        heads: of_kind(budget_now.head_importance, learner)?.heads,
-        units: of_kind(budget_now.unit_importance, learner)?.units,
-    };
+    let mut scores = of_kind(budget_now.head_importance, learner)?;
+    scores.units = of_kind(budget_now.unit_importance, learner)?.units;
     let (heads, units) =
         ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
-    delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
+    let deletion = delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
     for (fraction, ids) in [
         (budget_now.weights, magnitude::feed_forward(&learner.model)),
         (budget_now.classifier, magnitude::head(&learner.model)),
@@ -108,16 +118,17 @@ pub fn prune<B: Backend>(
     if budget_now.blocks.fraction > 0.0 {
         blocks::mask(&learner.backend, &learner.model, &mut learner.params, &budget_now.blocks, watched)?;
     }
-    learner.optimizer.mask(&learner.backend, &learner.params)
+    learner.optimizer.mask(&learner.backend, &learner.params)?;
+    Ok(deletion)
 }
 
-/// Deletes what `keep` leaves out, from parameters, masks and moments.
+/// Deletes what `keep` leaves out, from parameters, masks and moments. Returns the deletion, if there was one.
 ///
 /// # Errors
 /// The device's.
-pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<()> {
+pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<Option<Deletion>> {
     if *keep == Keep::all(&learner.model.config) {
-        return Ok(());
+        return Ok(None);
     }
     let deletion = Deletion::new(&learner.model, keep);
     let backend = &learner.backend;
@@ -128,13 +139,13 @@ pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<()> {
     };
     let moments = learner.optimizer.moments().iter().enumerate().map(shrink).collect::<Result<_>>()?;
     learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, learner.optimizer.steps());
-    (learner.params, learner.model) = (params, deletion.model);
-    Ok(())
+    (learner.params, learner.model) = (params, deletion.model.clone());
+    Ok(Some(deletion))
 }
 
 /// Prunes in several events while a training runs: after a fraction t of the events, `1 - (1 - t)³` of the budget
 /// is gone. Where blocks are to be masked in a network that is to lose heads or units, the first half of the events
-/// deletes and the second half masks, each by that formula.
+/// deletes and the second half masks, each by that formula. In [`Rounds`] it is theirs.
 ///
 /// Gradient scores are collected from the training's own steps between events; the movement of blocks from all steps
 /// since the last deletion.
@@ -146,6 +157,7 @@ pub struct Gradual {
     scores: Scores,
     /// What steps say of blocks; `None` before the first that counts.
     watched: Option<BlockScores>,
+    rounds: Option<Rounds>,
     seed: u64,
 }
 
@@ -155,7 +167,14 @@ impl Gradual {
         let span = (steps * 3 / 4).max(1);
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
-        Gradual { budget, events, done: 0, scores: Scores::zeros(config), watched: None, seed }
+        let scores = budget.no_scores(config);
+        Gradual { budget, events, done: 0, scores, watched: None, rounds: None, seed }
+    }
+
+    /// An event at the end of each of these rounds but the last.
+    pub fn in_rounds(budget: Budget, rounds: Rounds, config: &ModelConfig, seed: u64) -> Gradual {
+        let (events, scores) = (rounds.events(), budget.no_scores(config));
+        Gradual { budget, events, done: 0, scores, watched: None, rounds: Some(rounds), seed }
     }
 
     fn over(&self) -> bool {
@@ -177,6 +196,14 @@ impl Gradual {
 }
 
 impl<B: Backend> Companion<B> for Gradual {
+    fn before(&mut self, step: u64, learner: &Learner<B>) -> Result<()> {
+        self.rounds.as_mut().map_or(Ok(()), |rounds| rounds.remember(step, learner))
+    }
+
+    fn rate(&self, step: u64, schedule: &Schedule) -> f64 {
+        self.rounds.as_ref().map_or_else(|| schedule.rate(step), |rounds| rounds.rate(step, schedule))
+    }
+
     fn watches(&self, _: u64) -> bool {
         self.needs_gradients() || self.watches_blocks()
     }
@@ -200,21 +227,28 @@ impl<B: Backend> Companion<B> for Gradual {
         Ok(())
     }
 
-    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool> {
+    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<Option<Event>> {
         // With fewer steps than events, several fall on one step and are one.
         let due = self.events.iter().filter(|event| **event <= step).count();
         if due <= self.done {
-            return Ok(false);
+            return Ok(None);
         }
         self.done = due;
-        let budget = self.budget.at(due, self.events.len());
-        prune(learner, &budget, &self.scores, self.watched.as_ref(), self.seed)?;
-        self.scores = Scores::zeros(&learner.model.config);
-        if self.budget.blocks.importance == BlockImportance::Gradient {
+        let grown = if self.rounds.is_some() { geometric } else { cubic };
+        let budget = self.budget.at(due, self.events.len(), grown);
+        let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
+        let deletion = prune(learner, &budget, &self.scores, self.watched.as_ref(), self.seed)?;
+        if let Some(rounds) = &mut self.rounds {
+            deletion.iter().for_each(|deletion| rounds.shrink(deletion, &cols));
+            rounds.go_back(learner)?;
+        }
+        self.scores = self.budget.no_scores(&learner.model.config);
+        if self.budget.blocks.importance.is_recent() {
             self.watched = None;
         }
         learner.assert_masks()?;
-        Ok(true)
+        let rewind = self.rounds.as_ref().map(Rounds::rewinds).filter(|rewind| *rewind != Rewind::None);
+        Ok(Some(Event { number: due, of: self.events.len(), rewound: rewind.map(Rewind::name) }))
     }
 
     fn settled(&self) -> bool {
@@ -228,19 +262,34 @@ impl<B: Backend> Companion<B> for Gradual {
         state
     }
 
-    fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String> {
+    fn earlier(&self) -> &[Vec<f32>] {
+        self.rounds.as_ref().map_or(&[], Rounds::earlier)
+    }
+
+    fn restore(
+        &mut self,
+        step: u64,
+        state: &[f64],
+        earlier: Vec<Vec<f32>>,
+        learner: &Learner<B>,
+    ) -> Result<(), String> {
         let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
         let Learner { model, params, .. } = learner;
         let (done, scores) = state.split_first().ok_or_else(problem)?;
-        let parts = Scores::zeros(&model.config).flatten().len();
+        let zeros = self.budget.no_scores(&model.config);
+        let parts = zeros.flatten().len();
         let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;
-        self.scores = Scores::unflatten(&model.config, parts).ok_or_else(problem)?;
+        self.scores = zeros.unflatten(parts).ok_or_else(problem)?;
         self.done = *done as usize;
         self.watched = None;
         if !blocks.is_empty() {
             let zeros = BlockScores::zeros(&self.budget.blocks, model, params);
             self.watched = Some(zeros.unflatten(blocks).ok_or_else(problem)?);
         }
-        Ok(())
+        let fits = match &mut self.rounds {
+            None => earlier.is_empty(),
+            Some(rounds) => rounds.restore(step, earlier, learner),
+        };
+        if fits { Ok(()) } else { Err("it has no earlier weights of this network".to_owned()) }
     }
 }

@@ -18,6 +18,13 @@ use limbeck_kernels::random::mix;
 pub enum Importance {
     /// `|∂loss/∂gate|`, summed over texts ([`crate::ops::gate`]).
     Gradient,
+    /// `(∂loss/∂gate)²`, summed over texts: the diagonal of the gates' empirical Fisher information `F`. Half of it is what
+    /// the loss of a trained network gains without the part, to second order (Kwon et al., arXiv:2204.09656, equation 8).
+    Fisher,
+    /// Of heads: `½·1ᵀF1` over the heads of a layer that go together, with `F = Σ g·gᵀ` over texts of all of the layer's
+    /// gates (its block of the block-diagonal Fisher, equation 9 there). Heads go one by one, each time the one that adds
+    /// least to that sum: so of two heads that do the same, which add to each other, one stays.
+    BlockFisher,
     /// The mean absolute attention of a head. A row of attention sums to one, so this is one over the text's
     /// length for every head: it says nothing, and is here because a published pipeline uses it.
     Attention,
@@ -27,6 +34,13 @@ pub enum Importance {
     Random,
 }
 
+impl Importance {
+    /// Whether it is made of derivatives by gates.
+    pub fn needs_gradients(self) -> bool {
+        matches!(self, Importance::Gradient | Importance::Fisher | Importance::BlockFisher)
+    }
+}
+
 /// Importance of each head and each unit, by layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
@@ -34,20 +48,33 @@ pub struct Scores {
     pub heads: Vec<Vec<f64>>,
     /// `[layers][intermediate]`.
     pub units: Vec<Vec<f64>>,
+    /// For [`Importance::BlockFisher`] of heads, products of their gates' derivatives, summed over texts:
+    /// `[layers][heads · heads]`; otherwise `[layers][0]`.
+    pub products: Vec<Vec<f64>>,
+    /// What [`Scores::add_gradients`] collects of heads and of units.
+    measures: [Importance; 2],
 }
 
 impl Scores {
-    /// All zero.
+    /// All zero, to collect [`Importance::Gradient`].
     pub fn zeros(config: &ModelConfig) -> Scores {
+        Scores::of(config, [Importance::Gradient; 2])
+    }
+
+    /// All zero, to collect one measure of heads and one of units.
+    pub fn of(config: &ModelConfig, measures: [Importance; 2]) -> Scores {
+        let pairs = |heads: usize| if measures[0] == Importance::BlockFisher { heads * heads } else { 0 };
         Scores {
             heads: config.layers.iter().map(|layer| vec![0.0; layer.heads.len()]).collect(),
             units: config.layers.iter().map(|layer| vec![0.0; layer.intermediate]).collect(),
+            products: config.layers.iter().map(|layer| vec![0.0; pairs(layer.heads.len())]).collect(),
+            measures,
         }
     }
 
-    /// Adds one batch's [`Importance::Gradient`] scores, from a step that was watched. The step's loss is a mean
-    /// over its texts, so its gradients are multiplied by their number: a text counts the same in a small batch
-    /// as in a large one.
+    /// Adds what one batch says by the measures that are made of gradients, from a step that was watched. The step's
+    /// loss is a mean over its texts, so its gradients are multiplied by their number: a text counts the same in a small
+    /// batch as in a large one.
     ///
     /// # Errors
     /// The device's.
@@ -63,12 +90,21 @@ impl Scores {
             let size = model.layers[i].attention.attend.head_size;
             let groups =
                 [(&taps.context, size, &mut self.heads[i]), (&taps.intermediate, 1, &mut self.units[i])];
-            for (var, width, scores) in groups {
-                if let Some(gradient) = grads.var(var.id()) {
-                    let mut of_batch = vec![0.0; scores.len()];
-                    backend.gate_scores(batch, var.tensor(), gradient, width, &mut of_batch)?;
-                    let texts = batch.texts() as f64;
-                    scores.iter_mut().zip(of_batch).for_each(|(score, more)| *score += texts * more);
+            for ((var, width, scores), measure) in groups.into_iter().zip(self.measures) {
+                let collects = measure.needs_gradients() && !scores.is_empty();
+                let Some(gradient) = grads.var(var.id()).filter(|_| collects) else { continue };
+                let mut slopes = backend.gate_slopes(batch, var.tensor(), gradient, width)?;
+                slopes.iter_mut().for_each(|slope| *slope *= batch.texts() as f64);
+                for of_text in slopes.chunks(scores.len()) {
+                    if measure == Importance::Gradient {
+                        scores.iter_mut().zip(of_text).for_each(|(score, slope)| *score += slope.abs());
+                    } else {
+                        scores.iter_mut().zip(of_text).for_each(|(score, slope)| *score += slope * slope);
+                    }
+                    if measure == Importance::BlockFisher {
+                        let pairs = of_text.iter().flat_map(|a| of_text.iter().map(move |b| a * b));
+                        self.products[i].iter_mut().zip(pairs).for_each(|(sum, product)| *sum += product);
+                    }
                 }
             }
         }
@@ -106,13 +142,31 @@ impl Scores {
         Ok(scores)
     }
 
-    /// Adds other scores: those of units, and with `heads` those of heads too.
-    pub fn add(&mut self, other: &Scores, heads: bool) {
-        let pairs = self.units.iter_mut().zip(&other.units);
-        let pairs = pairs.chain(self.heads.iter_mut().zip(&other.heads).filter(|_| heads));
-        for (score, more) in pairs.flat_map(|(scores, others)| scores.iter_mut().zip(others)) {
-            *score += more;
+    /// [`Importance::BlockFisher`] of heads: the place of each in the order in which they go, over the whole network. The
+    /// order within a layer is the same whether its heads compete with those of other layers or not.
+    pub fn order(&self) -> Vec<Vec<f64>> {
+        let mut order: Vec<Vec<Option<f64>>> =
+            self.heads.iter().map(|heads| vec![None; heads.len()]).collect();
+        // What a head would add to the sum if it were the next to go.
+        let diagonal = |products: &Vec<f64>, n: usize| (0..n).map(|i| 0.5 * products[i * n + i]).collect();
+        let mut costs: Vec<Vec<f64>> = self
+            .products
+            .iter()
+            .zip(&self.heads)
+            .map(|(products, heads)| diagonal(products, heads.len()))
+            .collect();
+        for place in 0..order.iter().map(Vec::len).sum() {
+            let left =
+                (0..order.len()).flat_map(|layer| (0..order[layer].len()).map(move |head| (layer, head)));
+            let left = left.filter(|&(layer, head)| order[layer][head].is_none());
+            let next = left.min_by(|a, b| costs[a.0][a.1].total_cmp(&costs[b.0][b.1]));
+            let (layer, head) = next.expect("as many places as heads");
+            order[layer][head] = Some(place as f64);
+            let heads = order[layer].len();
+            let with = &self.products[layer][head * heads..][..heads];
+            costs[layer].iter_mut().zip(with).for_each(|(cost, product)| *cost += product);
         }
+        order.into_iter().map(|layer| layer.into_iter().flatten().collect()).collect()
     }
 
     /// [`Importance::Random`].
@@ -126,20 +180,20 @@ impl Scores {
         scores
     }
 
-    /// Rows of `[heads, units]` as one list, for a checkpoint.
+    /// Rows of `[heads, units, products]` as one list, for a checkpoint.
     pub fn flatten(&self) -> Vec<f64> {
-        self.heads.iter().chain(&self.units).flatten().copied().collect()
+        self.heads.iter().chain(&self.units).chain(&self.products).flatten().copied().collect()
     }
 
-    /// The reverse of [`Scores::flatten`]; `None` if the list is not of this configuration.
-    pub fn unflatten(config: &ModelConfig, flat: &[f64]) -> Option<Scores> {
-        let mut scores = Scores::zeros(config);
-        let places: Vec<&mut f64> = scores.heads.iter_mut().chain(&mut scores.units).flatten().collect();
+    /// These scores with the numbers of such a list; `None` if it is not as long as theirs.
+    pub fn unflatten(mut self, flat: &[f64]) -> Option<Scores> {
+        let lists = self.heads.iter_mut().chain(&mut self.units).chain(&mut self.products);
+        let places: Vec<&mut f64> = lists.flatten().collect();
         if places.len() != flat.len() {
             return None;
         }
         places.into_iter().zip(flat).for_each(|(place, score)| *place = *score);
-        Some(scores)
+        Some(self)
     }
 }
 
@@ -179,7 +233,7 @@ pub fn budget(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units:
     Keep {
         heads: select(&scores.heads, excess(heads.0, config.original_heads, heads_now), heads.1),
         units: select(&scores.units, excess(units.0, config.original_intermediate, units_now), units.1),
-        pieces: (0..config.vocab).collect(),
+        ..Keep::all(config)
     }
 }
 

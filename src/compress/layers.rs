@@ -84,10 +84,9 @@ pub fn layer_gradients<B: Backend>(learner: &Learner<B>, lesson: &Lesson, scores
                 change.iter_mut().zip(&x[from.start * hidden..]).for_each(|(y, x)| *y -= x);
             }
             let change = Tensor::upload(backend, &change, output.tensor().shape())?;
-            let mut of_batch = [0.0];
-            backend.gate_scores(batch, &change, gradient, hidden, &mut of_batch)?;
+            let slopes = backend.gate_slopes(batch, &change, gradient, hidden)?;
             // The loss is a mean over the batch's texts: so a text counts the same in every batch.
-            *score += batch.texts() as f64 * of_batch[0];
+            *score += batch.texts() as f64 * slopes.iter().map(|slope| slope.abs()).sum::<f64>();
         }
         input = output;
     }

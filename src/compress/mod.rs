@@ -12,9 +12,11 @@ pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
 pub mod quantize;
+pub mod rounds;
 pub mod schedule;
 pub mod structure;
 pub mod vocabulary;
+pub mod width;
 
 pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};
@@ -23,4 +25,6 @@ pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
+pub use rounds::{Rewind, Rounds};
 pub use structure::Keep;
+pub use width::{WidthImportance, WidthScores};

@@ -3,11 +3,13 @@
 //! A deleted head comes back with zero rows in query, key and value, biases included, and zero columns in the
 //! output projection: its scores are all equal, its values all zero, and so is its context. A deleted unit
 //! comes back with a zero row in the expansion, bias included, and a zero column in the contraction: every
-//! nonlinearity here maps zero to zero. Heads return to their original places. Where a unit stood is not
+//! nonlinearity here maps zero to zero. Heads return to their original places, but for a narrower network, which is given
+//! so many as are as wide together as it is now. Hidden features do not come back: a norm would count them. Where a unit stood is not
 //! recorded, and their order means nothing: those that were kept come first. Word pieces do not come back: the
 //! tokenizer that was saved with the network has none of those that went.
 
-use super::structure::{Deletion, Keep, Part};
+use super::structure::{Deletion, Keep};
+use crate::models::config::LayerConfig;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamId, ParamSpec};
 
@@ -24,12 +26,13 @@ pub struct Padding {
 impl Padding {
     /// Plans to bring back what was deleted from a network of this configuration.
     pub fn new(config: &ModelConfig) -> Padding {
+        let config = &as_wide(config);
         let dense = ModelConfig { masked: Vec::new(), ..config.dense() };
         let (model, specs) = Classifier::new(&dense);
         let keep = Keep {
             heads: config.layers.iter().map(|layer| layer.heads.clone()).collect(),
             units: config.layers.iter().map(|layer| (0..layer.intermediate).collect()).collect(),
-            pieces: (0..config.vocab).collect(),
+            ..Keep::all(&dense)
         };
         Padding { deletion: Deletion::new(&model, &keep), model, specs }
     }
@@ -44,20 +47,28 @@ impl Padding {
         let Some(part) = self.deletion.parts.get(&id) else { return values.to_vec() };
         let mut padded = vec![0.0; spec.len()];
         let rows = values.chunks_exact(small.cols.max(1));
-        match part {
-            Part::Rows(kept) => {
-                for (&row, values) in kept.iter().zip(rows) {
-                    padded[row * spec.cols..][..spec.cols].copy_from_slice(values);
-                }
-            }
-            Part::Cols(kept) => {
-                for (padded, values) in padded.chunks_exact_mut(spec.cols.max(1)).zip(rows) {
-                    kept.iter().zip(values).for_each(|(&col, &value)| padded[col] = value);
-                }
-            }
+        let place = |kept: &Option<Vec<usize>>, i: usize| kept.as_ref().map_or(i, |kept| kept[i]);
+        for (row, values) in rows.enumerate() {
+            let padded = &mut padded[place(&part.rows, row) * spec.cols..][..spec.cols];
+            values.iter().enumerate().for_each(|(col, value)| padded[place(&part.cols, col)] = *value);
         }
         padded
     }
+}
+
+/// The same network, as one that had so many heads of its size as make its width, if it has no more in any layer: what
+/// programs can load that know no other size of a head. Heads then have other numbers, and their order stays.
+fn as_wide(config: &ModelConfig) -> ModelConfig {
+    let heads = config.hidden / config.head_size;
+    let most = config.layers.iter().map(|layer| layer.heads.len()).max().unwrap_or(0);
+    let as_it_is = config.original_heads * config.head_size == config.hidden;
+    if as_it_is || heads * config.head_size != config.hidden || most > heads {
+        return config.clone();
+    }
+    let layer =
+        |layer: &LayerConfig| LayerConfig { heads: (0..layer.heads.len()).collect(), ..layer.clone() };
+    let layers = config.layers.iter().map(layer).collect();
+    ModelConfig { original_heads: heads, layers, ..config.clone() }
 }
 
 #[cfg(test)]

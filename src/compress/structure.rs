@@ -1,9 +1,10 @@
-//! Deleting heads, feed-forward units and word pieces for good: rows and columns leave the tensors.
+//! Deleting heads, feed-forward units, hidden features and word pieces for good: rows and columns leave the tensors.
 //!
 //! Head `h` of a layer is rows `h·head_size..(h+1)·head_size` of query, key and value (weights and biases) and
 //! the same columns of the output projection. Unit `u` is row `u` of the expansion (weight and bias) and
 //! column `u` of the contraction. What is left computes what the whole network would with the deleted parts'
-//! outputs at zero. A word piece is its row of the word table; what is left computes the same for texts without it.
+//! outputs at zero. A word piece is its row of the word table; what is left computes the same for texts without it. A
+//! hidden feature is a row or column of every matrix, and a place of every norm ([`width`](super::width)).
 
 use crate::Result;
 use crate::backend::Device;
@@ -23,6 +24,10 @@ pub struct Keep {
     pub units: Vec<Vec<usize>>,
     /// Word pieces: no list a layer, but one for the network.
     pub pieces: Vec<usize>,
+    /// Hidden features, likewise.
+    pub hidden: Vec<usize>,
+    /// Outputs of the head's dense layer, where there is one: as many as hidden features.
+    pub dense: Vec<usize>,
 }
 
 impl Keep {
@@ -32,12 +37,15 @@ impl Keep {
             heads: config.layers.iter().map(|layer| (0..layer.heads.len()).collect()).collect(),
             units: config.layers.iter().map(|layer| (0..layer.intermediate).collect()).collect(),
             pieces: (0..config.vocab).collect(),
+            hidden: (0..config.hidden).collect(),
+            dense: (0..config.hidden).collect(),
         }
     }
 
     /// The configuration of what stays.
     pub fn config(&self, config: &ModelConfig) -> ModelConfig {
-        let mut smaller = ModelConfig { vocab: self.pieces.len(), ..config.clone() };
+        let mut smaller =
+            ModelConfig { vocab: self.pieces.len(), hidden: self.hidden.len(), ..config.clone() };
         for (i, layer) in smaller.layers.iter_mut().enumerate() {
             layer.heads = self.heads[i].iter().map(|&place| layer.heads[place]).collect();
             layer.intermediate = self.units[i].len();
@@ -46,10 +54,54 @@ impl Keep {
     }
 }
 
-/// Rows or columns of a parameter that stay.
-pub(super) enum Part {
-    Rows(Vec<usize>),
-    Cols(Vec<usize>),
+/// A side of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Rows,
+    Cols,
+}
+
+/// Rows and columns of a parameter that stay; none if all do.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) rows: Option<Vec<usize>>,
+    pub(super) cols: Option<Vec<usize>>,
+}
+
+/// The sides of parameters that hidden features are on.
+pub(super) fn hidden_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
+    let Classifier { embeddings, layers, head, .. } = model;
+    let mut sides = Vec::new();
+    match &embeddings.projection {
+        None => sides.push((embeddings.words, Side::Cols)),
+        Some(projection) => sides.extend(outputs(projection)),
+    }
+    let tables = [embeddings.positions].into_iter().chain(embeddings.token_types);
+    let mut across: Vec<ParamId> = tables.chain([embeddings.norm.gamma, embeddings.norm.beta]).collect();
+    for layer in layers {
+        let attention = &layer.attention;
+        let readers = [&attention.query, &attention.key, &attention.value, &layer.expand];
+        across.extend(readers.map(|linear| linear.weight));
+        for norm in [&layer.attention_norm, &layer.output_norm] {
+            across.extend([norm.gamma, norm.beta]);
+        }
+        sides.extend([&attention.output, &layer.contract].into_iter().flat_map(outputs));
+    }
+    across.push(head.dense.as_ref().unwrap_or(&head.classifier).weight);
+    sides.extend(across.into_iter().map(|id| (id, Side::Cols)));
+    sides
+}
+
+/// The sides of parameters that the outputs of the head's dense layer are on.
+pub(super) fn dense_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
+    let dense = model.head.dense.iter();
+    dense
+        .flat_map(|dense| [&outputs(dense)[..], &[(model.head.classifier.weight, Side::Cols)]].concat())
+        .collect()
+}
+
+fn outputs(linear: &Linear) -> [(ParamId, Side); 2] {
+    [(linear.weight, Side::Rows), (linear.bias, Side::Cols)]
 }
 
 /// How a network's parameters shrink.
@@ -64,9 +116,20 @@ pub struct Deletion {
 impl Deletion {
     /// Plans to leave of `model` what `keep` says.
     pub fn new(model: &Classifier, keep: &Keep) -> Deletion {
-        let mut parts = BTreeMap::new();
+        let mut parts: BTreeMap<ParamId, Part> = BTreeMap::new();
+        let mut stay = |sides: &[(ParamId, Side)], kept: &[usize]| {
+            for (id, side) in sides {
+                let part = parts.entry(*id).or_default();
+                let place = if *side == Side::Rows { &mut part.rows } else { &mut part.cols };
+                *place = Some(kept.to_vec());
+            }
+        };
         if keep.pieces.len() < model.config.vocab {
-            parts.insert(model.embeddings.words, Part::Rows(keep.pieces.clone()));
+            stay(&[(model.embeddings.words, Side::Rows)], &keep.pieces);
+        }
+        if keep.hidden.len() < model.config.hidden {
+            stay(&hidden_sides(model), &keep.hidden);
+            stay(&dense_sides(model), &keep.dense);
         }
         for (i, layer) in model.layers.iter().enumerate() {
             let size = layer.attention.attend.head_size;
@@ -74,11 +137,11 @@ impl Deletion {
                 keep.heads[i].iter().flat_map(|head| head * size..(head + 1) * size).collect();
             let attention = &layer.attention;
             for linear in [&attention.query, &attention.key, &attention.value] {
-                outputs(&mut parts, linear, &columns);
+                stay(&outputs(linear), &columns);
             }
-            parts.insert(attention.output.weight, Part::Cols(columns));
-            outputs(&mut parts, &layer.expand, &keep.units[i]);
-            parts.insert(layer.contract.weight, Part::Cols(keep.units[i].clone()));
+            stay(&[(attention.output.weight, Side::Cols)], &columns);
+            stay(&outputs(&layer.expand), &keep.units[i]);
+            stay(&[(layer.contract.weight, Side::Cols)], &keep.units[i]);
         }
         let (smaller, specs) = Classifier::new(&keep.config(&model.config));
         Deletion { parts, model: smaller, specs }
@@ -86,14 +149,15 @@ impl Deletion {
 
     /// What stays of the values of parameter `id`, `[rows, cols]`.
     pub fn apply<T: Copy>(&self, id: ParamId, values: &[T], cols: usize) -> Vec<T> {
-        match self.parts.get(&id) {
-            None => values.to_vec(),
-            Some(Part::Rows(rows)) => {
-                rows.iter().flat_map(|row| &values[row * cols..(row + 1) * cols]).copied().collect()
-            }
-            Some(Part::Cols(kept)) => {
-                values.chunks(cols.max(1)).flat_map(|row| kept.iter().map(|&col| row[col])).collect()
-            }
+        let Some(part) = self.parts.get(&id) else { return values.to_vec() };
+        let row = |row: usize| &values[row * cols..(row + 1) * cols];
+        let rows: Vec<&[T]> = match &part.rows {
+            Some(kept) => kept.iter().map(|&kept| row(kept)).collect(),
+            None => values.chunks(cols.max(1)).collect(),
+        };
+        match &part.cols {
+            None => rows.concat(),
+            Some(kept) => rows.iter().flat_map(|row| kept.iter().map(|&col| row[col])).collect(),
         }
     }
 
@@ -133,9 +197,4 @@ impl Deletion {
     fn values<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Vec<f32>> {
         Ok(self.apply(id, &tensor.download(device)?, tensor.cols()))
     }
-}
-
-fn outputs(parts: &mut BTreeMap<ParamId, Part>, linear: &Linear, kept: &[usize]) {
-    parts.insert(linear.weight, Part::Rows(kept.to_vec()));
-    parts.insert(linear.bias, Part::Cols(kept.to_vec()));
 }

@@ -89,7 +89,7 @@ pub struct ModelConfig {
     pub hidden: usize,
     /// Width of a row of the word table where that is less than `hidden`, which a projection then makes of it.
     pub embedding_size: Option<usize>,
-    /// Width of one head; `hidden / original_heads`.
+    /// Width of one head: `hidden / original_heads`, or another where hidden features were deleted.
     pub head_size: usize,
     /// Heads of each layer before anything was deleted.
     pub original_heads: usize,

@@ -75,16 +75,31 @@ fn check_stock(directory: &HfDirectory, padded: &ModelConfig) -> Result<()> {
     if is_stock(padded) {
         return Ok(());
     }
-    let pooling = match padded.pooling {
-        Pooling::Mean => "the mean of the tokens",
-        Pooling::FirstToken => "the first token without BERT's pooler",
-        Pooling::Pooler => "BERT's pooler",
+    let (size, hidden) = (padded.head_size, padded.hidden);
+    let (problem, mend) = if size * padded.original_heads == hidden {
+        let pooling = match padded.pooling {
+            Pooling::Mean => "the mean of the tokens",
+            Pooling::FirstToken => "the first token without BERT's pooler",
+            Pooling::Pooler => "BERT's pooler",
+        };
+        (format!("it reads {pooling}"), "train with model.pooling = \"auto\"".to_owned())
+    } else {
+        let most = directory.config.layers.iter().map(|layer| layer.heads.len()).max().unwrap_or(0);
+        let problem = format!(
+            "it is {hidden} wide with up to {most} heads of {size} in a layer, and transformers has hidden_size / heads for \
+             the size of a head"
+        );
+        (
+            problem,
+            format!("prune to a width that is a multiple of {size}, with room for all heads of a layer"),
+        )
     };
-    let problem = format!(
-        "stock transformers cannot run it: it reads {pooling}, and has {} heads of {} in a width of {}",
-        padded.original_heads, padded.head_size, padded.hidden
-    );
-    Err(Error::file(&directory.path, problem, "export it as hf, or train with model.pooling = \"auto\""))
+    let problem = format!("stock transformers cannot run it: {problem}");
+    Err(Error::file(
+        &directory.path,
+        problem,
+        format!("export it as hf or limbeck, which limbeck runs; or {mend}"),
+    ))
 }
 
 fn save(

@@ -23,6 +23,7 @@ mod teachers;
 mod train;
 mod training;
 mod vocabulary;
+mod width;
 
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};

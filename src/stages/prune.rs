@@ -1,18 +1,21 @@
-//! The second stage: whole layers, word pieces, heads and feed-forward units are deleted, weights and blocks of weights masked.
+//! The second stage: whole layers, word pieces, hidden features, heads and feed-forward units are deleted, weights and
+//! blocks of weights masked.
 //!
-//! Layers go first, at once, and so do word pieces; what is left of their table is then factored: what follows reads the
+//! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored: what follows reads the
 //! texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at
 //! once, by scores measured on training texts; or in several events while the network learns from the baseline
-//! (`prune.schedule = "cubic"`), which keeps more of its accuracy.
+//! (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
-use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
+use super::recipe::tables::{
+    self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
+};
+use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary, width};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
     BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, LayerImportance,
-    Scope, Scores, attention_scores,
+    Rewind, Rounds, Scope, Scores, attention_scores,
 };
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
@@ -39,20 +42,31 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
     }
-    factorization::apply(context, &mut learner)?;
     let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);
+    width::apply(context, &mut learner, corpus)?;
+    factorization::apply(context, &mut learner)?;
     let budget = budget(settings);
     match settings.schedule {
         Schedule::Once => {
             let scores = measure(context, &learner, corpus, &budget)?;
             apply(&mut learner, &budget, &scores, None, context.recipe.seed)?;
         }
-        Schedule::Cubic => {
+        schedule => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
             let (logits, how) = teachers::teach(context, &whole)?;
             teachers::look_inside(context, corpus, &whole, &mut learner, &settings.train)?;
-            let config = &learner.model.config;
-            let mut gradual = Gradual::new(budget, settings.events, steps, config, context.recipe.seed);
+            let (config, seed, events) = (&learner.model.config, context.recipe.seed, settings.events);
+            let mut gradual = if schedule == Schedule::Iterative {
+                let rewind = match settings.rewind {
+                    tables::Rewind::Weights => Rewind::Weights,
+                    tables::Rewind::Rate => Rewind::Rate,
+                    tables::Rewind::None => Rewind::None,
+                };
+                let rounds = Rounds::new(events, steps, rewind, settings.rewind_to);
+                Gradual::in_rounds(budget, rounds, config, seed)
+            } else {
+                Gradual::new(budget, events, steps, config, seed)
+            };
             let teacher = Some((&logits[..], how));
             training::run(
                 context,
@@ -111,7 +125,7 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
         };
         let mut scores = vec![0.0; count];
         if importance == LayerImportance::Gradient {
-            for_samples(context, corpus, |lesson| layer_gradients(learner, lesson, &mut scores))?;
+            for_samples(context, corpus, TEXTS, |lesson| layer_gradients(learner, lesson, &mut scores))?;
             let shown: Vec<String> = scores.iter().map(|score| format!("{score:.3}")).collect();
             context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
         }
@@ -127,17 +141,18 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
     Ok(())
 }
 
-/// Hands `each` the first `prune.samples` training texts, a batch at a time.
-fn for_samples(
+/// Hands `each` the first `prune.samples` training texts, so many at a time.
+pub fn for_samples(
     context: &StageContext<'_>,
     corpus: &Corpus,
+    at_a_time: usize,
     mut each: impl FnMut(&Lesson) -> Result<()>,
 ) -> Result<()> {
     let texts = context.recipe.prune.samples.min(corpus.lessons().len());
     context.progress.begin("importance", texts as u64);
-    for first in (0..texts).step_by(TEXTS) {
+    for first in (0..texts).step_by(at_a_time) {
         let mut batch = Batch::new();
-        let rows = first..(first + TEXTS).min(texts);
+        let rows = first..(first + at_a_time).min(texts);
         rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
         let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
         each(&Lesson { batch, labels, teacher: None })?;
@@ -153,10 +168,13 @@ fn budget(prune: &Prune) -> Budget {
         LayerScope::Global => Scope::Global,
         LayerScope::Layer => Scope::Each,
     };
+    let watched = prune.weights > 0.0 && prune.weight_importance != WeightImportance::Magnitude;
     Budget {
         heads: prune.heads,
         head_importance: match prune.head_importance {
             HeadImportance::Gradient => Importance::Gradient,
+            HeadImportance::Fisher => Importance::Fisher,
+            HeadImportance::BlockFisher => Importance::BlockFisher,
             HeadImportance::Attention => Importance::Attention,
             HeadImportance::Norm => Importance::Norm,
             HeadImportance::Random => Importance::Random,
@@ -165,17 +183,36 @@ fn budget(prune: &Prune) -> Budget {
         units: prune.units,
         unit_importance: match prune.unit_importance {
             UnitImportance::Gradient => Importance::Gradient,
+            UnitImportance::Fisher => Importance::Fisher,
             UnitImportance::Norm => Importance::Norm,
             UnitImportance::Random => Importance::Random,
         },
         unit_scope: layer_scope(prune.unit_scope),
-        weights: prune.weights,
+        weights: if watched { 0.0 } else { prune.weights },
         classifier: prune.classifier,
         weight_scope: match prune.weight_scope {
             WeightScope::Global => Scope::Global,
             WeightScope::Matrix => Scope::Each,
         },
-        blocks: blocks(prune),
+        blocks: if watched { single_weights(prune) } else { blocks(prune) },
+    }
+}
+
+/// Weights that are watched while the network trains: blocks of one weight.
+fn single_weights(prune: &Prune) -> BlockBudget {
+    BlockBudget {
+        fraction: prune.weights,
+        shape: BlockShape { outputs: 1, inputs: 1 },
+        importance: match prune.weight_importance {
+            WeightImportance::Magnitude => BlockImportance::Magnitude,
+            WeightImportance::Movement => BlockImportance::Movement,
+            WeightImportance::Fisher => BlockImportance::Fisher,
+        },
+        scope: match prune.weight_scope {
+            WeightScope::Global => BlockScope::Global,
+            WeightScope::Matrix => BlockScope::Matrix,
+        },
+        matrices: BlockMatrices::FeedForward,
     }
 }
 
@@ -188,6 +225,7 @@ fn blocks(prune: &Prune) -> BlockBudget {
             tables::BlockImportance::Magnitude => BlockImportance::Magnitude,
             tables::BlockImportance::Movement => BlockImportance::Movement,
             tables::BlockImportance::Gradient => BlockImportance::Gradient,
+            tables::BlockImportance::Fisher => BlockImportance::Fisher,
         },
         scope: match prune.block_scope {
             tables::BlockScope::Matrix => BlockScope::Matrix,
@@ -209,18 +247,17 @@ fn measure(
     corpus: &Corpus,
     budget: &Budget,
 ) -> Result<Scores> {
-    let mut scores = Scores::zeros(&learner.model.config);
+    let mut scores = budget.no_scores(&learner.model.config);
     let attention = budget.head_importance == Importance::Attention && budget.heads > 0.0;
     if !attention && !budget.needs_gradients() {
         return Ok(scores);
     }
-    for_samples(context, corpus, |lesson| {
+    for_samples(context, corpus, TEXTS, |lesson| {
         let Learner { backend, model, params, .. } = learner;
         if attention {
             attention_scores(learner, &lesson.batch, &mut scores)?;
         }
         if budget.needs_gradients() {
-            let mut gradient_scores = Scores::zeros(&model.config);
             gradients(
                 backend,
                 model,
@@ -228,10 +265,9 @@ fn measure(
                 lesson,
                 None,
                 Some(&mut |seen, batch, taps, grads| {
-                    gradient_scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
+                    scores.add_gradients(seen.backend, seen.model, batch, taps, grads)
                 }),
             )?;
-            scores.add(&gradient_scores, !attention);
         }
         Ok(())
     })?;

@@ -94,7 +94,7 @@ impl Trimmed {
     pub fn apply<B: Backend>(&self, learner: &mut Learner<B>) -> Result<()> {
         let pieces = self.kept.iter().map(|&id| id as usize).collect();
         let keep = Keep { pieces, ..Keep::all(&learner.model.config) };
-        delete(learner, &keep)
+        delete(learner, &keep).map(drop)
     }
 
     /// What an artifact says of its vocabulary: a key and a value for its metadata.

@@ -1,6 +1,7 @@
-//! The log of a training: `metrics.jsonl`, one JSON object for each step and each evaluation.
+//! The log of a training: `metrics.jsonl`, one JSON object for each step, each evaluation and each change of the network.
 
-use super::Step;
+use super::{Event, Learner, Step};
+use crate::ops::Backend;
 use crate::{Error, Result, files};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
@@ -62,6 +63,21 @@ impl Metrics {
     /// The disk is full.
     pub fn evaluation(&mut self, step: u64, accuracy: f64) -> Result<()> {
         self.line(&json!({ "stage": self.stage, "step": step, "held_out_accuracy": accuracy }))
+    }
+
+    /// Logs a change of the network: what is left of it.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn event<B: Backend>(&mut self, step: u64, event: &Event, learner: &Learner<B>) -> Result<()> {
+        let layers = &learner.model.config.layers;
+        let masks = learner.params.iter().filter_map(|(_, param)| param.mask.as_ref());
+        self.line(&json!({
+            "stage": self.stage, "step": step, "event": event.number, "of": event.of, "rewound": event.rewound,
+            "heads": layers.iter().map(|layer| layer.heads.len()).sum::<usize>(),
+            "units": layers.iter().map(|layer| layer.intermediate).sum::<usize>(),
+            "masked": masks.map(|mask| mask.0.len() - mask.kept()).sum::<usize>(),
+        }))
     }
 
     /// Writes what is buffered.

@@ -22,5 +22,5 @@ pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
 pub use terms::Terms;
-pub use trainer::{Companion, Trained, Training, train};
+pub use trainer::{Companion, Event, Trained, Training, train};
 pub use tutor::{Inside, Tutor};

@@ -23,6 +23,8 @@ const STATE: &str = "state.json";
 const BEST: &str = "best.safetensors";
 /// The companion's state among the tensors, `[numbers]`: there may be one for each block of weights.
 const COMPANION: &str = "companion";
+/// Values of parameters at an earlier point, which a companion goes back to.
+const EARLIER: &str = "earlier/";
 
 /// Where a training is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,17 @@ struct Saved {
     tensors: String,
     /// Its content hash.
     sha256: String,
+    /// Steps of the optimizer, where it began anew in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    optimizer_steps: Option<u64>,
+}
+
+/// What a companion has in a state.
+pub(super) struct Extra {
+    /// Its numbers.
+    pub numbers: Vec<f64>,
+    /// The values of each parameter at an earlier point, or nothing.
+    pub earlier: Vec<Vec<f32>>,
 }
 
 /// Floats by their bits: decimal notation need not give the same number back.
@@ -81,7 +94,7 @@ pub(super) fn save<B: Backend>(
     directory: &Path,
     learner: &Learner<B>,
     position: &Position,
-    companion: &[f64],
+    (companion, earlier): (&[f64], &[Vec<f32>]),
     [texts, parent]: [&str; 2],
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
@@ -94,6 +107,9 @@ pub(super) fn save<B: Backend>(
             tensors.push((format!("{kind}/{}", param.spec.name), tensor.shape(), tensor.download(backend)?));
         }
     }
+    for ((_, param), values) in learner.params.iter().zip(earlier) {
+        tensors.push((format!("{EARLIER}{}", param.spec.name), param.value().shape(), values.clone()));
+    }
     let path = directory.join(&name);
     let numbers: Vec<u8> = companion.iter().flat_map(|number| number.to_le_bytes()).collect();
     let companion = (COMPANION.to_owned(), Shape::vector(companion.len()), Dtype::F64, numbers);
@@ -105,6 +121,7 @@ pub(super) fn save<B: Backend>(
         config: config_to_json(&learner.model.config).to_string(),
         tensors: name.clone(),
         sha256: files::sha256(&files::map(&path)?),
+        optimizer_steps: Some(learner.optimizer.steps()).filter(|steps| *steps != position.step),
     };
     let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
     files::replace_bytes(&directory.join(STATE), &text)?;
@@ -123,7 +140,7 @@ pub(super) fn load<B: Backend>(
     directory: &Path,
     learner: &mut Learner<B>,
     [texts, parent]: [&str; 2],
-) -> Result<(Position, Vec<f64>)> {
+) -> Result<(Position, Extra)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     let saved: Saved =
@@ -152,10 +169,19 @@ pub(super) fn load<B: Backend>(
     };
     let moments =
         specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
-    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, saved.position.step);
+    let steps = saved.optimizer_steps.unwrap_or(saved.position.step);
+    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, steps);
     learner.model = model;
-    let companion = file.bytes(COMPANION)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-    Ok((saved.position, companion.collect()))
+    let numbers = file.bytes(COMPANION)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+    let mut earlier = Vec::new();
+    for spec in &specs {
+        let name = format!("{EARLIER}{}", spec.name);
+        if file.shape(&name).is_some() {
+            earlier.push(Vec::new());
+            file.read_f32(&name, earlier.last_mut().expect("just pushed"))?;
+        }
+    }
+    Ok((saved.position, Extra { numbers: numbers.collect(), earlier }))
 }
 
 /// The error for a state whose parts do not belong together.

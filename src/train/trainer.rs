@@ -78,8 +78,32 @@ impl Training<'_> {
     }
 }
 
+/// A change of the network while it trains, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+    /// What was set back to an earlier point of the training, if anything was.
+    pub rewound: Option<&'static str>,
+}
+
 /// What changes a network while it trains: gradual pruning.
 pub trait Companion<B: Backend> {
+    /// Looks at the network before step `step` (from 0).
+    ///
+    /// # Errors
+    /// The device's.
+    fn before(&mut self, _step: u64, _learner: &Learner<B>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The learning rate of step `step` (from 0) of a training with this schedule.
+    fn rate(&self, step: u64, schedule: &Schedule) -> f64 {
+        schedule.rate(step)
+    }
+
     /// Whether step `step` (from 0) is to be watched.
     fn watches(&self, step: u64) -> bool;
 
@@ -95,24 +119,35 @@ pub trait Companion<B: Backend> {
         grads: &Grads<B>,
     ) -> Result<()>;
 
-    /// May change the network after step `step` (from 0); says whether it did.
+    /// May change the network after step `step` (from 0); says what it did.
     ///
     /// # Errors
     /// The device's.
-    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<bool>;
+    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<Option<Event>>;
 
     /// Whether it has changed the network for the last time. Until then no evaluation is the best, since it is
     /// not of the network that was asked for, and the training does not end early.
     fn settled(&self) -> bool;
 
-    /// Everything that [`Companion::restore`] needs.
+    /// The numbers that [`Companion::restore`] needs.
     fn state(&self) -> Vec<f64>;
 
-    /// Goes on from a state, with the network as it was then.
+    /// The values of each parameter at an earlier point that it needs as well; empty for none.
+    fn earlier(&self) -> &[Vec<f32>] {
+        &[]
+    }
+
+    /// Goes on after `step` steps from a state, with the network as it was then.
     ///
     /// # Errors
     /// What is wrong with the state, if it is not one of this companion and this network.
-    fn restore(&mut self, state: &[f64], learner: &Learner<B>) -> Result<(), String>;
+    fn restore(
+        &mut self,
+        step: u64,
+        state: &[f64],
+        earlier: Vec<Vec<f32>>,
+        learner: &Learner<B>,
+    ) -> Result<(), String>;
 }
 
 /// How a training ended.
@@ -142,7 +177,7 @@ pub fn train<B: Backend>(
         position = found;
         if let Some(companion) = &mut companion {
             companion
-                .restore(&extra, learner)
+                .restore(position.step, &extra.numbers, extra.earlier, learner)
                 .map_err(|problem| state::damaged(&training.state, &problem))?;
         }
         training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
@@ -168,8 +203,9 @@ pub fn train<B: Backend>(
         let due = every > 0 && position.step > began && position.step.is_multiple_of(every);
         if stopping || (due && position.step < steps) {
             metrics.flush()?;
-            let extra = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
-            state::save(&training.state, learner, &position, &extra, training.origin())?;
+            let numbers = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
+            let earlier = companion.as_ref().map_or(&[][..], |companion| companion.earlier());
+            state::save(&training.state, learner, &position, (&numbers, earlier), training.origin())?;
         }
         if stopping {
             training.progress.end();
@@ -179,14 +215,22 @@ pub fn train<B: Backend>(
             break;
         }
         let lesson = lesson(training, order.batch(position.step));
-        let rate = training.schedule.rate(position.step);
-        let done = one_step(learner, training, &lesson, position.step, rate, &mut companion)?;
+        let schedule = &training.schedule;
+        let rate = match &companion {
+            None => schedule.rate(position.step),
+            Some(companion) => companion.rate(position.step, schedule),
+        };
+        let (done, event) = one_step(learner, training, &lesson, position.step, rate, &mut companion)
+            .map_err(|error| in_step(position.step + 1, error))?;
         position.step += 1;
         let tokens_per_second = pace.add(lesson.batch.tokens());
         let (step, loss, terms) = (position.step, done.loss, done.terms);
         let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };
         training.progress.step(report);
         metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
+        if let Some(event) = event {
+            metrics.event(position.step, &event, learner)?;
+        }
     }
     training.progress.end();
     metrics.flush()?;
@@ -219,9 +263,10 @@ fn one_step<B: Backend>(
     step: u64,
     rate: f64,
     companion: &mut Option<&mut dyn Companion<B>>,
-) -> Result<super::Step> {
+) -> Result<(super::Step, Option<Event>)> {
     let noise = Some(Noise { seed: training.seed, step });
-    let Some(companion) = companion else { return learner.step(lesson, noise, rate, None) };
+    let Some(companion) = companion else { return Ok((learner.step(lesson, noise, rate, None)?, None)) };
+    companion.before(step, learner)?;
     let done = if companion.watches(step) {
         let watch: &mut Watch<'_, B> =
             &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
@@ -229,8 +274,15 @@ fn one_step<B: Backend>(
     } else {
         learner.step(lesson, noise, rate, None)?
     };
-    companion.after(step, learner)?;
-    Ok(done)
+    Ok((done, companion.after(step, learner)?))
+}
+
+/// A divergence by the step of the training: the optimizer may have begun anew since.
+fn in_step(step: u64, error: Error) -> Error {
+    match error {
+        Error::Diverged { loss, blame, mend, .. } => Error::Diverged { step, loss, blame, mend },
+        other => other,
+    }
 }
 
 /// Whether there is an evaluation due that has not been made.

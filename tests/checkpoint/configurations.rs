@@ -27,6 +27,8 @@ fn configurations_survive_the_round_trip() {
     );
     config.layers[0] = LayerConfig { heads: vec![2], intermediate: 0 };
     config.embedding_size = Some(8);
+    // Narrower than four heads of eight.
+    config.hidden = 27;
     config.pooling = Pooling::Mean;
     config.masked = vec!["bert.encoder.layer.0.output.dense.weight".to_owned()];
     config.labels = vec!["Sci/Tech".to_owned(), "a \"b\"".to_owned(), "ü".to_owned()];
@@ -40,13 +42,14 @@ fn configurations_survive_the_round_trip() {
     // A word table as wide as the network is none that is narrower.
     let mut json = config_to_json(&config);
     assert_eq!(json["embedding_size"], 8);
-    json["embedding_size"] = 32.into();
+    json["embedding_size"] = 27.into();
     let whole = parse_config(Path::new("config.json"), &json.to_string()).unwrap();
     assert_eq!(whole, ModelConfig { embedding_size: None, ..config.clone() });
 
     // What transformers 4 understands of it: sizes before pruning, and which heads are gone.
     let mut json = config_to_json(&config);
     json.as_object_mut().unwrap().remove("limbeck");
+    json["hidden_size"] = 32.into();
     let known = parse_config(Path::new("config.json"), &json.to_string()).unwrap();
     assert_eq!(known.layers[0], LayerConfig { heads: vec![2], intermediate: 56 });
 }

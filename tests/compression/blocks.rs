@@ -16,8 +16,9 @@ use limbeck::ops::noise::Noise;
 use limbeck::train::learner::gradients;
 use limbeck::train::{Companion, Learner};
 
-/// Matrices are 24×24, 20×24 and 24×20: every shape but 4×4 leaves smaller blocks at an edge.
-const SHAPES: [BlockShape; 5] = [shape(16, 4), shape(8, 4), shape(4, 4), shape(16, 16), shape(7, 5)];
+/// Matrices are 24×24, 20×24 and 24×20: every shape but 4×4 and single weights leaves smaller blocks at an edge.
+const SHAPES: [BlockShape; 6] =
+    [shape(16, 4), shape(8, 4), shape(4, 4), shape(16, 16), shape(7, 5), shape(1, 1)];
 
 const fn shape(outputs: usize, inputs: usize) -> BlockShape {
     BlockShape { outputs, inputs }
@@ -90,7 +91,8 @@ fn scores_are_the_sums_that_they_claim_to_be() {
     for shape in SHAPES {
         let budget = blocks(0.5, shape);
         let norms = BlockScores::norms(&budget, backend, model, params).unwrap();
-        let [movement, gradient] = [BlockImportance::Movement, BlockImportance::Gradient].map(|importance| {
+        let watched = [BlockImportance::Movement, BlockImportance::Gradient, BlockImportance::Fisher];
+        let [movement, gradient, fisher] = watched.map(|importance| {
             let budget = BlockBudget { importance, ..budget };
             let mut scores = BlockScores::zeros(&budget, model, params);
             for _ in 0..2 {
@@ -115,6 +117,16 @@ fn scores_are_the_sums_that_they_claim_to_be() {
             assert!(largest(&expected) > 0.0 && distance(&movement.0[i], &expected) <= 1e-13);
             let expected: Vec<f64> = sums(&dw).iter().map(|sum| 10.0 * sum.powi(2)).collect();
             assert!(largest(&expected) > 0.0 && distance(&gradient.0[i], &expected) <= 1e-13);
+            // `wᵀ diag(F) w`, with the squares of the gradients for the diagonal of F.
+            let squares: Vec<f64> = dw.iter().map(|dw| f64::from(*dw).powi(2)).collect();
+            let expected = |block: &Vec<usize>| -> f64 {
+                block.iter().map(|&i| 10.0 * f64::from(w[i]).powi(2) * squares[i]).sum()
+            };
+            let expected: Vec<f64> = members(&learner, id, shape).iter().map(expected).collect();
+            assert!(largest(&expected) > 0.0 && distance(&fisher.0[i], &expected) <= 1e-13);
+            if shape == SHAPES[5] {
+                assert!(distance(&fisher.0[i], &gradient.0[i]) <= 1e-13, "of one weight they are one");
+            }
         }
     }
 }
@@ -183,6 +195,9 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
         (BlockMatrices::FeedForward, BlockScope::Layer, BlockImportance::Magnitude, SHAPES[4], 0.5),
         (BlockMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Movement, SHAPES[0], 1.0),
         (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Gradient, SHAPES[0], 0.8),
+        (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Fisher, SHAPES[1], 0.7),
+        (BlockMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Fisher, SHAPES[5], 0.37),
+        (BlockMatrices::FeedForward, BlockScope::Global, BlockImportance::Movement, SHAPES[5], 0.9),
     ] {
         let mut learner = learner(&plain());
         let budget = BlockBudget { fraction, shape, importance, scope, matrices };
@@ -192,7 +207,7 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
         watched.add_step(&budget, backend, model, params, &grads, 9).unwrap();
         let scores = match importance {
             BlockImportance::Magnitude => BlockScores::norms(&budget, backend, model, params).unwrap(),
-            BlockImportance::Movement | BlockImportance::Gradient => watched.clone(),
+            _ => watched.clone(),
         };
         let none = Scores::zeros(&model.config);
         prune(&mut learner, &only(budget), &none, Some(&watched), 1).unwrap();
@@ -247,7 +262,7 @@ fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Ran
         } else {
             learner.step(&lesson, noise, 1e-2, None).unwrap();
         }
-        if gradual.after(step, learner).unwrap() {
+        if gradual.after(step, learner).unwrap().is_some() {
             changed.push(step);
         }
     }
@@ -256,16 +271,23 @@ fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Ran
 
 #[test]
 fn gradual_masks_grow_by_the_cubic_schedule() {
-    for importance in [BlockImportance::Magnitude, BlockImportance::Movement, BlockImportance::Gradient] {
+    for (importance, shape) in [
+        (BlockImportance::Magnitude, SHAPES[0]),
+        (BlockImportance::Movement, SHAPES[0]),
+        (BlockImportance::Gradient, SHAPES[0]),
+        (BlockImportance::Fisher, SHAPES[0]),
+        (BlockImportance::Movement, SHAPES[5]),
+        (BlockImportance::Fisher, SHAPES[5]),
+    ] {
         let mut learner = learner(&config(Architecture::DistilBert, Pooling::FirstToken, 0.1));
-        let budget = BlockBudget { importance, ..blocks(0.8, SHAPES[0]) };
+        let budget = BlockBudget { importance, ..blocks(0.8, shape) };
         let mut gradual = Gradual::new(only(budget), 4, 24, &learner.model.config, 1);
         let ids = budget.all(&learner.model);
         let mut before: Vec<Vec<bool>> = Vec::new();
         for (event, steps) in (1..=4).zip([0..4, 4..9, 9..13, 13..18]) {
             let last = steps.end - 1;
             assert_eq!(train(&mut learner, &mut gradual, steps), [last], "{importance:?}");
-            let now: Vec<Vec<bool>> = ids.iter().map(|&id| masked(&learner, id, SHAPES[0])).collect();
+            let now: Vec<Vec<bool>> = ids.iter().map(|&id| masked(&learner, id, shape)).collect();
             let share = 0.8 * (1.0 - (1.0 - event as f64 / 4.0_f64).powi(3));
             for (matrix, now) in now.iter().enumerate() {
                 assert_eq!(count(now), (share * now.len() as f64).round() as usize, "event {event}");
@@ -278,7 +300,7 @@ fn gradual_masks_grow_by_the_cubic_schedule() {
         assert!(Companion::<Cpu>::settled(&gradual) && !Companion::<Cpu>::watches(&gradual, 18));
         // The rest of the training keeps the masks.
         assert!(train(&mut learner, &mut gradual, 18..24).is_empty());
-        assert!(ids.iter().map(|&id| masked(&learner, id, SHAPES[0])).eq(before));
+        assert!(ids.iter().map(|&id| masked(&learner, id, shape)).eq(before));
         crate::network::assert_masks(&learner);
     }
 }
@@ -293,8 +315,16 @@ fn measures_differ() {
         let ids = budget.all(&learner.model);
         ids.iter().flat_map(|&id| masked(&learner, id, SHAPES[2])).collect::<Vec<bool>>()
     };
-    let gone = [BlockImportance::Magnitude, BlockImportance::Movement, BlockImportance::Gradient].map(gone);
-    assert!(gone[0] != gone[1] && gone[0] != gone[2] && gone[1] != gone[2]);
+    let all = [
+        BlockImportance::Magnitude,
+        BlockImportance::Movement,
+        BlockImportance::Gradient,
+        BlockImportance::Fisher,
+    ];
+    let gone = all.map(gone);
+    for i in 0..gone.len() {
+        assert!(gone[..i].iter().all(|other| *other != gone[i]), "{:?}", all[i]);
+    }
 }
 
 #[test]
@@ -333,7 +363,7 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
     let weights: usize = budget.all(&broken.model).iter().map(|&id| broken.params.get(id).spec.len()).sum();
     assert!(state.len() < weights / 16, "{} numbers for {weights} weights", state.len());
     let mut second = new(&broken, budget);
-    second.restore(&state, &broken).unwrap();
+    second.restore(11, &state, Vec::new(), &broken).unwrap();
     train(&mut broken, &mut second, 11..24);
     for (id, _) in whole.params.iter() {
         let [whole, broken] =
@@ -341,6 +371,6 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
         assert!(whole == broken);
     }
     let other = BlockBudget { shape: SHAPES[0], ..budget };
-    assert!(new(&broken, other).restore(&state, &broken).is_err());
-    assert!(new(&broken, budget).restore(&state[..1], &broken).is_err());
+    assert!(new(&broken, other).restore(11, &state, Vec::new(), &broken).is_err());
+    assert!(new(&broken, budget).restore(11, &state[..1], Vec::new(), &broken).is_err());
 }

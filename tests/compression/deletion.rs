@@ -16,7 +16,7 @@ fn keep() -> Keep {
     Keep {
         heads: vec![vec![0, 2, 3], vec![], vec![1]],
         units: vec![vec![], vec![0, 3, 4, 19], (0..UNITS).filter(|unit| unit % 3 != 1).collect()],
-        pieces: (0..plain().vocab).collect(),
+        ..Keep::all(&plain())
     }
 }
 

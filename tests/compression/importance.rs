@@ -3,7 +3,7 @@
 use crate::common::{distance, magnitude};
 use crate::network::{HEAD_SIZE, HEADS, LAYERS, UNITS, change, config, learner, lesson, plain};
 use limbeck::backend::Cpu;
-use limbeck::compress::{Scores, attention_scores};
+use limbeck::compress::{Importance, Scores, attention_scores};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::ops::loss;
@@ -12,8 +12,14 @@ use limbeck::train::learner::gradients;
 
 /// Gradient scores of these texts, in one batch.
 fn scores(learner: &Learner<Cpu>, samples: &[u64]) -> Scores {
+    let mut scores = Scores::zeros(&learner.model.config);
+    collect(&mut scores, learner, samples);
+    scores
+}
+
+/// Adds what these texts say, in one batch.
+fn collect(scores: &mut Scores, learner: &Learner<Cpu>, samples: &[u64]) {
     let Learner { backend, model, params, .. } = learner;
-    let mut scores = Scores::zeros(&model.config);
     gradients(
         backend,
         model,
@@ -23,7 +29,6 @@ fn scores(learner: &Learner<Cpu>, samples: &[u64]) -> Scores {
         Some(&mut |_, batch, taps, grads| scores.add_gradients(backend, model, batch, taps, grads)),
     )
     .unwrap();
-    scores
 }
 
 /// The loss of one text, in f64 from f32 logits, with columns `columns` of layer `layer`'s reading matrix
@@ -76,6 +81,84 @@ fn gradient_scores_are_slopes_of_each_text_s_loss() {
     }
 }
 
+/// Products of the slopes of each text's loss, summed over texts: what the Fisher scores are.
+#[test]
+fn fisher_scores_are_products_of_each_text_s_slopes() {
+    let samples = [3, 5, 11];
+    let config = config(Architecture::Bert, Pooling::Pooler, 0.0);
+    let mut found = Scores::of(&config, [Importance::BlockFisher, Importance::Fisher]);
+    collect(&mut found, &learner(&config), &samples);
+    let h = 0.02_f32;
+    let slope = |sample: u64, layer: usize, part: Part, place: usize| {
+        let at = |steps: f32| loss(&config, sample, layer, part, place, 1.0 + steps * h);
+        (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * f64::from(h))
+    };
+    let largest = magnitude(&found.heads.concat());
+    for layer in 0..LAYERS {
+        let of_heads: Vec<Vec<f64>> = samples
+            .iter()
+            .map(|&sample| (0..HEADS).map(|head| slope(sample, layer, Part::Head, head)).collect())
+            .collect();
+        for (i, product) in found.products[layer].iter().enumerate() {
+            let (a, b) = (i / HEADS, i % HEADS);
+            let expected: f64 = of_heads.iter().map(|slopes| slopes[a] * slopes[b]).sum();
+            let error = (product - expected).abs() / largest;
+            assert!(error <= 2e-4, "heads {a} and {b} of layer {layer}: {product} for {expected}");
+            if a == b {
+                assert_eq!(found.heads[layer][a], *product, "the diagonal is the score");
+            }
+        }
+        let largest = magnitude(&found.units.concat());
+        for unit in (0..UNITS).step_by(5) {
+            let expected: f64 =
+                samples.iter().map(|&sample| slope(sample, layer, Part::Unit, unit).powi(2)).sum();
+            let error = (found.units[layer][unit] - expected).abs() / largest;
+            assert!(
+                error <= 2e-4,
+                "unit {unit} of layer {layer}: {} for {expected}",
+                found.units[layer][unit]
+            );
+        }
+    }
+}
+
+/// Heads go in the order that trying each of them, and computing the whole of `½·1ᵀF1` anew, finds.
+#[test]
+fn heads_go_one_by_one_beside_those_that_are_gone() {
+    let config = plain();
+    let mut scores = Scores::of(&config, [Importance::BlockFisher, Importance::Norm]);
+    for (layer, products) in scores.products.iter_mut().enumerate() {
+        // Slopes of ten texts.
+        for text in 0..10 {
+            let slopes = crate::network::random(&format!("slopes {layer} {text}"), HEADS);
+            let product = |i: usize| f64::from(slopes[i / HEADS]) * f64::from(slopes[i % HEADS]);
+            products.iter_mut().enumerate().for_each(|(i, sum)| *sum += product(i));
+        }
+    }
+    let cost = |layer: usize, gone: &[usize]| -> f64 {
+        let products = &scores.products[layer];
+        0.5 * gone.iter().flat_map(|a| gone.iter().map(move |b| products[a * HEADS + b])).sum::<f64>()
+    };
+    let mut gone = vec![Vec::new(); LAYERS];
+    let order = scores.order();
+    for place in 0..LAYERS * HEADS {
+        let left = (0..LAYERS * HEADS).map(|i| (i / HEADS, i % HEADS));
+        let left = left.filter(|(layer, head)| !gone[*layer].contains(head));
+        let grows = |&(layer, head): &(usize, usize)| {
+            cost(layer, &[&gone[layer][..], &[head]].concat()) - cost(layer, &gone[layer])
+        };
+        let (layer, head) = left.min_by(|a, b| grows(a).total_cmp(&grows(b))).unwrap();
+        assert_eq!(order[layer][head], place as f64, "{order:?}");
+        gone[layer].push(head);
+    }
+    // Two heads that do the same: the first goes, the other stays longer than a head that matters a little more.
+    for products in &mut scores.products {
+        *products = vec![1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.5, 0.0, 0.0, 0.0, 0.0, 9.0];
+    }
+    let order = &scores.order()[0];
+    assert!(order[0] < order[2] && order[2] < order[1] && order[1] < order[3], "{order:?}");
+}
+
 #[test]
 fn scores_do_not_depend_on_how_texts_are_cut_into_batches() {
     let (learner, samples) = (learner(&plain()), [0, 1, 2, 3, 4, 5, 6]);
@@ -87,7 +170,7 @@ fn scores_do_not_depend_on_how_texts_are_cut_into_batches() {
             (rest, batches) = (after, [batches, vec![batch]].concat());
         }
         let mut streamed = Scores::zeros(&learner.model.config);
-        batches.iter().for_each(|batch| streamed.add(&scores(&learner, batch), true));
+        batches.iter().for_each(|batch| collect(&mut streamed, &learner, batch));
         let distance = distance(&streamed.flatten(), &together.flatten());
         assert!(distance <= 1e-5, "{cuts:?}: {distance:.1e}");
         assert_eq!(self::attention(&learner, &batches), attention, "{cuts:?}");

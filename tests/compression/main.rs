@@ -15,4 +15,6 @@ mod network;
 #[allow(dead_code, reason = "its noise is for int8")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod rounds;
 mod vocabulary;
+mod width;

@@ -103,7 +103,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
-/// Every family and pooling, dense and pruned; and words that are narrower than the network.
+/// Every family and pooling, dense and pruned; words that are narrower than the network, and narrow networks.
 fn configs() -> Vec<ModelConfig> {
     let families = [
         (Architecture::DistilBert, Pooling::FirstToken),
@@ -119,7 +119,10 @@ fn configs() -> Vec<ModelConfig> {
         .iter()
         .zip([10, 16, 1])
         .map(|(&(a, p), size)| ModelConfig { embedding_size: Some(size), ..config(a, p, pruned_layers()) });
-    whole.chain(factored).collect()
+    // Heads that are wider together than the network, as where hidden features were deleted.
+    let narrow = families[1..4].iter().zip([20, 33, 7]);
+    let narrow = narrow.map(|(&(a, p), hidden)| ModelConfig { hidden, ..config(a, p, layers[1].clone()) });
+    whole.chain(factored).chain(narrow).collect()
 }
 
 const FORMS: [Quantization; 6] = [

@@ -4,7 +4,7 @@ use crate::fixture::{learner, notes, training};
 use limbeck::autograd::{Grads, Var};
 use limbeck::backend::Cpu;
 use limbeck::models::Taps;
-use limbeck::train::{Companion, Learner, Progress, Seen, Silent, StepReport, train};
+use limbeck::train::{Companion, Event, Learner, Progress, Seen, Silent, StepReport, train};
 use limbeck::{Batch, Error, Result};
 use serde_json::Value;
 use std::fs;
@@ -75,9 +75,9 @@ impl Companion<Cpu> for Patient {
     fn watch(&mut self, _: Seen<'_, Cpu>, _: &Batch, _: &Taps<Var<Cpu>>, _: &Grads<Cpu>) -> Result<()> {
         Ok(())
     }
-    fn after(&mut self, step: u64, _: &mut Learner<Cpu>) -> Result<bool> {
+    fn after(&mut self, step: u64, _: &mut Learner<Cpu>) -> Result<Option<Event>> {
         self.done = step + 1;
-        Ok(false)
+        Ok(None)
     }
     fn settled(&self) -> bool {
         self.done >= self.last
@@ -85,7 +85,7 @@ impl Companion<Cpu> for Patient {
     fn state(&self) -> Vec<f64> {
         Vec::new()
     }
-    fn restore(&mut self, _: &[f64], _: &Learner<Cpu>) -> Result<(), String> {
+    fn restore(&mut self, _: u64, _: &[f64], _: Vec<Vec<f32>>, _: &Learner<Cpu>) -> Result<(), String> {
         Ok(())
     }
 }

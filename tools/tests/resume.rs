@@ -170,7 +170,8 @@ fn whole_and_broken<'a>(folder: &Folder, set: &[&'a str]) -> (PathBuf, PathBuf, 
 #[test]
 fn killed_while_blocks_are_pruned_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
-    let keys = ["weights=0", "heads=0", "units=0", "blocks=0.8"];
+    // Without single weights it is nothing to blocks what would make one important.
+    let keys = ["weights=0", "weight_importance=fisher", "heads=0", "units=0", "blocks=0.8"];
     let keys = [&keys[..], &["block_importance=movement", "block_scope=global"]].concat();
     let keys: Vec<String> = keys.into_iter().map(|key| format!("prune.{key}")).collect();
     // Which layout is faster is measured, and may differ from run to run.
@@ -218,6 +219,51 @@ fn killed_while_it_learns_from_the_inside_of_a_wider_teacher_it_ends_in_the_same
     // No projection is left in what was made.
     let weights = fs::read(run.join("distilled/model.safetensors")).unwrap();
     assert!(!weights.windows(10).any(|bytes| bytes == b"projection"));
+}
+
+#[test]
+fn killed_with_a_narrower_network_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    // The baseline, which is wider, teaches hidden states by projections.
+    let set = ["prune.hidden=0.3", "prune.samples=40", "prune.embedding_size=5", "distill.hidden=0.5"];
+    let set: Vec<&str> = set.into_iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    // 11 of 16 features, and heads of 4.
+    let int8 = limbeck::infer::Model::open(&run.join("int8.limbeck")).unwrap();
+    let config = int8.config();
+    assert_eq!((config.hidden, config.head_size, config.embedding_size), (11, 4, Some(5)));
+    int8.check_golden().unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_limbeck"))
+        .args(["run", &folder.out("short.toml").display().to_string(), "--out"])
+        .arg(folder.out("refused"))
+        .args(["--set", "prune.hidden=0.6", "--set", "prune.embedding_size=7", "--quiet"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    // Six of sixteen are left: told before the first step.
+    assert!(said.contains("prune.embedding_size: is 7") && said.contains("by 6"), "{said}");
+    assert!(!folder.out("refused/metrics.jsonl").exists());
+}
+
+#[test]
+fn killed_while_pruned_in_rounds_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let keys =
+        ["schedule=iterative", "rewind_to=0.3", "head_importance=block-fisher", "unit_importance=fisher"];
+    let keys = [&keys[..], &["weight_importance=movement"]].concat();
+    let keys: Vec<String> = keys.into_iter().map(|key| format!("prune.{key}")).collect();
+    let set: Vec<&str> = keys.iter().flat_map(|key| ["--set", key]).collect();
+    let (_, run, _) = whole_and_broken(&folder, &set);
+    let events: Vec<serde_json::Value> =
+        log(&run).into_iter().filter(|line| line["event"].is_number()).collect();
+    // Five rounds of twelve steps. Half of the events delete, half mask; all go back.
+    let at = |key: &str| -> Vec<u64> { events.iter().map(|event| event[key].as_u64().unwrap()).collect() };
+    assert_eq!((at("step"), at("event")), (vec![12, 24, 36, 48], vec![1, 2, 3, 4]));
+    assert!(events.iter().all(|event| event["rewound"] == "weights" && event["stage"] == "prune"));
+    // Of 8 heads and 48 units half.
+    assert_eq!((at("heads")[1..].to_vec(), at("units")[1..].to_vec()), (vec![4; 3], vec![24; 3]));
+    let masked = at("masked");
+    assert!(masked[1] < masked[2] && masked[2] < masked[3], "{masked:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A matrix `[outputs, inputs]` is cut into blocks of one shape from its first element on; where the shape does
 //! not divide it, the last blocks of a row or column are smaller. `Σ w·w` over a block is its squared norm,
-//! `Σ w·dw` the derivative of the loss by a factor on the whole block.
+//! `Σ w·dw` the derivative of the loss by a factor on the whole block, and `Σ (w·dw)²` the sum of the squared derivatives
+//! by a factor on each of its weights.
 
 mod cpu;
 
@@ -42,6 +43,18 @@ pub trait BlockOps: Device {
     /// # Errors
     /// The device's.
     fn block_products(
+        &self,
+        x: &Tensor<Self>,
+        y: &Tensor<Self>,
+        block: BlockShape,
+        sums: &mut [f64],
+    ) -> Result<()>;
+
+    /// As [`BlockOps::block_products`], of `Σ (x·y)²`.
+    ///
+    /// # Errors
+    /// The device's.
+    fn block_squares(
         &self,
         x: &Tensor<Self>,
         y: &Tensor<Self>,

@@ -1,4 +1,4 @@
-//! Gate derivatives on the CPU: one task a text, summed in the order of the texts.
+//! Gate derivatives on the CPU: one task a text.
 
 use super::GateOps;
 use crate::Batch;
@@ -8,18 +8,17 @@ use crate::tensor::Tensor;
 use rayon::prelude::*;
 
 impl GateOps for Cpu {
-    fn gate_scores(
+    fn gate_slopes(
         &self,
         batch: &Batch,
         x: &Tensor<Self>,
         dx: &Tensor<Self>,
         width: usize,
-        scores: &mut [f64],
-    ) -> Result<()> {
+    ) -> Result<Vec<f64>> {
         let (cols, x_rows) = (x.cols(), x.rows());
-        assert_eq!(cols, scores.len() * width, "a score for each group of columns");
+        assert!(cols.is_multiple_of(width), "groups of {width} of {cols} columns");
         if cols == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (x, dx) = (&x.buffer()[..], &dx.buffer()[..]);
         let of_text = |text: usize| -> Vec<f64> {
@@ -29,15 +28,9 @@ impl GateOps for Cpu {
             for (x, dx) in x[elements.clone()].chunks(cols).zip(dx[elements].chunks(cols)) {
                 products.iter_mut().zip(x.iter().zip(dx)).for_each(|(sum, (x, dx))| *sum += x * dx);
             }
-            products
-                .chunks(width)
-                .map(|group| group.iter().map(|&p| f64::from(p)).sum::<f64>().abs())
-                .collect()
+            products.chunks(width).map(|group| group.iter().map(|&p| f64::from(p)).sum()).collect()
         };
         let texts: Vec<Vec<f64>> = (0..batch.texts()).into_par_iter().map(of_text).collect();
-        for text in texts {
-            scores.iter_mut().zip(text).for_each(|(score, value)| *score += value);
-        }
-        Ok(())
+        Ok(texts.concat())
     }
 }

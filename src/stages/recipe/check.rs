@@ -2,6 +2,7 @@
 
 use super::{
     BlockImportance, Distill, HeadImportance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
+    WeightImportance,
 };
 use crate::backend::cpu::threads::check_threads;
 use crate::models::config::limits;
@@ -172,27 +173,31 @@ fn prune(prune: &Prune) -> Result<()> {
     layers(prune)?;
     fraction("prune.heads", prune.heads)?;
     fraction("prune.units", prune.units)?;
+    fraction("prune.hidden", prune.hidden)?;
     fraction("prune.weights", prune.weights)?;
     fraction("prune.classifier", prune.classifier)?;
     size("prune.vocabulary", prune.vocabulary, 0, limits::VOCAB)?;
     size("prune.embedding_size", prune.embedding_size, 0, limits::HIDDEN)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
+    below_one("prune.rewind_to", prune.rewind_to)?;
     blocks(prune)?;
-    if prune.schedule == Schedule::Once {
-        return Ok(());
-    }
+    let schedule = match prune.schedule {
+        Schedule::Once => return Ok(()),
+        Schedule::Cubic => "cubic",
+        Schedule::Iterative => "iterative",
+    };
     if prune.train.epochs == 0.0 && prune.train.steps == 0 {
         return Err(Error::setting(
             "prune.schedule",
-            "\"cubic\" prunes while it trains, and [prune.train] trains nothing",
+            format!("\"{schedule}\" prunes while it trains, and [prune.train] trains nothing"),
             "use \"once\", or raise prune.train.epochs",
         ));
     }
     if prune.heads > 0.0 && prune.head_importance == HeadImportance::Attention {
         return Err(Error::setting(
             "prune.head_importance",
-            "\"attention\" is measured before pruning, and \"cubic\" measures while it trains",
+            format!("\"attention\" is measured before pruning, and \"{schedule}\" measures while it trains"),
             "use \"gradient\", or prune.schedule = \"once\"",
         ));
     }
@@ -220,29 +225,39 @@ fn blocks(prune: &Prune) -> Result<()> {
             format!("[outputs, inputs], each one of {SIDES:?}; [16, 4] is a register of the int8 layout");
         return Err(Error::setting("prune.block_shape", problem, mend));
     }
-    if prune.blocks == 0.0 {
-        return Ok(());
-    }
-    if prune.weights > 0.0 {
+    if prune.blocks > 0.0 && prune.weights > 0.0 {
         let problem = "masks weights of the matrices that prune.blocks masks blocks of";
         return Err(Error::setting("prune.weights", problem, "set one of the two to 0"));
     }
-    let watched = match prune.block_importance {
-        BlockImportance::Magnitude => return Ok(()),
-        BlockImportance::Movement => "movement",
-        BlockImportance::Gradient => "gradient",
+    let of_blocks = match prune.block_importance {
+        BlockImportance::Magnitude => None,
+        BlockImportance::Movement => Some("movement"),
+        BlockImportance::Gradient => Some("gradient"),
+        BlockImportance::Fisher => Some("fisher"),
     };
+    let of_weights = match prune.weight_importance {
+        WeightImportance::Magnitude => None,
+        WeightImportance::Movement => Some("movement"),
+        WeightImportance::Fisher => Some("fisher"),
+    };
+    watched(prune, "block", prune.blocks, of_blocks)?;
+    watched(prune, "weight", prune.weights, of_weights)
+}
+
+/// Whether an importance that is watched while a network trains has something to be watched in.
+fn watched(prune: &Prune, what: &str, fraction: f64, importance: Option<&str>) -> Result<()> {
+    let Some(importance) = importance.filter(|_| fraction > 0.0) else { return Ok(()) };
     if prune.schedule == Schedule::Once {
         return Err(Error::setting(
-            "prune.block_importance",
-            format!("\"{watched}\" is watched while a network trains, and \"once\" trains nothing"),
+            format!("prune.{what}_importance"),
+            format!("\"{importance}\" is watched while a network trains, and \"once\" trains nothing"),
             "use \"magnitude\", or prune.schedule = \"cubic\"",
         ));
     }
     if prune.events < 2 && (prune.heads > 0.0 || prune.units > 0.0) {
         return Err(Error::setting(
             "prune.events",
-            format!("is 1, and \"{watched}\" of blocks is watched after heads and units are deleted"),
+            format!("is 1, and \"{importance}\" of {what}s is watched after heads and units are deleted"),
             "2 or more",
         ));
     }

@@ -27,7 +27,7 @@ impl Recipe {
         if stage < Stage::Distill {
             // Gradual pruning has the teacher and the loss of distillation.
             deciding.distill = match (stage, self.prune.schedule) {
-                (Stage::Prune, Schedule::Cubic) => {
+                (Stage::Prune, Schedule::Cubic | Schedule::Iterative) => {
                     Distill { train: distill.train, quantized: distill.quantized, ..deciding.distill }
                 }
                 _ => distill,

@@ -4,6 +4,7 @@
 mod compression;
 mod controls;
 mod input;
+mod pruning;
 mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
@@ -13,6 +14,7 @@ pub use compression::{
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
+pub use pruning::{HiddenImportance, Rewind, WeightImportance};
 use serde::{Deserialize, Serialize};
 pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};
 

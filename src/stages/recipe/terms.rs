@@ -2,7 +2,10 @@
 //!
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
-use super::{EmbeddingKind, HeadImportance, Recipe, Schedule, UnitImportance, WeightKind};
+use super::{
+    EmbeddingKind, HeadImportance, HiddenImportance, Recipe, Rewind, Schedule, UnitImportance,
+    WeightImportance, WeightKind,
+};
 
 /// A part of compression that can be left out of a recipe.
 #[derive(Clone, Copy)]
@@ -32,6 +35,7 @@ pub const TERMS: &[Term] = &[
     }),
     term("heads", &["prune.heads=0"], |r| r.prune.heads > 0.0),
     term("units", &["prune.units=0"], |r| r.prune.units > 0.0),
+    term("hidden-width", &["prune.hidden=0"], |r| r.prune.hidden > 0.0),
     term("weights", &["prune.weights=0"], |r| r.prune.weights > 0.0),
     term("classifier", &["prune.classifier=0"], |r| r.prune.classifier > 0.0),
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
@@ -42,9 +46,20 @@ pub const TERMS: &[Term] = &[
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
         heads || r.prune.units > 0.0 && r.prune.unit_importance != UnitImportance::Random
     }),
+    term("hidden-importance", &["prune.hidden_importance=random"], |r| {
+        r.prune.hidden > 0.0 && r.prune.hidden_importance != HiddenImportance::Random
+    }),
+    term("weight-importance", &["prune.weight_importance=magnitude"], |r| {
+        r.prune.weights > 0.0 && r.prune.weight_importance != WeightImportance::Magnitude
+    }),
     // Blocks that are watched while a network trains have nothing to be watched in.
-    term("gradual", &["prune.schedule=once", "prune.block_importance=magnitude"], |r| {
-        r.prune.schedule == Schedule::Cubic
+    term(
+        "gradual",
+        &["prune.schedule=once", "prune.block_importance=magnitude", "prune.weight_importance=magnitude"],
+        is_gradual,
+    ),
+    term("rewinding", &["prune.rewind=none"], |r| {
+        r.prune.schedule == Schedule::Iterative && r.prune.rewind != Rewind::None
     }),
     term("teacher", &["distill.alpha=0"], |r| r.distill.alpha > 0.0 && is_taught(r)),
     term("distillation", &["distill.train.epochs=0", "distill.train.steps=0"], is_distilled),
@@ -68,7 +83,7 @@ fn is_taught(recipe: &Recipe) -> bool {
 }
 
 fn is_gradual(recipe: &Recipe) -> bool {
-    recipe.prune.schedule == Schedule::Cubic
+    recipe.prune.schedule != Schedule::Once
 }
 
 #[cfg(test)]

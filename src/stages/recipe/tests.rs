@@ -192,6 +192,48 @@ fn errors_name_the_key_and_the_mend() {
             "prune.block_importance=movement",
             "prune.events: is 1, and \"movement\" of blocks is watched after heads and units are deleted; 2 or more",
         ),
+        (
+            "[prune]\nweights = 0.8",
+            "prune.weight_importance=movement",
+            "prune.weight_importance: \"movement\" is watched while a network trains, and \"once\" trains nothing; use",
+        ),
+        (
+            "[prune]\nweights = 0.8\nunits = 0.5\nschedule = 'cubic'\nevents = 1",
+            "prune.weight_importance=fisher",
+            "prune.events: is 1, and \"fisher\" of weights is watched after heads and units are deleted; 2 or more",
+        ),
+        (
+            "",
+            "prune.weight_importance=gradient",
+            "prune.weight_importance: \"gradient\" is not one of its values; known: magnitude, movement, fisher",
+        ),
+        (
+            "",
+            "prune.head_importance=block_fisher",
+            "prune.head_importance: \"block_fisher\" is not one of its values; ",
+        ),
+        ("", "prune.hidden=25", "prune.hidden: is 25; it is a fraction, from 0 to 1 (60 % is 0.6)"),
+        (
+            "",
+            "prune.hidden_importance=fisher",
+            "prune.hidden_importance: \"fisher\" is not one of its values; known: gradient, norm, random",
+        ),
+        ("", "prune.rewind_to=1", "prune.rewind_to: is 1; from 0 to less than 1"),
+        (
+            "",
+            "prune.rewind=weight",
+            "prune.rewind: \"weight\" is not one of its values; did you mean \"weights\"?",
+        ),
+        (
+            "[prune]\nschedule = 'iterative'",
+            "prune.train.epochs=0",
+            "prune.schedule: \"iterative\" prunes while it trains, and [prune.train] trains nothing; use \"once\"",
+        ),
+        (
+            "[prune]\nschedule = 'iterative'\nheads = 0.5",
+            "prune.head_importance=attention",
+            "prune.head_importance: \"attention\" is measured before pruning, and \"iterative\" measures while",
+        ),
         ("", "prune.vocabulary=99999999", "prune.vocabulary: is 99999999; a whole number from 0 to 16777216"),
         ("", "prune.embedding_size=99999", "prune.embedding_size: is 99999; a whole number from 0 to 65536"),
         ("", "prune.vocabulary=-1", "prune.vocabulary: is -1; a whole number, 0 or more"),

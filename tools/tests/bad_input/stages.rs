@@ -91,6 +91,21 @@ fn layers_that_do_not_exist_are_refused_before_the_first_step() {
 }
 
 #[test]
+fn a_width_below_that_of_the_word_table_is_refused_before_the_first_step() {
+    let folder = Folder::new();
+    succeeds(&mut folder.run("model", "data", "factored", &["--set", "prune.embedding_size=3"]));
+    let before = folder.contents();
+    let narrow = |out: &str, hidden: &str| folder.run("factored/distilled", "data", out, &["--set", hidden]);
+    let words =
+        "prune.hidden: leaves 2 of 8 features, and the model's word table has rows of 3; leave 4 or more";
+    refused(&mut narrow("out", "prune.hidden=0.7"), &[words]);
+    assert!(!folder.path("out/metrics.jsonl").exists(), "told before the first step");
+    let _ = fs::remove_dir_all(folder.path("out"));
+    assert!(folder.contents() == before, "files have changed");
+    succeeds(&mut narrow("narrow", "prune.hidden=0.5"));
+}
+
+#[test]
 fn a_run_goes_on_with_what_can_change_nothing_and_with_the_kernels_it_had() {
     let folder = Folder::new();
     succeeds(&mut folder.run("model", "data", "run", &[]));

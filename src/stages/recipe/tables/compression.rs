@@ -1,6 +1,7 @@
 //! `[prune]` and `[quantize]`: how networks become smaller.
 
 use super::Train;
+use super::pruning::{HiddenImportance, Rewind, WeightImportance};
 use serde::{Deserialize, Serialize};
 
 /// What makes an attention head important.
@@ -10,6 +11,12 @@ pub enum HeadImportance {
     /// Mean of |∂loss/∂gate| for a gate on the head's output (Michel et al., 2019).
     #[default]
     Gradient,
+    /// Mean of (∂loss/∂gate)²: the diagonal of the gates' empirical Fisher information (Kwon et al., 2022).
+    Fisher,
+    /// The empirical Fisher information of all gates of a layer: heads go one by one, each time the one with which the
+    /// loss grows least beside those that are gone already.
+    #[serde(rename = "block-fisher")]
+    BlockFisher,
     /// Mean absolute attention, as sometimes published. A row of attention sums to 1, so without padding
     /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only, and only with
     /// `schedule = "once"`.
@@ -27,6 +34,8 @@ pub enum UnitImportance {
     /// Mean of |∂loss/∂gate| for a gate on the unit's output.
     #[default]
     Gradient,
+    /// Mean of (∂loss/∂gate)².
+    Fisher,
     /// L2 norm of the unit's row in the first matrix and column in the second.
     Norm,
     /// Chance, from the seed: the control.
@@ -79,11 +88,14 @@ pub enum BlockImportance {
     #[default]
     Magnitude,
     /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over the block and all steps (Sanh et al., 2020;
-    /// Lagunas et al., 2021). Only with `schedule = "cubic"`.
+    /// Lagunas et al., 2021). Not with `schedule = "once"`.
     Movement,
     /// How the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et al.,
-    /// 2019). Only with `schedule = "cubic"`.
+    /// 2019). Not with `schedule = "once"`.
     Gradient,
+    /// The same of each weight by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the empirical Fisher information. Not
+    /// with `schedule = "once"`.
+    Fisher,
 }
 
 /// Over what the blocks that go are shared out.
@@ -122,6 +134,10 @@ pub enum Schedule {
     /// In `events` steps during `[prune.train]`, much at first and little at the end: after a fraction t of
     /// the way, `1 - (1 - t)³` of the final amount is gone (Zhu & Gupta, 2017).
     Cubic,
+    /// In rounds: `[prune.train]` is cut into `events` + 1 equal parts, and after each but the last the same fraction of
+    /// what is left goes, such that the final amount is gone after the last event. What follows an event is
+    /// `rewind`'s to say.
+    Iterative,
 }
 
 /// `[prune]`: what is removed, and by which measure.
@@ -136,22 +152,34 @@ pub struct Prune {
     pub keep_layers: Vec<usize>,
     /// `"gradient"`, `"uniform"`, `"last"` or `"random"`. Default `"gradient"`.
     pub layer_importance: LayerImportance,
+    /// Fraction of hidden features deleted, with their column or row of every matrix; after layers and word pieces, and
+    /// before the first step of `[prune.train]`. One stays at least. Heads keep their size. Not an exact deletion:
+    /// norms take the mean of the features that are left. Default 0.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub hidden: f64,
+    /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
+    #[serde(skip_serializing_if = "HiddenImportance::is_default")]
+    pub hidden_importance: HiddenImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
-    /// `"gradient"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
+    /// `"gradient"`, `"fisher"`, `"block-fisher"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub head_importance: HeadImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub head_scope: LayerScope,
     /// Fraction of feed-forward units deleted, each with its row and column of weights. Default 0.
     pub units: f64,
-    /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
+    /// `"gradient"`, `"fisher"`, `"norm"` or `"random"`. Default `"gradient"`.
     pub unit_importance: UnitImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub unit_scope: LayerScope,
-    /// Fraction of the remaining feed-forward weights set to zero, smallest magnitude first. Makes the file
-    /// smaller, not the model faster. Default 0.
+    /// Fraction of the remaining feed-forward weights set to zero, least important first. Makes the file smaller, not
+    /// the model faster. Default 0.
     pub weights: f64,
-    /// Fraction of the classification head's weights set to zero. Default 0.
+    /// `"magnitude"`, `"movement"` or `"fisher"`. With the latter two, where heads or units go too, they go first: in the
+    /// first half of the events. Default `"magnitude"`.
+    #[serde(skip_serializing_if = "WeightImportance::is_default")]
+    pub weight_importance: WeightImportance,
+    /// Fraction of the classification head's weights set to zero, smallest magnitude first. Default 0.
     pub classifier: f64,
     /// `"global"` or `"matrix"`. Default `"global"`.
     pub weight_scope: WeightScope,
@@ -161,7 +189,7 @@ pub struct Prune {
     /// `[outputs, inputs]` of a block: 4, 8, 16 or 32 consecutive outputs by 4, 8, 16 or 32 consecutive inputs.
     /// Default `[16, 4]`: one 64-byte register of the int8 layout.
     pub block_shape: [usize; 2],
-    /// `"magnitude"`, `"movement"` or `"gradient"`. Default `"magnitude"`.
+    /// `"magnitude"`, `"movement"`, `"gradient"` or `"fisher"`. Default `"magnitude"`.
     pub block_importance: BlockImportance,
     /// `"matrix"`, `"layer"` or `"global"`. Default `"matrix"`.
     pub block_scope: BlockScope,
@@ -180,12 +208,20 @@ pub struct Prune {
     pub embedding_size: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
-    /// `"once"` or `"cubic"`. Default `"once"`.
+    /// `"once"`, `"cubic"` or `"iterative"`. Default `"once"`.
     pub schedule: Schedule,
     /// Pruning events of the cubic schedule, spread evenly over the first three quarters of
-    /// `[prune.train]`; the last quarter recovers. Default 8.
+    /// `[prune.train]`, whose last quarter recovers; or of the iterative one, one after each round but the last.
+    /// Default 8.
     pub events: usize,
-    /// Training while pruning, with `[distill]`'s teacher and loss. Used by the cubic schedule.
+    /// `"weights"`, `"rate"` or `"none"`: what the iterative schedule sets back after an event. Default `"weights"`.
+    #[serde(skip_serializing_if = "Rewind::is_default")]
+    pub rewind: Rewind,
+    /// To where: a fraction, less than 1, of the steps of the first round. Default 0: the network as the stage began
+    /// with it.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub rewind_to: f64,
+    /// Training while pruning, with `[distill]`'s teacher and loss. Used by the cubic and the iterative schedule.
     pub train: Train,
 }
 
@@ -195,6 +231,8 @@ impl Default for Prune {
             layers: 0.0,
             keep_layers: Vec::new(),
             layer_importance: LayerImportance::Gradient,
+            hidden: 0.0,
+            hidden_importance: HiddenImportance::Gradient,
             heads: 0.0,
             head_importance: HeadImportance::Gradient,
             head_scope: LayerScope::Global,
@@ -202,6 +240,7 @@ impl Default for Prune {
             unit_importance: UnitImportance::Gradient,
             unit_scope: LayerScope::Global,
             weights: 0.0,
+            weight_importance: WeightImportance::Magnitude,
             classifier: 0.0,
             weight_scope: WeightScope::Global,
             blocks: 0.0,
@@ -214,6 +253,8 @@ impl Default for Prune {
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,
+            rewind: Rewind::Weights,
+            rewind_to: 0.0,
             train: Train { epochs: PRUNE_EPOCHS, ..Train::default() },
         }
     }
@@ -223,6 +264,11 @@ impl Default for Prune {
 /// their runs can be gone on with.
 fn is_zero(value: &usize) -> bool {
     *value == 0
+}
+
+/// The same of a fraction.
+fn is_nothing(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Default of `prune.train.epochs`.

@@ -1,0 +1,55 @@
+//! The hidden features that a recipe leaves a network.
+
+use super::recipe::tables::{HiddenImportance, Prune};
+use super::{Corpus, StageContext, prune};
+use crate::backend::Cpu;
+use crate::compress::width::{WidthScores, narrow};
+use crate::models::ModelConfig;
+use crate::train::Learner;
+use crate::{Error, Result};
+
+/// How many hidden features stay.
+fn left(settings: &Prune, hidden: usize) -> usize {
+    hidden.saturating_sub((settings.hidden * hidden as f64).round() as usize).max(1)
+}
+
+/// The configuration of what the recipe leaves of this network's width, told before the first step.
+///
+/// # Errors
+/// [`Error::Setting`] if the word table would be wider than the network.
+pub fn check(context: &StageContext<'_>, config: &ModelConfig) -> Result<ModelConfig> {
+    let hidden = left(&context.recipe.prune, config.hidden);
+    match config.embedding_size.filter(|&size| size >= hidden) {
+        Some(size) if hidden < config.hidden => {
+            let problem = format!(
+                "leaves {hidden} of {} features, and the model's word table has rows of {size}",
+                config.hidden
+            );
+            Err(Error::setting("prune.hidden", problem, format!("leave {} or more", size + 1)))
+        }
+        _ => Ok(ModelConfig { hidden, ..config.clone() }),
+    }
+}
+
+/// Deletes hidden features as the recipe asks, if it does, and tells how many are left.
+///
+/// # Errors
+/// As [`check`]; a signal.
+pub fn apply(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpus) -> Result<()> {
+    let (hidden, count) = (learner.model.config.hidden, check(context, &learner.model.config)?.hidden);
+    if count == hidden {
+        return Ok(());
+    }
+    let scores = match context.recipe.prune.hidden_importance {
+        HiddenImportance::Gradient => {
+            let mut scores = WidthScores::zeros(hidden);
+            prune::for_samples(context, corpus, 1, |lesson| scores.add_gradients(learner, lesson))?;
+            scores
+        }
+        HiddenImportance::Norm => WidthScores::norms(learner)?,
+        HiddenImportance::Random => WidthScores::random(hidden, context.recipe.seed),
+    };
+    narrow(learner, &scores, count)?;
+    context.progress.message(&format!("prune: {count} of {hidden} hidden features stay"));
+    context.check_stop()
+}
