@@ -27,6 +27,7 @@
 //! weight nor a moment to bring back. The cubic schedule makes up for that by dropping few blocks late, when those
 //! that are left matter.
 
+use super::structure::Deletion;
 use crate::Result;
 use crate::autograd::Grads;
 use crate::models::Classifier;
@@ -124,6 +125,11 @@ impl BlockBudget {
         model.layers.iter().map(matrices).collect()
     }
 
+    /// The shapes of those matrices, in the order of [`BlockBudget::all`].
+    pub fn shapes<B: Backend>(&self, model: &Classifier, params: &ParamStore<B>) -> Vec<Shape> {
+        self.all(model).into_iter().map(|id| params.value(id).shape()).collect()
+    }
+
     /// The matrices that lose blocks, in the order of [`BlockBudget::layers`].
     pub fn all(&self, model: &Classifier) -> Vec<ParamId> {
         self.layers(model).concat()
@@ -198,6 +204,24 @@ impl BlockScores {
         Ok(())
     }
 
+    /// What is left of them where heads and units left the network, whose matrices had these shapes.
+    pub(super) fn shrink(&mut self, budget: &BlockBudget, deletion: &Deletion, before: &[Shape]) {
+        let BlockShape { outputs, inputs } = budget.shape;
+        for ((id, scores), shape) in budget.all(&deletion.model).into_iter().zip(&mut self.0).zip(before) {
+            let Some(part) = deletion.parts.get(&id) else { continue };
+            let [_, across] = budget.shape.grid(*shape);
+            // Whole blocks have gone: the first row and the first column stand for all.
+            let stays = |kept: &Option<Vec<usize>>, first: usize| {
+                kept.as_ref().is_none_or(|kept| kept.binary_search(&first).is_ok())
+            };
+            let mut place = 0..;
+            scores.retain(|_| {
+                let place = place.next().expect("endless");
+                stays(&part.rows, place / across * outputs) && stays(&part.cols, place % across * inputs)
+            });
+        }
+    }
+
     /// Lists of these lengths, filled from one; `None` if it is not as long as all of them.
     pub(super) fn unflatten(mut self, flat: &[f64]) -> Option<BlockScores> {
         let places: Vec<&mut f64> = self.0.iter_mut().flatten().collect();
@@ -209,8 +233,24 @@ impl BlockScores {
     }
 }
 
+/// How many blocks have left each matrix of a budget with heads and units that they had emptied, in the order of
+/// [`BlockBudget::all`]; empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone(pub Vec<usize>);
+
+impl Gone {
+    /// Counts what left between two states of the matrices.
+    pub(super) fn add(&mut self, shape: BlockShape, before: &[Shape], after: &[Shape]) {
+        self.0.resize(before.len(), 0);
+        for ((gone, before), after) in self.0.iter_mut().zip(before).zip(after) {
+            *gone += shape.count(*before) - shape.count(*after);
+        }
+    }
+}
+
 /// Masks `budget.fraction` of the blocks, by what was `watched` or, where that is not asked for or there is nothing yet,
-/// by magnitude. Blocks that are zero already count, and come first. What was masked before stays masked.
+/// by magnitude. Blocks that are zero already count, and come first, and so do those of each matrix that have left it
+/// ([`Gone`]). What was masked before stays masked.
 ///
 /// # Errors
 /// The device's.
@@ -220,6 +260,7 @@ pub fn mask<B: Backend>(
     params: &mut ParamStore<B>,
     budget: &BlockBudget,
     watched: Option<&BlockScores>,
+    gone: &Gone,
 ) -> Result<()> {
     let norms = BlockScores::norms(budget, backend, model, params)?;
     let watched = watched.filter(|_| budget.importance.is_watched());
@@ -236,10 +277,12 @@ pub fn mask<B: Backend>(
         BlockScope::Global => vec![layers.iter().map(Vec::len).sum()],
     };
     let (mut ids, mut scores) = (budget.all(model).into_iter(), &scores.0[..]);
+    let mut gone = gone.0.iter();
     for matrices in groups {
         let (group, rest) = scores.split_at(matrices);
         scores = rest;
-        for (kept, id) in kept(group, budget.fraction).into_iter().zip(&mut ids) {
+        let gone = gone.by_ref().take(matrices).sum();
+        for (kept, id) in kept(group, gone, budget.fraction).into_iter().zip(&mut ids) {
             let param = params.get(id);
             let mut mask = elements(&kept, budget.shape, param.value().shape());
             if let Some(before) = &param.mask {
@@ -251,12 +294,13 @@ pub fn mask<B: Backend>(
     Ok(())
 }
 
-/// Which blocks stay when exactly `round(fraction · all)` go, those of lowest score; of equal ones the earlier.
-fn kept(scores: &[Vec<f64>], fraction: f64) -> Vec<Vec<bool>> {
+/// Which blocks stay when exactly `round(fraction · all)` go, those of lowest score; of equal ones the earlier. So many have
+/// gone before, of those that there were.
+fn kept(scores: &[Vec<f64>], gone: usize, fraction: f64) -> Vec<Vec<bool>> {
     let mut places: Vec<(usize, usize)> = (0..scores.len())
         .flat_map(|matrix| (0..scores[matrix].len()).map(move |block| (matrix, block)))
         .collect();
-    let drop = (fraction * places.len() as f64).round() as usize;
+    let drop = ((fraction * (places.len() + gone) as f64).round() as usize).saturating_sub(gone);
     // Places break ties, so which go does not depend on how they are found; there may be one for each weight.
     let order = |a: &(usize, usize), b: &(usize, usize)| {
         scores[a.0][a.1].total_cmp(&scores[b.0][b.1]).then_with(|| a.cmp(b))
@@ -286,9 +330,12 @@ mod tests {
     #[test]
     fn exactly_the_asked_fraction_goes_even_among_equals() {
         let scores = vec![vec![1.0, 3.0, 1.0], vec![1.0, f64::NEG_INFINITY]];
-        assert_eq!(kept(&scores, 0.0), [vec![true; 3], vec![true; 2]]);
-        assert_eq!(kept(&scores, 0.6), [vec![false, true, false], vec![true, false]]);
-        assert_eq!(kept(&scores, 1.0), [vec![false; 3], vec![false; 2]]);
+        assert_eq!(kept(&scores, 0, 0.0), [vec![true; 3], vec![true; 2]]);
+        assert_eq!(kept(&scores, 0, 0.6), [vec![false, true, false], vec![true, false]]);
+        assert_eq!(kept(&scores, 0, 1.0), [vec![false; 3], vec![false; 2]]);
+        // Five of ten have gone: six tenths are one more.
+        assert_eq!(kept(&scores, 5, 0.6), [vec![true; 3], vec![true, false]]);
+        assert_eq!(kept(&scores, 5, 0.4), [vec![true; 3], vec![true; 2]]);
     }
 
     #[test]

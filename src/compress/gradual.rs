@@ -1,6 +1,7 @@
 //! Pruning a network: at once, bit by bit while it trains, or in rounds.
 
-use super::blocks::{self, BlockBudget, BlockScores};
+use super::blocks::{self, BlockBudget, BlockScores, Gone};
+use super::emptied::delete_emptied;
 use super::importance::{Importance, Scores, budget};
 use super::magnitude::{self, Scope};
 use super::rounds::{Rewind, Rounds, geometric};
@@ -78,7 +79,8 @@ impl Budget {
 }
 
 /// Prunes `learner` to `budget_now`: heads and units by gradient and attention scores `measured` before, blocks by
-/// what was `watched` of them until now; other kinds of scores are computed here. Moments of what stays are kept.
+/// what was `watched` of them until now, some being `gone`; other kinds of scores are computed here. Moments of what stays
+/// are kept.
 /// Returns what was deleted, if anything was.
 ///
 /// # Errors
@@ -87,7 +89,7 @@ pub fn prune<B: Backend>(
     learner: &mut Learner<B>,
     budget_now: &Budget,
     measured: &Scores,
-    watched: Option<&BlockScores>,
+    (watched, gone): (Option<&BlockScores>, &Gone),
     seed: u64,
 ) -> Result<Option<Deletion>> {
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
@@ -116,7 +118,8 @@ pub fn prune<B: Backend>(
         }
     }
     if budget_now.blocks.fraction > 0.0 {
-        blocks::mask(&learner.backend, &learner.model, &mut learner.params, &budget_now.blocks, watched)?;
+        let Learner { backend, model, params, .. } = learner;
+        blocks::mask(backend, model, params, &budget_now.blocks, watched, gone)?;
     }
     learner.optimizer.mask(&learner.backend, &learner.params)?;
     Ok(deletion)
@@ -148,7 +151,7 @@ pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<Optio
 /// deletes and the second half masks, each by that formula. In [`Rounds`] it is theirs.
 ///
 /// Gradient scores are collected from the training's own steps between events; the movement of blocks from all steps
-/// since the last deletion.
+/// since the last deletion. Heads and units that masks of blocks have emptied leave at once ([`delete_emptied`]).
 pub struct Gradual {
     budget: Budget,
     /// Steps (from 0) after which there is an event.
@@ -157,6 +160,7 @@ pub struct Gradual {
     scores: Scores,
     /// What steps say of blocks; `None` before the first that counts.
     watched: Option<BlockScores>,
+    gone: Gone,
     rounds: Option<Rounds>,
     seed: u64,
 }
@@ -168,13 +172,43 @@ impl Gradual {
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
         let scores = budget.no_scores(config);
-        Gradual { budget, events, done: 0, scores, watched: None, rounds: None, seed }
+        Gradual { budget, events, done: 0, scores, watched: None, gone: Gone::default(), rounds: None, seed }
     }
 
     /// An event at the end of each of these rounds but the last.
     pub fn in_rounds(budget: Budget, rounds: Rounds, config: &ModelConfig, seed: u64) -> Gradual {
         let (events, scores) = (rounds.events(), budget.no_scores(config));
-        Gradual { budget, events, done: 0, scores, watched: None, rounds: Some(rounds), seed }
+        Gradual {
+            budget,
+            events,
+            done: 0,
+            scores,
+            watched: None,
+            gone: Gone::default(),
+            rounds: Some(rounds),
+            seed,
+        }
+    }
+
+    /// Deletes what masks of blocks have emptied. What goes back to earlier weights is left whole until the end, for what a
+    /// bias takes over is not what it would have taken over then.
+    fn leave_emptied<B: Backend>(&mut self, learner: &mut Learner<B>) -> Result<()> {
+        let blocks = &self.budget.blocks;
+        let goes_back = self.rounds.as_ref().is_some_and(|rounds| rounds.rewinds() == Rewind::Weights);
+        if blocks.fraction == 0.0 || (goes_back && !self.over()) {
+            return Ok(());
+        }
+        let before = blocks.shapes(&learner.model, &learner.params);
+        let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
+        let Some(deletion) = delete_emptied(learner, blocks.shape)? else { return Ok(()) };
+        self.gone.add(blocks.shape, &before, &blocks.shapes(&learner.model, &learner.params));
+        if let Some(watched) = &mut self.watched {
+            watched.shrink(blocks, &deletion, &before);
+        }
+        if let Some(rounds) = &mut self.rounds {
+            rounds.shrink(&deletion, &cols);
+        }
+        Ok(())
     }
 
     fn over(&self) -> bool {
@@ -237,11 +271,13 @@ impl<B: Backend> Companion<B> for Gradual {
         let grown = if self.rounds.is_some() { geometric } else { cubic };
         let budget = self.budget.at(due, self.events.len(), grown);
         let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
-        let deletion = prune(learner, &budget, &self.scores, self.watched.as_ref(), self.seed)?;
+        let of_blocks = (self.watched.as_ref(), &self.gone);
+        let deletion = prune(learner, &budget, &self.scores, of_blocks, self.seed)?;
         if let Some(rounds) = &mut self.rounds {
             deletion.iter().for_each(|deletion| rounds.shrink(deletion, &cols));
             rounds.go_back(learner)?;
         }
+        self.leave_emptied(learner)?;
         self.scores = self.budget.no_scores(&learner.model.config);
         if self.budget.blocks.importance.is_recent() {
             self.watched = None;
@@ -256,7 +292,8 @@ impl<B: Backend> Companion<B> for Gradual {
     }
 
     fn state(&self) -> Vec<f64> {
-        let mut state = vec![self.done as f64];
+        let mut state = vec![self.done as f64, self.gone.0.len() as f64];
+        state.extend(self.gone.0.iter().map(|gone| *gone as f64));
         state.extend(self.scores.flatten());
         state.extend(self.watched.iter().flat_map(|watched| watched.0.iter().flatten()));
         state
@@ -275,7 +312,13 @@ impl<B: Backend> Companion<B> for Gradual {
     ) -> Result<(), String> {
         let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
         let Learner { model, params, .. } = learner;
-        let (done, scores) = state.split_first().ok_or_else(problem)?;
+        let (done, rest) = state.split_first().ok_or_else(problem)?;
+        let (count, rest) = rest.split_first().ok_or_else(problem)?;
+        let (gone, scores) = rest.split_at_checked(*count as usize).ok_or_else(problem)?;
+        if !gone.is_empty() && gone.len() != self.budget.blocks.all(model).len() {
+            return Err(problem());
+        }
+        self.gone = Gone(gone.iter().map(|gone| *gone as usize).collect());
         let zeros = self.budget.no_scores(&model.config);
         let parts = zeros.flatten().len();
         let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;

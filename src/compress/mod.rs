@@ -1,8 +1,10 @@
-//! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks,
+//! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks, the
+//! deletion of what these emptied,
 //! schedules, smaller vocabularies, narrower embeddings.
 
 pub mod attention;
 pub mod blocks;
+pub mod emptied;
 pub mod factorization;
 pub mod gradual;
 pub mod importance;
@@ -19,7 +21,8 @@ pub mod vocabulary;
 pub mod width;
 
 pub use attention::attention_scores;
-pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores};
+pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Gone};
+pub use emptied::delete_emptied;
 pub use gradual::{Budget, Gradual};
 pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;

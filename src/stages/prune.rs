@@ -14,8 +14,8 @@ use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, LayerImportance,
-    Rewind, Rounds, Scope, Scores, attention_scores,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gone, Gradual, Importance,
+    LayerImportance, Rewind, Rounds, Scope, Scores, attention_scores, delete_emptied,
 };
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
@@ -49,7 +49,10 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     match settings.schedule {
         Schedule::Once => {
             let scores = measure(context, &learner, corpus, &budget)?;
-            apply(&mut learner, &budget, &scores, None, context.recipe.seed)?;
+            apply(&mut learner, &budget, &scores, (None, &Gone::default()), context.recipe.seed)?;
+            if budget.blocks.fraction > 0.0 {
+                delete_emptied(&mut learner, budget.blocks.shape)?;
+            }
         }
         schedule => {
             let steps = training::steps(&settings.train, corpus.lessons().len());

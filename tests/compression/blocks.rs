@@ -5,8 +5,8 @@ use crate::network::{HEADS, LAYERS, UNITS, change, config, download, id, learner
 use limbeck::backend::Cpu;
 use limbeck::compress::gradual::prune;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gradual, Importance, Scope,
-    Scores, magnitude,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gone, Gradual, Importance,
+    Scope, Scores, magnitude,
 };
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
@@ -210,7 +210,7 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
             _ => watched.clone(),
         };
         let none = Scores::zeros(&model.config);
-        prune(&mut learner, &only(budget), &none, Some(&watched), 1).unwrap();
+        prune(&mut learner, &only(budget), &none, (Some(&watched), &Gone::default()), 1).unwrap();
         let ids = budget.all(&learner.model);
         assert_eq!(ids.len(), encoder(matrices) * LAYERS);
         let each: Vec<Vec<bool>> = ids.iter().map(|&id| masked(&learner, id, shape)).collect();
@@ -243,7 +243,7 @@ fn what_was_masked_before_stays_masked() {
     magnitude::mask(&backend, &mut learner.params, &[id], 0.3, Scope::Each).unwrap();
     let before = learner.params.get(id).mask.clone().unwrap();
     let none = Scores::zeros(&learner.model.config);
-    prune(&mut learner, &only(blocks(0.5, SHAPES[0])), &none, None, 1).unwrap();
+    prune(&mut learner, &only(blocks(0.5, SHAPES[0])), &none, (None, &Gone::default()), 1).unwrap();
     let after = learner.params.get(id).mask.clone().unwrap();
     assert!(before.0.iter().zip(&after.0).all(|(before, after)| after <= before));
     assert!(after.kept() < before.kept());

@@ -6,6 +6,7 @@ mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletion;
+mod emptied;
 mod exactness;
 mod factorization;
 mod importance;

@@ -3,7 +3,7 @@
 use crate::network::{HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states};
 use limbeck::backend::Cpu;
 use limbeck::compress::gradual::prune;
-use limbeck::compress::{BlockBudget, Budget, Gradual, Importance, Scope, Scores, magnitude};
+use limbeck::compress::{BlockBudget, Budget, Gone, Gradual, Importance, Scope, Scores, magnitude};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::noise::Noise;
@@ -199,7 +199,7 @@ fn pruning_at_once_spends_its_budget_by_every_importance() {
         for scope in [Scope::Global, Scope::Each] {
             let mut learner = learner(&plain());
             let (budget, measured) = (budget(importance, scope), Scores::random(&learner.model.config, 4));
-            prune(&mut learner, &budget, &measured, None, 3).unwrap();
+            prune(&mut learner, &budget, &measured, (None, &Gone::default()), 3).unwrap();
             assert_spent(&learner, &budget, &format!("{importance:?} {scope:?}"));
             // Heads keep their original numbers, in order.
             assert!(learner.model.config.validate().is_ok());
