@@ -3,8 +3,8 @@
 //!
 //! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored:
 //! what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was
-//! taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns from the baseline
-//! (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
+//! taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
+//! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
