@@ -3,10 +3,10 @@
 //! A deleted head comes back with zero rows in query, key and value, biases included, and zero columns in the
 //! output projection: its scores are all equal, its values all zero, and so is its context. A deleted unit
 //! comes back with a zero row in the expansion, bias included, and a zero column in the contraction: every
-//! nonlinearity here maps zero to zero. Heads return to their original places, but for a narrower network, which is given
-//! so many as are as wide together as it is now. Hidden features do not come back: a norm would count them. Where a unit stood is not
+//! nonlinearity here maps zero to zero. Heads return to their original places. Where a unit stood is not
 //! recorded, and their order means nothing: those that were kept come first. Word pieces do not come back: the
-//! tokenizer that was saved with the network has none of those that went.
+//! tokenizer that was saved with the network has none of those that went. Hidden features do not either: a norm would
+//! count them. A narrower network gets so many heads as are together as wide as it is now.
 
 use super::structure::{Deletion, Keep};
 use crate::models::config::LayerConfig;

@@ -1,10 +1,10 @@
 //! The second stage: whole layers, word pieces, hidden features, heads and feed-forward units are deleted, weights and
 //! blocks of weights masked.
 //!
-//! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored: what follows reads the
-//! texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at
-//! once, by scores measured on training texts; or in several events while the network learns from the baseline
-//! (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
+//! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored:
+//! what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was
+//! taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
+//! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
@@ -145,6 +145,9 @@ fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpu
 }
 
 /// Hands `each` the first `prune.samples` training texts, so many at a time.
+///
+/// # Errors
+/// What `each` returns; a signal.
 pub fn for_samples(
     context: &StageContext<'_>,
     corpus: &Corpus,

@@ -74,7 +74,7 @@ fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: Range<u64>) -
 fn what_is_left_goes_back_to_the_weights_of_the_point() {
     for to in [0.0, 0.5] {
         let mut at_point = dropping();
-        let mut idle = companion(&at_point, Rewind::None, to);
+        let mut idle = companion(&at_point, Rewind::Weights, to);
         train(&mut at_point, &mut idle, 0..(6.0 * to) as u64);
         let mut learner = dropping();
         let mut gradual = companion(&learner, Rewind::Weights, to);
