@@ -1,8 +1,9 @@
 //! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks,
-//! schedules, smaller vocabularies, narrower embeddings.
+//! schedules, smaller vocabularies, narrower embeddings, factored matrices, shared layers.
 
 pub mod attention;
 pub mod blocks;
+pub mod expand;
 pub mod factorization;
 pub mod gradual;
 pub mod importance;
@@ -12,7 +13,10 @@ pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
 pub mod quantize;
+pub mod ranks;
+mod rebuild;
 pub mod schedule;
+pub mod sharing;
 pub mod structure;
 pub mod vocabulary;
 
@@ -23,4 +27,6 @@ pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
+pub use ranks::{RankBudget, RankScope};
+pub use sharing::ShareStart;
 pub use structure::Keep;

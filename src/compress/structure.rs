@@ -14,7 +14,8 @@ use crate::params::{Mask, ParamStore};
 use crate::tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
 
-/// What stays, as places among what is there now, ascending; of heads and units one list a layer.
+/// What stays, as places among what is there now, ascending; of heads and units one list a layer, the same for layers that share
+/// their parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Heads.
@@ -63,12 +64,21 @@ pub struct Deletion {
 
 impl Deletion {
     /// Plans to leave of `model` what `keep` says.
+    ///
+    /// # Panics
+    /// If it says different things of layers that share their parameters.
     pub fn new(model: &Classifier, keep: &Keep) -> Deletion {
+        let same = |layer: usize, owner: usize| {
+            keep.heads[layer] == keep.heads[owner] && keep.units[layer] == keep.units[owner]
+        };
+        let layers = 0..model.layers.len();
+        assert!(layers.into_iter().all(|layer| same(layer, model.config.owner(layer))), "shared layers shrink as one");
         let mut parts = BTreeMap::new();
         if keep.pieces.len() < model.config.vocab {
             parts.insert(model.embeddings.words, Part::Rows(keep.pieces.clone()));
         }
-        for (i, layer) in model.layers.iter().enumerate() {
+        for i in model.config.own_layers() {
+            let layer = &model.layers[i];
             let size = layer.attention.attend.head_size;
             let columns: Vec<usize> =
                 keep.heads[i].iter().flat_map(|head| head * size..(head + 1) * size).collect();
@@ -76,9 +86,9 @@ impl Deletion {
             for linear in [&attention.query, &attention.key, &attention.value] {
                 outputs(&mut parts, linear, &columns);
             }
-            parts.insert(attention.output.weight, Part::Cols(columns));
+            parts.insert(attention.output.reader(), Part::Cols(columns));
             outputs(&mut parts, &layer.expand, &keep.units[i]);
-            parts.insert(layer.contract.weight, Part::Cols(keep.units[i].clone()));
+            parts.insert(layer.contract.reader(), Part::Cols(keep.units[i].clone()));
         }
         let (smaller, specs) = Classifier::new(&keep.config(&model.config));
         Deletion { parts, model: smaller, specs }
@@ -137,5 +147,5 @@ impl Deletion {
 
 fn outputs(parts: &mut BTreeMap<ParamId, Part>, linear: &Linear, kept: &[usize]) {
     parts.insert(linear.weight, Part::Rows(kept.to_vec()));
-    parts.insert(linear.bias, Part::Cols(kept.to_vec()));
+    parts.extend(linear.bias.map(|bias| (bias, Part::Cols(kept.to_vec()))));
 }

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::weights::{Floats, Matrix, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{ParamId, ParamSpec, Role};
+use crate::nn::{Layer, ParamId, ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Batch, Error, Result, files};
 use limbeck_kernels::Kernels;
@@ -127,17 +127,8 @@ impl Model {
 
     /// Columns of the widest activation that is held whole; one with a nonlinearity is not.
     pub(super) fn widest(&self) -> usize {
-        let layers = self.classifier.layers.iter().flat_map(|layer| {
-            let attention = &layer.attention;
-            [
-                &attention.query,
-                &attention.key,
-                &attention.value,
-                &attention.output,
-                &layer.expand,
-                &layer.contract,
-            ]
-        });
+        // Ranks are no larger than the width.
+        let layers = self.classifier.layers.iter().flat_map(Layer::linears);
         let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
         let held = linears.filter(|linear| linear.activation == Activation::Identity);
         held.map(|linear| linear.outputs).max().unwrap_or(0).max(self.config().hidden)

@@ -63,6 +63,10 @@ pub struct LayerConfig {
     pub intermediate: usize,
 }
 
+/// The rank of each of a layer's matrices: query, key, value, attention output, expansion, contraction. 0 for one that is not
+/// factored.
+pub type Ranks = [usize; 6];
+
 /// Probabilities with which training sets values to zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutConfig {
@@ -100,6 +104,10 @@ pub struct ModelConfig {
     /// Layers that were deleted, by their index in the original network, ascending; those of `layers` are the others,
     /// in their order.
     pub deleted_layers: Vec<usize>,
+    /// Ranks of the factored matrices, by layer; empty if none is factored.
+    pub ranks: Vec<Ranks>,
+    /// The layer whose parameters each layer uses: itself, or an earlier one that uses its own; empty if all do.
+    pub shared: Vec<usize>,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
     /// Added to the variance in layer norm.
@@ -167,6 +175,8 @@ impl ModelConfig {
             original_intermediate: intermediate,
             layers: vec![LayerConfig::dense(heads, intermediate); layers],
             deleted_layers: Vec::new(),
+            ranks: Vec::new(),
+            shared: Vec::new(),
             activation: Activation::Gelu,
             layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
@@ -179,6 +189,29 @@ impl ModelConfig {
     /// Outputs of the query, key and value projections of a layer: remaining heads × head size.
     pub fn attention_width(&self, layer: usize) -> usize {
         self.layers[layer].heads.len() * self.head_size
+    }
+
+    /// Outputs and inputs of each of a layer's matrices, in the order of [`Ranks`].
+    pub fn sides(&self, layer: usize) -> [[usize; 2]; 6] {
+        let (hidden, width, units) =
+            (self.hidden, self.attention_width(layer), self.layers[layer].intermediate);
+        let projection = [width, hidden];
+        [projection, projection, projection, [hidden, width], [units, hidden], [hidden, units]]
+    }
+
+    /// The ranks of a layer's matrices.
+    pub fn ranks_of(&self, layer: usize) -> Ranks {
+        self.ranks.get(layer).copied().unwrap_or_default()
+    }
+
+    /// The layer whose parameters a layer uses.
+    pub fn owner(&self, layer: usize) -> usize {
+        self.shared.get(layer).copied().unwrap_or(layer)
+    }
+
+    /// The layers that use parameters of their own, ascending.
+    pub fn own_layers(&self) -> impl Iterator<Item = usize> {
+        (0..self.layers.len()).filter(|&layer| self.owner(layer) == layer)
     }
 
     /// Layers before any was deleted.
@@ -203,13 +236,13 @@ impl ModelConfig {
         })
     }
 
-    /// The same network before anything was deleted from its layers. Deleted layers do not come back.
+    /// The same network before anything was deleted from its layers, or factored. Deleted layers do not come back.
     pub fn dense(&self) -> ModelConfig {
         let layer = LayerConfig::dense(self.original_heads, self.original_intermediate);
-        ModelConfig { layers: vec![layer; self.layers.len()], ..self.clone() }
+        ModelConfig { layers: vec![layer; self.layers.len()], ranks: Vec::new(), ..self.clone() }
     }
 
-    /// Parameters of the network before anything was deleted, head included. Sizes must be within their [`limits`],
+    /// Parameters of the network before anything was deleted, factored or shared, head included. Sizes must be within their [`limits`],
     /// or the number may not hold their products.
     pub fn original_parameters(&self) -> u64 {
         let [hidden, width, units] =
@@ -280,6 +313,7 @@ impl ModelConfig {
                 return Err(format!("layer {index}: {now} feed-forward units of {original}"));
             }
         }
+        self.validate_structure()?;
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
             return Err(format!("layer_norm_eps is {}", self.layer_norm_eps));
         }
@@ -290,6 +324,34 @@ impl ModelConfig {
         }
         if self.architecture == Architecture::DistilBert && self.pooling == Pooling::Pooler {
             return Err("DistilBERT has no pooler".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Ranks and shared layers.
+    fn validate_structure(&self) -> std::result::Result<(), String> {
+        for (what, lists) in [("ranks", self.ranks.len()), ("shared layers", self.shared.len())] {
+            if lists != 0 && lists != self.layers.len() {
+                return Err(format!("{what} of {lists} layers; there are {}", self.layers.len()));
+            }
+        }
+        let (width, units) = (self.original_heads * self.head_size, self.original_intermediate);
+        let sides = [width, width, width, width, units, units];
+        for layer in 0..self.layers.len() {
+            // So factors have at most twice the parameters of the original matrices, of which there is a limit.
+            for (rank, side) in self.ranks_of(layer).into_iter().zip(sides) {
+                let most = side.min(self.hidden);
+                if rank > most {
+                    return Err(format!("layer {layer}: a rank of {rank}; a matrix there has {most} at most"));
+                }
+            }
+            let owner = self.owner(layer);
+            if owner > layer || self.owner(owner) != owner {
+                return Err(format!("layer {layer} uses the parameters of layer {owner}, which has none"));
+            }
+            if self.layers[owner] != self.layers[layer] || self.ranks_of(owner) != self.ranks_of(layer) {
+                return Err(format!("layer {layer} uses the parameters of layer {owner}, which has other sizes"));
+            }
         }
         Ok(())
     }

@@ -6,13 +6,17 @@
 use super::super::arena::grow;
 use super::super::weights::Matrix as Weight;
 use super::{Run, Var};
-use crate::models::config::Activation;
+use crate::models::config::{Activation, limits};
 use crate::nn::Linear;
 use limbeck_kernels::gemm::{End, LayerI8, Matrix, QuantizedRows, RowsI8};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
 const BLOCK: usize = 96;
+
+/// The bias of a layer that has none, which has as many outputs as a factored layer's rank: no more than the network is wide.
+/// Pages that nobody reads are in no memory and in no file.
+static NO_BIAS: [f32; limits::HIDDEN] = [0.0; limits::HIDDEN];
 
 /// Memory for what lives within one operation.
 #[derive(Default)]
@@ -35,7 +39,7 @@ pub(super) struct Rows<'a> {
 impl<'r> Run<'r> {
     /// `out = x·Wᵀ + b`, without the nonlinearity. `out`: `[rows, outputs]`.
     pub(super) fn product(&self, layer: &Linear, x: Rows<'_>, out: &mut [f32]) {
-        let bias = self.weights.vector(layer.bias);
+        let bias = self.bias(layer);
         match self.weights.matrix(layer.weight) {
             Weight::F32(weights) => {
                 let x = Matrix::new(&x.values[..x.count * layer.inputs], x.count, layer.inputs);
@@ -49,11 +53,16 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// What a layer adds to its outputs.
+    fn bias(&self, layer: &Linear) -> &'r [f32] {
+        layer.bias.map_or(&NO_BIAS[..layer.outputs], |id| self.weights.vector(id))
+    }
+
     /// A layer's parameters, if they are int8.
     pub(super) fn layer_i8(&self, layer: &Linear) -> Option<LayerI8<'r>> {
         match self.weights.matrix(layer.weight) {
             Weight::I8 { weights, scale } => {
-                Some(LayerI8 { weights, scale, bias: self.weights.vector(layer.bias) })
+                Some(LayerI8 { weights, scale, bias: self.bias(layer) })
             }
             Weight::F32(_) => None,
         }
