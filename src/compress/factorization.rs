@@ -59,8 +59,7 @@ pub fn fold(config: &ModelConfig, mut values: Vec<Vec<f32>>) -> (ModelConfig, Ve
     assert!(values.len() == specs.len() && values.iter().zip(&specs).all(|(v, spec)| v.len() == spec.len()));
     let projection = projection_of(&model);
     let bias = projection.bias.expect("a projection has one");
-    let [weight, bias] =
-        [projection.weight, bias].map(|id| std::mem::take(&mut values[id.index()]));
+    let [weight, bias] = [projection.weight, bias].map(|id| std::mem::take(&mut values[id.index()]));
     let words = &mut values[model.embeddings.words.index()];
     *words =
         words.chunks_exact(size).flat_map(|row| weight.chunks_exact(size).map(|w| product(row, w))).collect();

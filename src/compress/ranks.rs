@@ -143,14 +143,17 @@ pub fn factorize_to<B: Backend>(
     let found = candidates(learner, matrices)?;
     let factors: Vec<Factors> = found
         .par_iter()
-        .map(|(_, [outputs, inputs], values)| {
-            factor(values, *outputs, *inputs, *outputs.min(inputs))
-        })
+        .map(|(_, [outputs, inputs], values)| factor(values, *outputs, *inputs, *outputs.min(inputs)))
         .collect();
     let spectra: Vec<Spectrum> = found
         .iter()
         .zip(&factors)
-        .map(|(&([layer, matrix], sides, _), factors)| Spectrum { layer, matrix, sides, values: factors.spectrum.clone() })
+        .map(|(&([layer, matrix], sides, _), factors)| Spectrum {
+            layer,
+            matrix,
+            sides,
+            values: factors.spectrum.clone(),
+        })
         .collect();
     drop(found);
     let chosen = choose(&spectra);
@@ -162,7 +165,11 @@ pub fn factorize_to<B: Backend>(
     for ((of, factors), &rank) in spectra.iter().zip(&factors).zip(&chosen).filter(|(_, rank)| **rank > 0) {
         let [outputs, inputs] = of.sides;
         ranks[of.layer][of.matrix] = rank;
-        names.push(([of.layer, of.matrix], truncated(&factors.left, factors.spectrum.len(), rank), factors.right[..rank * inputs].to_vec()));
+        names.push((
+            [of.layer, of.matrix],
+            truncated(&factors.left, factors.spectrum.len(), rank),
+            factors.right[..rank * inputs].to_vec(),
+        ));
         sum.matrices[0] += 1;
         sum.parameters[0] += outputs * inputs;
         sum.parameters[1] += rank * (outputs + inputs);

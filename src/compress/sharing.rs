@@ -70,7 +70,8 @@ pub fn share<B: Backend>(learner: &mut Learner<B>, distinct: usize, start: Share
     if start == ShareStart::Mean {
         for owner in config.own_layers() {
             let members = (0..config.layers.len()).filter(|&layer| config.owner(layer) == owner);
-            let members: Vec<Vec<ParamId>> = members.map(|layer| parameters(&learner.model.layers[layer])).collect();
+            let members: Vec<Vec<ParamId>> =
+                members.map(|layer| parameters(&learner.model.layers[layer])).collect();
             for place in 0..members[0].len() {
                 let ids = members.iter().map(|of_layer| of_layer[place]);
                 let name = learner.params.get(members[0][place]).spec.name.clone();

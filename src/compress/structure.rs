@@ -72,7 +72,10 @@ impl Deletion {
             keep.heads[layer] == keep.heads[owner] && keep.units[layer] == keep.units[owner]
         };
         let layers = 0..model.layers.len();
-        assert!(layers.into_iter().all(|layer| same(layer, model.config.owner(layer))), "shared layers shrink as one");
+        assert!(
+            layers.into_iter().all(|layer| same(layer, model.config.owner(layer))),
+            "shared layers shrink as one"
+        );
         let mut parts = BTreeMap::new();
         if keep.pieces.len() < model.config.vocab {
             parts.insert(model.embeddings.words, Part::Rows(keep.pieces.clone()));

@@ -342,7 +342,9 @@ impl ModelConfig {
             for (rank, side) in self.ranks_of(layer).into_iter().zip(sides) {
                 let most = side.min(self.hidden);
                 if rank > most {
-                    return Err(format!("layer {layer}: a rank of {rank}; a matrix there has {most} at most"));
+                    return Err(format!(
+                        "layer {layer}: a rank of {rank}; a matrix there has {most} at most"
+                    ));
                 }
             }
             let owner = self.owner(layer);
@@ -350,7 +352,9 @@ impl ModelConfig {
                 return Err(format!("layer {layer} uses the parameters of layer {owner}, which has none"));
             }
             if self.layers[owner] != self.layers[layer] || self.ranks_of(owner) != self.ranks_of(layer) {
-                return Err(format!("layer {layer} uses the parameters of layer {owner}, which has other sizes"));
+                return Err(format!(
+                    "layer {layer} uses the parameters of layer {owner}, which has other sizes"
+                ));
             }
         }
         Ok(())

@@ -111,7 +111,11 @@ impl Classifier {
             });
         }
         let linears = self.head.dense.iter().chain([&self.head.classifier]);
-        parts.push(Part { kind: Kind::Head, params: linears.flat_map(Linear::params).collect(), remaining: None });
+        parts.push(Part {
+            kind: Kind::Head,
+            params: linears.flat_map(Linear::params).collect(),
+            remaining: None,
+        });
         parts
     }
 }

@@ -6,6 +6,7 @@ mod aware;
 #[path = "../common/mod.rs"]
 mod common;
 mod int4;
+#[allow(dead_code, reason = "its slopes are for compression")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod reference;
@@ -103,7 +104,8 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
-/// Every family and pooling, dense and pruned; and words that are narrower than the network.
+/// Every family and pooling, dense and pruned; words that are narrower than the network; factored matrices, with keys and values of
+/// the last layer whole, or one of them, or none; shared layers, factored and not.
 fn configs() -> Vec<ModelConfig> {
     let families = [
         (Architecture::DistilBert, Pooling::FirstToken),
@@ -119,7 +121,20 @@ fn configs() -> Vec<ModelConfig> {
         .iter()
         .zip([10, 16, 1])
         .map(|(&(a, p), size)| ModelConfig { embedding_size: Some(size), ..config(a, p, pruned_layers()) });
-    whole.chain(factored).collect()
+    let thin = [[9, 1, 2, 3, 4, 5], [7, 0, 0, 8, 9, 0], [10, 11, 12, 13, 5, 6]];
+    let last = [[10, 0, 0, 13, 5, 0], [0, 0, 12, 0, 0, 6], [5; 6]];
+    let ranks = families.iter().zip([thin[2], last[0], last[1], last[0], last[2]]);
+    let ranks = ranks.map(|(&(a, p), last)| ModelConfig {
+        ranks: vec![thin[0], thin[1], last],
+        ..config(a, p, pruned_layers())
+    });
+    let four = |heads: &[usize], intermediate| vec![LayerConfig { heads: heads.to_vec(), intermediate }; 4];
+    let shared = families.iter().zip([0, 0, 3, 0, 4]).map(|(&(a, p), rank)| ModelConfig {
+        shared: if a == Architecture::Bert { vec![0, 0, 2, 2] } else { vec![0; 4] },
+        ranks: if rank == 0 { vec![] } else { vec![[rank; 6]; 4] },
+        ..config(a, p, four(&[0, 2, 3], 17))
+    });
+    whole.chain(factored).chain(ranks).chain(shared).collect()
 }
 
 const FORMS: [Quantization; 6] = [

@@ -61,9 +61,7 @@ impl<'r> Run<'r> {
     /// A layer's parameters, if they are int8.
     pub(super) fn layer_i8(&self, layer: &Linear) -> Option<LayerI8<'r>> {
         match self.weights.matrix(layer.weight) {
-            Weight::I8 { weights, scale } => {
-                Some(LayerI8 { weights, scale, bias: self.bias(layer) })
-            }
+            Weight::I8 { weights, scale } => Some(LayerI8 { weights, scale, bias: self.bias(layer) }),
             Weight::F32(_) => None,
         }
     }
