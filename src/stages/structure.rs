@@ -25,7 +25,7 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig) -> Result<()> {
     }
     // Which layers stay is not known yet, but how many.
     if settings.share > left {
-        return Err(refused(settings.share, &format!("{left} layers stay")));
+        return Err(refused(settings.share, &format!("{left} of {} layers stay", config.layers.len())));
     }
     Ok(())
 }

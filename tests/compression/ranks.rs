@@ -110,7 +110,9 @@ fn a_global_budget_has_no_more_parameters_and_keeps_more() {
         let mut factored = learner(&plain());
         // One matrix of nearly rank 2.
         let query = id(&factored, QUERY);
-        change(&mut factored, query, |row, col, x| 0.02 * x + [1.0, -0.5][row % 2] * (col as f32 * 0.7).sin());
+        change(&mut factored, query, |row, col, x| {
+            0.02 * x + [1.0, -0.5][row % 2] * (col as f32 * 0.7).sin()
+        });
         let report = factorize(&mut factored, &RankBudget { scope, ..FIFTH }).unwrap();
         (report, factored.model.config.ranks[0][0])
     };
@@ -132,7 +134,8 @@ fn all_else_keeps_values_masks_and_moments_and_the_network_learns() {
     assert_eq!(factorize(&mut learner, &FIFTH).unwrap().matrices, [17, 17]);
     // What is masked stays whole: zeros of a matrix are none of its factors.
     assert_eq!(learner.model.config.ranks[1], [5, 5, 5, 5, 0, 4]);
-    let is_matrix = |name: &str| name.contains("_lin.weight") || name.contains("ffn.lin") && !name.contains("bias");
+    let is_matrix =
+        |name: &str| name.contains("_lin.weight") || name.contains("ffn.lin") && !name.contains("bias");
     for (name, states_before) in before.iter().filter(|(name, _)| name == masked || !is_matrix(name)) {
         assert!(states(&learner, id(&learner, name)) == *states_before, "{name}");
     }
@@ -232,7 +235,8 @@ fn blocks_and_weights_of_factors_are_masked_and_masked_factors_stay() {
         weight_scope: Scope::Each,
         blocks: BlockBudget::NONE,
     };
-    let blocks = BlockBudget { fraction: 0.5, shape: BlockShape { outputs: 4, inputs: 4 }, ..BlockBudget::NONE };
+    let blocks =
+        BlockBudget { fraction: 0.5, shape: BlockShape { outputs: 4, inputs: 4 }, ..BlockBudget::NONE };
     for (budget, masked) in
         [(Budget { blocks, ..nothing }, 3 * 12), (Budget { weights: 0.5, ..nothing }, 3 * 4)]
     {

@@ -53,7 +53,8 @@ fn copies(of: &Learner<Cpu>) -> Learner<Cpu> {
 #[test]
 fn layers_start_from_the_mean_or_the_first_and_all_else_stays() {
     let before = learner(&plain());
-    let value = |learner: &Learner<Cpu>, name: &str| download(learner, learner.params.value(id(learner, name)));
+    let value =
+        |learner: &Learner<Cpu>, name: &str| download(learner, learner.params.value(id(learner, name)));
     for start in [ShareStart::Mean, ShareStart::First] {
         let mut learner = learner(&plain());
         (0..2).for_each(|step| _ = learner.step(&lesson(step..step + 4), None, 0.0, None).unwrap());
@@ -64,8 +65,9 @@ fn layers_start_from_the_mean_or_the_first_and_all_else_stays() {
         for (_, param) in learner.params.iter() {
             let name = &param.spec.name;
             let found = value(&learner, name);
-            let copies: Vec<Vec<f32>> =
-                (0..3).map(|layer| value(&before, &name.replace("layer.0.", &format!("layer.{layer}.")))).collect();
+            let copies: Vec<Vec<f32>> = (0..3)
+                .map(|layer| value(&before, &name.replace("layer.0.", &format!("layer.{layer}."))))
+                .collect();
             for (i, found) in found.iter().enumerate() {
                 let mean = copies.iter().map(|copy| f64::from(copy[i])).sum::<f64>() / 3.0;
                 let expected = if start == ShareStart::Mean { mean } else { f64::from(copies[0][i]) };
@@ -114,7 +116,8 @@ fn a_gradient_is_the_sum_of_the_copies_gradients_and_the_slope_of_the_loss() {
         let (found, parts) = (of(&learner), of(&copies));
         for (place, param) in learner.params.iter() {
             let name = &param.spec.name;
-            let gradient = |name: &str| download(&copies, parts.param(id(&copies, name)).expect("it matters"));
+            let gradient =
+                |name: &str| download(&copies, parts.param(id(&copies, name)).expect("it matters"));
             let mut sum = gradient(name);
             if name.contains("layer.1.") {
                 let more = gradient(&name.replace("layer.1.", "layer.2."));
@@ -186,7 +189,10 @@ fn of_deleted_layers_the_first_that_stays_has_the_parameters() {
     let (values, batch) = (states(&learner, id(&learner, UNITS)), lesson(0..9).batch);
     let whole = copies(&learner);
     keep_layers(&mut learner, &[1, 2]).unwrap();
-    assert_eq!((&learner.model.config.shared[..], &learner.model.config.deleted_layers[..]), (&[0, 0][..], &[0][..]));
+    assert_eq!(
+        (&learner.model.config.shared[..], &learner.model.config.deleted_layers[..]),
+        (&[0, 0][..], &[0][..])
+    );
     assert_eq!(states(&learner, id(&learner, UNITS)), values);
     let mut copies = whole;
     keep_layers(&mut copies, &[1, 2]).unwrap();
@@ -207,7 +213,10 @@ fn files_hold_them_once_and_answer_as_the_expanded_ones() {
         };
         let ((small, one), (large, each)) = (file(&learner), file(&copies));
         let bytes = |part: &str| -> usize {
-            each.parameters().filter(|stored| stored.spec.name.contains(part)).map(|stored| stored.bytes).sum()
+            each.parameters()
+                .filter(|stored| stored.spec.name.contains(part))
+                .map(|stored| stored.bytes)
+                .sum()
         };
         assert!(bytes("layer.2.") > 2000 && small + bytes("layer.2.") <= large, "{small} {large}");
         let stored = one.parameters().map(|stored| stored.bytes).sum::<usize>();

@@ -33,7 +33,8 @@ pub fn compare_with_slopes(learner: &Learner<Cpu>, lesson: &Lesson, asked: impl 
         assert!(size > 1e-6, "{name}: a gradient that says something");
         for turn in 0..2 {
             let direction = random(&format!("{turn} along {name}"), gradient.len());
-            let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+            let slope: f64 =
+                gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let at = |h: f64| {
                 let mut next = params.iter();
                 let values = |_: &_| Ok(download(learner, next.next().unwrap().1.value()));
