@@ -16,8 +16,8 @@ use super::expand::matrix;
 use super::low_rank::{Factors, factor};
 use super::rebuild::rebuild;
 use crate::Result;
-use crate::models::ModelConfig;
 use crate::models::config::Ranks;
+use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::train::Learner;
 use limbeck_kernels::gemm::packed_i8_len;
@@ -140,51 +140,41 @@ pub fn factorize_to<B: Backend>(
     matrices: BlockMatrices,
     choose: impl FnOnce(&[Spectrum]) -> Vec<usize>,
 ) -> Result<Factored> {
-    let found = candidates(learner, matrices)?;
-    let factors: Vec<Factors> = found
-        .par_iter()
-        .map(|(_, [outputs, inputs], values)| factor(values, *outputs, *inputs, *outputs.min(inputs)))
-        .collect();
-    let spectra: Vec<Spectrum> = found
-        .iter()
-        .zip(&factors)
-        .map(|(&([layer, matrix], sides, _), factors)| Spectrum {
-            layer,
-            matrix,
-            sides,
-            values: factors.spectrum.clone(),
-        })
-        .collect();
-    drop(found);
+    let (spectra, factors) = decompose(candidates(learner, matrices)?);
     let chosen = choose(&spectra);
     assert_eq!(chosen.len(), spectra.len(), "a rank for each matrix");
     let config = &learner.model.config;
     let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
-    let (mut values, mut names) = (HashMap::new(), Vec::new());
     let mut sum = Factored { matrices: [0, spectra.len()], parameters: [0; 2], energy: 0.0 };
-    for ((of, factors), &rank) in spectra.iter().zip(&factors).zip(&chosen).filter(|(_, rank)| **rank > 0) {
+    let thin: Vec<_> = spectra.iter().zip(&factors).zip(chosen).filter(|(_, rank)| *rank > 0).collect();
+    for &((of, factors), rank) in &thin {
         let [outputs, inputs] = of.sides;
         ranks[of.layer][of.matrix] = rank;
-        names.push((
-            [of.layer, of.matrix],
-            truncated(&factors.left, factors.spectrum.len(), rank),
-            factors.right[..rank * inputs].to_vec(),
-        ));
         sum.matrices[0] += 1;
         sum.parameters[0] += outputs * inputs;
         sum.parameters[1] += rank * (outputs + inputs);
-        sum.energy += factors.energy(rank);
+        sum.energy += factors.energy(rank) / thin.len() as f64;
     }
-    sum.energy /= sum.matrices[0].max(1) as f64;
     let config = with_ranks(config, ranks);
-    let (factored, _) = crate::models::Classifier::new(&config);
-    for ([layer, matrix], up, down) in names {
-        let linear = factored.layers[layer].linears()[matrix];
-        values.insert(linear.weight, up);
-        values.insert(linear.reader(), down);
+    let (factored, _) = Classifier::new(&config);
+    let mut values = HashMap::new();
+    for ((of, factors), rank) in thin {
+        let linear = factored.layers[of.layer].linears()[of.matrix];
+        values.insert(linear.weight, truncated(&factors.left, of.values.len(), rank));
+        values.insert(linear.reader(), factors.right[..rank * of.sides[1]].to_vec());
     }
     rebuild(learner, &config, |id, _| values.remove(&id))?;
     Ok(sum)
+}
+
+/// Spectra, and factors of full rank, of which those of any less are the first columns and rows.
+fn decompose(matrices: Vec<Candidate>) -> (Vec<Spectrum>, Vec<Factors>) {
+    let each = matrices.into_par_iter().map(|([layer, matrix], sides, values)| {
+        let [outputs, inputs] = sides;
+        let factors = factor(&values, outputs, inputs, outputs.min(inputs));
+        (Spectrum { layer, matrix, sides, values: factors.spectrum.clone() }, factors)
+    });
+    each.unzip()
 }
 
 /// The first `rank` columns of `[rows, cols]`.

@@ -108,12 +108,12 @@ fn wrong_configurations_say_what_is_wrong() {
         ("limbeck", json!({"layers": []}), "0 layers"),
         ("limbeck", json!({"pooling": "max"}), "first_token, pooler, mean"),
         ("limbeck", json!({"speed": 3}), "speed"),
-        ("limbeck", json!({"ranks": [[1; 6]]}), "ranks of 1 layers; there are 3"),
+        ("limbeck", json!({"ranks": [[1, 1, 1, 1, 1, 1]]}), "ranks of 1 layers; there are 3"),
         ("limbeck", json!({"ranks": [[1, 2], [1, 2], [1, 2]]}), "no list of six ranks for each layer"),
         ("limbeck", json!({"ranks": 3}), "no list of six ranks for each layer"),
         (
             "limbeck",
-            json!({"ranks": [[0; 6], [0, 33, 0, 0, 0, 0], [0; 6]]}),
+            json!({"ranks": [[0, 0, 0, 0, 0, 0], [0, 33, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]}),
             "layer 1: a rank of 33; a matrix there has 32",
         ),
         ("limbeck", json!({"shared": [0, 1]}), "shared layers of 2 layers; there are 3"),
@@ -123,7 +123,7 @@ fn wrong_configurations_say_what_is_wrong() {
         ("limbeck", json!({"shared": [0, 99, 2]}), "layer 1 uses the parameters of layer 99"),
         (
             "limbeck",
-            json!({"shared": [0, 0, 2], "ranks": [[1; 6], [2; 6], [0; 6]]}),
+            json!({"shared": [0, 0, 2], "ranks": [[1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2], [0, 0, 0, 0, 0, 0]]}),
             "layer 0, which has other sizes",
         ),
     ] {
