@@ -55,6 +55,14 @@ fn configurations_survive_the_round_trip() {
     let text = config_to_json(&alike).to_string();
     assert_eq!(parse_config(Path::new("config.json"), &text).unwrap(), alike);
 
+    for (shared, words) in [
+        (vec![0, 0, 1], "layer 2 uses the parameters of layer 1, which has none"),
+        (vec![0, 2, 2], "layer 1 "),
+    ] {
+        let refused = ModelConfig { shared, ..alike.clone() }.validate().unwrap_err();
+        assert!(refused.starts_with(words), "{refused}");
+    }
+
     // What transformers 4 understands of it: sizes before pruning, and which heads are gone.
     let mut json = config_to_json(&config);
     json.as_object_mut().unwrap().remove("limbeck");
@@ -119,7 +127,11 @@ fn wrong_configurations_say_what_is_wrong() {
         ("limbeck", json!({"shared": [0, 1]}), "shared layers of 2 layers; there are 3"),
         ("limbeck", json!({"shared": [0, "a", 2]}), "no list of layers"),
         ("limbeck", json!({"shared": [1, 1, 2]}), "layer 0 uses the parameters of layer 1, which has none"),
-        ("limbeck", json!({"shared": [0, 0, 1]}), "layer 2 uses the parameters of layer 1, which has none"),
+        (
+            "limbeck",
+            json!({"shared": [0, 0, 1]}),
+            "layer 1 uses the parameters of layer 0, which has other sizes",
+        ),
         ("limbeck", json!({"shared": [0, 99, 2]}), "layer 1 uses the parameters of layer 99"),
         (
             "limbeck",
