@@ -90,9 +90,10 @@ pub fn choose(spectra: &[Spectrum], fraction: f64, scope: RankScope) -> Vec<usiz
     spectra.iter().zip(ranks).map(useful).collect()
 }
 
-/// Parameters of a matrix with this rank: no more than it has whole.
-fn cost([outputs, inputs]: [usize; 2], rank: usize) -> usize {
-    (rank * (outputs + inputs)).min(outputs * inputs)
+/// Parameters of a matrix with this rank: all that it has, if a product does not pay.
+fn cost(sides: [usize; 2], rank: usize) -> usize {
+    let [outputs, inputs] = sides;
+    if pays(sides, rank) { rank * (outputs + inputs) } else { outputs * inputs }
 }
 
 /// Ranks whose costs sum to no more than `parameters`, but that each is 1 at least.
@@ -267,9 +268,9 @@ mod tests {
         let both = [flat, steep];
         assert_eq!(choose(&both, 0.25, RankScope::Matrix), [16, 16]);
         assert_eq!(choose(&both, 0.9, RankScope::Matrix), [0, 0], "which would be larger");
-        let [flat, steep] = choose(&both, 0.25, RankScope::Global)[..] else { panic!("two ranks") };
+        let [flat, steep] = choose(&both, 0.2, RankScope::Global)[..] else { panic!("two ranks") };
         assert!((1..8).contains(&steep), "{steep}");
-        assert_eq!(flat + steep, 32, "all of the budget is spent");
+        assert_eq!(flat + steep, 2 * 13, "all of the budget is spent");
         // The same spectrum, at a hundred times the size, is worth as much.
         let large = spectrum([64, 64], &[100.0; 64]);
         assert_eq!(choose(&[both[0].clone(), large], 0.25, RankScope::Global), [16, 16]);

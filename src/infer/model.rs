@@ -120,7 +120,8 @@ impl Model {
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
         }
-        let weights = Weights { bytes: Bytes::Static(&[]), specs, values: held };
+        let zeros = vec![0.0; config.hidden];
+        let weights = Weights { bytes: Bytes::Static(&[]), specs, values: held, zeros };
         let path = PathBuf::from("model in memory");
         Ok(Model { path, kernels, classifier, quantizes: false, weights, metadata: None, vocabulary: None })
     }

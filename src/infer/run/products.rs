@@ -6,17 +6,13 @@
 use super::super::arena::grow;
 use super::super::weights::Matrix as Weight;
 use super::{Run, Var};
-use crate::models::config::{Activation, limits};
+use crate::models::config::Activation;
 use crate::nn::Linear;
 use limbeck_kernels::gemm::{End, LayerI8, Matrix, QuantizedRows, RowsI8};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
 const BLOCK: usize = 96;
-
-/// The bias of a layer that has none, which has as many outputs as a factored layer's rank: no more than the network is wide.
-/// Pages that nobody reads are in no memory and in no file.
-static NO_BIAS: [f32; limits::HIDDEN] = [0.0; limits::HIDDEN];
 
 /// Memory for what lives within one operation.
 #[derive(Default)]
@@ -55,7 +51,7 @@ impl<'r> Run<'r> {
 
     /// What a layer adds to its outputs.
     fn bias(&self, layer: &Linear) -> &'r [f32] {
-        layer.bias.map_or(&NO_BIAS[..layer.outputs], |id| self.weights.vector(id))
+        layer.bias.map_or(&self.weights.zeros[..layer.outputs], |id| self.weights.vector(id))
     }
 
     /// A layer's parameters, if they are int8.

@@ -229,7 +229,7 @@ fn errors_name_the_key_and_the_mend() {
             "prune.rank_matrices=head",
             "prune.rank_matrices: \"head\" is not one of its values; known: encoder, attention, feed-forward",
         ),
-        ("", "prune.share=0.5", "prune.share: is 0.5; a whole number"),
+        ("", "prune.share=0.5", "prune.share: invalid type: floating point `0.5`, expected a whole number"),
         ("", "prune.share=9999", "prune.share: is 9999; a whole number from 0 to 1024"),
         (
             "",
