@@ -51,7 +51,10 @@ impl<'r> Run<'r> {
 
     /// What a layer adds to its outputs.
     fn bias(&self, layer: &Linear) -> &'r [f32] {
-        layer.bias.map_or(&self.weights.zeros[..layer.outputs], |id| self.weights.vector(id))
+        match layer.bias {
+            Some(id) => self.weights.vector(id),
+            None => &self.weights.zeros[..layer.outputs],
+        }
     }
 
     /// A layer's parameters, if they are int8.
