@@ -84,6 +84,45 @@ fn a_factored_word_table_is_kept_or_multiplied_out() {
     formats_agree((folder, model), 1e-5);
 }
 
+#[test]
+fn factors_and_shared_layers_are_kept_or_written_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("structured");
+    let layers = vec![LayerConfig { heads: vec![0, 2], intermediate: 7 }; 3];
+    let ranks = vec![[0, 3, 0, 2, 0, 4]; 3];
+    let structured = ModelConfig {
+        layers,
+        ranks,
+        shared: vec![0, 0, 2],
+        masked: vec![],
+        ..config(Pooling::FirstToken, 3)
+    };
+    write(&path, &structured, Dtype::F32, true);
+    let [plain, padded] = ["plain", "stock"].map(|name| folder.path().join(name));
+    export(&path, &plain, ExportFormat::Hf).unwrap();
+    export(&path, &padded, ExportFormat::HfPadded).unwrap();
+    assert_eq!(HfDirectory::open(&plain).unwrap().config, structured);
+    let stock = HfDirectory::open(&padded).unwrap();
+    assert!(stock.config.ranks.is_empty() && stock.config.shared.is_empty() && stock.config.is_dense());
+    let text = fs::read_to_string(padded.join("config.json")).unwrap();
+    assert!(!text.contains("limbeck"), "{text}");
+    let name = |layer: usize, part: &str| format!("distilbert.transformer.layer.{layer}.attention.{part}");
+    let shape =
+        |path: &Path, name: &str| HfDirectory::open(path).unwrap().tensors.shape(name).map(<[usize]>::to_vec);
+    assert_eq!(shape(&plain, &name(0, "k_lin.down.weight")), Some(vec![3, 32]));
+    assert_eq!(shape(&plain, &name(0, "k_lin.weight")), Some(vec![16, 3]));
+    assert_eq!(shape(&plain, &name(1, "k_lin.weight")), None, "it is layer 0's");
+    assert_eq!(shape(&padded, &name(0, "k_lin.down.weight")), None);
+    for layer in 0..3 {
+        assert_eq!(shape(&padded, &name(layer, "k_lin.weight")), Some(vec![32, 32]));
+    }
+    let bytes = |layer| stock.tensors.bytes(&name(layer, "k_lin.weight")).unwrap();
+    assert!(bytes(0) == bytes(1) && bytes(0) != bytes(2));
+    fs::remove_dir_all(&padded).unwrap();
+    fs::remove_dir_all(&plain).unwrap();
+    formats_agree((folder, path), 1e-5);
+}
+
 /// All formats give the logits of the model, but for an error of this share of the largest.
 fn formats_agree((folder, model): (TempDir, PathBuf), bound: f32) {
     let expected = logits(&model);

@@ -9,7 +9,7 @@ use crate::ops::noise::{Noise, Site};
 use crate::ops::rounded::RoundedLayer;
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
@@ -69,6 +69,22 @@ pub struct Context<'a, B: Backend> {
     pub params: &'a ParamStore<B>,
     /// The texts.
     pub batch: &'a Batch,
+}
+
+impl<B: Backend> Context<'_, B> {
+    /// What a linear layer adds to its outputs: `[outputs]`, zeros if it has no bias.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn bias(&self, layer: &Linear) -> Result<Tensor<B>> {
+        match layer.bias {
+            Some(id) => Ok(self.params.value(id).clone()),
+            None => {
+                let shape = Shape::vector(layer.outputs);
+                Ok(Tensor::from_buffer(self.backend.zeros(shape.len())?, shape))
+            }
+        }
+    }
 }
 
 /// The backward pass of one operation. It owns what the forward pass saved, runs once, and *adds* the
@@ -192,7 +208,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     fn absorbed(&mut self, attention: &Attention, x: &Var<B>) -> Result<[Var<B>; 2]> {
         let Attention { attend, key, value, .. } = attention;
         let first = self.first_tokens(x)?;
-        let query = self.linear(&attention.query, &first)?;
+        let query = attention.query.forward(self, &first)?;
         let site = self.site(attend.dropout);
         let absorbed = match &site {
             None => Some(self.absorbed_context(attention, x, &query)?),
@@ -210,11 +226,12 @@ impl<'a, B: Backend> Tape<'a, B> {
     }
 
     fn absorbed_context(&self, attention: &Attention, x: &Var<B>, query: &Var<B>) -> Result<Tensor<B>> {
-        let layers = [&attention.key, &attention.value];
-        let [key, value] = layers.map(|layer| self.params.rounded(self.backend, layer.weight));
-        let weights = [key?, value?].map(|weight| weight.expect("all weights are rounded"));
-        let layers = [0, 1]
-            .map(|i| RoundedLayer { weight: &weights[i].weight, bias: self.params.value(layers[i].bias) });
+        let Attention { key, value, .. } = attention;
+        let weights = [key, value].map(|layer| self.params.rounded(self.backend, layer.weight));
+        let [of_key, of_value] = weights;
+        let weights = [of_key?, of_value?].map(|weight| weight.expect("all weights are rounded"));
+        let biases = [self.at().bias(key)?, self.at().bias(value)?];
+        let layers = [0, 1].map(|i| RoundedLayer { weight: &weights[i].weight, bias: &biases[i] });
         self.backend.absorbed_attention(self.batch, &attention.attend, x.tensor(), query.tensor(), layers)
     }
 
@@ -271,7 +288,7 @@ impl<B: Backend> Exec for Tape<'_, B> {
     }
 
     fn self_attention(&mut self, attention: &Attention, x: &Var<B>, first_only: bool) -> Result<[Var<B>; 2]> {
-        if !(first_only && self.params.rounds_weights()) {
+        if !(first_only && self.params.rounds_weights() && attention.absorbs()) {
             return attend_projected(self, attention, x, first_only);
         }
         self.absorbed(attention, x)

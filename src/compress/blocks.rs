@@ -36,6 +36,7 @@ use crate::ops::Backend;
 use crate::ops::blocks::BlockShape;
 use crate::params::{Mask, ParamStore};
 use crate::tensor::Shape;
+use std::ops::Range;
 
 /// What makes a block important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,17 @@ pub enum BlockMatrices {
     FeedForward,
 }
 
+impl BlockMatrices {
+    /// Their places in [`Ranks`](crate::models::config::Ranks).
+    pub fn range(self) -> Range<usize> {
+        match self {
+            BlockMatrices::Encoder => 0..6,
+            BlockMatrices::Attention => 0..4,
+            BlockMatrices::FeedForward => 4..6,
+        }
+    }
+}
+
 /// How many blocks go, and by which measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlockBudget {
@@ -109,20 +121,13 @@ impl BlockBudget {
         matrices: BlockMatrices::Encoder,
     };
 
-    /// The matrices that lose blocks, by layer.
+    /// The matrices that lose blocks, by layer; of factored ones both factors. Those that layers share are there once.
     pub fn layers(&self, model: &Classifier) -> Vec<Vec<ParamId>> {
-        let matrices = |layer: &crate::nn::Layer| {
-            let attention = &layer.attention;
-            let attention = [&attention.query, &attention.key, &attention.value, &attention.output];
-            let feed_forward = [&layer.expand, &layer.contract];
-            let (attention, feed_forward) = match self.matrices {
-                BlockMatrices::Encoder => (&attention[..], &feed_forward[..]),
-                BlockMatrices::Attention => (&attention[..], &[][..]),
-                BlockMatrices::FeedForward => (&[][..], &feed_forward[..]),
-            };
-            attention.iter().chain(feed_forward).map(|linear| linear.weight).collect()
+        let matrices = |layer: usize| {
+            let linears = model.layers[layer].linears();
+            linears[self.matrices.range()].iter().flat_map(|linear| linear.matrices()).collect()
         };
-        model.layers.iter().map(matrices).collect()
+        model.config.own_layers().map(matrices).collect()
     }
 
     /// The shapes of those matrices, in the order of [`BlockBudget::all`].

@@ -30,13 +30,14 @@ pub fn delete_emptied<B: Backend>(learner: &mut Learner<B>, shape: BlockShape) -
     // A packed int8 layout has its own blocks, which are to stay as they are, too.
     let (packed, single) = (BlockShape::PACKED, BlockShape { outputs: 1, inputs: 1 });
     let side = if shape == single { 1 } else { packed.outputs.max(shape.outputs).max(shape.inputs) };
-    for (i, layer) in learner.model.layers.clone().iter().enumerate() {
-        let Layer { attention, expand, contract, .. } = layer;
+    let config = learner.model.config.clone();
+    for i in config.own_layers() {
+        let Layer { attention, expand, contract, .. } = learner.model.layers[i].clone();
         let (heads, head_size) = (attention.attend.heads, attention.attend.head_size);
         if head_size.is_multiple_of(side) {
             let heads: Vec<Range<usize>> = (0..heads).map(|h| h * head_size..(h + 1) * head_size).collect();
             let left = left(&learner.params, &attention.value, &attention.output, &heads);
-            let constant = learner.params.value(attention.value.bias).download(&learner.backend)?;
+            let constant = learner.params.value(bias(&attention.value)).download(&learner.backend)?;
             take_over(learner, &attention.output, &constant, &gone(&heads, &left))?;
             keep.heads[i] = left;
         }
@@ -44,10 +45,16 @@ pub fn delete_emptied<B: Backend>(learner: &mut Learner<B>, shape: BlockShape) -
             .step_by(side)
             .map(|first| first..(first + side).min(expand.outputs))
             .collect();
-        let left = left(&learner.params, expand, contract, &groups);
-        let constant = at_zero(learner, expand)?;
-        take_over(learner, contract, &constant, &gone(&groups, &left))?;
+        let left = left(&learner.params, &expand, &contract, &groups);
+        let constant = at_zero(learner, &expand)?;
+        take_over(learner, &contract, &constant, &gone(&groups, &left))?;
         keep.units[i] = left.iter().flat_map(|group| groups[*group].clone()).collect();
+    }
+    // Layers that share parameters shrink as one.
+    for i in 0..config.layers.len() {
+        let owner = config.owner(i);
+        keep.heads[i] = keep.heads[owner].clone();
+        keep.units[i] = keep.units[owner].clone();
     }
     delete(learner, &keep)
 }
@@ -59,8 +66,7 @@ fn left<B: Backend>(
     reader: &Linear,
     groups: &[Range<usize>],
 ) -> Vec<usize> {
-    let [rows, cols] =
-        [(writer, true), (reader, false)].map(|(linear, rows)| alive(params, linear.weight, rows));
+    let (rows, cols) = (alive(params, writer.weight, true), alive(params, reader.reader(), false));
     let lives = |group: &Range<usize>| {
         [&rows, &cols]
             .iter()
@@ -92,7 +98,7 @@ fn at_zero<B: Backend>(learner: &Learner<B>, layer: &Linear) -> Result<Vec<f32>>
     let weight = params.packed(backend, layer.weight, Orientation::Forward)?;
     let zeros = Tensor::upload(backend, &vec![0.0; layer.inputs], Shape::new(1, layer.inputs))?;
     let (y, _) =
-        backend.linear_forward(&zeros, &weight, params.value(layer.bias), layer.activation, false)?;
+        backend.linear_forward(&zeros, &weight, params.value(bias(layer)), layer.activation, false)?;
     y.download(backend)
 }
 
@@ -107,13 +113,21 @@ fn take_over<B: Backend>(
         return Ok(());
     }
     let Learner { backend, params, .. } = learner;
-    let weight = params.value(reader.weight).download(backend)?;
-    let mut bias = params.value(reader.bias).download(backend)?;
-    for (bias, row) in bias.iter_mut().zip(weight.chunks(reader.inputs)) {
-        let sum: f64 = places.iter().map(|&place| f64::from(row[place]) * f64::from(constant[place])).sum();
-        *bias = (f64::from(*bias) + sum) as f32;
+    let mut x = vec![0.0; constant.len()];
+    places.iter().for_each(|&place| x[place] = f64::from(constant[place]));
+    for id in reader.matrices() {
+        let weight = params.value(id).download(backend)?;
+        let product = |row: &[f32]| row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+        x = weight.chunks(x.len()).map(product).collect();
     }
-    let shape = params.value(reader.bias).shape();
-    *params.value_mut(reader.bias).0 = Tensor::upload(backend, &bias, shape)?;
+    let id = bias(reader);
+    let mut values = params.value(id).download(backend)?;
+    values.iter_mut().zip(x).for_each(|(bias, x)| *bias = (f64::from(*bias) + x) as f32);
+    let shape = params.value(id).shape();
+    *params.value_mut(id).0 = Tensor::upload(backend, &values, shape)?;
     Ok(())
+}
+
+fn bias(layer: &Linear) -> ParamId {
+    layer.bias.expect("all but the first of a factored layer's two have one")
 }

@@ -8,13 +8,12 @@
 //! The factors are the best of their size ([`low_rank`](super::low_rank)); training goes on from there.
 
 use super::low_rank::{factor, transposed};
+use super::rebuild::rebuild;
 use crate::Result;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{Linear, ParamId, ParamSpec};
+use crate::nn::{Linear, ParamId};
 use crate::ops::Backend;
-use crate::params::ParamStore;
-use crate::tensor::{Shape, Tensor};
-use crate::train::{AdamW, Learner};
+use crate::train::Learner;
 use std::collections::HashMap;
 
 /// The largest size whose two factors, with the projection's bias, have fewer parameters than the table; 0 if none has.
@@ -31,45 +30,21 @@ pub fn most_useful(vocab: usize, hidden: usize) -> usize {
 /// # Panics
 /// If the table is factored already, or `size` is not below the network's width and its pieces.
 pub fn factorize<B: Backend>(learner: &mut Learner<B>, size: usize) -> Result<f64> {
-    let Learner { backend, model, params, optimizer, .. } = learner;
+    let Learner { backend, model, params, .. } = &*learner;
     let config = &model.config;
     assert!(config.embedding_size.is_none(), "a table is factored once");
     assert!((1..config.hidden.min(config.vocab)).contains(&size), "a narrower table");
     let words = params.value(model.embeddings.words).download(backend)?;
     let factors = factor(&words, config.vocab, config.hidden, size);
-    let (factored, specs) = Classifier::new(&ModelConfig { embedding_size: Some(size), ..config.clone() });
+    let (factored, _) = Classifier::new(&ModelConfig { embedding_size: Some(size), ..config.clone() });
     let projection = projection_of(&factored);
-    let mut values = HashMap::from([
+    let mut values: HashMap<ParamId, Vec<f32>> = HashMap::from([
         (factored.embeddings.words, factors.left.clone()),
         (projection.weight, transposed(&factors.right, size, config.hidden)),
-        (projection.bias, vec![0.0; config.hidden]),
+        (projection.bias.expect("a projection has one"), vec![0.0; config.hidden]),
     ]);
-    // What else there is has the same name before and after.
-    let before: HashMap<String, ParamId> =
-        params.iter().map(|(id, param)| (param.spec.name.clone(), id)).collect();
-    let new = |id: ParamId| values.contains_key(&id);
-    let origin: Vec<Option<ParamId>> =
-        (0..).map(ParamId).zip(&specs).map(|(id, spec)| (!new(id)).then(|| before[&spec.name])).collect();
-    let mut ids = (0..).map(ParamId);
-    let mut store = ParamStore::new(backend, &specs, |_| {
-        let id = ids.next().expect("endless");
-        match origin[id.index()] {
-            Some(old) => params.value(old).download(backend),
-            None => Ok(values.remove(&id).expect("once for each parameter")),
-        }
-    })?;
-    let mut moments = Vec::with_capacity(specs.len());
-    for (i, (origin, spec)) in origin.iter().zip(&specs).enumerate() {
-        if let Some(mask) = origin.and_then(|old| params.get(old).mask.clone()) {
-            store.set_mask(backend, ParamId(i as u32), mask)?;
-        }
-        moments.push(match origin {
-            Some(old) => optimizer.moments()[old.index()].clone(),
-            None => [zeros(backend, spec)?, zeros(backend, spec)?],
-        });
-    }
-    *optimizer = AdamW::resumed(optimizer.settings(), moments, optimizer.steps());
-    (*params, *model) = (store, factored);
+    let config = factored.config;
+    rebuild(learner, &config, |id, _| values.remove(&id))?;
     Ok(factors.energy(size))
 }
 
@@ -83,8 +58,8 @@ pub fn fold(config: &ModelConfig, mut values: Vec<Vec<f32>>) -> (ModelConfig, Ve
     let (model, specs) = Classifier::new(config);
     assert!(values.len() == specs.len() && values.iter().zip(&specs).all(|(v, spec)| v.len() == spec.len()));
     let projection = projection_of(&model);
-    let [weight, bias] =
-        [projection.weight, projection.bias].map(|id| std::mem::take(&mut values[id.index()]));
+    let bias = projection.bias.expect("a projection has one");
+    let [weight, bias] = [projection.weight, bias].map(|id| std::mem::take(&mut values[id.index()]));
     let words = &mut values[model.embeddings.words.index()];
     *words =
         words.chunks_exact(size).flat_map(|row| weight.chunks_exact(size).map(|w| product(row, w))).collect();
@@ -105,11 +80,7 @@ fn projection_of(model: &Classifier) -> &Linear {
     model.embeddings.projection.as_ref().expect("a factored table has a projection")
 }
 
-fn product(a: &[f32], b: &[f32]) -> f32 {
+/// `a·b`, summed in f64.
+pub(super) fn product(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32
-}
-
-fn zeros<B: Backend>(backend: &B, spec: &ParamSpec) -> Result<Tensor<B>> {
-    let shape = Shape::new(spec.rows, spec.cols);
-    Ok(Tensor::from_buffer(backend.zeros(shape.len())?, shape))
 }

@@ -2,13 +2,14 @@
 //!
 //! Scores are sums over texts and are streamed: memory does not grow with the texts that are looked at.
 
+use super::expand::matrix;
 use super::magnitude::Scope;
 use super::structure::Keep;
 use crate::Batch;
 use crate::Result;
 use crate::autograd::{Grads, Var};
 use crate::models::{Classifier, ModelConfig, Taps};
-use crate::nn::{Layer, ParamId};
+use crate::nn::{Layer, Linear};
 use crate::ops::Backend;
 use crate::params::ParamStore;
 use limbeck_kernels::random::mix;
@@ -117,10 +118,10 @@ impl Scores {
     /// # Errors
     /// The device's.
     pub fn norms<B: Backend>(backend: &B, model: &Classifier, params: &ParamStore<B>) -> Result<Scores> {
-        let squares = |id: ParamId, by_row: bool| -> Result<Vec<f64>> {
-            let weight = params.value(id);
-            let (values, cols) = (weight.download(backend)?, weight.cols());
-            let mut sums = vec![0.0; if by_row { weight.rows() } else { cols }];
+        let squares = |linear: &Linear, by_row: bool| -> Result<Vec<f64>> {
+            let values = matrix(linear, |id| params.value(id).download(backend))?;
+            let cols = linear.down.map_or(linear.inputs, |down| down.inputs);
+            let mut sums = vec![0.0; if by_row { linear.outputs } else { cols }];
             for (i, value) in values.iter().enumerate() {
                 sums[if by_row { i / cols } else { i % cols }] += f64::from(*value).powi(2);
             }
@@ -129,13 +130,13 @@ impl Scores {
         let mut scores = Scores::zeros(&model.config);
         for (i, layer) in model.layers.iter().enumerate() {
             let Layer { attention, expand, contract, .. } = layer;
-            let mut by_column = squares(attention.output.weight, false)?;
+            let mut by_column = squares(&attention.output, false)?;
             for linear in [&attention.query, &attention.key, &attention.value] {
-                by_column.iter_mut().zip(squares(linear.weight, true)?).for_each(|(sum, part)| *sum += part);
+                by_column.iter_mut().zip(squares(linear, true)?).for_each(|(sum, part)| *sum += part);
             }
             let heads = by_column.chunks(attention.attend.head_size);
             scores.heads[i] = heads.map(|head| head.iter().sum::<f64>().sqrt()).collect();
-            let (rows, columns) = (squares(expand.weight, true)?, squares(contract.weight, false)?);
+            let (rows, columns) = (squares(expand, true)?, squares(contract, false)?);
             scores.units[i] =
                 rows.into_iter().zip(columns).map(|(row, column)| (row * column).sqrt()).collect();
         }
@@ -221,18 +222,34 @@ pub fn select(scores: &[Vec<f64>], delete: usize, scope: Scope) -> Vec<Vec<usize
     dropped.iter().map(kept).collect()
 }
 
-/// What stays so that `heads` and `units` of the *original* network's are gone, as fractions.
+/// What stays so that `heads` and `units` of the *original* network's are gone, as fractions. Layers that share their parameters
+/// lose the same ones, by the sum of their scores, and count as one.
 pub fn budget(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units: (f64, Scope)) -> Keep {
-    let layers = config.layers.len();
+    let own: Vec<usize> = config.own_layers().collect();
+    let layers = own.len();
     let excess = |fraction: f64, original: usize, now: usize| {
         let target = (fraction * (layers * original) as f64).round() as usize;
         now.saturating_sub((layers * original).saturating_sub(target))
     };
-    let heads_now = config.layers.iter().map(|layer| layer.heads.len()).sum();
-    let units_now = config.layers.iter().map(|layer| layer.intermediate).sum();
+    let heads_now = own.iter().map(|&layer| config.layers[layer].heads.len()).sum();
+    let units_now = own.iter().map(|&layer| config.layers[layer].intermediate).sum();
+    let group = |layer: usize| own.binary_search(&config.owner(layer)).expect("its own layer is one");
+    let of_groups = |scores: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        let mut sums: Vec<Vec<f64>> = own.iter().map(|&layer| vec![0.0; scores[layer].len()]).collect();
+        for (layer, scores) in scores.iter().enumerate() {
+            sums[group(layer)].iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
+        }
+        sums
+    };
+    let of_layers = |kept: Vec<Vec<usize>>| -> Vec<Vec<usize>> {
+        (0..config.layers.len()).map(|layer| kept[group(layer)].clone()).collect()
+    };
+    let (head_scores, unit_scores) = (of_groups(&scores.heads), of_groups(&scores.units));
+    let drop_heads = excess(heads.0, config.original_heads, heads_now);
+    let drop_units = excess(units.0, config.original_intermediate, units_now);
     Keep {
-        heads: select(&scores.heads, excess(heads.0, config.original_heads, heads_now), heads.1),
-        units: select(&scores.units, excess(units.0, config.original_intermediate, units_now), units.1),
+        heads: of_layers(select(&head_scores, drop_heads, heads.1)),
+        units: of_layers(select(&unit_scores, drop_units, units.1)),
         ..Keep::all(config)
     }
 }

@@ -128,9 +128,15 @@ pub fn keep_layers<B: Backend>(learner: &mut Learner<B>, keep: &[usize]) -> Resu
 fn config(config: &ModelConfig, keep: &[usize]) -> ModelConfig {
     let original = config.kept_layers();
     let stays = |layer: usize| keep.iter().any(|&kept| original[kept] == layer);
+    // The first of a group that stays has its parameters from then on.
+    let owner = |layer: &usize| keep.iter().position(|&other| config.owner(other) == config.owner(*layer));
+    let shared = if config.shared.is_empty() { vec![] } else { keep.iter().filter_map(owner).collect() };
+    let ranks = if config.ranks.is_empty() { &[] } else { keep };
     ModelConfig {
         layers: keep.iter().map(|&layer| config.layers[layer].clone()).collect(),
         deleted_layers: (0..config.original_layers()).filter(|&layer| !stays(layer)).collect(),
+        ranks: ranks.iter().map(|&layer| config.ranks[layer]).collect(),
+        shared,
         ..config.clone()
     }
 }
@@ -141,8 +147,8 @@ fn sources(model: &Classifier, smaller: &Classifier, keep: &[usize]) -> Vec<Para
     let mut pairs: Vec<(ParamId, ParamId)> = Vec::new();
     for part in smaller.parts() {
         let kind = match part.kind {
-            Kind::Attention(layer) => Kind::Attention(keep[layer]),
-            Kind::FeedForward(layer) => Kind::FeedForward(keep[layer]),
+            Kind::Attention(layer) => Kind::Attention(model.config.owner(keep[layer])),
+            Kind::FeedForward(layer) => Kind::FeedForward(model.config.owner(keep[layer])),
             other => other,
         };
         let from = there.iter().find(|part| part.kind == kind).expect("both have the parts that stay");

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::models::Classifier;
-use crate::nn::ParamId;
+use crate::nn::{Linear, ParamId};
 use crate::ops::linear::LinearOps;
 use crate::params::{Mask, ParamStore};
 
@@ -15,9 +15,10 @@ pub enum Scope {
     Each,
 }
 
-/// The feed-forward matrices.
+/// The feed-forward matrices, each once; of factored ones both factors.
 pub fn feed_forward(model: &Classifier) -> Vec<ParamId> {
-    model.layers.iter().flat_map(|layer| [layer.expand.weight, layer.contract.weight]).collect()
+    let layers = model.config.own_layers().map(|layer| &model.layers[layer]);
+    layers.flat_map(|layer| [&layer.expand, &layer.contract]).flat_map(Linear::matrices).collect()
 }
 
 /// The head's matrices.

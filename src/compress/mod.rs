@@ -1,10 +1,10 @@
 //! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks, the
-//! deletion of what these emptied,
-//! schedules, smaller vocabularies, narrower embeddings.
+//! deletion of what these emptied, schedules, smaller vocabularies, narrower embeddings, factored matrices, shared layers.
 
 pub mod attention;
 pub mod blocks;
 pub mod emptied;
+pub mod expand;
 pub mod factorization;
 pub mod gradual;
 pub mod importance;
@@ -14,8 +14,11 @@ pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
 pub mod quantize;
+pub mod ranks;
+mod rebuild;
 pub mod rounds;
 pub mod schedule;
+pub mod sharing;
 pub mod structure;
 pub mod vocabulary;
 pub mod width;
@@ -28,6 +31,8 @@ pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
+pub use ranks::{RankBudget, RankScope};
 pub use rounds::{Rewind, Rounds};
+pub use sharing::ShareStart;
 pub use structure::Keep;
 pub use width::{WidthImportance, WidthScores};

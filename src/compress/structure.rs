@@ -15,7 +15,8 @@ use crate::params::{Mask, ParamStore};
 use crate::tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
 
-/// What stays, as places among what is there now, ascending; of heads and units one list a layer.
+/// What stays, as places among what is there now, ascending; of heads and units one list a layer, the same for layers that share
+/// their parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Heads.
@@ -81,13 +82,13 @@ pub(super) fn hidden_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
     for layer in layers {
         let attention = &layer.attention;
         let readers = [&attention.query, &attention.key, &attention.value, &layer.expand];
-        across.extend(readers.map(|linear| linear.weight));
+        across.extend(readers.map(Linear::reader));
         for norm in [&layer.attention_norm, &layer.output_norm] {
             across.extend([norm.gamma, norm.beta]);
         }
         sides.extend([&attention.output, &layer.contract].into_iter().flat_map(outputs));
     }
-    across.push(head.dense.as_ref().unwrap_or(&head.classifier).weight);
+    across.push(head.dense.as_ref().unwrap_or(&head.classifier).reader());
     sides.extend(across.into_iter().map(|id| (id, Side::Cols)));
     sides
 }
@@ -96,12 +97,13 @@ pub(super) fn hidden_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
 pub(super) fn dense_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
     let dense = model.head.dense.iter();
     dense
-        .flat_map(|dense| [&outputs(dense)[..], &[(model.head.classifier.weight, Side::Cols)]].concat())
+        .flat_map(|dense| [outputs(dense), vec![(model.head.classifier.reader(), Side::Cols)]].concat())
         .collect()
 }
 
-fn outputs(linear: &Linear) -> [(ParamId, Side); 2] {
-    [(linear.weight, Side::Rows), (linear.bias, Side::Cols)]
+fn outputs(linear: &Linear) -> Vec<(ParamId, Side)> {
+    let bias = linear.bias.map(|bias| (bias, Side::Cols));
+    [(linear.weight, Side::Rows)].into_iter().chain(bias).collect()
 }
 
 /// How a network's parameters shrink.
@@ -115,7 +117,18 @@ pub struct Deletion {
 
 impl Deletion {
     /// Plans to leave of `model` what `keep` says.
+    ///
+    /// # Panics
+    /// If it says different things of layers that share their parameters.
     pub fn new(model: &Classifier, keep: &Keep) -> Deletion {
+        let same = |layer: usize, owner: usize| {
+            keep.heads[layer] == keep.heads[owner] && keep.units[layer] == keep.units[owner]
+        };
+        let layers = 0..model.layers.len();
+        assert!(
+            layers.into_iter().all(|layer| same(layer, model.config.owner(layer))),
+            "shared layers shrink as one"
+        );
         let mut parts: BTreeMap<ParamId, Part> = BTreeMap::new();
         let mut stay = |sides: &[(ParamId, Side)], kept: &[usize]| {
             for (id, side) in sides {
@@ -131,7 +144,8 @@ impl Deletion {
             stay(&hidden_sides(model), &keep.hidden);
             stay(&dense_sides(model), &keep.dense);
         }
-        for (i, layer) in model.layers.iter().enumerate() {
+        for i in model.config.own_layers() {
+            let layer = &model.layers[i];
             let size = layer.attention.attend.head_size;
             let columns: Vec<usize> =
                 keep.heads[i].iter().flat_map(|head| head * size..(head + 1) * size).collect();
@@ -139,9 +153,9 @@ impl Deletion {
             for linear in [&attention.query, &attention.key, &attention.value] {
                 stay(&outputs(linear), &columns);
             }
-            stay(&[(attention.output.weight, Side::Cols)], &columns);
+            stay(&[(attention.output.reader(), Side::Cols)], &columns);
             stay(&outputs(&layer.expand), &keep.units[i]);
-            stay(&[(layer.contract.weight, Side::Cols)], &keep.units[i]);
+            stay(&[(layer.contract.reader(), Side::Cols)], &keep.units[i]);
         }
         let (smaller, specs) = Classifier::new(&keep.config(&model.config));
         Deletion { parts, model: smaller, specs }

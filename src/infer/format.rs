@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 5.
+//! What a `.limbeck` file holds, version 6.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:
@@ -29,7 +29,9 @@
 //! | biases, gamma, beta | F32 `[n]` | |
 //! | [`VOCABULARY`] | U8 | the tokenizer: [`WordPiece::from_bytes`](crate::tokenizer::WordPiece::from_bytes) |
 //!
-//! Names are those of Hugging Face. Deleted heads and units are not there; `config` says which are left.
+//! Names are those of Hugging Face. Deleted heads and units are not there; `config` says which are left. A factored matrix
+//! `[n, k]` of rank r is two, `….down.weight` `[r, k]` and `….weight` `[n, r]`; parameters that layers share are there once, under
+//! the name of the first of these layers.
 //! The metadata are [`Metadata`], one string an entry, JSON where there is structure.
 //!
 //! # What is checked, and when
@@ -56,9 +58,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
-/// those of attention in f32; version 4 no int4 and no
-/// 16-bit floats.
-pub const VERSION: u32 = 5;
+/// those of attention in f32; version 4 no int4 and no 16-bit floats; version 5 neither factored matrices nor shared layers.
+pub const VERSION: u32 = 6;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";

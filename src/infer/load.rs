@@ -56,7 +56,8 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     for golden in &metadata.golden {
         check_golden(path, &golden.ids, &metadata.config)?;
     }
-    Ok(Loaded { metadata, classifier, weights: Weights { bytes, specs, values }, vocabulary })
+    let zeros = vec![0.0; metadata.config.hidden];
+    Ok(Loaded { metadata, classifier, weights: Weights { bytes, specs, values, zeros }, vocabulary })
 }
 
 fn check_golden(path: &Path, ids: &[u32], config: &crate::models::ModelConfig) -> Result<()> {

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::weights::{Floats, Matrix, Value, Weights};
 use crate::models::config::Activation;
 use crate::models::{Classifier, ModelConfig};
-use crate::nn::{ParamId, ParamSpec, Role};
+use crate::nn::{Layer, ParamId, ParamSpec, Role};
 use crate::tokenizer::WordPiece;
 use crate::{Batch, Error, Result, files};
 use limbeck_kernels::Kernels;
@@ -120,24 +120,16 @@ impl Model {
                 Role::Bias | Role::Gamma | Role::Beta => Value::Vector(Floats::Owned(values)),
             });
         }
-        let weights = Weights { bytes: Bytes::Static(&[]), specs, values: held };
+        let zeros = vec![0.0; config.hidden];
+        let weights = Weights { bytes: Bytes::Static(&[]), specs, values: held, zeros };
         let path = PathBuf::from("model in memory");
         Ok(Model { path, kernels, classifier, quantizes: false, weights, metadata: None, vocabulary: None })
     }
 
     /// Columns of the widest activation that is held whole; one with a nonlinearity is not.
     pub(super) fn widest(&self) -> usize {
-        let layers = self.classifier.layers.iter().flat_map(|layer| {
-            let attention = &layer.attention;
-            [
-                &attention.query,
-                &attention.key,
-                &attention.value,
-                &attention.output,
-                &layer.expand,
-                &layer.contract,
-            ]
-        });
+        // Ranks are no larger than the width.
+        let layers = self.classifier.layers.iter().flat_map(Layer::linears);
         let linears = layers.chain(&self.classifier.head.dense).chain([&self.classifier.head.classifier]);
         let held = linears.filter(|linear| linear.activation == Activation::Identity);
         held.map(|linear| linear.outputs).max().unwrap_or(0).max(self.config().hidden)

@@ -280,11 +280,11 @@ impl Exec for Run<'_> {
 
     fn self_attention(&mut self, attention: &Attention, x: &Var, first_only: bool) -> Result<[Var; 2]> {
         let layers = [&attention.key, &attention.value].map(|layer| self.layer_i8(layer));
-        let ([Some(key), Some(value)], true) = (layers, first_only) else {
+        let ([Some(key), Some(value)], true) = (layers, first_only && attention.absorbs()) else {
             return attend_projected(self, attention, x, first_only);
         };
         let first = self.first_tokens(x)?;
-        let query = self.linear(&attention.query, &first)?;
+        let query = attention.query.forward(self, &first)?;
         let Attend { heads, head_size, .. } = attention.attend;
         let (width, hidden) = (heads * head_size, x.cols);
         let context = self.produce(query.rows, width, |run, slot| {

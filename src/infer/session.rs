@@ -182,7 +182,7 @@ impl Desk {
         let logits = match times {
             None => classifier.forward(&mut run).expect(SURE),
             Some(times) => {
-                let mut timed = Timed { exec: run, times, last: 0 };
+                let mut timed = Timed { exec: run, times, last: 0, layers: 0 };
                 let logits = classifier.forward(&mut timed).expect(SURE);
                 run = timed.exec;
                 logits

@@ -41,11 +41,17 @@ pub(super) struct Timed<'t, E> {
     pub times: &'t mut PartTimes,
     /// The part that ran last.
     pub last: usize,
+    /// Layers begun: parameters of a layer that others use too belong to its parts, and are booked to those that run.
+    pub layers: usize,
 }
 
 impl<E> Timed<'_, E> {
     fn of<T>(&mut self, id: ParamId, run: impl FnOnce(&mut E) -> T) -> T {
         self.last = self.times.part_of[id.index()];
+        // Between the embeddings and the head there are two parts a layer.
+        if (1..self.times.spent.len() - 1).contains(&self.last) {
+            self.last = 2 * self.layers - self.last % 2;
+        }
         self.in_last(run)
     }
 
@@ -81,6 +87,7 @@ impl<E: Exec> Exec for Timed<'_, E> {
     }
 
     fn self_attention(&mut self, attention: &Attention, x: &E::Var, first_only: bool) -> Result<[E::Var; 2]> {
+        self.layers += 1;
         self.of(attention.query.weight, |exec| exec.self_attention(attention, x, first_only))
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Weights {
     pub bytes: Bytes,
     pub specs: Vec<ParamSpec>,
     pub values: Vec<Value>,
+    /// The bias of layers that have none: those to a factored matrix's rank, which is no more than the network's width.
+    pub zeros: Vec<f32>,
 }
 
 impl Weights {

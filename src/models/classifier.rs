@@ -2,7 +2,7 @@
 //!
 //! The two differ in names, in token types and in the head, not in topology, so one file holds both.
 
-use super::config::{Activation, Architecture, LayerConfig, ModelConfig, Pooling};
+use super::config::{Activation, Architecture, ModelConfig, Pooling};
 use crate::Result;
 use crate::nn::{
     Attend, Attention, Declare, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamSpec,
@@ -90,7 +90,8 @@ const BERT: Names = Names {
 };
 
 impl Classifier {
-    /// Builds the network of `config` and declares its parameters, under Hugging Face's names.
+    /// Builds the network of `config` and declares its parameters, under Hugging Face's names. Layers that share parameters
+    /// hold the same ids.
     pub fn new(config: &ModelConfig) -> (Classifier, Vec<ParamSpec>) {
         let names = match config.architecture {
             Architecture::DistilBert => &DISTILBERT,
@@ -105,7 +106,12 @@ impl Classifier {
             config.layer_norm_eps,
             config.dropout.hidden,
         );
-        let layers = (0..config.layers.len()).map(|i| layer(&mut declare, config, names, i)).collect();
+        let mut layers: Vec<Layer> = Vec::with_capacity(config.layers.len());
+        for i in 0..config.layers.len() {
+            let owner = config.owner(i);
+            let next = if owner < i { layers[owner].clone() } else { layer(&mut declare, config, names, i) };
+            layers.push(next);
+        }
         let head = head(&mut declare, config);
         (Classifier { config: config.clone(), embeddings, layers, head }, declare.specs)
     }
@@ -178,25 +184,29 @@ impl Classifier {
 }
 
 fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usize) -> Layer {
-    let LayerConfig { heads, intermediate } = &config.layers[index];
-    let (hidden, width) = (config.hidden, heads.len() * config.head_size);
+    let hidden = config.hidden;
     let name = |part: &str| format!("{}.{index}.{part}", names.layer);
+    let (ranks, sides) = (config.ranks_of(index), config.sides(index));
+    let linear = |declare: &mut Declare, matrix: usize, part: &str, activation| {
+        let [outputs, inputs] = sides[matrix];
+        Linear::factored(declare, &name(part), [inputs, outputs], activation, ranks[matrix])
+    };
     let plain = Activation::Identity;
     Layer {
         attention: Attention {
-            query: Linear::new(declare, &name(names.query), hidden, width, plain),
-            key: Linear::new(declare, &name(names.key), hidden, width, plain),
-            value: Linear::new(declare, &name(names.value), hidden, width, plain),
-            output: Linear::new(declare, &name(names.output), width, hidden, plain),
+            query: linear(declare, 0, names.query, plain),
+            key: linear(declare, 1, names.key, plain),
+            value: linear(declare, 2, names.value, plain),
+            output: linear(declare, 3, names.output, plain),
             attend: Attend {
-                heads: heads.len(),
+                heads: config.layers[index].heads.len(),
                 head_size: config.head_size,
                 dropout: config.dropout.attention,
             },
         },
         attention_norm: LayerNorm::new(declare, &name(names.attention_norm), hidden, config.layer_norm_eps),
-        expand: Linear::new(declare, &name(names.expand), hidden, *intermediate, config.activation),
-        contract: Linear::new(declare, &name(names.contract), *intermediate, hidden, plain),
+        expand: linear(declare, 4, names.expand, config.activation),
+        contract: linear(declare, 5, names.contract, plain),
         output_norm: LayerNorm::new(declare, &name(names.output_norm), hidden, config.layer_norm_eps),
         attention_output_dropout: match config.architecture {
             Architecture::DistilBert => 0.0,

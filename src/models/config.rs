@@ -1,5 +1,9 @@
 //! What a network is made of: sizes are data, and every layer has its own.
 
+mod structure;
+
+pub use structure::Ranks;
+
 /// The largest sizes that are taken from a file or a recipe. They lie beyond any BERT, so that what exceeds one is a
 /// slip or an attack, and is refused before memory is asked for.
 pub mod limits {
@@ -100,6 +104,10 @@ pub struct ModelConfig {
     /// Layers that were deleted, by their index in the original network, ascending; those of `layers` are the others,
     /// in their order.
     pub deleted_layers: Vec<usize>,
+    /// Ranks of the factored matrices, by layer; empty if none is factored.
+    pub ranks: Vec<Ranks>,
+    /// The layer whose parameters each layer uses: itself, or an earlier one that uses its own; empty if all do.
+    pub shared: Vec<usize>,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
     /// Added to the variance in layer norm.
@@ -167,6 +175,8 @@ impl ModelConfig {
             original_intermediate: intermediate,
             layers: vec![LayerConfig::dense(heads, intermediate); layers],
             deleted_layers: Vec::new(),
+            ranks: Vec::new(),
+            shared: Vec::new(),
             activation: Activation::Gelu,
             layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
@@ -203,13 +213,13 @@ impl ModelConfig {
         })
     }
 
-    /// The same network before anything was deleted from its layers. Deleted layers do not come back.
+    /// The same network before anything was deleted from its layers, or factored. Deleted layers do not come back.
     pub fn dense(&self) -> ModelConfig {
         let layer = LayerConfig::dense(self.original_heads, self.original_intermediate);
-        ModelConfig { layers: vec![layer; self.layers.len()], ..self.clone() }
+        ModelConfig { layers: vec![layer; self.layers.len()], ranks: Vec::new(), ..self.clone() }
     }
 
-    /// Parameters of the network before anything was deleted, head included. Sizes must be within their [`limits`],
+    /// Parameters of the network before anything was deleted, factored or shared, head included. Sizes must be within their [`limits`],
     /// or the number may not hold their products.
     pub fn original_parameters(&self) -> u64 {
         let [hidden, width, units] =
@@ -280,6 +290,7 @@ impl ModelConfig {
                 return Err(format!("layer {index}: {now} feed-forward units of {original}"));
             }
         }
+        self.validate_structure()?;
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
             return Err(format!("layer_norm_eps is {}", self.layer_norm_eps));
         }

@@ -22,7 +22,7 @@ pub enum Kind {
 pub struct Part {
     /// What it is.
     pub kind: Kind,
-    /// Its parameters. Every parameter belongs to one part.
+    /// Its parameters. Every parameter belongs to one part: those of a layer that others use too, to that layer's.
     pub params: Vec<ParamId>,
     /// Heads, or feed-forward units, that remain, and how many there were.
     pub remaining: Option<(usize, usize)>,
@@ -53,13 +53,15 @@ impl Kind {
         match self {
             Kind::Embeddings => tokens * hidden * config.embedding_size.unwrap_or(0) as u64,
             Kind::Attention(layer) => {
-                let width = config.attention_width(layer) as u64;
-                let projections = 2 * tokens + 2 * rows(layer);
+                let [query, key, value, output, ..] = products(config, layer);
                 // Scores, and the sum of values that they weigh.
-                let attention = 2 * rows(layer) * tokens;
-                projections * hidden * width + attention * width
+                let attention = 2 * rows(layer) * tokens * config.attention_width(layer) as u64;
+                tokens * (key + value) + rows(layer) * (query + output) + attention
             }
-            Kind::FeedForward(layer) => 2 * rows(layer) * hidden * config.layers[layer].intermediate as u64,
+            Kind::FeedForward(layer) => {
+                let [.., expand, contract] = products(config, layer);
+                rows(layer) * (expand + contract)
+            }
             Kind::Head => {
                 let dense = match (config.architecture, config.pooling) {
                     (Architecture::DistilBert, _) | (_, Pooling::Pooler) => hidden * hidden,
@@ -71,6 +73,15 @@ impl Kind {
     }
 }
 
+/// Multiply-adds of one row by each of a layer's matrices.
+fn products(config: &ModelConfig, layer: usize) -> [u64; 6] {
+    let (sides, ranks) = (config.sides(layer), config.ranks_of(layer));
+    std::array::from_fn(|matrix| {
+        let ([outputs, inputs], rank) = (sides[matrix], ranks[matrix]);
+        (if rank == 0 { outputs * inputs } else { rank * (outputs + inputs) }) as u64
+    })
+}
+
 impl Classifier {
     /// The parts, in the order in which a text flows through them.
     pub fn parts(&self) -> Vec<Part> {
@@ -79,35 +90,34 @@ impl Classifier {
         let mut params = vec![tables.words, tables.positions];
         params.extend(tables.token_types);
         params.extend(norm(&tables.norm));
-        params.extend(tables.projection.iter().flat_map(linear));
+        params.extend(tables.projection.iter().flat_map(Linear::params));
         let mut parts = vec![Part { kind: Kind::Embeddings, params, remaining: None }];
         for (i, layer) in self.layers.iter().enumerate() {
-            let (attention, left) = (&layer.attention, &config.layers[i]);
-            let projections = [&attention.query, &attention.key, &attention.value, &attention.output];
+            let left = &config.layers[i];
+            let (linears, owns) = (layer.linears(), config.owner(i) == i);
+            let part = |linears: &[&Linear], after: &LayerNorm| -> Vec<ParamId> {
+                let all = linears.iter().flat_map(|linear| linear.params()).chain(norm(after));
+                all.filter(|_| owns).collect()
+            };
             parts.push(Part {
                 kind: Kind::Attention(i),
-                params: part(&projections, &layer.attention_norm),
+                params: part(&linears[..4], &layer.attention_norm),
                 remaining: Some((left.heads.len(), config.original_heads)),
             });
             parts.push(Part {
                 kind: Kind::FeedForward(i),
-                params: part(&[&layer.expand, &layer.contract], &layer.output_norm),
+                params: part(&linears[4..], &layer.output_norm),
                 remaining: Some((left.intermediate, config.original_intermediate)),
             });
         }
         let linears = self.head.dense.iter().chain([&self.head.classifier]);
-        parts.push(Part { kind: Kind::Head, params: linears.flat_map(linear).collect(), remaining: None });
+        parts.push(Part {
+            kind: Kind::Head,
+            params: linears.flat_map(Linear::params).collect(),
+            remaining: None,
+        });
         parts
     }
-}
-
-/// The parameters of some linear layers and of the norm behind them.
-fn part(linears: &[&Linear], after: &LayerNorm) -> Vec<ParamId> {
-    linears.iter().flat_map(|layer| linear(layer)).chain(norm(after)).collect()
-}
-
-fn linear(layer: &Linear) -> [ParamId; 2] {
-    [layer.weight, layer.bias]
 }
 
 fn norm(norm: &LayerNorm) -> [ParamId; 2] {

@@ -51,7 +51,8 @@ pub trait Exec {
     /// The device's.
     fn embed_words(&mut self, tables: &Embeddings, words: &Self::Var) -> Result<Self::Var>;
 
-    /// `activation(x·Wᵀ + b)`: `[rows, inputs]` to `[rows, outputs]`.
+    /// `activation(x·Wᵀ + b)`: `[rows, inputs]` to `[rows, outputs]`, by the layer's own matrix: networks call
+    /// [`Linear::forward`], which knows of factored ones.
     ///
     /// # Errors
     /// The device's.
@@ -127,10 +128,10 @@ pub fn attend_projected<E: Exec + ?Sized>(
     x: &E::Var,
     first_only: bool,
 ) -> Result<[E::Var; 2]> {
-    let key = e.linear(&attention.key, x)?;
-    let value = e.linear(&attention.value, x)?;
+    let key = attention.key.forward(e, x)?;
+    let value = attention.value.forward(e, x)?;
     let x = if first_only { e.first_tokens(x)? } else { x.clone() };
-    let query = e.linear(&attention.query, &x)?;
+    let query = attention.query.forward(e, &x)?;
     let context = e.attend(&attention.attend, &query, &key, &value)?;
     Ok([context, x])
 }

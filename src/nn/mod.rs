@@ -85,19 +85,33 @@ impl Declare {
     }
 }
 
-/// `y = activation(x·Wᵀ + b)`.
+/// `y = activation(x·Wᵀ + b)`; or, factored, `y = activation((x·Vᵀ)·Uᵀ + b)`, where `U·V` stands for `W`.
+///
+/// Executors see one matrix at a time: a factored layer is two linear layers in a row, the first of which has neither bias nor
+/// nonlinearity ([`Linear::forward`]).
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// `[outputs, inputs]`.
+    /// W or U: `[outputs, inputs]`.
     pub weight: ParamId,
-    /// `[outputs]`.
-    pub bias: ParamId,
-    /// Columns of `x`.
+    /// `[outputs]`; `None` for zeros, as V has.
+    pub bias: Option<ParamId>,
+    /// Columns of what `weight` reads: those of `x`, or the rank.
     pub inputs: usize,
     /// Columns of `y`.
     pub outputs: usize,
     /// Applied to each output.
     pub activation: Activation,
+    /// Of a factored layer: V.
+    pub down: Option<Down>,
+}
+
+/// The matrix that takes a factored layer's input down to its rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// `[rank, inputs]`.
+    pub weight: ParamId,
+    /// Columns of the layer's input.
+    pub inputs: usize,
 }
 
 impl Linear {
@@ -111,11 +125,60 @@ impl Linear {
     ) -> Linear {
         Linear {
             weight: declare.param(format!("{name}.weight"), Role::Weight, outputs, inputs),
-            bias: declare.param(format!("{name}.bias"), Role::Bias, 1, outputs),
+            bias: Some(declare.param(format!("{name}.bias"), Role::Bias, 1, outputs)),
             inputs,
             outputs,
             activation,
+            down: None,
         }
+    }
+
+    /// Declares `{name}.down.weight` and, of `rank` inputs, what [`Linear::new`] declares; with a rank of 0 that alone.
+    pub fn factored(
+        declare: &mut Declare,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        activation: Activation,
+        rank: usize,
+    ) -> Linear {
+        if rank == 0 {
+            return Linear::new(declare, name, inputs, outputs, activation);
+        }
+        let weight = declare.param(format!("{name}.down.weight"), Role::Weight, rank, inputs);
+        let up = Linear::new(declare, name, rank, outputs, activation);
+        Linear { down: Some(Down { weight, inputs }), ..up }
+    }
+
+    /// The layer's result: `[rows, inputs]` to `[rows, outputs]`.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn forward<E: Exec + ?Sized>(&self, e: &mut E, x: &E::Var) -> crate::Result<E::Var> {
+        let Some(down) = self.first() else { return e.linear(self, x) };
+        let x = e.linear(&down, x)?;
+        e.linear(self, &x)
+    }
+
+    /// The first of a factored layer's two.
+    pub fn first(&self) -> Option<Linear> {
+        let Down { weight, inputs } = self.down?;
+        let activation = Activation::Identity;
+        Some(Linear { weight, bias: None, inputs, outputs: self.inputs, activation, down: None })
+    }
+
+    /// Its matrices, as text flows through them: one, or two.
+    pub fn matrices(&self) -> impl Iterator<Item = ParamId> + use<> {
+        self.down.map(|down| down.weight).into_iter().chain([self.weight])
+    }
+
+    /// The matrix whose columns are the layer's inputs.
+    pub fn reader(&self) -> ParamId {
+        self.down.map_or(self.weight, |down| down.weight)
+    }
+
+    /// All its parameters.
+    pub fn params(&self) -> impl Iterator<Item = ParamId> + use<> {
+        self.matrices().chain(self.bias)
     }
 }
 
@@ -216,6 +279,14 @@ pub struct Attention {
     pub attend: Attend,
 }
 
+impl Attention {
+    /// Whether keys and values can be absorbed into one query ([`Exec::self_attention`]): each by a matrix of its own. A factored
+    /// one would have to be multiplied out.
+    pub fn absorbs(&self) -> bool {
+        self.key.down.is_none() && self.value.down.is_none()
+    }
+}
+
 /// One encoder layer: attention and a feed-forward part, each added to its input and normalized (post-norm).
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -246,6 +317,12 @@ pub struct LayerTaps<V> {
 }
 
 impl Layer {
+    /// Its linear layers, in the order of [`Ranks`](crate::models::config::Ranks).
+    pub fn linears(&self) -> [&Linear; 6] {
+        let Attention { query, key, value, output, .. } = &self.attention;
+        [query, key, value, output, &self.expand, &self.contract]
+    }
+
     /// Runs the layer over all tokens; with `first_only`, its output has one row a text, for the first
     /// token. It attends to all tokens either way, so the rows that are left are the same.
     ///
@@ -259,12 +336,12 @@ impl Layer {
     ) -> crate::Result<LayerTaps<E::Var>> {
         let attention = &self.attention;
         let [context, x] = e.self_attention(attention, x, first_only)?;
-        let attended = e.linear(&attention.output, &context)?;
+        let attended = attention.output.forward(e, &context)?;
         let x = e.add_norm(&self.attention_norm, &attended, &x, self.attention_output_dropout)?;
         // Results go as soon as nobody reads them: an executor that keeps no records has their memory back.
         drop(attended);
-        let intermediate = e.linear(&self.expand, &x)?;
-        let y = e.linear(&self.contract, &intermediate)?;
+        let intermediate = self.expand.forward(e, &x)?;
+        let y = self.contract.forward(e, &intermediate)?;
         let hidden = e.add_norm(&self.output_norm, &y, &x, self.output_dropout)?;
         Ok(LayerTaps { context, intermediate, hidden })
     }

@@ -4,6 +4,7 @@ use super::inspection::{Inspection, MatrixBlocks, Part};
 use super::latency::Latency;
 use crate::checkpoint::{HfDirectory, find};
 use crate::infer::{Model, PartTimes, Session};
+use crate::models::ModelConfig;
 use crate::models::parts::Kind;
 use crate::nn::ParamSpec;
 use crate::{Batch, Error, Result};
@@ -52,7 +53,7 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
         let parameters = sum(|(spec, _)| spec.len());
         let zeros: usize = part.params.iter().map(|&id| model.zeros_of(id)).sum();
         Part {
-            name: name(part.kind, &kept_layers),
+            name: name(part.kind, &kept_layers, config),
             parameters,
             bytes: sum(|(_, bytes)| *bytes),
             sparsity: zeros as f64 / parameters.max(1) as f64,
@@ -72,13 +73,19 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
     Ok(Inspection { model: path.display().to_string(), tokens, parts, matrices })
 }
 
-/// A part's name; where layers were deleted (`kept_layers` is not empty), with the place that its layer had before.
-fn name(kind: Kind, kept_layers: &[usize]) -> String {
+/// A part's name; where layers were deleted (`kept_layers` is not empty), with the place that its layer had before, and where
+/// it uses another layer's parameters, with that layer.
+fn name(kind: Kind, kept_layers: &[usize], config: &ModelConfig) -> String {
     let (Kind::Attention(layer) | Kind::FeedForward(layer)) = kind else { return kind.name() };
-    match kept_layers.get(layer) {
-        Some(original) => format!("{} (was layer {original})", kind.name()),
-        None => kind.name(),
+    let mut name = kind.name();
+    if let Some(original) = kept_layers.get(layer) {
+        name += &format!(" (was layer {original})");
     }
+    let owner = config.owner(layer);
+    if owner != layer {
+        name += &format!(" (that of layer {owner})");
+    }
+    name
 }
 
 /// Bytes of a parameter in a directory's file.

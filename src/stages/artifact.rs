@@ -225,12 +225,14 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
-/// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask and factor the word
-/// table, and change nothing else.
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask, factor the word table and
+/// matrices, have layers share parameters, and change nothing else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
         deleted_layers: Vec::new(),
+        ranks: Vec::new(),
+        shared: Vec::new(),
         masked: Vec::new(),
         vocab: 0,
         embedding_size: None,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Hugging Face directory ─┬─ Hf        the sizes that are left, checked and written again: limbeck reads it
-//!                         ├─ HfPadded  deleted parts as zeros, factors multiplied: stock transformers reads it, same logits
+//!                         ├─ HfPadded  deleted parts as zeros, factors multiplied, shared layers written out: stock
+//!                         │            transformers reads it, same logits
 //!                         ├─ Limbeck   one mapped file, weights in f32: the same logits
 //!                         └─ LimbeckInt8  one mapped file, int8 as `quantize` makes it; needs no data
 //! ```
@@ -12,6 +13,7 @@
 use super::artifact::weights_hash;
 use crate::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, check_complete, is_stock, read_values};
 use crate::compress::Padding;
+use crate::compress::expand::expand;
 use crate::compress::factorization::fold;
 use crate::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use crate::infer::format::Parents;
@@ -25,9 +27,10 @@ use std::path::Path;
 /// What can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// A Hugging Face directory with the sizes that are left.
+    /// A Hugging Face directory with the sizes that are left, factors and shared layers as they are.
     Hf,
-    /// A Hugging Face directory with deleted parts as zeros, and a factored word table as the product.
+    /// A Hugging Face directory with deleted parts as zeros, the products of what is factored, and each layer with parameters of
+    /// its own: all of it as large as before.
     HfPadded,
     /// A `.limbeck` file in f32.
     Limbeck,
@@ -59,6 +62,7 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
         ExportFormat::Hf => save(out, &directory, &directory.config, &specs, &values),
         ExportFormat::HfPadded => {
             let (config, values) = fold(&directory.config, values);
+            let (config, values) = expand(&config, values);
             let padding = Padding::new(&config);
             check_stock(&directory, &padding.model.config)?;
             let values: Vec<_> =
@@ -118,7 +122,8 @@ fn save(
     let mut origin: BTreeMap<String, String> = directory.tensors.metadata().clone();
     origin.insert("limbeck.exported_from".to_owned(), weights_hash(&directory.path)?);
     // Products of factors are no numbers of the file's type.
-    let multiplied = config.embedding_size != directory.config.embedding_size;
+    let of = |config: &ModelConfig| (config.embedding_size, config.ranks.clone());
+    let multiplied = of(config) != of(&directory.config);
     let dtype = if multiplied { Dtype::F32 } else { stored_as(directory) };
     HfDirectory::save(out, config, &tensors, dtype, &origin, &directory.tokenizer()?)
 }

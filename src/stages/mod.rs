@@ -18,6 +18,7 @@ mod quantize;
 pub mod recipe;
 mod run_directory;
 mod run_lock;
+mod structure;
 pub mod sweep;
 mod teachers;
 mod train;

@@ -1,15 +1,18 @@
 //! The second stage: whole layers, word pieces, hidden features, heads and feed-forward units are deleted, weights and
 //! blocks of weights masked.
 //!
-//! Layers go first, at once, and so do word pieces and hidden features; what is left of the word table is then factored:
-//! what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as it was
-//! taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
-//! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
+//! Layers go first, at once, and those that stay may come to share their parameters; so do word pieces and hidden features.
+//! What is left of the word table, and of the layers' matrices, is then factored: what follows reads the texts as the smaller
+//! vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at once, by scores measured on
+//! training texts; or in several events while the network learns from the baseline (`prune.schedule = "cubic"`, or
+//! `"iterative"`, in rounds), which keeps more of its accuracy.
 
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
 };
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary, width};
+use super::{
+    Corpus, Stage, StageContext, artifact, factorization, structure, teachers, training, vocabulary, width,
+};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
@@ -38,6 +41,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     let mut learner =
         artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
     layers(context, &mut learner, &whole)?;
+    structure::share(context, &mut learner)?;
     let trimmed = vocabulary::trim(context, &whole)?;
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
@@ -45,6 +49,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);
     width::apply(context, &mut learner, corpus)?;
     factorization::apply(context, &mut learner)?;
+    structure::factorize(context, &mut learner)?;
     let budget = budget(settings);
     match settings.schedule {
         Schedule::Once => {
@@ -83,6 +88,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
             assert!(Companion::<Cpu>::settled(&gradual), "all of the budget is gone");
         }
     }
+    structure::fold(context, &mut learner)?;
     learner.assert_masks()?;
     let layers = &learner.model.config.layers;
     let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
@@ -238,11 +244,16 @@ fn blocks(prune: &Prune) -> BlockBudget {
             tables::BlockScope::Layer => BlockScope::Layer,
             tables::BlockScope::Global => BlockScope::Global,
         },
-        matrices: match prune.block_matrices {
-            tables::BlockMatrices::Encoder => BlockMatrices::Encoder,
-            tables::BlockMatrices::Attention => BlockMatrices::Attention,
-            tables::BlockMatrices::FeedForward => BlockMatrices::FeedForward,
-        },
+        matrices: matrices(prune.block_matrices),
+    }
+}
+
+/// The matrices that a recipe names.
+pub fn matrices(named: tables::BlockMatrices) -> BlockMatrices {
+    match named {
+        tables::BlockMatrices::Encoder => BlockMatrices::Encoder,
+        tables::BlockMatrices::Attention => BlockMatrices::Attention,
+        tables::BlockMatrices::FeedForward => BlockMatrices::FeedForward,
     }
 }
 

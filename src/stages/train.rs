@@ -1,6 +1,8 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary, width};
+use super::{
+    Corpus, Stage, StageContext, artifact, factorization, structure, teachers, training, vocabulary, width,
+};
 use crate::Result;
 use crate::train::forget_state;
 use std::path::Path;
@@ -17,7 +19,9 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     let pieces = vocabulary::check(context, &corpus)?;
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
-    factorization::check(context, &width::check(context, &learner.model.config)?, pieces)?;
+    let narrower = width::check(context, &learner.model.config)?;
+    factorization::check(context, &narrower, pieces)?;
+    structure::check(context, &narrower)?;
     teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];

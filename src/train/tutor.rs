@@ -93,7 +93,7 @@ impl<B: Backend> Learner<B> {
         }
         let first = self.params.len() as u32;
         for projection in &mut projections {
-            for id in [&mut projection.weight, &mut projection.bias] {
+            for id in [&mut projection.weight].into_iter().chain(&mut projection.bias) {
                 *id = ParamId(id.0 + first);
             }
         }
@@ -132,7 +132,7 @@ impl<B: Backend> Tapped<'_, '_, '_, B> {
             return Ok([query, key, value]);
         }
         let input = self.state(layer.checked_sub(1));
-        let query = self.tape.linear(&self.model.layers[layer].attention.query, &input)?;
+        let query = self.model.layers[layer].attention.query.forward(self.tape, &input)?;
         Ok([query, key, value])
     }
 }

@@ -29,6 +29,7 @@ fn configurations_survive_the_round_trip() {
     config.embedding_size = Some(8);
     // Narrower than four heads of eight.
     config.hidden = 27;
+    config.ranks = vec![[1, 2, 0, 4, 5, 6], [0; 6], [0, 0, 27, 0, 0, 0]];
     config.pooling = Pooling::Mean;
     config.masked = vec!["bert.encoder.layer.0.output.dense.weight".to_owned()];
     config.labels = vec!["Sci/Tech".to_owned(), "a \"b\"".to_owned(), "ü".to_owned()];
@@ -45,6 +46,24 @@ fn configurations_survive_the_round_trip() {
     json["embedding_size"] = 27.into();
     let whole = parse_config(Path::new("config.json"), &json.to_string()).unwrap();
     assert_eq!(whole, ModelConfig { embedding_size: None, ..config.clone() });
+
+    // Layers that share parameters are of one size.
+    let alike = ModelConfig {
+        layers: vec![config.layers[0].clone(); 3],
+        ranks: vec![config.ranks[0]; 3],
+        shared: vec![0, 0, 2],
+        ..config.clone()
+    };
+    let text = config_to_json(&alike).to_string();
+    assert_eq!(parse_config(Path::new("config.json"), &text).unwrap(), alike);
+
+    for (shared, words) in [
+        (vec![0, 0, 1], "layer 2 uses the parameters of layer 1, which has none"),
+        (vec![0, 2, 2], "layer 1 "),
+    ] {
+        let refused = ModelConfig { shared, ..alike.clone() }.validate().unwrap_err();
+        assert!(refused.starts_with(words), "{refused}");
+    }
 
     // What transformers 4 understands of it: sizes before pruning, and which heads are gone.
     let mut json = config_to_json(&config);
@@ -100,6 +119,28 @@ fn wrong_configurations_say_what_is_wrong() {
         ("limbeck", json!({"layers": []}), "0 layers"),
         ("limbeck", json!({"pooling": "max"}), "first_token, pooler, mean"),
         ("limbeck", json!({"speed": 3}), "speed"),
+        ("limbeck", json!({"ranks": [[1, 1, 1, 1, 1, 1]]}), "ranks of 1 layers; there are 3"),
+        ("limbeck", json!({"ranks": [[1, 2], [1, 2], [1, 2]]}), "no list of six ranks for each layer"),
+        ("limbeck", json!({"ranks": 3}), "no list of six ranks for each layer"),
+        (
+            "limbeck",
+            json!({"ranks": [[0, 0, 0, 0, 0, 0], [0, 33, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]}),
+            "layer 1: a rank of 33; a matrix there has 32",
+        ),
+        ("limbeck", json!({"shared": [0, 1]}), "shared layers of 2 layers; there are 3"),
+        ("limbeck", json!({"shared": [0, "a", 2]}), "no list of layers"),
+        ("limbeck", json!({"shared": [1, 1, 2]}), "layer 0 uses the parameters of layer 1, which has none"),
+        (
+            "limbeck",
+            json!({"shared": [0, 0, 1]}),
+            "layer 1 uses the parameters of layer 0, which has other sizes",
+        ),
+        ("limbeck", json!({"shared": [0, 99, 2]}), "layer 1 uses the parameters of layer 99"),
+        (
+            "limbeck",
+            json!({"shared": [0, 0, 2], "ranks": [[1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2], [0, 0, 0, 0, 0, 0]]}),
+            "layer 0, which has other sizes",
+        ),
     ] {
         if key == "model_type" && value.is_null() {
             // Old files have no model_type; the class name tells.

@@ -41,7 +41,7 @@ fn factors_compute_what_their_product_does() {
         assert!(energy > 0.3 && energy < 0.9, "random rows have no low rank: {energy}");
         assert_eq!(factored.model.config.embedding_size, Some(7));
         // A bias, which is zero at first and would be learnt.
-        let bias = factored.model.embeddings.projection.as_ref().unwrap().bias;
+        let bias = factored.model.embeddings.projection.as_ref().unwrap().bias.unwrap();
         crate::network::change(&mut factored, bias, |_, col, _| 0.01 * col as f32);
 
         let found = factored.logits(&batch).unwrap();

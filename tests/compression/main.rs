@@ -1,5 +1,5 @@
 //! Pruning, and what pruning rests on, on tiny networks: deletion, masks, importance, the first-token-only last
-//! layer, smaller vocabularies, factored words, and dropout and sums that do not depend on batches or threads.
+//! layer, smaller vocabularies, factored words and matrices, shared layers, and dropout and sums that do not depend on batches or threads.
 #![cfg(feature = "train")]
 
 mod blocks;
@@ -16,6 +16,9 @@ mod network;
 #[allow(dead_code, reason = "its noise is for int8")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod ranks;
 mod rounds;
+mod sharing;
+mod slopes;
 mod vocabulary;
 mod width;

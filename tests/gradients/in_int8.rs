@@ -4,7 +4,7 @@ use super::harness::{Case, TEXTS, TOKENS};
 use super::oracle::{attention, linear};
 use super::{each_attention, each_linear, layer};
 use limbeck::models::config::Activation;
-use limbeck::nn::{Attend, Attention, Exec};
+use limbeck::nn::{Attend, Attention, Exec, Linear};
 
 /// int8 holds what it rounds to 1 in 254 of a row's largest; attention rounds queries, keys, weights and values.
 const ROUNDED: f64 = 1.0 / 254.0;
@@ -15,6 +15,22 @@ fn linear_with_every_activation() {
     // The wide half of a feed-forward layer goes from GELU to bytes.
     let bound = |activation| if activation == Activation::Gelu { ROUNDED } else { 2e-5 };
     each_linear(|case, activation| case.check_in_int8(bound(activation)));
+}
+
+#[test]
+fn linear_without_a_bias() {
+    for activation in [Activation::Identity, Activation::Relu] {
+        let (inputs, outputs) = (7, 5);
+        let without = Linear { bias: None, ..layer(0, inputs, outputs, activation) };
+        Case {
+            name: &format!("int8 linear {activation:?} without a bias"),
+            params: &[(outputs, inputs)],
+            inputs: &[(TOKENS, inputs)],
+            tape: &|tape, x| tape.linear(&without, &x[0]),
+            oracle: &|x| linear(&x[1], &x[0], &[0.0; 5], TOKENS, activation),
+        }
+        .check_in_int8(2e-5);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod harness;
 mod in_int8;
+mod layers;
 mod losses;
 mod oracle;
 
@@ -21,7 +22,7 @@ use limbeck_kernels::Kernels;
 use oracle::{attention, embed, linear, norm, sum};
 
 fn layer(first: u32, inputs: usize, outputs: usize, activation: Activation) -> Linear {
-    Linear { weight: ParamId(first), bias: ParamId(first + 1), inputs, outputs, activation }
+    Linear { weight: ParamId(first), bias: Some(ParamId(first + 1)), inputs, outputs, activation, down: None }
 }
 
 /// What dropout at `rate` does to ones, at the first place of a fresh tape: the factors themselves.

@@ -6,6 +6,7 @@ mod aware;
 #[path = "../common/mod.rs"]
 mod common;
 mod int4;
+#[allow(dead_code, reason = "its slopes are for compression")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod reference;
@@ -103,7 +104,8 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
-/// Every family and pooling, dense and pruned; words that are narrower than the network, and narrow networks.
+/// Every family and pooling, dense and pruned; words that are narrower than the network, and narrow networks; factored
+/// matrices, with keys and values of the last layer whole, or one of them, or none; shared layers, factored and not.
 fn configs() -> Vec<ModelConfig> {
     let families = [
         (Architecture::DistilBert, Pooling::FirstToken),
@@ -122,7 +124,20 @@ fn configs() -> Vec<ModelConfig> {
     // Heads that are wider together than the network, as where hidden features were deleted.
     let narrow = families[1..4].iter().zip([20, 33, 7]);
     let narrow = narrow.map(|(&(a, p), hidden)| ModelConfig { hidden, ..config(a, p, layers[1].clone()) });
-    whole.chain(factored).chain(narrow).collect()
+    let thin = [[9, 1, 2, 3, 4, 5], [7, 0, 0, 8, 9, 0], [10, 11, 12, 13, 5, 6]];
+    let last = [[10, 0, 0, 13, 5, 0], [0, 0, 12, 0, 0, 6], [5; 6]];
+    let ranks = families.iter().zip([thin[2], last[0], last[1], last[0], last[2]]);
+    let ranks = ranks.map(|(&(a, p), last)| ModelConfig {
+        ranks: vec![thin[0], thin[1], last],
+        ..config(a, p, pruned_layers())
+    });
+    let four = |heads: &[usize], intermediate| vec![LayerConfig { heads: heads.to_vec(), intermediate }; 4];
+    let shared = families.iter().zip([0, 0, 3, 0, 4]).map(|(&(a, p), rank)| ModelConfig {
+        shared: if a == Architecture::Bert { vec![0, 0, 2, 2] } else { vec![0; 4] },
+        ranks: if rank == 0 { vec![] } else { vec![[rank; 6]; 4] },
+        ..config(a, p, four(&[0, 2, 3], 17))
+    });
+    whole.chain(factored).chain(narrow).chain(ranks).chain(shared).collect()
 }
 
 const FORMS: [Quantization; 6] = [

@@ -44,6 +44,12 @@ impl Oracle {
         Oracle { noise: Some(RefCell::new(SplitMix64::new(seed))), ..self }
     }
 
+    /// The same with something added to each element of one parameter.
+    pub fn shifted(mut self, id: ParamId, by: impl Fn(usize) -> f64) -> Oracle {
+        self.values[id.index()].iter_mut().enumerate().for_each(|(i, value)| *value += by(i));
+        self
+    }
+
     /// To int8 and back.
     fn round(&self, row: &mut [f64]) {
         if let Some(noise) = &self.noise {
@@ -65,6 +71,10 @@ impl Oracle {
 
     /// A layer that rounds what it reads, or not.
     fn project(&self, layer: &Linear, x: &Rows, rounds: bool) -> Rows {
+        if let Some(down) = layer.first() {
+            let x = self.project(&down, x, rounds);
+            return self.project(&Linear { down: None, ..layer.clone() }, &x, rounds);
+        }
         let apply = |x: &Vec<f64>| {
             let mut x = x.clone();
             if rounds {
@@ -72,7 +82,7 @@ impl Oracle {
             }
             let output = |n: usize| {
                 let sum: f64 = x.iter().zip(self.row(layer.weight, n)).map(|(x, w)| x * w).sum();
-                activate(layer.activation, sum + self.row(layer.bias, 0)[n])
+                activate(layer.activation, sum + layer.bias.map_or(0.0, |bias| self.row(bias, 0)[n]))
             };
             (0..layer.outputs).map(output).collect()
         };
@@ -142,7 +152,7 @@ impl Oracle {
             let attention = &layer.attention;
             // Of the last layer one row is read; its keys and values are never rounded, nor made of rounded rows.
             let last = index + 1 == self.classifier.layers.len();
-            let absorbed = last && self.classifier.config.pooling != Pooling::Mean;
+            let absorbed = last && self.classifier.config.pooling != Pooling::Mean && attention.absorbs();
             let rounds = self.int8 && !absorbed;
             let query = self.linear(&attention.query, &x);
             let [key, value] =

@@ -274,9 +274,10 @@ pub struct Export {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A Hugging Face directory with the sizes that are left; limbeck reads it
+    /// A Hugging Face directory with the sizes that are left, factored and shared as they are; limbeck reads it
     Hf,
-    /// A Hugging Face directory with deleted parts as zeros: stock transformers loads it, same logits
+    /// A Hugging Face directory with deleted parts as zeros, factors multiplied and shared layers written out: stock transformers
+    /// loads it, same logits
     HfPadded,
     /// One .limbeck file with f32 weights, mapped when used
     Limbeck,

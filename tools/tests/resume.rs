@@ -292,6 +292,19 @@ fn killed_with_a_smaller_word_table_it_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn killed_with_shared_layers_and_thin_matrices_it_ends_in_the_same_bytes() {
+    let folder = Folder::new();
+    let set = ["model.hidden=48", "prune.share=1", "prune.rank=0.2", "prune.rank_scope=global"]
+        .map(|set| ["--set", set]);
+    let (whole, _, _) = whole_and_broken(&folder, set.as_flattened());
+    let int8 = limbeck::infer::Model::open(&whole.join("int8.limbeck")).unwrap();
+    let config = int8.config();
+    assert!(!config.shared.is_empty() && config.shared.iter().all(|&owner| owner == 0), "{config:?}");
+    assert!(config.ranks.as_flattened().iter().any(|&rank| rank > 0), "{config:?}");
+    assert!(config.layers.iter().all(|layer| *layer == config.layers[0]));
+}
+
+#[test]
 fn a_state_whose_parent_was_swapped_is_refused() {
     let folder = Folder::new();
     let (run, other) = (folder.out("run"), folder.out("other"));

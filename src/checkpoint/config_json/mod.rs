@@ -8,12 +8,15 @@
 //!   "head_size": 64,
 //!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
 //!   "deleted_layers": [1, 3, 4],
+//!   "ranks": [[0, 0, 0, 0, 64, 64]],
+//!   "shared": [0],
 //!   "pooling": "first_token",
 //!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
 //! }
 //! ```
 //!
-//! `embedding_size`, as ELECTRA and ALBERT call it, is the width of a word table that is narrower than the network.
+//! `ranks` are those of each layer's factored matrices ([`Ranks`]; 0: not factored), `shared` the layer whose parameters each
+//! layer uses; neither is there if nothing is factored or shared. `embedding_size`, as ELECTRA and ALBERT call it, is the width of a word table that is narrower than the network.
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
 mod read;
@@ -24,7 +27,7 @@ pub use read::{parse_config, read_config};
 #[cfg(feature = "train")]
 pub use write::config_to_json;
 
-use crate::models::config::{Activation, Architecture, ModelConfig, Pooling};
+use crate::models::config::{Activation, Architecture, ModelConfig, Pooling, Ranks};
 
 /// The names of one family's keys.
 struct Keys {
@@ -94,6 +97,10 @@ struct Block {
     layers: Option<Vec<BlockLayer>>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     deleted_layers: Vec<usize>,
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
+    ranks: Vec<Ranks>,
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
+    shared: Vec<usize>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     pooling: Option<String>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
@@ -106,11 +113,13 @@ struct BlockLayer {
     intermediate: usize,
 }
 
-/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked or factored, and its
-/// pooling is the one that its architecture has there.
+/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked, factored or shared,
+/// and its pooling is the one that its architecture has there.
 pub fn is_stock(config: &ModelConfig) -> bool {
     config.is_dense()
         && config.embedding_size.is_none()
+        && config.ranks.is_empty()
+        && config.shared.is_empty()
         && config.head_size * config.original_heads == config.hidden
         && config.pooling == usual_pooling(config.architecture)
         && config.masked.is_empty()

@@ -70,6 +70,8 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
         original_intermediate: reader.size(keys.intermediate)?,
         layers: reader.layers(keys, block.layers)?,
         deleted_layers: block.deleted_layers,
+        ranks: block.ranks,
+        shared: block.shared,
         activation: reader.activation(keys.activation)?,
         layer_norm_eps: if bert {
             reader.number("layer_norm_eps")?.unwrap_or(LAYER_NORM_EPS)
@@ -115,12 +117,19 @@ fn members<'o, 't>(
 
 fn block(value: &Json<'_>) -> Result<Block, String> {
     let mut block = Block::default();
-    for (name, value) in members(value, &["head_size", "layers", "deleted_layers", "pooling", "masked"])? {
+    const KNOWN: [&str; 7] =
+        ["head_size", "layers", "deleted_layers", "ranks", "shared", "pooling", "masked"];
+    for (name, value) in members(value, &KNOWN)? {
         let wrong = |expected: &str| format!("{name} is {value}, no {expected}");
         match (&**name, value) {
             ("masked", _) => block.masked = texts(value).ok_or_else(|| wrong("list of names"))?,
             ("deleted_layers", _) => {
                 block.deleted_layers = sizes(value).ok_or_else(|| wrong("list of layers"))?;
+            }
+            ("shared", _) => block.shared = sizes(value).ok_or_else(|| wrong("list of layers"))?,
+            ("ranks", _) => {
+                let ranks = value.list(|ranks| sizes(ranks)?.try_into().ok());
+                block.ranks = ranks.ok_or_else(|| wrong("list of six ranks for each layer"))?;
             }
             (_, Json::Null) => {}
             ("head_size", _) => block.head_size = Some(value.size().ok_or_else(|| wrong("size"))?),

@@ -35,7 +35,7 @@ pub(super) struct Rows<'a> {
 impl<'r> Run<'r> {
     /// `out = x·Wᵀ + b`, without the nonlinearity. `out`: `[rows, outputs]`.
     pub(super) fn product(&self, layer: &Linear, x: Rows<'_>, out: &mut [f32]) {
-        let bias = self.weights.vector(layer.bias);
+        let bias = self.bias(layer);
         match self.weights.matrix(layer.weight) {
             Weight::F32(weights) => {
                 let x = Matrix::new(&x.values[..x.count * layer.inputs], x.count, layer.inputs);
@@ -49,12 +49,18 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// What a layer adds to its outputs.
+    fn bias(&self, layer: &Linear) -> &'r [f32] {
+        match layer.bias {
+            Some(id) => self.weights.vector(id),
+            None => &self.weights.zeros[..layer.outputs],
+        }
+    }
+
     /// A layer's parameters, if they are int8.
     pub(super) fn layer_i8(&self, layer: &Linear) -> Option<LayerI8<'r>> {
         match self.weights.matrix(layer.weight) {
-            Weight::I8 { weights, scale } => {
-                Some(LayerI8 { weights, scale, bias: self.weights.vector(layer.bias) })
-            }
+            Weight::I8 { weights, scale } => Some(LayerI8 { weights, scale, bias: self.bias(layer) }),
             Weight::F32(_) => None,
         }
     }

@@ -125,8 +125,8 @@ pub fn forward<B: Backend>(
 ) -> Result<Recorded<B>> {
     assert_eq!(x.tensor().cols(), layer.inputs, "linear: columns of x");
     let weight = at.params.packed(at.backend, layer.weight, Orientation::Forward)?;
-    let bias = at.params.value(layer.bias);
-    let (y, kept) = at.backend.linear_forward(x.tensor(), &weight, bias, layer.activation, record)?;
+    let bias = at.bias(layer)?;
+    let (y, kept) = at.backend.linear_forward(x.tensor(), &weight, &bias, layer.activation, record)?;
     let node = record.then(|| {
         let saved = Saved { layer: layer.clone(), input: x.id(), x: x.tensor().clone(), kept };
         Box::new(saved) as Box<dyn Node<B>>
@@ -163,7 +163,8 @@ impl<B: Backend> Node<B> for Saved<B> {
             None => dy.clone(),
         };
         drop(kept);
-        for (id, weight) in [(layer.weight, true), (layer.bias, false)] {
+        for (id, weight) in [(Some(layer.weight), true), (layer.bias, false)] {
+            let Some(id) = id else { continue };
             let shape = at.params.value(id).shape();
             grads.with_param(at.backend, id, shape, |gradient, accumulate| match weight {
                 true => at.backend.weight_gradient(&dz, &x, gradient, accumulate),

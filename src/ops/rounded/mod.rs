@@ -161,7 +161,8 @@ pub fn linear<B: Backend>(
     x: &Var<B>,
     weight: &Rounded<B>,
 ) -> Result<Forward<B>> {
-    let of = || RoundedLayer { weight: &weight.weight, bias: at.params.value(layer.bias) };
+    let bias = at.bias(layer)?;
+    let of = || RoundedLayer { weight: &weight.weight, bias: &bias };
     let rows = x.rows(at.backend)?;
     let x = at.backend.values_of(rows)?;
     let z = at.backend.rounded_linear(rows, of(), layer.activation)?;

@@ -178,6 +178,8 @@ fn prune(prune: &Prune) -> Result<()> {
     fraction("prune.classifier", prune.classifier)?;
     size("prune.vocabulary", prune.vocabulary, 0, limits::VOCAB)?;
     size("prune.embedding_size", prune.embedding_size, 0, limits::HIDDEN)?;
+    size("prune.share", prune.share, 0, limits::LAYERS)?;
+    fraction("prune.rank", prune.rank)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
     below_one("prune.rewind_to", prune.rewind_to)?;

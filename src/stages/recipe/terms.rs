@@ -41,6 +41,8 @@ pub const TERMS: &[Term] = &[
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
     term("vocabulary", &["prune.vocabulary=0"], |r| r.prune.vocabulary > 0),
     term("embedding-size", &["prune.embedding_size=0"], |r| r.prune.embedding_size > 0),
+    term("sharing", &["prune.share=0"], |r| r.prune.share > 0),
+    term("low-rank", &["prune.rank=0"], |r| r.prune.rank > 0.0),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
@@ -93,7 +95,7 @@ mod tests {
     /// Switched off, a term is in use no longer, and the others are as before, but for those that only exist with it.
     #[test]
     fn a_term_switches_itself_off_and_no_other() {
-        let all = "[prune]\nheads = 0.5\nunits = 0.5\nclassifier = 0.1\nvocabulary = 500\nschedule = 'cubic'\n[distill.train]\nsteps = 9";
+        let all = "[prune]\nheads = 0.5\nunits = 0.5\nclassifier = 0.1\nvocabulary = 500\nshare = 1\nrank = 0.25\nschedule = 'cubic'\n[distill.train]\nsteps = 9";
         let recipe = |off: &[&str], more: &str| {
             let off: Vec<String> = [&[more], off].concat().iter().map(|s| s.to_string()).collect();
             Recipe::parse(all, "test.toml".as_ref(), &off).unwrap()

@@ -29,9 +29,31 @@ fn the_canonical_text_reads_back_to_the_same_recipe() {
 
 #[test]
 fn a_key_that_does_nothing_does_not_make_another_recipe() {
-    let plain = parse("", &["prune.vocabulary=0", "prune.embedding_size=0"]).unwrap();
+    let plain = parse(
+        "",
+        &[
+            "prune.vocabulary=0",
+            "prune.embedding_size=0",
+            "prune.rank=0",
+            "prune.share=0",
+            "prune.rank_scope=matrix",
+        ],
+    )
+    .unwrap();
     assert_eq!(plain.canonical(), Recipe::default().canonical());
-    assert!(!["vocabulary", "embedding_size"].iter().any(|key| plain.canonical().contains(key)));
+    assert!(
+        !["vocabulary", "embedding_size", "rank", "share"].iter().any(|key| plain.canonical().contains(key))
+    );
+    let structured = [
+        "prune.rank=0.25",
+        "prune.rank_scope=global",
+        "prune.rank_matrices=feed-forward",
+        "prune.share=3",
+        "prune.share_start=first",
+    ];
+    let structured = parse("", &structured).unwrap();
+    assert_eq!(parse(&structured.canonical(), &[]).unwrap(), structured);
+    assert_ne!(structured.identity(Stage::Prune), plain.identity(Stage::Prune));
     let smaller = parse("", &["prune.vocabulary=12000"]).unwrap();
     assert_eq!(parse(&smaller.canonical(), &[]).unwrap(), smaller);
     assert_eq!(
@@ -236,6 +258,26 @@ fn errors_name_the_key_and_the_mend() {
         ),
         ("", "prune.vocabulary=99999999", "prune.vocabulary: is 99999999; a whole number from 0 to 16777216"),
         ("", "prune.embedding_size=99999", "prune.embedding_size: is 99999; a whole number from 0 to 65536"),
+        ("", "prune.rank=64", "prune.rank: is 64; it is a fraction, from 0 to 1 (60 % is 0.6)"),
+        ("", "prune.rank=nan", "prune.rank: is NaN; it is a fraction"),
+        ("", "prune.ranks=0.5", "prune.ranks: there is no such key; did you mean rank?"),
+        (
+            "",
+            "prune.rank_scope=layer",
+            "prune.rank_scope: \"layer\" is not one of its values; known: matrix, global",
+        ),
+        (
+            "",
+            "prune.rank_matrices=head",
+            "prune.rank_matrices: \"head\" is not one of its values; known: encoder, attention, feed-forward",
+        ),
+        ("", "prune.share=0.5", "prune.share: invalid type: floating point `0.5`, expected a whole number"),
+        ("", "prune.share=9999", "prune.share: is 9999; a whole number from 0 to 1024"),
+        (
+            "",
+            "prune.share_start=last",
+            "prune.share_start: \"last\" is not one of its values; known: mean, first",
+        ),
         ("", "prune.vocabulary=-1", "prune.vocabulary: is -1; a whole number, 0 or more"),
         ("", "prune.layers=3", "prune.layers: is 3; it is a fraction, from 0 to 1"),
         (

@@ -73,6 +73,14 @@ fn layers_that_do_not_exist_are_refused_before_the_first_step() {
             "prune.keep_layers: there is no layer 2: the baseline has 2, counted from 0; name layers below 2",
         ),
         (
+            &["prune.share=3"],
+            "prune.share: is 3, and there are 2 layers; choose another number, or 0 to share nothing",
+        ),
+        (
+            &["prune.share=2", "prune.layers=0.5"],
+            "prune.share: is 2, and 1 of 2 layers stay; choose another number, or 0 to share nothing",
+        ),
+        (
             &["prune.layers=0.5", "distill.layer_map=[[0, 1], [1, 1]]"],
             "distill.layer_map: there is no layer 1: the student has 1, counted from 0; [student, teacher]",
         ),

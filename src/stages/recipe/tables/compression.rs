@@ -111,7 +111,7 @@ pub enum BlockScope {
     Global,
 }
 
-/// Which matrices lose blocks.
+/// Which matrices lose blocks, or are factored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockMatrices {
@@ -122,6 +122,29 @@ pub enum BlockMatrices {
     Attention,
     /// Both feed-forward matrices.
     FeedForward,
+}
+
+/// Over what the ranks of factored matrices are shared out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RankScope {
+    /// The same fraction of each matrix's full rank.
+    #[default]
+    Matrix,
+    /// As many parameters in all, but ranks by what singular values are worth: each has a share of its matrix's sum of squares,
+    /// and the largest shares stay.
+    Global,
+}
+
+/// What the parameters that layers share start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShareStart {
+    /// The mean of the layers'.
+    #[default]
+    Mean,
+    /// Those of the first of the layers.
+    First,
 }
 
 /// When pruning happens.
@@ -158,7 +181,7 @@ pub struct Prune {
     #[serde(skip_serializing_if = "is_nothing")]
     pub hidden: f64,
     /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
-    #[serde(skip_serializing_if = "HiddenImportance::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub hidden_importance: HiddenImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
@@ -177,7 +200,7 @@ pub struct Prune {
     pub weights: f64,
     /// `"magnitude"`, `"movement"` or `"fisher"`. With the latter two, where heads or units go too, they go first: in the
     /// first half of the events. Default `"magnitude"`.
-    #[serde(skip_serializing_if = "WeightImportance::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub weight_importance: WeightImportance,
     /// Fraction of the classification head's weights set to zero, smallest magnitude first. Default 0.
     pub classifier: f64,
@@ -206,6 +229,25 @@ pub struct Prune {
     /// as the network. Default 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub embedding_size: usize,
+    /// Sets of parameters that the layers that stay have among them: neighbours share one, in groups as even as they can be
+    /// (ALBERT, Lan et al., 2020). Stored once and trained as one; as slow as before. 0 = each layer has its own. Heads and units
+    /// of such layers go together. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub share: usize,
+    /// `"mean"` or `"first"`. Default `"mean"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub share_start: ShareStart,
+    /// Rank of the encoder's matrices, as a fraction of the full one: each becomes the product of two thin ones, by a singular
+    /// value decomposition, trained from there. A matrix that would not become smaller stays whole, as does one that is masked
+    /// already; one whose factors are no smaller after pruning becomes whole again. 0 = all are whole. Default 0.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub rank: f64,
+    /// `"encoder"`, `"attention"` or `"feed-forward"`. Default `"encoder"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rank_matrices: BlockMatrices,
+    /// `"matrix"` or `"global"`. Default `"matrix"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rank_scope: RankScope,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
     /// `"once"`, `"cubic"` or `"iterative"`. Default `"once"`.
@@ -215,7 +257,7 @@ pub struct Prune {
     /// Default 8.
     pub events: usize,
     /// `"weights"`, `"rate"` or `"none"`: what the iterative schedule sets back after an event. Default `"weights"`.
-    #[serde(skip_serializing_if = "Rewind::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub rewind: Rewind,
     /// To where: a fraction, less than 1, of the steps of the first round. Default 0: the network as the stage began
     /// with it.
@@ -250,6 +292,11 @@ impl Default for Prune {
             block_matrices: BlockMatrices::Encoder,
             vocabulary: 0,
             embedding_size: 0,
+            share: 0,
+            share_start: ShareStart::Mean,
+            rank: 0.0,
+            rank_matrices: BlockMatrices::Encoder,
+            rank_scope: RankScope::Matrix,
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,
@@ -266,9 +313,14 @@ fn is_zero(value: &usize) -> bool {
     *value == 0
 }
 
-/// The same of a fraction.
+/// As [`is_zero`], of fractions.
 fn is_nothing(value: &f64) -> bool {
     *value == 0.0
+}
+
+/// As [`is_zero`], of choices.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Default of `prune.train.epochs`.

@@ -17,13 +17,6 @@ pub enum WeightImportance {
     Fisher,
 }
 
-impl WeightImportance {
-    /// Whether the key may be left out.
-    pub(super) fn is_default(&self) -> bool {
-        *self == WeightImportance::Magnitude
-    }
-}
-
 /// What a round of iterative pruning goes back to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,13 +31,6 @@ pub enum Rewind {
     None,
 }
 
-impl Rewind {
-    /// Whether the key may be left out.
-    pub(super) fn is_default(&self) -> bool {
-        *self == Rewind::Weights
-    }
-}
-
 /// What makes a hidden feature important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,11 +42,4 @@ pub enum HiddenImportance {
     Norm,
     /// Chance, from the seed: the control.
     Random,
-}
-
-impl HiddenImportance {
-    /// Whether the key may be left out.
-    pub(super) fn is_default(&self) -> bool {
-        *self == HiddenImportance::Gradient
-    }
 }
