@@ -63,9 +63,9 @@ pub struct Spectrum {
 pub struct Factored {
     /// How many are products now, of those that might be.
     pub matrices: [usize; 2],
-    /// Their parameters before and after.
+    /// Parameters of all these before and after.
     pub parameters: [usize; 2],
-    /// The mean share of their sums of squares that they have.
+    /// The mean share of their sums of squares that they have; 1 of those that stay whole.
     pub energy: f64,
 }
 
@@ -98,17 +98,17 @@ fn cost(sides: [usize; 2], rank: usize) -> usize {
 
 /// Ranks whose costs sum to no more than `parameters`, but that each is 1 at least.
 fn shared_out(spectra: &[Spectrum], parameters: usize) -> Vec<usize> {
-    let mut candidates: Vec<(f64, usize)> = Vec::new();
+    let mut candidates: Vec<(f64, usize, usize)> = Vec::new();
     for (place, of) in spectra.iter().enumerate() {
         let all: f64 = of.values.iter().map(|value| value * value).sum();
         let share = |value: &f64| if all > 0.0 { value * value / all } else { 0.0 };
-        candidates.extend(of.values.iter().skip(1).map(|value| (share(value), place)));
+        candidates.extend((1..).zip(&of.values[1..]).map(|(rank, value)| (share(value), rank, place)));
     }
-    // Stable: of one matrix the larger comes first, of equal ones that of the earlier matrix.
-    candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // Of equal ones that of the thinner matrix, or else of the earlier.
+    candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let (mut ranks, mut full) = (vec![1; spectra.len()], vec![false; spectra.len()]);
     let mut spent: usize = spectra.iter().map(|of| cost(of.sides, 1)).sum();
-    for (_, place) in candidates {
+    for (_, _, place) in candidates {
         let sides = spectra[place].sides;
         let more = cost(sides, ranks[place] + 1) - cost(sides, ranks[place]);
         full[place] |= spent + more > parameters;
@@ -147,19 +147,19 @@ pub fn factorize_to<B: Backend>(
     let config = &learner.model.config;
     let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
     let mut sum = Factored { matrices: [0, spectra.len()], parameters: [0; 2], energy: 0.0 };
-    let thin: Vec<_> = spectra.iter().zip(&factors).zip(chosen).filter(|(_, rank)| *rank > 0).collect();
-    for &((of, factors), rank) in &thin {
-        let [outputs, inputs] = of.sides;
+    let all = || spectra.iter().zip(&factors).zip(chosen.iter().copied());
+    for ((of, factors), rank) in all() {
+        let ([outputs, inputs], whole) = (of.sides, rank == 0);
         ranks[of.layer][of.matrix] = rank;
-        sum.matrices[0] += 1;
+        sum.matrices[0] += usize::from(!whole);
         sum.parameters[0] += outputs * inputs;
-        sum.parameters[1] += rank * (outputs + inputs);
-        sum.energy += factors.energy(rank) / thin.len() as f64;
+        sum.parameters[1] += if whole { outputs * inputs } else { rank * (outputs + inputs) };
+        sum.energy += if whole { 1.0 } else { factors.energy(rank) } / spectra.len() as f64;
     }
     let config = with_ranks(config, ranks);
     let (factored, _) = Classifier::new(&config);
     let mut values = HashMap::new();
-    for ((of, factors), rank) in thin {
+    for ((of, factors), rank) in all().filter(|(_, rank)| *rank > 0) {
         let linear = factored.layers[of.layer].linears()[of.matrix];
         values.insert(linear.weight, truncated(&factors.left, of.values.len(), rank));
         values.insert(linear.reader(), factors.right[..rank * of.sides[1]].to_vec());

@@ -84,7 +84,7 @@ pub fn factorize<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B
     let Factored { matrices: [factored, all], parameters: [before, after], energy } =
         ranks::factorize(learner, &budget)?;
     context.progress.message(&format!(
-        "prune: {factored} of {all} matrices become two of lower rank, {before} parameters {after}; they have {:.1} % of their sums \
+        "prune: {factored} of {all} matrices become two of lower rank, {before} parameters of all {after}; they have {:.1} % of their sums \
          of squares, and the others would not be smaller",
         100.0 * energy
     ));
