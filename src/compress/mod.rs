@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod calibration;
 pub mod factorization;
 pub mod gradual;
 pub mod importance;
@@ -11,8 +12,10 @@ pub mod layout;
 pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
+pub mod precision;
 pub mod quantize;
 pub mod schedule;
+pub mod sensitivity;
 pub mod structure;
 pub mod vocabulary;
 

@@ -13,6 +13,7 @@ pub mod latency;
 pub mod machine;
 pub mod measure;
 pub mod picture;
+mod sensitivity;
 pub mod statistics;
 pub mod summary;
 pub mod table;

@@ -1,13 +1,15 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, Quantize, WeightKind};
+use super::recipe::tables::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
 use super::{Corpus, Stage, StageContext, artifact, vocabulary};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{Extras, Form, Loss, Quantization, golden_texts, quantize as to_image};
+use crate::compress::quantize::{
+    Exceptions, Extras, Form, Loss, Quantization, golden_texts, quantize as to_image,
+};
 use crate::infer::format::Parents;
 use crate::infer::{Model, Session};
-use crate::models::Classifier;
+use crate::models::{Classifier, ModelConfig};
 use crate::nn::ParamSpec;
 use crate::train::evaluate::for_logits;
 use crate::{Batch, Error, Result};
@@ -89,12 +91,34 @@ pub(super) fn quantization(settings: &Quantize) -> Quantization {
             EmbeddingKind::Bf16 => Form::Bf16,
             EmbeddingKind::F32 => Form::F32,
         },
+        exceptions: Exceptions::new(
+            settings.exceptions.iter().map(|(name, kind)| (name.clone(), exception(*kind))).collect(),
+        ),
         layout: match settings.layout {
             BlockLayout::Faster => Layout::Faster,
             BlockLayout::Blocks => Layout::Blocks,
             BlockLayout::Dense => Layout::Dense,
         },
     }
+}
+
+fn exception(kind: ExceptionKind) -> Form {
+    match kind {
+        ExceptionKind::Int8 => Form::Int8,
+        ExceptionKind::Tensor => Form::Int8Tensor,
+        ExceptionKind::Int4 => Form::Int4,
+        ExceptionKind::F16 => Form::F16,
+        ExceptionKind::Bf16 => Form::Bf16,
+        ExceptionKind::F32 => Form::F32,
+    }
+}
+
+/// Whether the recipe's exceptions can be meant for a network of this configuration.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
+    quantization(settings).check(&Classifier::new(config).1)
 }
 
 /// Texts whose logits are compared.

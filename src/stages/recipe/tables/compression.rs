@@ -2,6 +2,7 @@
 
 use super::Train;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What makes an attention head important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,6 +266,25 @@ pub enum EmbeddingKind {
     F32,
 }
 
+/// How a matrix or table is stored that is not as most are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExceptionKind {
+    /// int8, one scale for each output or row.
+    #[serde(alias = "channel")]
+    Int8,
+    /// int8, one scale for all of it.
+    Tensor,
+    /// Four bits, with a multiplier for each 32 weights of an output or row.
+    Int4,
+    /// 16-bit floats, IEEE 754.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+}
+
 /// Which int8 matrices leave their zero 16×4 blocks out of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -288,4 +308,9 @@ pub struct Quantize {
     pub embeddings: EmbeddingKind,
     /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
     pub layout: BlockLayout,
+    /// Matrices and tables that are stored otherwise, by name, as `"*.ffn.lin2.weight" = "int8"`; `*` stands for any
+    /// characters, and where several names match, the longest decides. Kinds: `"int8"`, `"tensor"`, `"int4"`, `"f16"`,
+    /// `"bf16"`, `"f32"`; matrices are all of whole numbers (the first three) or all floats. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exceptions: BTreeMap<String, ExceptionKind>,
 }
