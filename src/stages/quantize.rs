@@ -1,7 +1,7 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
 use super::recipe::tables::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
-use super::{Corpus, Stage, StageContext, artifact, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, precision, vocabulary};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
 use crate::compress::quantize::{
@@ -26,19 +26,24 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
-    write(context, &source, &path)?;
+    let quantization = precision::quantization(context)?;
+    write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {
-        compare(context, &source, &Model::open(&path)?)?;
+        compare(context, &source, &Model::open(&path)?, &quantization)?;
     }
     Ok(())
 }
 
-/// Quantizes the model directory `source` into the file `path`, as the recipe says.
+/// Quantizes the model directory `source` into the file `path`.
 ///
 /// # Errors
 /// As [`quantize`].
-pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> Result<()> {
-    let quantization = quantization(&context.recipe.quantize);
+pub(super) fn write(
+    context: &StageContext<'_>,
+    source: &Path,
+    path: &Path,
+    quantization: &Quantization,
+) -> Result<()> {
     let directory = HfDirectory::open(source)?;
     check_complete(&directory, &Classifier::new(&directory.config).1)?;
     let mend = "fetch the model's tokenizer again";
@@ -55,7 +60,7 @@ pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> R
         context.check_stop()?;
         read_value(&directory, spec)
     };
-    let quantized = to_image(path, &directory.config, read, quantization, &extras)?;
+    let quantized = to_image(path, &directory.config, read, quantization.clone(), &extras)?;
     let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
     if let Some(worst) = worst {
         let message =
@@ -73,11 +78,11 @@ pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> R
     })
 }
 
-/// What the recipe asks for.
+/// What the recipe asks for; what it leaves to be chosen is int8.
 pub(super) fn quantization(settings: &Quantize) -> Quantization {
     Quantization {
         weights: match settings.weights {
-            WeightKind::Channel => Form::Int8,
+            WeightKind::Channel | WeightKind::Auto => Form::Int8,
             WeightKind::Tensor => Form::Int8Tensor,
             WeightKind::Int4 => Form::Int4,
             WeightKind::F16 => Form::F16,
@@ -85,7 +90,7 @@ pub(super) fn quantization(settings: &Quantize) -> Quantization {
             WeightKind::F32 => Form::F32,
         },
         embeddings: match settings.embeddings {
-            EmbeddingKind::Int8 => Form::Int8,
+            EmbeddingKind::Int8 | EmbeddingKind::Auto => Form::Int8,
             EmbeddingKind::Int4 => Form::Int4,
             EmbeddingKind::F16 => Form::F16,
             EmbeddingKind::Bf16 => Form::Bf16,
@@ -125,12 +130,17 @@ pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
 const COMPARED: usize = 500;
 
 /// Says how far the logits of the file are from those that quantization-aware training computed: they are the same bits.
-fn compare(context: &StageContext<'_>, source: &Path, model: &Model) -> Result<()> {
+fn compare(
+    context: &StageContext<'_>,
+    source: &Path,
+    model: &Model,
+    quantization: &Quantization,
+) -> Result<()> {
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let own = vocabulary::corpus_of(source, &whole)?;
     let corpus = own.as_ref().unwrap_or(&whole);
     let mut learner = artifact::load(&artifact::device(context, settings), source, settings)?;
-    learner.params.round(Some(quantization(&context.recipe.quantize).rounding()));
+    learner.params.round(Some(quantization.rounding()));
     let (mut session, mut batch) = (Session::new(model), Batch::new());
     let (mut largest, mut equal) = (0.0f32, 0);
     let (texts, classes) = (COMPARED.min(corpus.train.len()), corpus.train.labels().len());

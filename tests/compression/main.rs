@@ -15,4 +15,5 @@ mod network;
 #[allow(dead_code, reason = "its noise is for int8")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod sensitivity;
 mod vocabulary;

@@ -247,6 +247,8 @@ pub enum WeightKind {
     Bf16,
     /// 32-bit floats.
     F32,
+    /// Each in `"channel"` or in `"int4"`: as many in int4 as `quantize.budget` allows.
+    Auto,
 }
 
 /// How embeddings are stored.
@@ -264,6 +266,8 @@ pub enum EmbeddingKind {
     Bf16,
     /// 32-bit floats.
     F32,
+    /// Each table in int8 or in int4: as many in int4 as `quantize.budget` allows.
+    Auto,
 }
 
 /// How a matrix or table is stored that is not as most are.
@@ -299,12 +303,12 @@ pub enum BlockLayout {
 }
 
 /// `[quantize]`: the `.limbeck` file. Activations are always quantized while running, per token.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantize {
-    /// `"channel"`, `"tensor"`, `"int4"`, `"f16"`, `"bf16"` or `"f32"`. Default `"channel"`.
+    /// `"channel"`, `"tensor"`, `"int4"`, `"f16"`, `"bf16"`, `"f32"` or `"auto"`. Default `"channel"`.
     pub weights: WeightKind,
-    /// `"int8"`, `"int4"`, `"f16"`, `"bf16"` or `"f32"`. Default `"int8"`.
+    /// `"int8"`, `"int4"`, `"f16"`, `"bf16"`, `"f32"` or `"auto"`. Default `"int8"`.
     pub embeddings: EmbeddingKind,
     /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
     pub layout: BlockLayout,
@@ -313,4 +317,45 @@ pub struct Quantize {
     /// `"bf16"`, `"f32"`; matrices are all of whole numbers (the first three) or all floats. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub exceptions: BTreeMap<String, ExceptionKind>,
+    /// Of `"auto"`: points of accuracy on the held-out rows (`data.validation`) that the file may lie below the network in
+    /// f32. The matrices and tables that do least damage for each byte saved become int4; damage is measured on training
+    /// texts. With `distill.quantized` the choice is made on the pruned network, before it is trained for it. Default 0.2.
+    #[serde(skip_serializing_if = "is_budget")]
+    pub budget: f64,
+    /// Of `"auto"`: training texts that damage is measured on. Default 500.
+    #[serde(skip_serializing_if = "is_samples")]
+    pub samples: usize,
+}
+
+/// Default of `quantize.budget`.
+const BUDGET: f64 = 0.2;
+/// Default of `quantize.samples`.
+const SAMPLES: usize = 500;
+
+fn is_budget(value: &f64) -> bool {
+    *value == BUDGET
+}
+
+fn is_samples(value: &usize) -> bool {
+    *value == SAMPLES
+}
+
+impl Default for Quantize {
+    fn default() -> Self {
+        Quantize {
+            weights: WeightKind::Channel,
+            embeddings: EmbeddingKind::Int8,
+            layout: BlockLayout::Faster,
+            exceptions: BTreeMap::new(),
+            budget: BUDGET,
+            samples: SAMPLES,
+        }
+    }
+}
+
+impl Quantize {
+    /// Whether the precision of matrices or of tables is chosen one by one.
+    pub fn chooses(&self) -> bool {
+        self.weights == WeightKind::Auto || self.embeddings == EmbeddingKind::Auto
+    }
 }
