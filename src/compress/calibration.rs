@@ -114,12 +114,19 @@ impl Magnitudes {
         best.map_or(self.largest, |(_, clip)| clip as f32)
     }
 
-    /// The sum of squared errors with a clip, as far as parts can tell: an error of rounding is even over a step.
+    /// The sum of squared errors with a clip, as far as parts can tell: that of the middle of each part, or, where steps are
+    /// not much wider than parts, of rounding that is even over a step.
     fn error(&self, clip: f64) -> f64 {
-        let rounding = (clip / 127.0).powi(2) / 12.0;
-        let errors = self.counts.iter().enumerate().map(|(part, &count)| {
-            let beyond = ((part as f64 + 0.5) * self.width - clip).max(0.0);
-            count as f64 * if beyond > 0.0 { beyond * beyond } else { rounding }
+        let step = clip / 127.0;
+        let fine = step < 4.0 * self.width;
+        let errors = self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(part, &count)| {
+            let middle = (part as f64 + 0.5) * self.width;
+            let error = match middle > clip {
+                true => (middle - clip).powi(2),
+                false if fine => step * step / 12.0,
+                false => (middle - (middle / step).round() * step).powi(2),
+            };
+            count as f64 * error
         });
         errors.sum()
     }

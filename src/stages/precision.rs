@@ -145,7 +145,7 @@ fn choose(
     };
     let sensitivity = measure(&mut learner, looking, is_free)?;
     let order: Vec<String> = order(&sensitivity).iter().map(|parameter| parameter.name.clone()).collect();
-    let mut accuracy = |learner: &mut Learner<Cpu>, form: Option<Quantization>| {
+    let accuracy = |learner: &mut Learner<Cpu>, form: Option<Quantization>| {
         learner.params.round(form.map(|form| form.rounding()));
         accuracy_unless(context.stop, learner, &corpus.train, corpus.held_out())
     };

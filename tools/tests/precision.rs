@@ -72,7 +72,7 @@ fn a_budget_decides_how_many_become_int4_and_the_file_says_which() {
     // Damage for each byte saved ascends.
     let parameters = generous["sensitivity"]["parameters"].as_array().unwrap();
     let damage = |name: &String| {
-        let of = parameters.iter().find(|parameter| parameter["name"].as_str() == Some(name)).unwrap();
+        let of = parameters.iter().find(|parameter| parameter["name"] == name.as_str()).unwrap();
         let bytes = |form: &str| of[form]["bytes"].as_f64().unwrap();
         of["divergence"].as_f64().unwrap() / (bytes("int8") - bytes("int4"))
     };
