@@ -181,12 +181,12 @@ impl<D: LinearOps> ParamStore<D> {
 
     /// What a parameter is rounded to in forward passes, if it is.
     pub fn form(&self, id: ParamId) -> Option<Form> {
-        self.rounding.and_then(|rounding| rounding.of(&self.get(id).spec))
+        self.rounding.as_ref().and_then(|rounding| rounding.of(&self.get(id).spec))
     }
 
     /// Whether forward passes multiply in int8.
     pub fn rounds_weights(&self) -> bool {
-        self.rounding.is_some_and(|rounding| rounding.weights.is_integer())
+        self.rounding.as_ref().is_some_and(|rounding| rounding.weights.is_integer())
     }
 
     /// A weight that forward passes round, from the cache if it has not changed since; `None` if they do not.

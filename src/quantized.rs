@@ -9,8 +9,12 @@
 //! a weight takes 4.25 bits.
 
 #[cfg(feature = "train")]
+mod exceptions;
+#[cfg(feature = "train")]
 mod rounding;
 
+#[cfg(feature = "train")]
+pub use exceptions::{Exceptions, matches};
 #[cfg(feature = "train")]
 pub use rounding::{Int4Rows, Int8Rows, RowRounding};
 
@@ -34,6 +38,18 @@ pub enum Form {
 
 #[cfg(feature = "train")]
 impl Form {
+    /// What recipes and files call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::F32 => "f32",
+            Form::F16 => "f16",
+            Form::Bf16 => "bf16",
+            Form::Int8 => "int8",
+            Form::Int8Tensor => "tensor",
+            Form::Int4 => "int4",
+        }
+    }
+
     /// Whether sessions multiply it as bytes.
     pub fn is_integer(self) -> bool {
         matches!(self, Form::Int8 | Form::Int8Tensor | Form::Int4)

@@ -114,6 +114,7 @@ pub struct Tape<'a, B: Backend> {
     nodes: Option<Vec<Entry<B>>>,
     retained: RefCell<Vec<VarId>>,
     attended: Option<Vec<[Var<B>; 3]>>,
+    inputs: Option<Vec<(Linear, Var<B>)>>,
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
@@ -139,6 +140,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             nodes: None,
             retained: RefCell::default(),
             attended: None,
+            inputs: None,
         }
     }
 
@@ -160,6 +162,16 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// What attention was handed, `[query, key, value]`, in the order of the layers; nothing is kept any more.
     pub fn take_attended(&mut self) -> Vec<[Var<B>; 3]> {
         self.attended.take().unwrap_or_default()
+    }
+
+    /// Keeps what every linear layer reads from here on, for [`Tape::take_inputs`].
+    pub fn keep_inputs(&mut self) {
+        self.inputs = Some(Vec::new());
+    }
+
+    /// Linear layers and what they read, in the order in which they ran; nothing is kept any more.
+    pub fn take_inputs(&mut self) -> Vec<(Linear, Var<B>)> {
+        self.inputs.take().unwrap_or_default()
     }
 
     /// Gradients of the loss whose derivatives by some variables are given, each by a pair: by the network's output, and
@@ -265,6 +277,9 @@ impl<B: Backend> Exec for Tape<'_, B> {
     }
 
     fn linear(&mut self, layer: &Linear, x: &Var<B>) -> Result<Var<B>> {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.push((layer.clone(), x.clone()));
+        }
         let Some(weight) = self.params.rounded(self.backend, layer.weight)? else {
             let y = linear::forward(&self.at(), layer, x, self.records())?;
             return Ok(self.push(y));

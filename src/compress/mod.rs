@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod calibration;
 pub mod emptied;
 pub mod expand;
 pub mod factorization;
@@ -13,11 +14,13 @@ pub mod layout;
 pub mod low_rank;
 pub mod magnitude;
 pub mod pad;
+pub mod precision;
 pub mod quantize;
 pub mod ranks;
 mod rebuild;
 pub mod rounds;
 pub mod schedule;
+pub mod sensitivity;
 pub mod sharing;
 pub mod structure;
 pub mod vocabulary;

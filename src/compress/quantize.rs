@@ -12,17 +12,19 @@ use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::ops::rounded::Rounding;
-pub use crate::quantized::Form;
-use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, nibbles_of};
+pub use crate::quantized::{Exceptions, Form};
+use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, matches, nibbles_of};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_i8, packed_i8_len, packed_i8_sums};
+use limbeck_kernels::gemm::{
+    BLOCK_SHAPE, PackedBlocks, pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums,
+};
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
 
 /// What becomes of which weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantization {
     /// The matrices of linear layers.
     pub weights: Form,
@@ -30,37 +32,83 @@ pub struct Quantization {
     pub embeddings: Form,
     /// Which int8 matrices leave their zero blocks out.
     pub layout: Layout,
+    /// Matrices and tables that become something else: matrices all floats, or all of whole numbers.
+    pub exceptions: Exceptions,
 }
 
 impl Quantization {
     /// Everything in f32: a `.limbeck` file without loss.
-    pub const NONE: Quantization =
-        Quantization { weights: Form::F32, embeddings: Form::F32, layout: Layout::Dense };
+    pub const NONE: Quantization = Quantization {
+        weights: Form::F32,
+        embeddings: Form::F32,
+        layout: Layout::Dense,
+        exceptions: Exceptions::NONE,
+    };
 
     /// The default: a scale for each output and each row, zero blocks left out where that is faster.
-    pub const INT8: Quantization =
-        Quantization { weights: Form::Int8, embeddings: Form::Int8, layout: Layout::Faster };
+    pub const INT8: Quantization = Quantization {
+        weights: Form::Int8,
+        embeddings: Form::Int8,
+        layout: Layout::Faster,
+        exceptions: Exceptions::NONE,
+    };
 
     /// What parameters are rounded to.
     pub fn rounding(&self) -> Rounding {
-        Rounding { weights: self.weights, embeddings: self.embeddings }
+        let Quantization { weights, embeddings, exceptions, .. } = self.clone();
+        Rounding { weights, embeddings, exceptions }
     }
 
-    fn settings(self) -> Settings {
-        let name = |form: Form| match form {
-            Form::F32 => ("f32", "none"),
-            Form::F16 => ("f16", "none"),
-            Form::Bf16 => ("bf16", "none"),
-            Form::Int8 => ("int8", "channel"),
-            Form::Int8Tensor => ("int8", "tensor"),
-            Form::Int4 => ("int4", "group"),
+    /// Whether it can be meant for a network of these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if an exception is no matrix or table, or would put matrices in floats beside matrices of whole
+    /// numbers: sessions multiply either the ones or the others.
+    pub fn check(&self, specs: &[ParamSpec]) -> Result<()> {
+        const KEY: &str = "quantize.exceptions";
+        let of = |role| specs.iter().filter(move |spec| spec.role == role);
+        for (pattern, form) in self.exceptions.iter() {
+            if !of(Role::Weight).chain(of(Role::Embedding)).any(|spec| matches(pattern, &spec.name)) {
+                let problem = format!("\"{pattern}\" is no matrix and no table of this network");
+                let mend = "`limbeck inspect --json` lists the matrices; * stands for any characters";
+                return Err(Error::setting(KEY, problem, mend));
+            }
+            let other = |spec: &&ParamSpec| {
+                matches(pattern, &spec.name) && form.is_integer() != self.weights.is_integer()
+            };
+            if let Some(spec) = of(Role::Weight).find(other) {
+                let (most, name) = (self.weights.name(), form.name());
+                let problem = format!("{} would be {name}, and other matrices are {most}", spec.name);
+                let mend = "matrices are all in int8 and int4, or all in floats; tables are free";
+                return Err(Error::setting(KEY, problem, mend));
+            }
+        }
+        Ok(())
+    }
+
+    fn settings(&self, specs: &[ParamSpec]) -> Settings {
+        let scales = match self.weights {
+            Form::F32 | Form::F16 | Form::Bf16 => "none",
+            Form::Int8 => "channel",
+            Form::Int8Tensor => "tensor",
+            Form::Int4 => "group",
         };
-        let ((weights, scales), (embeddings, _)) = (name(self.weights), name(self.embeddings));
+        let weights = if self.weights == Form::Int8Tensor { Form::Int8 } else { self.weights };
+        let exceptions = specs.iter().filter_map(|spec| {
+            let form = self.exceptions.form(&spec.name)?;
+            let most = match spec.role {
+                Role::Weight => self.weights,
+                Role::Embedding => self.embeddings,
+                Role::Bias | Role::Gamma | Role::Beta => return None,
+            };
+            (form != most).then(|| (spec.name.clone(), form.name().to_owned()))
+        });
         Settings {
-            weights: weights.into(),
+            weights: weights.name().into(),
             block_sparse: 0,
             scales: scales.into(),
-            embeddings: embeddings.into(),
+            embeddings: self.embeddings.name().into(),
+            exceptions: exceptions.collect(),
         }
     }
 }
@@ -105,7 +153,7 @@ pub struct Quantized {
 /// parameter. Nothing is written; `path` is the name in errors.
 ///
 /// # Errors
-/// Those of `values`; [`Error::Tensor`] if a value is NaN or infinite or a matrix too wide for int8 sums; what
+/// Those of `values` and of [`Quantization::check`]; [`Error::Tensor`] if a value is NaN or infinite or a matrix too wide for int8 sums; what
 /// [`Image::new`] returns.
 pub fn quantize(
     path: &Path,
@@ -115,14 +163,15 @@ pub fn quantize(
     extras: &Extras,
 ) -> Result<Quantized> {
     let (_, specs) = Classifier::new(config);
-    let kernels = Kernels::select()?;
+    quantization.check(&specs)?;
+    let (kernels, rounding) = (Kernels::select()?, quantization.rounding());
     let (mut tensors, mut losses) = (Vec::new(), Vec::new());
     for spec in &specs {
         let values = values(spec)?;
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
         let first = tensors.len();
-        let form = quantization.rounding().form(spec);
+        let form = rounding.form(spec);
         let (rows, layout) = match form {
             Form::F32 | Form::F16 | Form::Bf16 => {
                 tensors.push(floats(path, spec, form, &values)?);
@@ -153,13 +202,41 @@ pub fn quantize(
     let metadata = Metadata {
         config: config.clone(),
         parents: extras.parents.clone(),
-        settings: Settings { block_sparse: blocks, ..quantization.settings() },
+        settings: Settings { block_sparse: blocks, ..quantization.settings(&specs) },
         golden: Vec::new(),
         writer: env!("CARGO_PKG_VERSION").to_owned(),
         data_hash: String::new(),
     };
     let image = Image::new(path, metadata, &tensors, &extras.golden)?;
     Ok(Quantized { image, losses })
+}
+
+/// Bytes that a matrix or table of these values takes in a file, the padding between tensors left out. With `blocks` an
+/// int8 matrix leaves its zero blocks out where that is smaller, whatever its speed.
+///
+/// # Panics
+/// If there are not `spec.len()` values.
+pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) -> usize {
+    assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
+    let (n, k) = (spec.rows, spec.cols);
+    match form {
+        Form::F32 => 4 * n * k,
+        Form::F16 | Form::Bf16 => 2 * n * k,
+        Form::Int4 => n * (nibbles_of(k) + groups_of(k) + 4),
+        Form::Int8 | Form::Int8Tensor if spec.role == Role::Embedding => n * (k + 4),
+        Form::Int8 | Form::Int8Tensor => {
+            let mut panels = vec![0; packed_i8_len(n, k)];
+            let dense = panels.len();
+            let mut sparse = || {
+                let rows = RowRounding::new(form, values).rows(values, n, k);
+                pack_i8(&rows.bytes, n, k, &mut panels);
+                let PackedBlocks { blocks, words, starts } = pack_blocks_i8(&panels, n, k);
+                blocks.len() + words.len() + 4 * starts.len()
+            };
+            let weights = if blocks { dense.min(sparse()) } else { dense };
+            weights + 4 * n + 4 * n.next_multiple_of(16)
+        }
+    }
 }
 
 /// Texts for [`Extras::golden`] where no real ones are at hand: random ids of a few lengths, always the same for

@@ -205,6 +205,11 @@ pub struct Settings {
     pub scales: String,
     /// `int8` (a scale for each row), `int4`, `f16`, `bf16` or `f32`.
     pub embeddings: String,
+    /// Matrices and tables that are something else, by name: one of these, or `tensor`. Left out where there are none, and
+    /// not read by the inference build.
+    #[cfg(feature = "train")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exceptions: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -216,7 +221,24 @@ impl Settings {
         let block_sparse = json.get("block_sparse").and_then(Json::size);
         let block_sparse = block_sparse.ok_or_else(|| "block_sparse is no number".to_owned())?;
         let (scales, embeddings) = (text("scales")?, text("embeddings")?);
-        Ok(Settings { weights: text("weights")?, block_sparse, scales, embeddings })
+        Ok(Settings {
+            weights: text("weights")?,
+            block_sparse,
+            scales,
+            embeddings,
+            #[cfg(feature = "train")]
+            exceptions: Settings::exceptions(json)?,
+        })
+    }
+
+    #[cfg(feature = "train")]
+    fn exceptions(json: &Json<'_>) -> Result<BTreeMap<String, String>, String> {
+        let Some(exceptions) = json.get("exceptions") else { return Ok(BTreeMap::new()) };
+        let wrong = || "exceptions are not forms by name".to_owned();
+        let Json::Object(exceptions) = exceptions else { return Err(wrong()) };
+        let exceptions =
+            exceptions.iter().map(|(name, form)| Some((name.to_string(), form.text()?.to_owned())));
+        exceptions.collect::<Option<_>>().ok_or_else(wrong)
     }
 }
 

@@ -22,6 +22,18 @@ pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
+/// The same lines in Markdown.
+pub fn markdown<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        text += &format!("| {} |\n", line.join(" | "));
+        if number == 0 {
+            text += &format!("|---{}|\n", "|--:".repeat(N - 1));
+        }
+    }
+    text
+}
+
 /// What was measured, or a dash.
 pub fn dash<T>(value: Option<T>, write: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), write)

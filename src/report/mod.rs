@@ -16,6 +16,7 @@ pub mod machine;
 pub mod measure;
 pub mod over_seeds;
 pub mod picture;
+mod sensitivity;
 pub mod statistics;
 pub mod summary;
 pub mod table;

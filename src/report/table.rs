@@ -5,7 +5,9 @@
 //!                                   └──► text for a terminal, Markdown for a document
 //! ```
 
-use super::cells::{accuracy, aligned, dash, grouped, mib, milliseconds, p_value, points, share, times};
+use super::cells::{
+    accuracy, aligned, dash, grouped, markdown, mib, milliseconds, p_value, points, share, times,
+};
 use super::{Confusion, Latency, Machine, Paired};
 use crate::stages::Control;
 use crate::{Error, Result, files};
@@ -171,10 +173,7 @@ impl Table {
 
     /// The table in Markdown, and below it where it was measured.
     pub fn markdown(&self) -> String {
-        let line = |cells: [String; 9]| format!("| {} |\n", cells.join(" | "));
-        let mut text =
-            line(HEADINGS.map(str::to_owned)) + "|---" + &"|--:".repeat(HEADINGS.len() - 1) + "|\n";
-        self.rows.iter().for_each(|row| text += &line(self.cells(row)));
+        let text = markdown(&self.lines());
         let origin: Vec<String> = self.origin().lines().map(|line| format!("{line}.")).collect();
         format!("{text}\n{}\n", origin.join("\n"))
     }
@@ -208,6 +207,11 @@ impl Table {
             .collect()
     }
 
+    fn lines(&self) -> Vec<[String; 9]> {
+        let cells = self.rows.iter().map(|row| self.cells(row));
+        [HEADINGS.map(str::to_owned)].into_iter().chain(cells).collect()
+    }
+
     fn cells(&self, row: &Figures) -> [String; 9] {
         let difference = row.accuracy - self.rows[0].accuracy;
         [
@@ -239,9 +243,7 @@ const HEADINGS: [&str; 9] = [
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = vec![HEADINGS.map(str::to_owned)];
-        lines.extend(self.rows.iter().map(|row| self.cells(row)));
-        write!(f, "{}\n\n{}", self.origin(), aligned(&lines))
+        write!(f, "{}\n\n{}", self.origin(), aligned(&self.lines()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! there now, or with other settings, is made again.
 
 use super::{Corpus, Stage, StageContext, artifact, quantize};
+use crate::compress::quantize::{Exceptions, Quantization};
 use crate::controls::{Linear, Settings, Words};
 use crate::infer::Model;
 use crate::{Result, files};
@@ -70,11 +71,14 @@ fn int8(context: &StageContext<'_>) -> Result<()> {
     let (source, path) = (context.need(Stage::Train)?, Control::Int8.path(context));
     let (model, recipe) =
         (Some(artifact::weights_hash(&source)?), Some(context.recipe_hash(Stage::Quantize)));
+    // Exceptions are of the compressed network, whose parameters may have other names.
+    let plain =
+        Quantization { exceptions: Exceptions::NONE, ..quantize::quantization(&context.recipe.quantize) };
     let there = Model::open(&path).is_ok_and(|file| {
         let made = file.metadata().map(|metadata| &metadata.parents);
         made.is_some_and(|made| made.model == model && made.recipe == recipe) && file.check_data().is_ok()
     });
-    if there { Ok(()) } else { quantize::write(context, &source, &path) }
+    if there { Ok(()) } else { quantize::write(context, &source, &path, &plain) }
 }
 
 fn ngrams(context: &StageContext<'_>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The third stage: what is left of the network learns from the baseline.
 
-use super::{Corpus, Stage, StageContext, artifact, teachers, training, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, quantize, teachers, training, vocabulary};
 use crate::Result;
 use crate::train::forget_state;
 
@@ -19,6 +19,7 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     let own = vocabulary::corpus_of(&pruned, &whole)?;
     let corpus = own.as_ref().unwrap_or(&whole);
     let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
+    quantize::check(&context.recipe.quantize, &learner.model.config)?;
     teachers::look_inside(context, corpus, &whole, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
     training::run(context, Stage::Distill, settings, corpus, &mut learner, teacher, None)?;

@@ -1,13 +1,15 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, Quantize, WeightKind};
-use super::{Corpus, Stage, StageContext, artifact, vocabulary};
+use super::recipe::tables::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
+use super::{Corpus, Stage, StageContext, artifact, precision, vocabulary};
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{Extras, Form, Loss, Quantization, golden_texts, quantize as to_image};
+use crate::compress::quantize::{
+    Exceptions, Extras, Form, Loss, Quantization, golden_texts, quantize as to_image,
+};
 use crate::infer::format::Parents;
 use crate::infer::{Model, Session};
-use crate::models::Classifier;
+use crate::models::{Classifier, ModelConfig};
 use crate::nn::ParamSpec;
 use crate::train::evaluate::for_logits;
 use crate::{Batch, Error, Result};
@@ -24,19 +26,24 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
-    write(context, &source, &path)?;
+    let quantization = precision::quantization(context)?;
+    write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {
-        compare(context, &source, &Model::open(&path)?)?;
+        compare(context, &source, &Model::open(&path)?, &quantization)?;
     }
     Ok(())
 }
 
-/// Quantizes the model directory `source` into the file `path`, as the recipe says.
+/// Quantizes the model directory `source` into the file `path`.
 ///
 /// # Errors
 /// As [`quantize`].
-pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> Result<()> {
-    let quantization = quantization(&context.recipe.quantize);
+pub(super) fn write(
+    context: &StageContext<'_>,
+    source: &Path,
+    path: &Path,
+    quantization: &Quantization,
+) -> Result<()> {
     let directory = HfDirectory::open(source)?;
     check_complete(&directory, &Classifier::new(&directory.config).1)?;
     let mend = "fetch the model's tokenizer again";
@@ -53,7 +60,7 @@ pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> R
         context.check_stop()?;
         read_value(&directory, spec)
     };
-    let quantized = to_image(path, &directory.config, read, quantization, &extras)?;
+    let quantized = to_image(path, &directory.config, read, quantization.clone(), &extras)?;
     let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
     if let Some(worst) = worst {
         let message =
@@ -71,11 +78,11 @@ pub(super) fn write(context: &StageContext<'_>, source: &Path, path: &Path) -> R
     })
 }
 
-/// What the recipe asks for.
+/// What the recipe asks for; what it leaves to be chosen is int8.
 pub(super) fn quantization(settings: &Quantize) -> Quantization {
     Quantization {
         weights: match settings.weights {
-            WeightKind::Channel => Form::Int8,
+            WeightKind::Channel | WeightKind::Auto => Form::Int8,
             WeightKind::Tensor => Form::Int8Tensor,
             WeightKind::Int4 => Form::Int4,
             WeightKind::F16 => Form::F16,
@@ -83,12 +90,15 @@ pub(super) fn quantization(settings: &Quantize) -> Quantization {
             WeightKind::F32 => Form::F32,
         },
         embeddings: match settings.embeddings {
-            EmbeddingKind::Int8 => Form::Int8,
+            EmbeddingKind::Int8 | EmbeddingKind::Auto => Form::Int8,
             EmbeddingKind::Int4 => Form::Int4,
             EmbeddingKind::F16 => Form::F16,
             EmbeddingKind::Bf16 => Form::Bf16,
             EmbeddingKind::F32 => Form::F32,
         },
+        exceptions: Exceptions::new(
+            settings.exceptions.iter().map(|(name, kind)| (name.clone(), exception(*kind))).collect(),
+        ),
         layout: match settings.layout {
             BlockLayout::Faster => Layout::Faster,
             BlockLayout::Blocks => Layout::Blocks,
@@ -97,16 +107,40 @@ pub(super) fn quantization(settings: &Quantize) -> Quantization {
     }
 }
 
+fn exception(kind: ExceptionKind) -> Form {
+    match kind {
+        ExceptionKind::Int8 => Form::Int8,
+        ExceptionKind::Tensor => Form::Int8Tensor,
+        ExceptionKind::Int4 => Form::Int4,
+        ExceptionKind::F16 => Form::F16,
+        ExceptionKind::Bf16 => Form::Bf16,
+        ExceptionKind::F32 => Form::F32,
+    }
+}
+
+/// Whether the recipe's exceptions can be meant for a network of this configuration.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
+    quantization(settings).check(&Classifier::new(config).1)
+}
+
 /// Texts whose logits are compared.
 const COMPARED: usize = 500;
 
 /// Says how far the logits of the file are from those that quantization-aware training computed: they are the same bits.
-fn compare(context: &StageContext<'_>, source: &Path, model: &Model) -> Result<()> {
+fn compare(
+    context: &StageContext<'_>,
+    source: &Path,
+    model: &Model,
+    quantization: &Quantization,
+) -> Result<()> {
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let own = vocabulary::corpus_of(source, &whole)?;
     let corpus = own.as_ref().unwrap_or(&whole);
     let mut learner = artifact::load(&artifact::device(context, settings), source, settings)?;
-    learner.params.round(Some(quantization(&context.recipe.quantize).rounding()));
+    learner.params.round(Some(quantization.rounding()));
     let (mut session, mut batch) = (Session::new(model), Batch::new());
     let (mut largest, mut equal) = (0.0f32, 0);
     let (texts, classes) = (COMPARED.min(corpus.train.len()), corpus.train.labels().len());

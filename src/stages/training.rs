@@ -1,7 +1,7 @@
 //! What the three stages that train have in common.
 
 use super::recipe::tables::Train;
-use super::{Corpus, Stage, StageContext, artifact, teachers};
+use super::{Corpus, Stage, StageContext, artifact, precision, teachers};
 use crate::backend::Cpu;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
@@ -39,7 +39,7 @@ pub fn run(
         rows: corpus.lessons(),
         held_out: corpus.held_out(),
         teacher,
-        rounding: (stage == Stage::Distill).then(|| rounding(context, steps)).flatten(),
+        rounding: if stage == Stage::Distill { rounding(context, steps)? } else { None },
         batch: settings.batch,
         schedule: Schedule {
             learning_rate: settings.learning_rate,
@@ -66,10 +66,12 @@ pub fn run(
 }
 
 /// What the student is rounded to, and from which of its steps on.
-fn rounding(context: &StageContext<'_>, steps: u64) -> Option<(Rounding, u64)> {
+fn rounding(context: &StageContext<'_>, steps: u64) -> Result<Option<(Rounding, u64)>> {
     let rounded = (context.recipe.distill.quantized * steps as f64).round() as u64;
-    let to = super::quantize::quantization(&context.recipe.quantize).rounding();
-    (rounded > 0).then(|| (to, steps.saturating_sub(rounded)))
+    if rounded == 0 {
+        return Ok(None);
+    }
+    Ok(Some((precision::quantization(context)?.rounding(), steps.saturating_sub(rounded))))
 }
 
 /// What to change after a divergence, by the stage's own keys, and how to go on.

@@ -73,8 +73,8 @@ impl Training<'_> {
     }
 
     /// What the network is rounded to in step `step` (from 0).
-    fn rounding_at(&self, step: u64) -> Option<Rounding> {
-        self.rounding.filter(|(_, from)| step >= *from).map(|(rounding, _)| rounding)
+    fn rounding_at(&self, step: u64) -> Option<&Rounding> {
+        self.rounding.as_ref().filter(|(_, from)| step >= *from).map(|(rounding, _)| rounding)
     }
 }
 
@@ -188,10 +188,10 @@ pub fn train<B: Backend>(
     training.progress.begin(training.stage, steps);
     loop {
         let rounding = training.rounding_at(position.step);
-        learner.params.round(rounding);
+        learner.params.round(rounding.cloned());
         if evaluates(training, &position, order.batches()) {
             let settled = companion.as_ref().is_none_or(|companion| companion.settled())
-                && rounding == training.rounding.map(|(rounding, _)| rounding);
+                && rounding == training.rounding.as_ref().map(|(rounding, _)| rounding);
             match evaluate(learner, training, settled, &mut position, &mut metrics) {
                 // What was done until then is saved below.
                 Err(Error::Interrupted { .. }) => {}

@@ -18,6 +18,7 @@ mod network;
 mod oracle;
 mod ranks;
 mod rounds;
+mod sensitivity;
 mod sharing;
 mod slopes;
 mod vocabulary;

@@ -6,7 +6,7 @@ use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::ops::noise::Noise;
 use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
-use limbeck::quantized::{Form, Int8Rows};
+use limbeck::quantized::{Exceptions, Form, Int8Rows};
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
@@ -64,14 +64,14 @@ impl Case<'_> {
     /// so that the gradient which takes rounding for the identity is the oracle's. A result that is rounded itself may be
     /// off by `bound`.
     pub fn check_in_int8(&self, bound: f64) {
-        let int8 = Rounding { weights: Form::Int8, embeddings: Form::Int8 };
+        let int8 = Rounding { weights: Form::Int8, embeddings: Form::Int8, exceptions: Exceptions::NONE };
         let held = |(rows, cols), leaf: Vec<f32>| Int8Rows::by_row(&leaf, rows, cols).values().collect();
-        self.check_at(Some(int8), held, bound);
+        self.check_at(Some(&int8), held, bound);
     }
 
     fn check_at(
         &self,
-        rounding: Option<Rounding>,
+        rounding: Option<&Rounding>,
         change: impl Fn((usize, usize), Vec<f32>) -> Vec<f32>,
         bound: f64,
     ) {
@@ -102,7 +102,7 @@ impl Case<'_> {
     fn run(
         &self,
         cpu: &Cpu,
-        rounding: Option<Rounding>,
+        rounding: Option<&Rounding>,
         batch: &Batch,
         shapes: &[(usize, usize)],
         leaves: &[Vec<f32>],
@@ -117,7 +117,7 @@ impl Case<'_> {
         let specs: Vec<ParamSpec> = self.params.iter().enumerate().map(spec).collect();
         let value = |spec: &ParamSpec| Ok(leaves[spec.name.parse::<usize>().unwrap()].clone());
         let mut params = ParamStore::new(cpu, &specs, value).unwrap();
-        params.round(rounding);
+        params.round(rounding.cloned());
         let mut tape = Tape::recording(cpu, &params, batch, Some(NOISE));
         let inputs: Vec<Var<Cpu>> = (specs.len()..leaves.len())
             .map(|i| {

@@ -143,14 +143,13 @@ fn configs() -> Vec<ModelConfig> {
 const FORMS: [Quantization; 6] = [
     Quantization::NONE,
     Quantization::INT8,
-    Quantization { weights: Form::Int8Tensor, embeddings: Form::F32, layout: MatrixLayout::Dense },
+    Quantization { weights: Form::Int8Tensor, ..Quantization::NONE },
     Quantization { weights: Form::F32, ..Quantization::INT8 },
     INT4,
-    Quantization { weights: Form::Bf16, embeddings: Form::F16, layout: MatrixLayout::Dense },
+    Quantization { weights: Form::Bf16, embeddings: Form::F16, ..Quantization::NONE },
 ];
 
-const INT4: Quantization =
-    Quantization { weights: Form::Int4, embeddings: Form::Int4, layout: MatrixLayout::Faster };
+const INT4: Quantization = Quantization { weights: Form::Int4, embeddings: Form::Int4, ..Quantization::INT8 };
 
 #[test]
 fn logits_are_the_same_bits_on_every_row_in_every_batch_and_alone() {
@@ -303,10 +302,10 @@ fn what_is_deleted_is_as_if_it_were_zero() {
         let pruned = config(architecture, pooling, pruned_layers());
         let dense = pruned.dense();
         for quantization in [Quantization::NONE, Quantization::INT8] {
-            let small = int8(&pruned, quantization);
+            let small = int8(&pruned, quantization.clone());
             let path = Path::new("dense");
             let zeros = |spec: &ParamSpec| Ok(with_zeros(&pruned, spec));
-            let large = quantize(path, &dense, zeros, quantization, &Extras::default()).unwrap();
+            let large = quantize(path, &dense, zeros, quantization.clone(), &Extras::default()).unwrap();
             assert!(small.parameters().map(|p| p.bytes).sum::<usize>() < large.image.bytes().len());
             let large = large.image.into_model(path).unwrap();
             // A product with zeros adds exact zeros, and zeros never set a scale: equal to the bit.
@@ -364,7 +363,7 @@ fn nothing_is_allocated_after_the_first_batch() {
     let short = Batch::from_texts(texts(&[1, 5, 40, 17], 97).iter().map(Vec::as_slice));
     for config in configs() {
         for quantization in FORMS {
-            let model = int8(&config, quantization);
+            let model = int8(&config, quantization.clone());
             let mut session = Session::new(&model);
             session.logits(&long).unwrap();
             let before = ALLOCATIONS.get();

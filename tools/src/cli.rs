@@ -57,6 +57,8 @@ pub enum Command {
     Bench(Bench),
     /// Parameters, bytes, sparsity, heads, multiply-adds and time, part by part
     Inspect(Inspect),
+    /// What int8 and int4 do to each matrix: signal to noise, static scales of activations, divergence of the logits
+    Sensitivity(Sensitivity),
     /// Write a model in another format
     Export(Export),
     /// The table of a finished run, as Markdown
@@ -250,6 +252,27 @@ pub struct Inspect {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Sensitivity {
+    /// Hugging Face directory, with a classification head
+    pub model: PathBuf,
+    /// File of labelled texts: csv, tsv or jsonl; of a directory, its train.csv. What is chosen by this table was chosen on
+    /// these texts: do not test on them
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// What the file is, as for eval
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Texts, from the first on
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=MOST))]
+    pub texts: u32,
+    /// Print Markdown
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 #[derive(Debug, Args)]

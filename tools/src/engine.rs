@@ -6,17 +6,19 @@
 mod ngrams;
 
 use limbeck::checkpoint::HfDirectory;
+use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Session};
 use limbeck::models::highest;
 use limbeck::report::measure::{self, Subject, Texts};
-use limbeck::stages::{self, Control, Corpus, Recipe, Stage, StageContext};
+use limbeck::stages::{self, Control, Corpus, Progress, Recipe, Stage, StageContext, Waiting};
 use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result};
 use ngrams::NGrams;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 
 /// A model that reads text.
 pub trait TextModel: Subject {
@@ -44,10 +46,24 @@ pub const LATENCY_THREADS: usize = 1;
 
 /// The test texts of `recipe`, as `model` reads them.
 pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
-    let read = |cache: &Path| {
-        stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), cache)
-    };
-    let set = match cache() {
+    in_cache(|cache| stages::test_texts(recipe, model.tokenizer(), model.labels(), model.positions(), cache))
+        .map(Tokenized)
+}
+
+/// What few bits do to each matrix of a model directory, on the first texts of `recipe`'s test file.
+pub fn sensitivity(
+    model: &Path,
+    recipe: &Recipe,
+    texts: usize,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Sensitivity> {
+    in_cache(|cache| stages::sensitivity(model, recipe, texts, &Waiting { cache, progress, stop }))
+}
+
+/// Hands `read` the directory where token ids are kept between calls.
+fn in_cache<T>(read: impl Fn(&Path) -> Result<T>) -> Result<T> {
+    match cache() {
         Cache::Named(cache) => read(&cache).map_err(|error| match error {
             Error::Io { path, action, source } if path.starts_with(&cache) => {
                 let problem = format!("cannot {action} {}: {source}", path.display());
@@ -60,8 +76,7 @@ pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
             Err(Error::Io { path, .. }) if path.starts_with(&cache) => read(&temporary_cache()),
             other => other,
         },
-    };
-    Ok(Tokenized(set?))
+    }
 }
 
 /// Runs one stage.

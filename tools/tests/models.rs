@@ -223,7 +223,7 @@ fn eval_says_what_to_type() {
     };
     refused(&[], 1, r#"--set 'data.label_column="label"' --set 'data.text_columns=["text"]'"#);
     for key in ["train.epochs=1", "data.source=demo", "data.dir=x", "data.test=x"] {
-        refused(&["--set", key], 2, "eval does not use this key; it uses data.format");
+        refused(&["--set", key], 2, "this command does not use this key; it uses data.format");
     }
     refused(&["--set", "data.heder=true"], 2, "did you mean header?");
     let columns = ["--set", "data.label_column=\"label\"", "--set", "data.text_columns=[\"text\"]"];

@@ -79,9 +79,10 @@ pub fn forward<B: Backend>(
         let beyond = lookup.rows.iter().find(|row| **row as usize >= lookup.table.rows());
         assert!(beyond.is_none(), "row {beyond:?} is beyond a table of {}", lookup.table.rows());
     }
-    let y = match at.params.form(embeddings.words) {
-        None => at.backend.gather(&lookups)?,
-        Some(form) => at.backend.rounded_gather(&lookups, form)?,
+    let forms: Vec<_> = tables.iter().map(|(id, _)| at.params.form(*id)).collect();
+    let y = match forms.iter().any(Option::is_some) {
+        false => at.backend.gather(&lookups)?,
+        true => at.backend.rounded_gather(&lookups, &forms)?,
     };
     Ok((y, record.then(|| Box::new(Saved { tables }) as Box<dyn Node<B>>)))
 }

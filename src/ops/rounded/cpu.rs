@@ -171,19 +171,25 @@ impl RoundedOps for Cpu {
         Ok(Tensor::from_buffer(context, query.shape()))
     }
 
-    fn rounded_gather(&self, lookups: &[Lookup<'_, Self>], form: Form) -> Result<Tensor<Self>> {
+    fn rounded_gather(&self, lookups: &[Lookup<'_, Self>], forms: &[Option<Form>]) -> Result<Tensor<Self>> {
         let shape = Shape::new(lookups[0].rows.len(), lookups[0].table.cols());
         let cols = shape.cols.max(1);
-        let roundings: Vec<RowRounding> =
-            lookups.iter().map(|lookup| RowRounding::new(form, lookup.table.buffer())).collect();
+        let rounding = |(lookup, form): (&Lookup<'_, Self>, &Option<Form>)| {
+            form.map(|form| RowRounding::new(form, lookup.table.buffer()))
+        };
+        let roundings: Vec<Option<RowRounding>> = lookups.iter().zip(forms).map(rounding).collect();
         let block = rows_per_block(cols);
         let mut y = self.buffer(shape.len());
         y.par_chunks_mut(block * cols).enumerate().for_each(|(i, y)| {
             for (row, y) in y.chunks_mut(cols).enumerate() {
                 for (place, (lookup, rounding)) in lookups.iter().zip(&roundings).enumerate() {
                     let entry = lookup.rows[i * block + row] as usize;
-                    let rounded = rounding.row(&lookup.table.buffer()[entry * cols..(entry + 1) * cols]);
-                    self.kernels().dequantize_row(&rounded.bytes, rounded.scale[0], y, place > 0);
+                    let values = &lookup.table.buffer()[entry * cols..(entry + 1) * cols];
+                    match rounding.map(|rounding| rounding.row(values)) {
+                        Some(row) => self.kernels().dequantize_row(&row.bytes, row.scale[0], y, place > 0),
+                        None if place > 0 => self.kernels().add(values, y),
+                        None => y.copy_from_slice(values),
+                    }
                 }
             }
         });

@@ -21,27 +21,30 @@ use crate::autograd::{Context, Var};
 use crate::backend::Device;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Linear, ParamSpec, Role};
-use crate::quantized::Form;
+use crate::quantized::{Exceptions, Form};
 use crate::tensor::Tensor;
 use crate::{Batch, Result};
 
 /// What the parameters of a network are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rounding {
     /// The matrices of linear layers.
     pub weights: Form,
     /// Embedding tables.
     pub embeddings: Form,
+    /// Matrices and tables that become something else.
+    pub exceptions: Exceptions,
 }
 
 impl Rounding {
     /// What a parameter becomes; vectors stay floats.
     pub fn form(&self, spec: &ParamSpec) -> Form {
-        match spec.role {
+        let most = match spec.role {
             Role::Weight => self.weights,
             Role::Embedding => self.embeddings,
-            Role::Bias | Role::Gamma | Role::Beta => Form::F32,
-        }
+            Role::Bias | Role::Gamma | Role::Beta => return Form::F32,
+        };
+        self.exceptions.form(&spec.name).unwrap_or(most)
     }
 
     /// What training rounds a parameter to: whole numbers only, what 16-bit floats lose is not worth training for.
@@ -132,11 +135,11 @@ pub trait RoundedOps: Device {
         key_and_value: [RoundedLayer<'_, Self>; 2],
     ) -> Result<Tensor<Self>>;
 
-    /// The sum of the rows that each token reads, each rounded to `form`.
+    /// The sum of the rows that each token reads, each rounded to its table's form, if it has one.
     ///
     /// # Errors
     /// The device's.
-    fn rounded_gather(&self, lookups: &[Lookup<'_, Self>], form: Form) -> Result<Tensor<Self>>;
+    fn rounded_gather(&self, lookups: &[Lookup<'_, Self>], forms: &[Option<Form>]) -> Result<Tensor<Self>>;
 }
 
 /// The result of a linear layer in int8.

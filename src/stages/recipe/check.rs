@@ -44,6 +44,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     train("distill.train", &recipe.distill.train)?;
     prune(&recipe.prune)?;
     distill(&recipe.distill)?;
+    quantize(recipe)?;
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
     size("bench.repeat", recipe.bench.repeat, 1, TIMES)?;
     size("bench.warmup", recipe.bench.warmup, 0, TEXTS)?;
@@ -80,6 +81,21 @@ fn distill(distill: &Distill) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn quantize(recipe: &Recipe) -> Result<()> {
+    let quantize = &recipe.quantize;
+    range("quantize.budget", quantize.budget, [0.0, 100.0])?;
+    size("quantize.samples", quantize.samples, 2, TEXTS)?;
+    if quantize.chooses() && recipe.data.validation == 0 {
+        let problem = "is 0, and \"auto\" of quantize.weights or quantize.embeddings measures accuracy on held-out rows";
+        return Err(Error::setting(
+            "data.validation",
+            problem,
+            "hold out some rows, as 2000, or name a kind",
+        ));
+    }
+    Ok(())
 }
 
 /// Without --out the run's directory has this name, and reports hold it between the markers of a comment.

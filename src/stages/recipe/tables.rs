@@ -9,8 +9,9 @@ mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
-    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, HeadImportance, LayerImportance,
-    LayerScope, Prune, Quantize, RankScope, Schedule, ShareStart, UnitImportance, WeightKind, WeightScope,
+    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, ExceptionKind, HeadImportance,
+    LayerImportance, LayerScope, Prune, Quantize, RankScope, Schedule, ShareStart, UnitImportance,
+    WeightKind, WeightScope,
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};

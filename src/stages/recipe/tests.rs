@@ -64,6 +64,29 @@ fn a_key_that_does_nothing_does_not_make_another_recipe() {
 }
 
 #[test]
+fn precision_by_matrix_is_part_of_a_recipe_only_where_it_does_something() {
+    let plain =
+        parse("", &["quantize.budget=0.2", "quantize.samples=500", "quantize.exceptions={}"]).unwrap();
+    assert_eq!(plain.canonical(), Recipe::default().canonical());
+    let keys = ["quantize.exceptions={\"*.ffn.lin2.weight\"=\"channel\"}", "quantize.budget=1"];
+    let other = parse("", &keys).unwrap();
+    assert_eq!(other.quantize.exceptions["*.ffn.lin2.weight"], ExceptionKind::Int8);
+    assert_eq!(parse(&other.canonical(), &[]).unwrap(), other);
+    assert_eq!(other.identity(Stage::Distill), plain.identity(Stage::Distill));
+    assert_ne!(other.identity(Stage::Quantize), plain.identity(Stage::Quantize));
+    // Who is trained for it is another network.
+    let trained = |keys: &[&str]| parse("", &[&["distill.quantized=0.5"], keys].concat()).unwrap();
+    assert_ne!(trained(&keys).identity(Stage::Distill), trained(&[]).identity(Stage::Distill));
+    let unmeasured = message("", &["quantize.weights=auto"]);
+    assert!(
+        unmeasured.contains("data.validation") && unmeasured.contains("hold out some rows"),
+        "{unmeasured}"
+    );
+    let kind = message("", &["quantize.exceptions={\"a\"=\"int3\"}"]);
+    assert!(kind.contains("quantize.exceptions") && kind.contains("int3"), "{kind}");
+}
+
+#[test]
 fn stages_inherit_from_train_all_but_their_length() {
     let text =
         "[train]\nepochs = 5\nsteps = 9\nbatch = 16\nlearning_rate = 3e-4\n[distill.train]\nbatch = 64";

@@ -59,7 +59,9 @@ impl DataOptions {
             self.set.iter().filter_map(|assignment| assignment.split_once('=')).map(|(key, _)| key.trim());
         if let Some(key) = keys.into_iter().find(|key| !USED.contains(key)) {
             let used = USED.join(", ");
-            return Err(Failure::Usage(format!("--set {key}: eval does not use this key; it uses {used}")));
+            return Err(Failure::Usage(format!(
+                "--set {key}: this command does not use this key; it uses {used}"
+            )));
         }
         let mut assignments = self.set.clone();
         match (self.data.is_dir(), self.data.parent(), self.data.file_name()) {

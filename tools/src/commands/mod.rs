@@ -7,6 +7,7 @@ mod inspect;
 mod kernels;
 mod predict;
 mod report;
+mod sensitivity;
 mod stages;
 mod sweep;
 
@@ -36,6 +37,7 @@ pub fn call(cli: Cli) -> Result<(), Failure> {
         Command::Predict(typed) => predict::predict(&typed),
         Command::Bench(typed) => bench::bench(&typed),
         Command::Inspect(typed) => inspect::inspect(&typed),
+        Command::Sensitivity(typed) => sensitivity::sensitivity(&typed),
         Command::Export(typed) => export::export(&typed),
         Command::Report(typed) => report::report(&typed),
         Command::Kernels(typed) => kernels::kernels(&typed),
