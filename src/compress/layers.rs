@@ -132,6 +132,8 @@ fn config(config: &ModelConfig, keep: &[usize]) -> ModelConfig {
     ModelConfig {
         layers: keep.iter().map(|&layer| config.layers[layer].clone()).collect(),
         deleted_layers: (0..config.original_layers()).filter(|&layer| !stays(layer)).collect(),
+        // The last that stays reads both sentences, whichever it was.
+        decoupled: keep.iter().filter(|&&layer| layer < config.decoupled).count().min(keep.len() - 1),
         ..config.clone()
     }
 }

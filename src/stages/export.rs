@@ -75,6 +75,13 @@ fn check_stock(directory: &HfDirectory, padded: &ModelConfig) -> Result<()> {
     if is_stock(padded) {
         return Ok(());
     }
+    if padded.decoupled > 0 {
+        let problem = format!(
+            "stock transformers cannot run it: in its first {} layers each sentence of a pair attends to itself alone",
+            padded.decoupled
+        );
+        return Err(Error::file(&directory.path, problem, "export it as hf, or as limbeck"));
+    }
     let pooling = match padded.pooling {
         Pooling::Mean => "the mean of the tokens",
         Pooling::FirstToken => "the first token without BERT's pooler",

@@ -6,7 +6,7 @@
 //! (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, decoupling, factorization, teachers, training, vocabulary};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
@@ -35,6 +35,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     let mut learner =
         artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
     layers(context, &mut learner, &whole)?;
+    decoupling::apply(context, &mut learner)?;
     let trimmed = vocabulary::trim(context, &whole)?;
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
@@ -138,7 +139,7 @@ fn for_samples(
     for first in (0..texts).step_by(TEXTS) {
         let mut batch = Batch::new();
         let rows = first..(first + TEXTS).min(texts);
-        rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
+        rows.clone().for_each(|text| batch.push(corpus.train.text(text), text as u64));
         let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
         each(&Lesson { batch, labels, teacher: None })?;
         context.progress.advance(rows.len() as u64);

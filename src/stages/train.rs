@@ -1,6 +1,8 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
-use super::{Corpus, Stage, StageContext, artifact, factorization, teachers, training, vocabulary};
+use super::{
+    Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, teachers, training, vocabulary,
+};
 use crate::Result;
 use crate::train::forget_state;
 use std::path::Path;
@@ -18,6 +20,7 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     let device = artifact::device(context, &recipe.train);
     let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
     factorization::check(context, &learner.model.config, pieces)?;
+    decoupling::check(context, prune::layers_left(&recipe.prune, learner.model.layers.len())?)?;
     teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];

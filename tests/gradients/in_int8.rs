@@ -30,7 +30,7 @@ fn linear_with_every_activation() {
 #[test]
 fn attention_of_every_token_and_of_the_first() {
     for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
-        let (attend, width) = (Attend { heads, head_size, dropout: 0.0 }, heads * head_size);
+        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, apart: false }, heads * head_size);
         for (first_only, rows) in [(false, TOKENS), (true, TEXTS)] {
             Case {
                 name: &format!("int8 attention {heads} heads of {head_size}, {rows} queries"),
@@ -57,7 +57,7 @@ fn attention_absorbed_into_the_first_token() {
             key: of(2),
             value: of(4),
             output: layer(6, width, hidden, Activation::Identity),
-            attend: Attend { heads, head_size, dropout: 0.0 },
+            attend: Attend { heads, head_size, dropout: 0.0, apart: false },
         };
         let weight = [(width, hidden), (1, width)];
         Case {

@@ -8,6 +8,7 @@ mod common;
 mod int4;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod pairs;
 mod reference;
 
 use common::{distance, shared};

@@ -165,6 +165,12 @@ pub struct Predict {
     pub model: PathBuf,
     /// Texts; none: one a line of standard input
     pub text: Vec<String>,
+    /// Texts are pairs of sentences: two arguments each, or a line with a tab between them
+    #[arg(long, conflicts_with = "first")]
+    pub pairs: bool,
+    /// Texts are second sentences of pairs with this first one, which decoupled layers pass once
+    #[arg(long, value_name = "SENTENCE")]
+    pub first: Option<String>,
     /// Longest text in tokens; the rest is cut. Default: what the model can read
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,

@@ -8,6 +8,7 @@
 //!   "head_size": 64,
 //!   "layers": [{"heads": [0, 3, 7], "intermediate": 1024}],
 //!   "deleted_layers": [1, 3, 4],
+//!   "decoupled": 2,
 //!   "pooling": "first_token",
 //!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
 //! }
@@ -94,10 +95,17 @@ struct Block {
     layers: Option<Vec<BlockLayer>>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     deleted_layers: Vec<usize>,
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "is_zero"))]
+    decoupled: usize,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     pooling: Option<String>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     masked: Vec<String>,
+}
+
+#[cfg(feature = "train")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[cfg_attr(feature = "train", derive(serde::Serialize))]
@@ -106,11 +114,12 @@ struct BlockLayer {
     intermediate: usize,
 }
 
-/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked or factored, and its
-/// pooling is the one that its architecture has there.
+/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked, factored or
+/// decoupled, and its pooling is the one that its architecture has there.
 pub fn is_stock(config: &ModelConfig) -> bool {
     config.is_dense()
         && config.embedding_size.is_none()
+        && config.decoupled == 0
         && config.head_size * config.original_heads == config.hidden
         && config.pooling == usual_pooling(config.architecture)
         && config.masked.is_empty()

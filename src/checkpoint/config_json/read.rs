@@ -70,6 +70,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
         original_intermediate: reader.size(keys.intermediate)?,
         layers: reader.layers(keys, block.layers)?,
         deleted_layers: block.deleted_layers,
+        decoupled: block.decoupled,
         activation: reader.activation(keys.activation)?,
         layer_norm_eps: if bert {
             reader.number("layer_norm_eps")?.unwrap_or(LAYER_NORM_EPS)
@@ -113,9 +114,11 @@ fn members<'o, 't>(
     }
 }
 
+const KNOWN: [&str; 6] = ["head_size", "layers", "deleted_layers", "decoupled", "pooling", "masked"];
+
 fn block(value: &Json<'_>) -> Result<Block, String> {
     let mut block = Block::default();
-    for (name, value) in members(value, &["head_size", "layers", "deleted_layers", "pooling", "masked"])? {
+    for (name, value) in members(value, &KNOWN)? {
         let wrong = |expected: &str| format!("{name} is {value}, no {expected}");
         match (&**name, value) {
             ("masked", _) => block.masked = texts(value).ok_or_else(|| wrong("list of names"))?,
@@ -123,6 +126,7 @@ fn block(value: &Json<'_>) -> Result<Block, String> {
                 block.deleted_layers = sizes(value).ok_or_else(|| wrong("list of layers"))?;
             }
             (_, Json::Null) => {}
+            ("decoupled", _) => block.decoupled = value.size().ok_or_else(|| wrong("number of layers"))?,
             ("head_size", _) => block.head_size = Some(value.size().ok_or_else(|| wrong("size"))?),
             ("pooling", _) => block.pooling = Some(value.text().ok_or_else(|| wrong("name"))?.to_owned()),
             _ => {

@@ -63,6 +63,7 @@ fn block_to_json(config: &ModelConfig) -> Value {
         head_size: Some(config.head_size),
         layers: Some(config.layers.iter().map(layer).collect()),
         deleted_layers: config.deleted_layers.clone(),
+        decoupled: config.decoupled,
         pooling,
         masked: config.masked.clone(),
     })

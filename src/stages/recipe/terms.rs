@@ -37,6 +37,7 @@ pub const TERMS: &[Term] = &[
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
     term("vocabulary", &["prune.vocabulary=0"], |r| r.prune.vocabulary > 0),
     term("embedding-size", &["prune.embedding_size=0"], |r| r.prune.embedding_size > 0),
+    term("decoupling", &["prune.decouple=0"], |r| r.prune.decouple > 0),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;

@@ -178,6 +178,11 @@ pub struct Prune {
     /// as the network. Default 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub embedding_size: usize,
+    /// The first layers, of those that stay, in which each sentence of a pair attends to itself alone (Cao et al., 2020): what
+    /// they make of a first sentence can be kept, and used with any number of second ones. At least one layer has to
+    /// read both. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub decouple: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
     /// `"once"` or `"cubic"`. Default `"once"`.
@@ -211,6 +216,7 @@ impl Default for Prune {
             block_matrices: BlockMatrices::Encoder,
             vocabulary: 0,
             embedding_size: 0,
+            decouple: 0,
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,

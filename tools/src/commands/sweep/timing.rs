@@ -56,7 +56,7 @@ impl Bench<'_> {
         self.progress.begin(&format!("latency of {} files", files.len()), 0);
         let call = |Variant { model, texts, .. }: &mut Variant, text: usize| {
             Error::if_stopped(self.stop)?;
-            model.logits(&[texts.tokens(text)]).map(drop)
+            model.logits(&[texts.text(text)]).map(drop)
         };
         let mut calls: Vec<Call<'_, Error>> =
             files.iter_mut().map(|file| Box::new(move |text| call(file, text)) as Call<'_, Error>).collect();
