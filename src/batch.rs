@@ -107,7 +107,8 @@ impl Batch {
     /// sentence has dropout of its own.
     #[cfg(feature = "train")]
     pub(crate) fn apart(&self) -> Batch {
-        let mut apart = Batch { ids: self.ids.clone(), token_types: self.token_types.clone(), ..Batch::new() };
+        let mut apart =
+            Batch { ids: self.ids.clone(), token_types: self.token_types.clone(), ..Batch::new() };
         for text in 0..self.texts() {
             let (tokens, sample) = (self.text(text), self.samples[text]);
             let second = tokens.start + self.firsts[text];

@@ -112,7 +112,11 @@ impl Layout {
             return Err(unclear("data.text_columns", "the text"));
         }
         if format == Format::JsonLines
-            && [&label].into_iter().chain(&texts).chain(second).any(|column| matches!(column, Column::Index(_)))
+            && [&label]
+                .into_iter()
+                .chain(&texts)
+                .chain(second)
+                .any(|column| matches!(column, Column::Index(_)))
         {
             return Err(by_name(path, names));
         }

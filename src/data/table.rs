@@ -177,7 +177,13 @@ impl TableSource {
     /// Everything about this table that decides which texts and labels come out.
     pub(super) fn description(&self) -> String {
         let pairs = if self.seconds > 0 { format!(" second {}", self.seconds) } else { String::new() };
-        format!("{} {:?} {} {:?}{pairs}", self.content_hash, self.layout, self.labels.description(), self.rows)
+        format!(
+            "{} {:?} {} {:?}{pairs}",
+            self.content_hash,
+            self.layout,
+            self.labels.description(),
+            self.rows
+        )
     }
 }
 

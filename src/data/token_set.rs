@@ -2,8 +2,8 @@
 
 use super::Example;
 use super::cache::Cache;
-use crate::files;
 use crate::Text;
+use crate::files;
 use crate::tokenizer::Encode;
 
 /// Texts as token ids, with their classes.
@@ -17,7 +17,11 @@ pub struct TokenSet {
 pub(super) enum Storage {
     Mapped(Cache),
     /// Of sentences, no pairs.
-    Owned { offsets: Vec<u64>, classes: Vec<u32>, ids: Vec<u32> },
+    Owned {
+        offsets: Vec<u64>,
+        classes: Vec<u32>,
+        ids: Vec<u32>,
+    },
 }
 
 impl TokenSet {

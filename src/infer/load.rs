@@ -59,7 +59,11 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     Ok(Loaded { metadata, classifier, weights: Weights { bytes, specs, values }, vocabulary })
 }
 
-fn check_golden(path: &Path, Text { ids, first }: Text<'_>, config: &crate::models::ModelConfig) -> Result<()> {
+fn check_golden(
+    path: &Path,
+    Text { ids, first }: Text<'_>,
+    config: &crate::models::ModelConfig,
+) -> Result<()> {
     let fits = (1..=config.positions).contains(&ids.len()) && (1..=ids.len()).contains(&first);
     if fits && ids.iter().all(|&id| (id as usize) < config.vocab) {
         return Ok(());

@@ -62,10 +62,16 @@ impl<'m> Session<'m> {
         let model = self.model();
         let wrong = |problem: String, mend: &str| Err(Error::file(model.path(), problem, mend));
         if !std::ptr::eq(model, prepared.model) {
-            return wrong("the first sentence was prepared by another model".into(), "prepare it with this one");
+            return wrong(
+                "the first sentence was prepared by another model".into(),
+                "prepare it with this one",
+            );
         }
         if !batch.token_types.is_empty() {
-            return wrong("the batch has token types of its own".into(), "leave them away: pairs have theirs");
+            return wrong(
+                "the batch has token types of its own".into(),
+                "leave them away: pairs have theirs",
+            );
         }
         let skip = prepared.ids.len();
         let text_of = |text: usize| Text { ids: &batch.ids[batch.text(text)], first: batch.firsts[text] };

@@ -185,7 +185,8 @@ impl<'m> Session<'m> {
             let first = batch.firsts[place];
             assert!((1..=tokens).contains(&first), "a first sentence begins its text");
             if first < tokens && config.token_types == 1 && batch.token_types.is_empty() {
-                let problem = format!("text {place} of the batch is a pair, and the model has one token type");
+                let problem =
+                    format!("text {place} of the batch is a pair, and the model has one token type");
                 return wrong(problem, "use a model that was trained on pairs");
             }
         }

@@ -275,7 +275,9 @@ impl ModelConfig {
         }
         if self.decoupled >= self.layers.len() {
             let (decoupled, layers) = (self.decoupled, self.layers.len());
-            return Err(format!("{decoupled} of {layers} layers are decoupled; the last one must read both sentences"));
+            return Err(format!(
+                "{decoupled} of {layers} layers are decoupled; the last one must read both sentences"
+            ));
         }
         for (index, layer) in self.layers.iter().enumerate() {
             if !layer.heads.is_sorted_by(|a, b| a < b) {

@@ -103,7 +103,8 @@ impl fmt::Display for Inspection {
             ]);
         }
         f.write_str(&aligned(&lines))?;
-        if let Some(Decoupled { layers, of, sentences: [first, second], multiply_adds, prepared }) = &self.decoupled
+        if let Some(Decoupled { layers, of, sentences: [first, second], multiply_adds, prepared }) =
+            &self.decoupled
         {
             writeln!(
                 f,

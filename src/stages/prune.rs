@@ -6,7 +6,9 @@
 //! (`prune.schedule = "cubic"`), which keeps more of its accuracy.
 
 use super::recipe::tables::{self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightScope};
-use super::{Corpus, Stage, StageContext, artifact, decoupling, factorization, teachers, training, vocabulary};
+use super::{
+    Corpus, Stage, StageContext, artifact, decoupling, factorization, teachers, training, vocabulary,
+};
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};

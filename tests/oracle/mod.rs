@@ -156,7 +156,8 @@ impl Oracle {
             let sizes = [attention.attend.heads, size];
             let context = if index < self.classifier.config.decoupled {
                 let [mut one, two] = [0..first, first..ids.len()].map(|sentence| {
-                    let [query, key, value] = [&query, &key, &value].map(|rows| rows[sentence.clone()].to_vec());
+                    let [query, key, value] =
+                        [&query, &key, &value].map(|rows| rows[sentence.clone()].to_vec());
                     self.attend(query, key, value, sizes, rounds)
                 });
                 one.extend(two);

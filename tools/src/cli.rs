@@ -138,7 +138,7 @@ pub struct DataOptions {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// What the file is, as data.header=true; may be repeated. Keys: format, header, label_column, text_columns,
-    /// first_label, test_limit and max_tokens of a recipe's [data]
+    /// second_columns, first_label, test_limit and max_tokens of a recipe's [data]
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -98,7 +98,8 @@ fn rows(embeddings: &Embeddings, read: Read, batch: &Batch) -> Vec<(ParamId, Vec
     let places = (0..batch.texts()).flat_map(|text| 0..batch.text(text).len() as u32).collect();
     tables.push((embeddings.positions, places));
     if let Some(types) = embeddings.token_types {
-        let of_text = |text| (0..batch.text(text).len()).map(move |place| batch.token_type(text, place).into());
+        let of_text =
+            |text| (0..batch.text(text).len()).map(move |place| batch.token_type(text, place).into());
         tables.push((types, (0..batch.texts()).flat_map(of_text).collect()));
     }
     tables

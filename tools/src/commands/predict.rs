@@ -18,7 +18,11 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     let max_tokens = typed.max_tokens.unwrap_or(usize::MAX).min(model.positions());
     let pairs = typed.pairs || typed.first.is_some();
     if max_tokens < if pairs { 5 } else { 3 } {
-        let parts = if pairs { "[CLS], a piece of each sentence and two [SEP] make 5" } else { "[CLS], one piece and [SEP] make 3" };
+        let parts = if pairs {
+            "[CLS], a piece of each sentence and two [SEP] make 5"
+        } else {
+            "[CLS], one piece and [SEP] make 3"
+        };
         return Err(Failure::Usage(format!("--max-tokens: {parts} at least")));
     }
     if let Some(first) = &typed.first {
