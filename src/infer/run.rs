@@ -1,46 +1,21 @@
 //! The operations of a network over one arena.
 
+mod pass;
 mod products;
 
+pub(super) use pass::Pass;
 pub(super) use products::Scratch;
 
 use super::arena::{Arena, Place, Slot, grow};
-use super::board::Board;
-use super::model::Model;
 use super::weights::Weights;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::team::Seat;
-use crate::{Batch, Result};
+use crate::Result;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, INT8_KEYS};
 use products::Rows;
 use std::ops::Range;
-
-/// One pass of some of a batch's texts.
-pub(super) struct Pass<'r> {
-    pub model: &'r Model,
-    pub kernels: Kernels,
-    pub batch: &'r Batch,
-    /// These texts, by their places in the batch.
-    pub texts: Range<usize>,
-    /// Tokens at the beginning of each text that have no rows in this pass.
-    pub skip: usize,
-    pub board: &'r Board,
-}
-
-impl Pass<'_> {
-    /// Where a text begins among the rows of the pass; texts are counted from its first. Behind the last: their number.
-    pub fn begin(&self, text: usize) -> usize {
-        let offsets = &self.batch.offsets[self.texts.start..];
-        offsets[text] - offsets[0] - text * self.skip
-    }
-
-    /// Rows of a text that are its first sentence's.
-    fn first(&self, text: usize) -> usize {
-        self.batch.firsts[self.texts.start + text] - self.skip
-    }
-}
 
 /// One thread's part in a pass: some neighbouring tokens, and the texts that begin there.
 pub(super) struct Run<'r> {
@@ -273,7 +248,7 @@ impl Exec for Run<'_> {
         Ok(self.produce(query.rows, width, |run, slot| {
             let own = [key, value].map(|var| run.values(var));
             run.exchange(own, width, |[k, v]| {
-                for (text, keys) in run.texts().flat_map(|text| run.attended(text, attend)) {
+                for (text, keys) in run.texts().flat_map(|text| run.pass.attended(text, attend.apart)) {
                     let queries = run.rows_of(text, keys.clone(), query.rows);
                     if queries.is_empty() {
                         continue;
@@ -393,15 +368,6 @@ impl Exec for Run<'_> {
 }
 
 impl Run<'_> {
-    /// The tokens within which those of a text attend to each other, counted from the pass's first: the whole text, or its
-    /// sentences.
-    fn attended(&self, text: usize, attend: &Attend) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        let tokens = self.tokens_of(text);
-        let cut = if attend.apart { tokens.start + self.pass.first(text) } else { tokens.end };
-        let sentences = [tokens.start..cut, cut..tokens.end].into_iter();
-        sentences.filter(|tokens| !tokens.is_empty()).map(move |tokens| (text, tokens))
-    }
-
     /// A result from outside: the states of whole texts, whose first tokens have those of `first`, `[tokens, hidden]`, and
     /// whose other tokens have those of `others`, text by text.
     pub fn resume(&mut self, first: &[f32], others: &[f32]) -> Var {

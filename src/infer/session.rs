@@ -73,7 +73,8 @@ impl<'m> Session<'m> {
     /// an id or a token type that the model does not have; if a logit is no finite number.
     ///
     /// # Panics
-    /// If the batch's offsets do not cover its ids, or there are neither no token types nor one for each token.
+    /// If the batch's offsets do not cover its ids, a first sentence is empty or longer than its text, or there are neither
+    /// no token types nor one for each token.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
         self.pass(batch, None)
     }
