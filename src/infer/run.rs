@@ -8,10 +8,10 @@ pub(super) use products::Scratch;
 
 use super::arena::{Arena, Place, Slot, grow};
 use super::weights::Weights;
+use crate::Result;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::team::Seat;
-use crate::Result;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, INT8_KEYS};
 use products::Rows;

@@ -155,20 +155,20 @@ fn a_first_sentence_that_is_given_once_gives_the_same_logits() {
 
 #[test]
 fn what_cannot_be_decoupled_is_refused_before_the_first_step() {
-    let out = path("refused");
-    let refused = |settings: &[&str]| {
-        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        refused(&[&run(&out, &RUN.0)[..], &settings].concat())
+    let refused = |name: &str, settings: &str| {
+        let out = path(name);
+        let told = refused(&[&run(&out, &RUN.0)[..], &["--set", settings]].concat());
+        assert!(!Path::new(&out).join("baseline").exists(), "{told}");
+        told
     };
-    let all = refused(&["prune.decouple=2"]);
+    let all = refused("refused-all", "prune.decouple=2");
     assert!(all.contains("prune.decouple: is 2, of 2 layers; the last one has to read both"), "{all}");
-    let deleted = refused(&["prune.keep_layers=[1]"]);
+    let deleted = refused("refused-deleted", "prune.keep_layers=[1]");
     assert!(deleted.contains("prune.decouple: is 1, of 1 layers"), "{deleted}");
-    let alone = refused(&["data.second_columns=[]"]);
+    let alone = refused("refused-alone", "data.second_columns=[]");
     assert!(alone.contains("each text is one sentence") && alone.contains("data.second_columns"), "{alone}");
-    let absent = refused(&[r#"data.second_columns=["three"]"#]);
+    let absent = refused("refused-absent", r#"data.second_columns=["three"]"#);
     assert!(absent.contains("data.second_columns") && absent.contains("\"three\""), "{absent}");
-    let twice = refused(&[r#"data.second_columns=["one"]"#]);
+    let twice = refused("refused-twice", r#"data.second_columns=["one"]"#);
     assert!(twice.contains("gives to the first sentence"), "{twice}");
-    assert!(!Path::new(&out).join("baseline").exists());
 }
