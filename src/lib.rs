@@ -44,5 +44,5 @@ pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use batch::Batch;
+pub use batch::{Batch, Text};
 pub use error::{Error, Result};

@@ -49,6 +49,49 @@ fn the_cache_holds_what_encoding_gives() {
 }
 
 #[test]
+fn pairs_keep_where_their_second_sentence_begins() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, cache) = (root.path().join("pairs.tsv"), root.path().join("cache"));
+    let notes = demo::generate(5, 300, 0).train;
+    let sentences: Vec<[&str; 2]> =
+        notes.chunks(2).map(|pair| [pair[0].text.as_str(), pair[1].text.as_str()]).collect();
+    let mut text = "sentence1\tsentence2\tlabel\n".to_owned();
+    for (i, [first, second]) in sentences.iter().enumerate() {
+        text += &format!("{first}\t{second}\t{}\n", i % 2);
+    }
+    fs::write(&path, text).unwrap();
+    let tokenizer = small_tokenizer();
+    let column = |name: &str| vec![Column::Name(name.to_owned())];
+    let options = TableOptions { second: column("sentence2"), ..TableOptions::default() };
+    let source = TableSource::open(&path, &options).unwrap();
+    assert!(source.has_pairs());
+    for _ in ["written", "found"] {
+        let set = TokenSet::prepare(&source, &tokenizer, 12, &cache).unwrap();
+        assert_eq!(set.len(), sentences.len());
+        for (index, [first, second]) in sentences.iter().enumerate() {
+            let expected = tokenizer.encode_pair(first, second, 12);
+            assert_eq!(set.text(index), expected.text());
+            assert_eq!(set.label(index), index % 2);
+        }
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+    }
+    // The same columns joined are other texts, and another cache.
+    let joined = TableSource::open(&path, &TableOptions::default()).unwrap();
+    let joined = TokenSet::prepare(&joined, &tokenizer, 12, &cache).unwrap();
+    assert_eq!(joined.text(3).first, joined.tokens(3).len());
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 2);
+    // Four tokens have no room for a piece of each sentence.
+    assert!(matches!(TokenSet::prepare(&source, &tokenizer, 4, &cache), Err(Error::Setting { .. })));
+    let refused = |second: &str, texts: Option<Vec<Column>>| {
+        let options = TableOptions { second: column(second), texts, ..TableOptions::default() };
+        TableSource::open(&path, &options).unwrap_err().to_string()
+    };
+    assert!(refused("sentence3", None).contains("data.second_columns"));
+    let twice = refused("sentence2", Some(column("sentence2")));
+    assert!(twice.contains("gives to the first sentence"), "{twice}");
+}
+
+#[test]
 fn the_key_is_everything_that_decides() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("notes.tsv");

@@ -6,13 +6,15 @@ mod common;
 
 use common::shared;
 use limbeck::checkpoint::TensorFile;
-use limbeck::tokenizer::{Encode, Rules, Tokenizer, WordPiece};
+use limbeck::tokenizer::{Encode, Pair as SentencePair, Rules, Tokenizer, WordPiece};
 use proptest::prelude::*;
 use std::fs;
 use std::path::PathBuf;
+use tokenizers::TruncationParams;
 use tokenizers::models::wordpiece::WordPiece as ReferenceModel;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
 
 /// The tokenizers crate, set up without our code.
 fn reference(pieces: &[String], rules: Rules) -> tokenizers::Tokenizer {
@@ -64,6 +66,47 @@ fn every_ag_news_test_text() {
         let expected = &ids[offsets[row] as usize..offsets[row + 1] as usize];
         assert_eq!(by_tokenizer[row], expected, "row {row}, Tokenizer: {text}");
         assert_eq!(wordpiece.encode(text, 512), expected, "row {row}, our own: {text}");
+    }
+}
+
+/// The tokenizers crate, set up as transformers sets it up for pairs: BERT's template, longest first.
+fn for_pairs(mut reference: tokenizers::Tokenizer, max_tokens: usize) -> tokenizers::Tokenizer {
+    let special = |token: &str| (token.to_owned(), reference.token_to_id(token).unwrap());
+    let template = BertProcessing::new(special("[SEP]"), special("[CLS]"));
+    reference.with_post_processor(Some(template));
+    let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
+    reference.with_truncation(Some(truncation)).unwrap();
+    reference
+}
+
+fn check_pair(reference: &tokenizers::Tokenizer, found: &SentencePair, sentences: [&str; 2]) {
+    let expected = reference.encode((sentences[0], sentences[1]), true).unwrap();
+    assert_eq!(found.ids, expected.get_ids(), "{sentences:?}");
+    let second = expected.get_type_ids().iter().filter(|kind| **kind == 1).count();
+    assert_eq!(found.ids.len() - found.first, second, "{sentences:?}");
+}
+
+/// As transformers reads them, also where one sentence or both have to be cut.
+#[test]
+fn every_pair_of_glue() {
+    let Some(model) = shared("models/minilm-l6-distil") else { return };
+    let tokenizer = Tokenizer::from_directory(&model).unwrap();
+    let packed = tokenizer.pack().unwrap();
+    let wordpiece = WordPiece::from_bytes(packed.as_slice()).unwrap();
+    let plain = tokenizers::Tokenizer::from_file(model.join("tokenizer.json")).unwrap();
+    for (table, columns) in [("MRPC/dev.tsv", [3, 4]), ("RTE/dev.tsv", [1, 2])] {
+        let Some(table) = shared(&format!("data/glue/{table}")) else { return };
+        let text = fs::read_to_string(table).unwrap();
+        let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+        let pairs: Vec<[&str; 2]> = rows.iter().map(|row| columns.map(|column| row[column])).collect();
+        assert!(pairs.len() > 270);
+        for max_tokens in [512, 64, 33, 5] {
+            let reference = for_pairs(plain.clone(), max_tokens);
+            for (pair, found) in pairs.iter().zip(tokenizer.encode_pairs(&pairs, max_tokens)) {
+                check_pair(&reference, &found, *pair);
+                assert_eq!(wordpiece.encode_pair(pair[0], pair[1], max_tokens), found);
+            }
+        }
     }
 }
 
@@ -240,6 +283,15 @@ proptest! {
         let pair = Pair::new(&pieces_with(seen), rules);
         pair.check(&text, max_tokens);
         pair.check(&text, usize::MAX);
+    }
+
+    #[test]
+    fn random_pairs(first in "\\PC{0,20}", second in "[ab ]{0,30}", max_tokens in 3_usize..24) {
+        let both = Pair::new(&pieces_with([]), Rules::bert(true));
+        let reference = for_pairs(both.reference.clone(), max_tokens);
+        for [first, second] in [[&first, &second], [&second, &first]] {
+            check_pair(&reference, &both.wordpiece.encode_pair(first, second, max_tokens), [first, second]);
+        }
     }
 
     /// Vocabularies with overlapping pieces of a two-letter alphabet: longest first, and `[UNK]` for the

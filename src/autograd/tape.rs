@@ -295,7 +295,10 @@ impl<B: Backend> Exec for Tape<'_, B> {
             attended.push(qkv.map(Var::clone));
         }
         let context = match (&site, self.params.rounds_weights()) {
-            (None, true) => Some(self.backend.rounded_attention(self.batch, attend, qkv.map(Var::tensor))?),
+            (None, true) => {
+                let texts = attend.texts(self.batch);
+                Some(self.backend.rounded_attention(&texts, attend, qkv.map(Var::tensor))?)
+            }
             _ => None,
         };
         let context = attention::forward(&self.at(), attend, qkv, site, context, self.records())?;

@@ -1,7 +1,7 @@
 //! Mean absolute attention of each head, as one published pipeline scores heads.
 //!
-//! The rows of an attention matrix sum to one, so the mean over a text of `n` tokens is `1/n` for every head. The
-//! scores are computed all the same, from the probabilities, so that the recipe that asks for them gets what was
+//! The rows of an attention matrix sum to one, so the mean over a text of `n` tokens is `1/n` for every head. Of a layer
+//! that keeps sentences apart, each sentence is a text. The scores are computed all the same, from the probabilities, so that the recipe that asks for them gets what was
 //! published.
 
 use super::importance::Scores;
@@ -38,7 +38,7 @@ impl<B: Backend> Exec for Watching<'_, '_, B> {
     fn attend(&mut self, attend: &Attend, query: &Var<B>, key: &Var<B>, value: &Var<B>) -> Result<Var<B>> {
         let layer = self.layers.next().expect("as many layers as scores");
         let qkv = [query, key, value].map(Var::tensor);
-        self.backend.mean_attention(self.batch, attend, qkv, layer)?;
+        self.backend.mean_attention(&attend.texts(self.batch), attend, qkv, layer)?;
         self.tape.attend(attend, query, key, value)
     }
 

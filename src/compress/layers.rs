@@ -137,6 +137,8 @@ fn config(config: &ModelConfig, keep: &[usize]) -> ModelConfig {
         deleted_layers: (0..config.original_layers()).filter(|&layer| !stays(layer)).collect(),
         ranks: ranks.iter().map(|&layer| config.ranks[layer]).collect(),
         shared,
+        // The last that stays reads both sentences, whichever it was.
+        decoupled: keep.iter().filter(|&&layer| layer < config.decoupled).count().min(keep.len() - 1),
         ..config.clone()
     }
 }

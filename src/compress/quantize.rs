@@ -6,7 +6,7 @@
 
 use super::layout::{self, Layout, LayoutTimes};
 use crate::checkpoint::Dtype;
-use crate::infer::format::{MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
+use crate::infer::format::{Golden, MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
 use crate::infer::format::{multipliers_name, panels_shape, scale_name, starts_name, sums_name, words_name};
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
@@ -120,8 +120,9 @@ pub struct Extras {
     pub vocabulary: Option<Vec<u8>>,
     /// What the model was made from.
     pub parents: Parents,
-    /// Texts as token ids, whose logits are kept in the file for [`Model::check_golden`](crate::infer::Model::check_golden).
-    pub golden: Vec<Vec<u32>>,
+    /// Texts whose logits, still to be filled in, are kept in the file for
+    /// [`Model::check_golden`](crate::infer::Model::check_golden).
+    pub golden: Vec<Golden>,
 }
 
 /// What quantization did to one matrix or table.
@@ -241,10 +242,15 @@ pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) 
 
 /// Texts for [`Extras::golden`] where no real ones are at hand: random ids of a few lengths, always the same for
 /// the same sizes.
-pub fn golden_texts(config: &ModelConfig) -> Vec<Vec<u32>> {
+pub fn golden_texts(config: &ModelConfig) -> Vec<Golden> {
     let mut random = SplitMix64::new(0);
     let lengths = [1, 2, 7, 33, 128].into_iter().filter(|&length| length <= config.positions);
-    lengths.map(|length| (0..length).map(|_| random.below(config.vocab) as u32).collect()).collect()
+    let text = |length: usize| Golden {
+        ids: (0..length).map(|_| random.below(config.vocab) as u32).collect(),
+        first: (config.decoupled > 0 && length > 2).then_some(length / 3),
+        logits: Vec::new(),
+    };
+    lengths.map(text).collect()
 }
 
 fn check(path: &Path, spec: &ParamSpec, values: &[f32]) -> Result<()> {

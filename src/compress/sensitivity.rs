@@ -211,7 +211,7 @@ fn for_inputs<B: Backend>(
     for first in rows.clone().step_by(TEXTS) {
         batch.clear();
         let texts = first..(first + TEXTS).min(rows.end);
-        texts.clone().for_each(|text| batch.push(looking.texts.tokens(text), text as u64));
+        texts.clone().for_each(|text| batch.push(looking.texts.text(text), text as u64));
         let mut tape = Tape::evaluating(&learner.backend, &learner.params, &batch);
         tape.keep_inputs();
         learner.model.forward(&mut tape)?;

@@ -1,7 +1,7 @@
 //! Words as ids: their hashes.
 
 use crate::files;
-use crate::tokenizer::{Encode, words};
+use crate::tokenizer::{Encode, Pair, words};
 use limbeck_kernels::random::mix;
 
 /// A tokenizer without a vocabulary: each word's id is 32 bits of its hash.
@@ -21,6 +21,14 @@ impl Encode for Words {
             }
         });
         ids
+    }
+
+    /// The words of both sentences, one after the other.
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Pair {
+        let mut ids = self.encode(first, max_tokens);
+        let first = ids.len();
+        ids.extend(self.encode(second, max_tokens - first));
+        Pair { ids, first }
     }
 
     fn vocab(&self) -> usize {

@@ -3,7 +3,8 @@
 //! ```text
 //! header    magic, version, byte order, rows, tokens, classes, key [32], digest [32]: 128 bytes
 //! offsets   u64 [rows + 1]      where each text begins among the ids
-//! classes   u32 [rows]          padded to 8 bytes
+//! classes   u32 [rows]
+//! firsts    u32 [rows]          tokens of each text's first sentence: all, unless it is a pair
 //! ids       u32 [tokens]
 //! ```
 //!
@@ -12,7 +13,7 @@
 //! are written side by side. The header is written last, so that a file without a good one is no cache; a file that
 //! is damaged in any way is made again rather than complained about.
 
-use crate::{Error, Result, files};
+use crate::{Error, Result, Text, files};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
@@ -21,15 +22,15 @@ use std::ops::Range;
 use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"LBTOKENS";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const BYTE_ORDER: u32 = 0x0102_0304;
 const HEADER: usize = 128;
 
 /// What a cache is of: SHA-256 of texts, tokenizer and settings.
 pub(super) type Key = [u8; 32];
 
-/// SHA-256 of offsets, classes (with their padding) and ids.
-type Digests = [[u8; 32]; 3];
+/// SHA-256 of offsets, classes, firsts and ids.
+type Digests = [[u8; 32]; 4];
 
 /// Counts that determine where everything lies.
 #[derive(Clone, Copy)]
@@ -63,37 +64,36 @@ impl Counts {
     }
 
     /// The counts and where all lies, if the file is whole, of this version and machine, and for this key.
-    fn of(file: &[u8], key: &Key) -> Option<(Counts, [Range<usize>; 3])> {
+    fn of(file: &[u8], key: &Key) -> Option<(Counts, [Range<usize>; 4])> {
         let found = file.first_chunk::<HEADER>()?;
         let number = |place: usize| Some(u64::from_ne_bytes(*found[place..].first_chunk()?));
         let counts = Counts { rows: number(16)?, tokens: number(24)?, classes: number(32)? };
-        let [offsets, classes, ids] = counts.places()?;
+        let places = counts.places()?;
         // Another key or version is seen without reading the file.
-        if ids.end != file.len()
+        if places[3].end != file.len()
             || counts.header(key, &Digests::default())[..HEADER - 32] != found[..HEADER - 32]
         {
             return None;
         }
-        let parts = [offsets.clone(), classes.start..ids.start, ids.clone()];
-        let digests = parts.map(|part| Sha256::digest(&file[part]).into());
-        (counts.header(key, &digests) == *found).then_some((counts, [offsets, classes, ids]))
+        let digests = places.each_ref().map(|part| Sha256::digest(&file[part.clone()]).into());
+        (counts.header(key, &digests) == *found).then_some((counts, places))
     }
 
-    /// Where offsets, classes and ids lie; `None` if the counts are beyond any file.
-    fn places(self) -> Option<[Range<usize>; 3]> {
+    /// Where offsets, classes, firsts and ids lie; `None` if the counts are beyond any file.
+    fn places(self) -> Option<[Range<usize>; 4]> {
         let rows = usize::try_from(self.rows).ok()?;
         let offsets_end = rows.checked_add(1)?.checked_mul(8)?.checked_add(HEADER)?;
         let classes_end = rows.checked_mul(4)?.checked_add(offsets_end)?;
-        let ids = classes_end.checked_next_multiple_of(8)?;
-        let ids_end = usize::try_from(self.tokens).ok()?.checked_mul(4)?.checked_add(ids)?;
-        Some([HEADER..offsets_end, offsets_end..classes_end, ids..ids_end])
+        let firsts_end = rows.checked_mul(4)?.checked_add(classes_end)?;
+        let ids_end = usize::try_from(self.tokens).ok()?.checked_mul(4)?.checked_add(firsts_end)?;
+        Some([HEADER..offsets_end, offsets_end..classes_end, classes_end..firsts_end, firsts_end..ids_end])
     }
 }
 
 /// A cache that is mapped and has been checked.
 pub(super) struct Cache {
     map: Mmap,
-    places: [Range<usize>; 3],
+    places: [Range<usize>; 4],
 }
 
 impl Cache {
@@ -108,7 +108,9 @@ impl Cache {
             offsets.first() == Some(&0) && offsets.last() == Some(&counts.tokens) && offsets.is_sorted();
         let known = cache.classes().iter().all(|&class| u64::from(class) < counts.classes)
             && cache.ids().iter().all(|&id| (id as usize) < vocab);
-        (whole && known).then_some(cache)
+        let split = cache.firsts().iter().zip(offsets.array_windows());
+        let split = split.into_iter().all(|(&first, [start, end])| u64::from(first) <= end - start);
+        (whole && known && split).then_some(cache)
     }
 
     pub fn offsets(&self) -> &[u64] {
@@ -125,8 +127,12 @@ impl Cache {
         numbers(&self.map[self.places[1].clone()])
     }
 
-    pub fn ids(&self) -> &[u32] {
+    pub fn firsts(&self) -> &[u32] {
         numbers(&self.map[self.places[2].clone()])
+    }
+
+    pub fn ids(&self) -> &[u32] {
+        numbers(&self.map[self.places[3].clone()])
     }
 }
 
@@ -161,6 +167,7 @@ pub(super) struct CacheWriter<'a> {
     temporary: files::Temporary,
     offsets: Part,
     classes: Part,
+    firsts: Part,
     ids: Part,
     counts: Counts,
     written: u64,
@@ -177,11 +184,13 @@ impl<'a> CacheWriter<'a> {
             file.seek(SeekFrom::Start(place as u64))?;
             Ok(Part { file: BufWriter::with_capacity(1 << 16, file), hash: Sha256::new() })
         };
-        let [offsets, classes, ids] = places.map(|place| at(place.start).map_err(Error::io("write", path)));
+        let [offsets, classes, firsts, ids] =
+            places.map(|place| at(place.start).map_err(Error::io("write", path)));
         let mut writer = CacheWriter {
             path,
             offsets: offsets?,
             classes: classes?,
+            firsts: firsts?,
             ids: ids?,
             counts,
             written: 0,
@@ -196,8 +205,9 @@ impl<'a> CacheWriter<'a> {
     }
 
     /// Adds a text.
-    pub fn push(&mut self, class: u32, ids: &[u32]) -> Result<()> {
+    pub fn push(&mut self, class: u32, Text { ids, first }: Text<'_>) -> Result<()> {
         self.classes.write(&class.to_ne_bytes()).map_err(Error::io("write", self.path))?;
+        self.firsts.write(&(first as u32).to_ne_bytes()).map_err(Error::io("write", self.path))?;
         for id in ids {
             self.ids.write(&id.to_ne_bytes()).map_err(Error::io("write", self.path))?;
         }
@@ -209,11 +219,9 @@ impl<'a> CacheWriter<'a> {
     /// Writes the header and gives the file its name.
     pub fn finish(self, key: &Key) -> Result<()> {
         assert_eq!(self.written, self.counts.rows, "a cache has the rows that it was made for");
-        let CacheWriter { path, temporary, offsets, mut classes, ids, counts, .. } = self;
+        let CacheWriter { path, temporary, offsets, classes, firsts, ids, counts, .. } = self;
         let header = || -> std::io::Result<()> {
-            let [_, part, last] = counts.places().expect("the rows were counted in a file");
-            classes.write(&[0; 8][..last.start - part.end])?;
-            let digests = [offsets.finish()?, classes.finish()?, ids.finish()?];
+            let digests = [offsets.finish()?, classes.finish()?, firsts.finish()?, ids.finish()?];
             let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
             file.write_all(&counts.header(key, &digests))?;
             file.sync_all()

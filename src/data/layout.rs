@@ -12,8 +12,14 @@ pub(super) struct Layout {
     pub format: Format,
     pub header: bool,
     pub label: Column,
+    /// Those of a second sentence last.
     pub texts: Vec<Column>,
 }
+
+/// The key of the columns of a text, or of a pair's first sentence.
+pub(super) const TEXT: &str = "data.text_columns";
+/// The key of the columns of a pair's second sentence.
+pub(super) const SECOND: &str = "data.second_columns";
 
 const LABEL_NAMES: [&str; 6] = ["label", "labels", "class", "category", "quality", "gold_label"];
 const TEXT_NAMES: [&str; 17] = [
@@ -52,7 +58,7 @@ impl Layout {
         let names: Vec<&str> = object.keys().map(String::as_str).collect();
         let label = options.label.clone().or_else(|| known(&names, &LABEL_NAMES).next());
         let texts = options.texts.clone().unwrap_or_else(|| known(&names, &TEXT_NAMES).collect());
-        Layout::checked(path, Format::JsonLines, false, label, texts, &names)
+        Layout::checked(path, (Format::JsonLines, false), label, texts, options, &names)
     }
 
     fn of_cells(path: &Path, format: Format, options: &TableOptions, cells: &[String]) -> Result<Layout> {
@@ -73,15 +79,15 @@ impl Layout {
                 (0..names.len()).map(Column::Index).filter(|text| Some(text) != label.as_ref()).collect()
             }
         };
-        Layout::checked(path, format, header, label, texts, &names)
+        Layout::checked(path, (format, header), label, texts, options, &names)
     }
 
     fn checked(
         path: &Path,
-        format: Format,
-        header: bool,
+        (format, header): (Format, bool),
         label: Option<Column>,
-        texts: Vec<Column>,
+        mut texts: Vec<Column>,
+        options: &TableOptions,
         names: &[&str],
     ) -> Result<Layout> {
         let unclear = |key: &str, what: &str| {
@@ -93,18 +99,30 @@ impl Layout {
             )
         };
         let label = label.ok_or_else(|| unclear("data.label_column", "the label"))?;
+        let second = &options.second;
+        match texts.iter().find(|column| second.contains(column)) {
+            Some(twice) if options.texts.is_some() => {
+                let problem = format!("names {twice:?}, which data.text_columns gives to the first sentence");
+                return Err(Error::setting(SECOND, problem, "name the second sentence's columns alone"));
+            }
+            // What was found by its name, and is known better.
+            _ => texts.retain(|column| !second.contains(column)),
+        }
         if texts.is_empty() {
             return Err(unclear("data.text_columns", "the text"));
         }
         if format == Format::JsonLines
-            && [&label].into_iter().chain(&texts).any(|column| matches!(column, Column::Index(_)))
+            && [&label]
+                .into_iter()
+                .chain(&texts)
+                .chain(second)
+                .any(|column| matches!(column, Column::Index(_)))
         {
             return Err(by_name(path, names));
         }
         let columns = names.len();
-        for (key, column) in
-            texts.iter().map(|text| ("data.text_columns", text)).chain([("data.label_column", &label)])
-        {
+        let keys = texts.iter().map(|text| (TEXT, text)).chain(second.iter().map(|text| (SECOND, text)));
+        for (key, column) in keys.chain([("data.label_column", &label)]) {
             if let Column::Index(index) = column
                 && *index >= columns
             {
@@ -115,7 +133,7 @@ impl Layout {
                 let others = (0..columns).filter(|&other| label != Column::Index(other));
                 let mend = match key {
                     "data.label_column" => "as --set data.label_column=0".to_owned(),
-                    _ => format!("as --set 'data.text_columns={:?}'", others.collect::<Vec<_>>()),
+                    _ => format!("as --set '{key}={:?}'", others.collect::<Vec<_>>()),
                 };
                 return Err(Error::setting(key, problem, format!("name the ones it has, {mend}")));
             }
@@ -128,6 +146,7 @@ impl Layout {
                 ));
             }
         }
+        texts.extend_from_slice(second);
         Ok(Layout { format, header, label, texts })
     }
 }

@@ -1,7 +1,7 @@
 //! Labelled texts: tables on disk, and their token ids in a cache that is mapped.
 //!
 //! ```text
-//! csv · tsv · jsonl ──table──► rows (label, text)
+//! csv · tsv · jsonl ──table──► rows (label, text, a second sentence)
 //!                  ──Tokenizer, on all threads──► cache file ──map──► TokenSet
 //! ```
 //!

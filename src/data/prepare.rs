@@ -14,7 +14,7 @@ const CHUNK_ROWS: usize = 4_096;
 const CHUNK_BYTES: usize = 8 << 20;
 
 impl TokenSet {
-    /// The token ids of a table, each text cut to `max_tokens`: from the cache in `cache_dir`, or encoded on
+    /// The token ids of a table, each text or pair cut to `max_tokens`: from the cache in `cache_dir`, or encoded on
     /// all threads and put there. The cache is found by what it was made of, so another tokenizer or an
     /// edited table never meets an old cache; a damaged one is made again.
     ///
@@ -27,8 +27,10 @@ impl TokenSet {
         max_tokens: usize,
         cache_dir: &Path,
     ) -> Result<TokenSet> {
-        if max_tokens < 3 {
-            let problem = format!("{max_tokens} tokens have no room for [CLS], text and [SEP]");
+        let pairs = source.has_pairs();
+        if max_tokens < 3 + 2 * usize::from(pairs) {
+            let text = if pairs { "[CLS], two sentences and a [SEP] each" } else { "[CLS], text and [SEP]" };
+            let problem = format!("{max_tokens} tokens have no room for {text}");
             return Err(Error::setting("data.max_tokens", problem, "128 is usual"));
         }
         let described =
@@ -69,9 +71,17 @@ fn write(
             rows.finish()?;
             return writer.finish(key);
         }
-        let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
-        for (row, ids) in chunk.iter().zip(tokenizer.encode_batch(&texts, max_tokens)) {
-            writer.push(row.label as u32, &ids)?;
+        if source.has_pairs() {
+            let pairs: Vec<[&str; 2]> =
+                chunk.iter().map(|row| [&*row.text, row.second.as_deref().unwrap_or_default()]).collect();
+            for (row, pair) in chunk.iter().zip(tokenizer.encode_pairs(&pairs, max_tokens)) {
+                writer.push(row.label as u32, pair.text())?;
+            }
+        } else {
+            let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
+            for (row, ids) in chunk.iter().zip(tokenizer.encode_batch(&texts, max_tokens)) {
+                writer.push(row.label as u32, ids.as_slice().into())?;
+            }
         }
     }
 }
@@ -82,7 +92,7 @@ fn chunk(rows: &mut impl Iterator<Item = Result<Row>>) -> Result<Vec<Row>> {
     let mut bytes = 0;
     while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
         let Some(row) = rows.next().transpose()? else { break };
-        bytes += row.text.len();
+        bytes += row.text.len() + row.second.as_ref().map_or(0, String::len);
         chunk.push(row);
     }
     Ok(chunk)

@@ -53,6 +53,9 @@ pub struct TableOptions {
     /// The columns of the text, joined by spaces. By default those with such names; without a header all but
     /// the label in a csv file, and the second of two in a tsv file.
     pub texts: Option<Vec<Column>>,
+    /// The columns of a second sentence, joined by spaces; `texts` are then the first one's. None: a text is one
+    /// sentence.
+    pub second: Vec<Column>,
     /// The classes.
     pub classes: Classes,
     /// The number of the first class, where the label column has numbers and [`Classes::Named`] names. By default
@@ -67,6 +70,8 @@ pub struct Row {
     pub label: usize,
     /// Its text columns, joined by spaces.
     pub text: String,
+    /// The columns of its second sentence, joined by spaces.
+    pub second: Option<String>,
     /// The line it begins on, from 1.
     pub line: usize,
 }
@@ -76,6 +81,8 @@ pub struct Row {
 pub struct TableSource {
     path: PathBuf,
     layout: Layout,
+    /// How many of the layout's last text columns are a second sentence's.
+    seconds: usize,
     labels: Labels,
     content_hash: String,
     rows: Range<usize>,
@@ -89,11 +96,11 @@ impl TableSource {
     /// number of columns, an unknown label), and for a table without rows; [`Error::Setting`] if columns
     /// must be named.
     pub fn open(path: &Path, options: &TableOptions) -> Result<TableSource> {
-        let layout = Layout::find(path, options)?;
+        let (layout, seconds) = (Layout::find(path, options)?, options.second.len());
         // Each value, and the first line that has it.
         let mut values = BTreeMap::new();
         let mut count = 0;
-        let mut rows = Cells::open(path, &layout)?;
+        let mut rows = Cells::open(path, &layout, seconds)?;
         while let Some((line, label, _)) = rows.next()? {
             count += 1;
             if let Classes::Known(labels) = &options.classes {
@@ -123,7 +130,12 @@ impl TableSource {
             }
             Classes::Found => labels_of(path, &values, None, None)?,
         };
-        Ok(TableSource { path: path.to_owned(), layout, labels, content_hash, rows: 0..count })
+        Ok(TableSource { path: path.to_owned(), layout, seconds, labels, content_hash, rows: 0..count })
+    }
+
+    /// Whether each text is two sentences.
+    pub fn has_pairs(&self) -> bool {
+        self.seconds > 0
     }
 
     /// The file.
@@ -159,12 +171,19 @@ impl TableSource {
     /// [`Error::Io`], here and from the iterator; [`Error::File`] from the iterator if a row is not what it was when
     /// the table was checked. [`RowReader::finish`] notices every change.
     pub fn read(&self) -> Result<RowReader<'_>> {
-        Ok(RowReader { source: self, cells: Cells::open(&self.path, &self.layout)?, next: 0 })
+        Ok(RowReader { source: self, cells: Cells::open(&self.path, &self.layout, self.seconds)?, next: 0 })
     }
 
     /// Everything about this table that decides which texts and labels come out.
     pub(super) fn description(&self) -> String {
-        format!("{} {:?} {} {:?}", self.content_hash, self.layout, self.labels.description(), self.rows)
+        let pairs = if self.seconds > 0 { format!(" second {}", self.seconds) } else { String::new() };
+        format!(
+            "{} {:?} {} {:?}{pairs}",
+            self.content_hash,
+            self.layout,
+            self.labels.description(),
+            self.rows
+        )
     }
 }
 
@@ -218,9 +237,10 @@ impl Iterator for RowReader<'_> {
             self.next += 1;
             match self.cells.next() {
                 Ok(Some(_)) if !taken => {}
-                Ok(Some((line, label, text))) => {
+                Ok(Some((line, label, [text, second]))) => {
                     let label = index_of(&self.source.labels, &label, &self.cells.records, line);
-                    return Some(label.map(|label| Row { label, text, line }));
+                    let second = self.source.has_pairs().then_some(second);
+                    return Some(label.map(|label| Row { label, text, second, line }));
                 }
                 Ok(None) => {
                     let problem = "the file has become shorter since it was checked";
@@ -265,37 +285,39 @@ struct Cells {
     records: Records,
     label: Column,
     texts: Vec<Column>,
+    /// Of which the last so many are a second sentence's.
+    seconds: usize,
 }
 
 impl Cells {
     /// Opens the file, passes over a header and turns names into places.
-    fn open(path: &Path, layout: &Layout) -> Result<Cells> {
+    fn open(path: &Path, layout: &Layout, seconds: usize) -> Result<Cells> {
         let mut records = Records::open(path, layout.format)?;
         let (mut label, mut texts) = (layout.label.clone(), layout.texts.clone());
         if layout.header
             && let Some((_, Record::Cells(names))) = records.next()?
         {
             label = layout::place(path, "data.label_column", &label, &names)?;
-            texts = texts
-                .iter()
-                .map(|text| layout::place(path, "data.text_columns", text, &names))
-                .collect::<Result<_>>()?;
+            let firsts = texts.len() - seconds;
+            for (place, text) in texts.iter_mut().enumerate() {
+                let key = if place < firsts { layout::TEXT } else { layout::SECOND };
+                *text = layout::place(path, key, text, &names)?;
+            }
         }
-        Ok(Cells { records, label, texts })
+        Ok(Cells { records, label, texts, seconds })
     }
 
-    /// The next row: its line, its label's value, its text.
-    fn next(&mut self) -> Result<Option<(usize, String, String)>> {
+    /// The next row: its line, its label's value, its sentences, the second of which may be empty.
+    fn next(&mut self) -> Result<Option<(usize, String, [String; 2])>> {
         let Some((line, record)) = self.records.next()? else { return Ok(None) };
         let label = self.cell(line, &record, &self.label)?.trim().to_owned();
-        let mut text = String::new();
-        for (index, column) in self.texts.iter().enumerate() {
-            if index > 0 {
-                text.push(' ');
-            }
-            text.push_str(&self.cell(line, &record, column)?);
-        }
-        Ok(Some((line, label, text)))
+        let joined = |columns: &[Column]| -> Result<String> {
+            let cells: Vec<String> =
+                columns.iter().map(|column| self.cell(line, &record, column)).collect::<Result<_>>()?;
+            Ok(cells.join(" "))
+        };
+        let (first, second) = self.texts.split_at(self.texts.len() - self.seconds);
+        Ok(Some((line, label, [joined(first)?, joined(second)?])))
     }
 
     fn cell(&self, line: usize, record: &Record, column: &Column) -> Result<String> {
@@ -309,7 +331,11 @@ impl Cells {
             _ => None,
         };
         found.ok_or_else(|| {
-            let key = if *column == self.label { "data.label_column" } else { "data.text_columns" };
+            let key = match self.texts.iter().rev().position(|text| text == column) {
+                _ if *column == self.label => "data.label_column",
+                Some(from_last) if from_last < self.seconds => layout::SECOND,
+                _ => layout::TEXT,
+            };
             let (problem, mend) = match (column, record) {
                 (Column::Name(name), Record::Object(object)) => {
                     let members: Vec<&String> = object.keys().take(12).collect();

@@ -2,6 +2,7 @@
 
 use super::Example;
 use super::cache::Cache;
+use crate::Text;
 use crate::files;
 use crate::tokenizer::Encode;
 
@@ -15,11 +16,16 @@ pub struct TokenSet {
 
 pub(super) enum Storage {
     Mapped(Cache),
-    Owned { offsets: Vec<u64>, classes: Vec<u32>, ids: Vec<u32> },
+    /// Of sentences, no pairs.
+    Owned {
+        offsets: Vec<u64>,
+        classes: Vec<u32>,
+        ids: Vec<u32>,
+    },
 }
 
 impl TokenSet {
-    /// Encodes texts that are in memory.
+    /// Encodes texts that are in memory, a sentence each.
     ///
     /// # Panics
     /// If a label is not below `labels.len()`.
@@ -63,6 +69,18 @@ impl TokenSet {
     pub fn tokens(&self, index: usize) -> &[u32] {
         let offsets = self.offsets();
         &self.ids()[offsets[index] as usize..offsets[index + 1] as usize]
+    }
+
+    /// A text as batches take it: its ids, and how many of them are its first sentence's.
+    ///
+    /// # Panics
+    /// If `index` is not below [`TokenSet::len`].
+    pub fn text(&self, index: usize) -> Text<'_> {
+        let ids = self.tokens(index);
+        match &self.storage {
+            Storage::Mapped(cache) => Text { ids, first: cache.firsts()[index] as usize },
+            Storage::Owned { .. } => ids.into(),
+        }
     }
 
     /// The class of a text.

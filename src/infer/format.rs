@@ -52,13 +52,14 @@ use crate::checkpoint::parse_config;
 use crate::files::hexadecimal;
 use crate::json::Json;
 use crate::models::ModelConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, Text};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
-/// those of attention in f32; version 4 no int4 and no 16-bit floats; version 5 neither factored matrices nor shared layers.
+/// those of attention in f32; version 4 no int4 and no 16-bit floats; version 5 neither factored matrices nor shared or decoupled
+/// layers, and no pairs among the golden texts.
 pub const VERSION: u32 = 6;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
@@ -243,11 +244,14 @@ impl Settings {
 }
 
 /// A text and the logits that the model gave for it when the file was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "train", derive(serde::Serialize))]
 pub struct Golden {
     /// Token ids.
     pub ids: Vec<u32>,
+    /// How many of them are the first sentence's, if it is a pair.
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
+    pub first: Option<usize>,
     /// The bits of the logits, as `f32::to_bits`.
     pub logits: Vec<u32>,
 }
@@ -255,7 +259,16 @@ pub struct Golden {
 impl Golden {
     fn read(json: &Json<'_>) -> Option<Golden> {
         let numbers = |key: &str| json.get(key)?.list(|value| u32::try_from(value.size()?).ok());
-        Some(Golden { ids: numbers("ids")?, logits: numbers("logits")? })
+        Some(Golden {
+            ids: numbers("ids")?,
+            first: json.get("first").and_then(Json::size),
+            logits: numbers("logits")?,
+        })
+    }
+
+    /// As a text of a batch.
+    pub fn text(&self) -> Text<'_> {
+        Text { ids: &self.ids, first: self.first.unwrap_or(self.ids.len()) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::checkpoint::{Dtype, Entry, Header, parse_header};
 use crate::models::Classifier;
 use crate::nn::{ParamSpec, Role};
 use crate::tokenizer::WordPiece;
-use crate::{Error, Result};
+use crate::{Error, Result, Text};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{Matrix, PackedMatrix, Precision};
 use std::collections::BTreeSet;
@@ -54,14 +54,18 @@ pub(super) fn load(path: &Path, bytes: Bytes, kernels: Kernels) -> Result<Loaded
     let vocabulary = file.vocabulary(metadata.config.vocab)?;
     file.check_all_taken()?;
     for golden in &metadata.golden {
-        check_golden(path, &golden.ids, &metadata.config)?;
+        check_golden(path, golden.text(), &metadata.config)?;
     }
     let zeros = vec![0.0; metadata.config.hidden];
     Ok(Loaded { metadata, classifier, weights: Weights { bytes, specs, values, zeros }, vocabulary })
 }
 
-fn check_golden(path: &Path, ids: &[u32], config: &crate::models::ModelConfig) -> Result<()> {
-    let fits = (1..=config.positions).contains(&ids.len());
+fn check_golden(
+    path: &Path,
+    Text { ids, first }: Text<'_>,
+    config: &crate::models::ModelConfig,
+) -> Result<()> {
+    let fits = (1..=config.positions).contains(&ids.len()) && (1..=ids.len()).contains(&first);
     if fits && ids.iter().all(|&id| (id as usize) < config.vocab) {
         return Ok(());
     }

@@ -23,6 +23,7 @@ mod bytes;
 pub mod format;
 mod load;
 mod model;
+mod prepared;
 mod run;
 mod session;
 mod timing;
@@ -31,6 +32,7 @@ mod weights;
 mod write;
 
 pub use model::{Model, Stored, StoredAs};
+pub use prepared::Prepared;
 pub use session::Session;
 pub use timing::PartTimes;
 #[cfg(feature = "train")]

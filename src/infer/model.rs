@@ -195,7 +195,7 @@ impl Model {
         self.check_data()?;
         let mut session = Session::new(self);
         for (place, golden) in metadata.golden.iter().enumerate() {
-            let logits = session.logits(&Batch::from_texts([golden.ids.as_slice()]))?;
+            let logits = session.logits(&Batch::from_texts([golden.text()]))?;
             let bits: Vec<u32> = logits.iter().map(|logit| logit.to_bits()).collect();
             if bits != golden.logits {
                 let expected: Vec<f32> = golden.logits.iter().map(|&bits| f32::from_bits(bits)).collect();

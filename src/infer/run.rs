@@ -1,31 +1,21 @@
 //! The operations of a network over one arena.
 
+mod pass;
 mod products;
 
+pub(super) use pass::Pass;
 pub(super) use products::Scratch;
 
 use super::arena::{Arena, Place, Slot, grow};
-use super::board::Board;
-use super::model::Model;
 use super::weights::Weights;
+use crate::Result;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::team::Seat;
-use crate::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, INT8_KEYS};
 use products::Rows;
 use std::ops::Range;
-
-/// One pass of some of a batch's texts.
-pub(super) struct Pass<'r> {
-    pub model: &'r Model,
-    pub kernels: Kernels,
-    pub batch: &'r Batch,
-    /// Where these texts begin in the batch, and where the last one ends.
-    pub offsets: &'r [usize],
-    pub board: &'r Board,
-}
 
 /// One thread's part in a pass: some neighbouring tokens, and the texts that begin there.
 pub(super) struct Run<'r> {
@@ -60,8 +50,7 @@ impl<'r> Run<'r> {
         scratch: &'r mut Scratch,
     ) -> Run<'r> {
         let own = pass.board.rows(seat);
-        let begins = &pass.offsets[..pass.offsets.len() - 1];
-        let before = |token: usize| begins.partition_point(|begin| begin - pass.offsets[0] < token);
+        let before = |row: usize| (0..pass.texts.len()).filter(|&text| pass.begin(text) < row).count();
         let begun = before(own.start)..before(own.end);
         let (weights, quantize) = (&pass.model.weights, pass.model.quantizes);
         Run { weights, quantize, kernels: pass.kernels, pass, seat, arena, scratch, own, begun }
@@ -83,20 +72,34 @@ impl<'r> Run<'r> {
 
     /// The tokens of a text, counted from the pass's first.
     fn tokens_of(&self, text: usize) -> Range<usize> {
-        let offsets = self.pass.offsets;
-        offsets[text] - offsets[0]..offsets[text + 1] - offsets[0]
+        self.pass.begin(text)..self.pass.begin(text + 1)
+    }
+
+    /// Those of some tokens that are here, counted from the first that is here.
+    fn here(&self, tokens: Range<usize>) -> Range<usize> {
+        let own = &self.own;
+        let start = tokens.start.max(own.start);
+        start - own.start..tokens.end.min(own.end).max(start) - own.start
     }
 
     /// The tokens of a text that are here, counted from the first that is here.
     fn tokens_here(&self, text: usize) -> Range<usize> {
-        let (tokens, own) = (self.tokens_of(text), &self.own);
-        tokens.start.max(own.start) - own.start..tokens.end.min(own.end) - own.start
+        self.here(self.tokens_of(text))
     }
 
-    /// The rows of one text in an activation of `rows` rows: of each token here, or of each text begun here.
-    fn rows_of(&self, text: usize, rows: usize) -> Range<usize> {
+    /// Id, place in its text and type of a token that is here.
+    fn token(&self, text: usize, here: usize) -> [usize; 3] {
+        let Pass { batch, texts, skip, .. } = self.pass;
+        let place = self.own.start + here - self.pass.begin(text) + skip;
+        let text = texts.start + text;
+        let id = batch.ids[batch.offsets[text] + place];
+        [id as usize, place, batch.token_type(text, place).into()]
+    }
+
+    /// The rows of some tokens of a text in an activation of `rows` rows: of each that is here, or of each text begun here.
+    fn rows_of(&self, text: usize, tokens: Range<usize>, rows: usize) -> Range<usize> {
         if rows == self.own.len() {
-            return self.tokens_here(text);
+            return self.here(tokens);
         }
         // A text that began elsewhere has its row there.
         if self.begun.contains(&text) { text - self.begun.start..text - self.begun.start + 1 } else { 0..0 }
@@ -164,18 +167,16 @@ impl Exec for Run<'_> {
             let mut sum = std::mem::take(&mut run.scratch.wide);
             grow(&mut sum, hidden);
             let row = &mut sum[..hidden];
-            let Pass { batch, offsets, .. } = run.pass;
             for text in run.texts() {
-                for place in run.tokens_here(text) {
-                    let token = offsets[0] + run.own.start + place;
-                    words.read(run.kernels, batch.ids[token] as usize, row, false);
-                    positions.read(run.kernels, token - offsets[text], row, true);
+                for here in run.tokens_here(text) {
+                    let [id, place, kind] = run.token(text, here);
+                    words.read(run.kernels, id, row, false);
+                    positions.read(run.kernels, place, row, true);
                     if let Some(types) = types {
-                        let kind = batch.token_types.get(token).copied().unwrap_or(0);
-                        types.read(run.kernels, kind as usize, row, true);
+                        types.read(run.kernels, kind, row, true);
                     }
-                    run.normalize(&tables.norm, row, &mut slot.values[place * hidden..(place + 1) * hidden]);
-                    run.quantize_rows(slot, place..place + 1, hidden);
+                    run.normalize(&tables.norm, row, &mut slot.values[here * hidden..(here + 1) * hidden]);
+                    run.quantize_rows(slot, here..here + 1, hidden);
                 }
             }
             run.scratch.wide = sum;
@@ -186,12 +187,12 @@ impl Exec for Run<'_> {
         let words = self.weights.table(tables.words);
         let width = self.weights.specs[tables.words.index()].cols;
         Ok(self.produce(self.own.len(), width, |run, slot| {
-            let Pass { batch, offsets, .. } = run.pass;
-            let tokens = offsets[0] + run.own.start..offsets[0] + run.own.end;
-            for (place, &id) in batch.ids[tokens].iter().enumerate() {
-                let row = &mut slot.values[place * width..(place + 1) * width];
-                words.read(run.kernels, id as usize, row, false);
-                run.quantize_rows(slot, place..place + 1, width);
+            for text in run.texts() {
+                for here in run.tokens_here(text) {
+                    let row = &mut slot.values[here * width..(here + 1) * width];
+                    words.read(run.kernels, run.token(text, here)[0], row, false);
+                    run.quantize_rows(slot, here..here + 1, width);
+                }
             }
         }))
     }
@@ -205,19 +206,17 @@ impl Exec for Run<'_> {
             grow(&mut wide, 2 * hidden);
             let (others, sum) = wide[..2 * hidden].split_at_mut(hidden);
             let words = run.values(words);
-            let Pass { batch, offsets, .. } = run.pass;
             for text in run.texts() {
-                for place in run.tokens_here(text) {
-                    let token = offsets[0] + run.own.start + place;
-                    positions.read(run.kernels, token - offsets[text], others, false);
+                for here in run.tokens_here(text) {
+                    let [_, place, kind] = run.token(text, here);
+                    positions.read(run.kernels, place, others, false);
                     if let Some(types) = types {
-                        let kind = batch.token_types.get(token).copied().unwrap_or(0);
-                        types.read(run.kernels, kind as usize, others, true);
+                        types.read(run.kernels, kind, others, true);
                     }
-                    let range = place * hidden..(place + 1) * hidden;
+                    let range = here * hidden..(here + 1) * hidden;
                     run.kernels.sum(&words[range.clone()], others, sum);
                     run.normalize(&tables.norm, sum, &mut slot.values[range]);
-                    run.quantize_rows(slot, place..place + 1, hidden);
+                    run.quantize_rows(slot, here..here + 1, hidden);
                 }
             }
             run.scratch.wide = wide;
@@ -249,8 +248,11 @@ impl Exec for Run<'_> {
         Ok(self.produce(query.rows, width, |run, slot| {
             let own = [key, value].map(|var| run.values(var));
             run.exchange(own, width, |[k, v]| {
-                for text in run.texts() {
-                    let (queries, keys) = (run.rows_of(text, query.rows), run.tokens_of(text));
+                for (text, keys) in run.texts().flat_map(|text| run.pass.attended(text, attend.apart)) {
+                    let queries = run.rows_of(text, keys.clone(), query.rows);
+                    if queries.is_empty() {
+                        continue;
+                    }
                     let part = keys.start * width..keys.end * width;
                     let args = AttentionArgs {
                         q: &run.values(query)[queries.start * width..queries.end * width],
@@ -333,7 +335,7 @@ impl Exec for Run<'_> {
         Ok(self.produce(self.begun.len(), cols, |run, slot| {
             let from = run.arena.get(&x.place);
             for (place, text) in run.begun.clone().enumerate() {
-                let row = run.rows_of(text, x.rows).start;
+                let row = run.rows_of(text, run.tokens_of(text), x.rows).start;
                 slot.values[place * cols..(place + 1) * cols]
                     .copy_from_slice(&run.values(x)[row * cols..][..cols]);
                 if from.quantized {
@@ -366,6 +368,25 @@ impl Exec for Run<'_> {
 }
 
 impl Run<'_> {
+    /// A result from outside: the states of whole texts, whose first tokens have those of `first`, `[tokens, hidden]`, and
+    /// whose other tokens have those of `others`, text by text.
+    pub fn resume(&mut self, first: &[f32], others: &[f32]) -> Var {
+        let hidden = self.pass.model.config().hidden;
+        let skip = first.len() / hidden;
+        self.produce(self.own.len(), hidden, |run, slot| {
+            for text in run.texts() {
+                for here in run.tokens_here(text) {
+                    let (row, place) = (run.own.start + here, run.token(text, here)[1]);
+                    let (states, from) =
+                        if place < skip { (first, place) } else { (others, row - (text + 1) * skip) };
+                    slot.values[here * hidden..(here + 1) * hidden]
+                        .copy_from_slice(&states[from * hidden..(from + 1) * hidden]);
+                }
+            }
+            run.quantize_rows(slot, 0..run.own.len(), hidden);
+        })
+    }
+
     /// Sees to it that a result which a product is about to read has bytes, if products read bytes.
     fn bytes_of(&mut self, x: &Var) {
         if self.quantize && !self.arena.get(&x.place).quantized {

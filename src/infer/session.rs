@@ -3,7 +3,7 @@
 use super::arena::Arena;
 use super::board::Board;
 use super::model::Model;
-use super::run::{Pass, Run, Scratch};
+use super::run::{Pass, Run, Scratch, Var};
 use super::timing::{PartTimes, Timed};
 use crate::team::{Seat, Team};
 use crate::{Batch, Error, Result};
@@ -24,7 +24,7 @@ pub struct Session<'m> {
     board: Board,
     /// One for each seat of the team.
     desks: Vec<Mutex<Desk>>,
-    logits: Vec<f32>,
+    pub(super) logits: Vec<f32>,
 }
 
 /// What one thread works with.
@@ -32,8 +32,8 @@ pub struct Session<'m> {
 struct Desk {
     arena: Arena,
     scratch: Scratch,
-    /// Of its texts in the last pass.
-    logits: Vec<f32>,
+    /// What the last pass left here: the logits of its texts, or states of its tokens.
+    result: Vec<f32>,
 }
 
 impl<'m> Session<'m> {
@@ -73,7 +73,8 @@ impl<'m> Session<'m> {
     /// an id or a token type that the model does not have; if a logit is no finite number.
     ///
     /// # Panics
-    /// If the batch's offsets do not cover its ids, or there are neither no token types nor one for each token.
+    /// If the batch's offsets do not cover its ids, a first sentence is empty or longer than its text, or there are neither
+    /// no token types nor one for each token.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
         self.pass(batch, None)
     }
@@ -87,21 +88,42 @@ impl<'m> Session<'m> {
     }
 
     fn pass(&mut self, batch: &Batch, mut times: Option<&mut PartTimes>) -> Result<&[f32]> {
+        let classifier = &self.model.classifier;
+        self.each_pass(batch, |session, texts| {
+            session.run(batch, texts, 0, times.as_deref_mut(), |run| classifier.forward(run))
+        })
+    }
+
+    /// The logits of a batch, whose texts `pass` runs, as many at a time as belong into a pass, and leaves the result at
+    /// the desks.
+    pub(super) fn each_pass(
+        &mut self,
+        batch: &Batch,
+        mut pass: impl FnMut(&mut Self, Range<usize>),
+    ) -> Result<&[f32]> {
         self.check(batch)?;
         let labels = self.model.config().labels.len();
-        self.logits.clear();
-        self.logits.reserve(batch.texts() * labels);
+        let mut logits = std::mem::take(&mut self.logits);
+        logits.clear();
+        logits.reserve(batch.texts() * labels);
         let tokens = TOKENS * self.team.seats();
         let mut first = 0;
         while first < batch.texts() {
             let start = batch.offsets[first];
             let more = batch.offsets[first + 1..].iter().take_while(|&&end| end - start <= tokens).count();
             let texts = first..first + more.max(1);
-            self.run(batch, texts.clone(), times.as_deref_mut());
+            pass(self, texts.clone());
+            self.results(&mut logits);
             first = texts.end;
         }
+        self.logits = logits;
         self.check_finite(labels)?;
         Ok(&self.logits)
+    }
+
+    /// Appends what the last pass left, in the order of its rows: these are divided in the order of the texts.
+    pub(super) fn results(&self, into: &mut Vec<f32>) {
+        self.desks.iter().for_each(|desk| into.extend_from_slice(&lock(desk).result));
     }
 
     /// NaN and infinity anywhere in a network reach its logits (norms and quantized rows pass them on), so that one
@@ -118,9 +140,17 @@ impl<'m> Session<'m> {
         Err(Error::file(self.model.path(), problem, mend))
     }
 
-    fn run(&mut self, batch: &Batch, texts: Range<usize>, times: Option<&mut PartTimes>) {
-        let offsets = &batch.offsets[texts.start..texts.end + 1];
-        let (tokens, widest) = (offsets[texts.len()] - offsets[0], self.model.widest());
+    /// One pass of `network` over some texts of a batch, without the first `skip` tokens of each.
+    pub(super) fn run(
+        &mut self,
+        batch: &Batch,
+        texts: Range<usize>,
+        skip: usize,
+        times: Option<&mut PartTimes>,
+        network: impl Fn(&mut Run<'_>) -> Result<Var> + Sync,
+    ) {
+        let tokens = batch.offsets[texts.end] - batch.offsets[texts.start] - texts.len() * skip;
+        let widest = self.model.widest();
         self.board.divide(tokens, widest, self.team.seats());
         let times = Mutex::new(times);
         self.team.run(&|seat| {
@@ -128,20 +158,18 @@ impl<'m> Session<'m> {
             let times = if seat.index() == 0 { lock(&times).take() } else { None };
             let desk = &mut *lock(&self.desks[seat.index()]);
             desk.arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
-            let pass = Pass { model: self.model, kernels: self.kernels, batch, offsets, board: &self.board };
-            desk.forward(&pass, seat, times);
+            let (texts, board) = (texts.clone(), &self.board);
+            let pass = Pass { model: self.model, kernels: self.kernels, batch, texts, skip, board };
+            desk.forward(&pass, seat, times, &network);
         });
-        // Rows are divided in the order of the texts.
-        for desk in &self.desks {
-            self.logits.extend_from_slice(&lock(desk).logits);
-        }
     }
 
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let config = self.model.config();
         let wrong = |problem: String, mend: &str| Err(Error::file(self.model.path(), problem, mend));
         let whole = batch.offsets.first() == Some(&0) && batch.offsets.last() == Some(&batch.ids.len());
         assert!(whole && batch.offsets.is_sorted(), "the offsets of a batch cover its ids");
+        assert!(batch.firsts.len() == batch.texts(), "a text of a batch has a first sentence");
         for (place, ends) in batch.offsets.windows(2).enumerate() {
             let tokens = ends[1] - ends[0];
             if tokens == 0 {
@@ -154,6 +182,13 @@ impl<'m> Session<'m> {
                 let problem =
                     format!("text {place} of the batch has {tokens} tokens, the model {}", config.positions);
                 return wrong(problem, "cut it when it is tokenized");
+            }
+            let first = batch.firsts[place];
+            assert!((1..=tokens).contains(&first), "a first sentence begins its text");
+            if first < tokens && config.token_types == 1 && batch.token_types.is_empty() {
+                let problem =
+                    format!("text {place} of the batch is a pair, and the model has one token type");
+                return wrong(problem, "use a model that was trained on pairs");
             }
         }
         if let Some(id) = batch.ids.iter().find(|&&id| id as usize >= config.vocab) {
@@ -174,22 +209,28 @@ impl<'m> Session<'m> {
 }
 
 impl Desk {
-    /// Logits of those of the pass's texts whose first token lies at this seat.
-    fn forward(&mut self, pass: &Pass<'_>, seat: &Seat<'_>, times: Option<&mut PartTimes>) {
+    /// What `network` makes of this seat's tokens: of a whole network the logits of those of the pass's texts whose first
+    /// token lies here.
+    fn forward(
+        &mut self,
+        pass: &Pass<'_>,
+        seat: &Seat<'_>,
+        times: Option<&mut PartTimes>,
+        network: &impl Fn(&mut Run<'_>) -> Result<Var>,
+    ) {
         const SURE: &str = "operations on memory do not fail";
-        let classifier = &pass.model.classifier;
         let mut run = Run::new(pass, seat, &mut self.arena, &mut self.scratch);
-        let logits = match times {
-            None => classifier.forward(&mut run).expect(SURE),
+        let result = match times {
+            None => network(&mut run).expect(SURE),
             Some(times) => {
                 let mut timed = Timed { exec: run, times, last: 0, layers: 0 };
-                let logits = classifier.forward(&mut timed).expect(SURE);
+                let logits = pass.model.classifier.forward(&mut timed).expect(SURE);
                 run = timed.exec;
                 logits
             }
         };
-        self.logits.clear();
-        self.logits.extend_from_slice(run.values(&logits));
+        self.result.clear();
+        self.result.extend_from_slice(run.values(&result));
     }
 }
 

@@ -34,12 +34,12 @@ pub struct Image {
 
 impl Image {
     /// Lays out a file. `metadata.golden` and `metadata.data_hash` are filled in here: the golden texts are
-    /// `golden`, token ids each.
+    /// `golden`; their logits are to be filled in.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no memory; what [`Model::open`] and [`Session::logits`] return; `path` is the name
     /// in errors.
-    pub fn new(path: &Path, metadata: Metadata, tensors: &[Tensor], golden: &[Vec<u32>]) -> Result<Image> {
+    pub fn new(path: &Path, metadata: Metadata, tensors: &[Tensor], golden: &[Golden]) -> Result<Image> {
         let (places, length) = layout(tensors);
         let mut data = map_of(path, length)?;
         for (tensor, &place) in tensors.iter().zip(&places) {
@@ -49,10 +49,10 @@ impl Image {
         let mut metadata = Metadata { golden: Vec::new(), data_hash: files::sha256(data), ..metadata };
         let model = Model::from_map(path, image(path, &metadata, tensors, &places, data)?)?;
         let mut session = Session::new(&model);
-        for ids in golden {
-            let logits = session.logits(&Batch::from_texts([ids.as_slice()]))?;
+        for golden in golden {
+            let logits = session.logits(&Batch::from_texts([golden.text()]))?;
             let logits = logits.iter().map(|logit| logit.to_bits()).collect();
-            metadata.golden.push(Golden { ids: ids.clone(), logits });
+            metadata.golden.push(Golden { logits, ..golden.clone() });
         }
         let map = image(path, &metadata, tensors, &places, data)?;
         Ok(Image { map, metadata })

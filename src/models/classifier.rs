@@ -109,7 +109,10 @@ impl Classifier {
         let mut layers: Vec<Layer> = Vec::with_capacity(config.layers.len());
         for i in 0..config.layers.len() {
             let owner = config.owner(i);
-            let next = if owner < i { layers[owner].clone() } else { layer(&mut declare, config, names, i) };
+            let mut next =
+                if owner < i { layers[owner].clone() } else { layer(&mut declare, config, names, i) };
+            // Of each layer by itself, whoever's parameters it uses.
+            next.attention.attend.apart = i < config.decoupled;
             layers.push(next);
         }
         let head = head(&mut declare, config);
@@ -153,17 +156,49 @@ impl Classifier {
         self.encode(e, x, rows, layer)
     }
 
+    /// The states of all tokens behind the decoupled layers, in which each sentence stands alone: `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn lower<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
+        let mut x = self.embeddings.forward(e)?;
+        for layer in &self.layers[..self.config.decoupled] {
+            x = layer.forward(e, &x, false)?.hidden;
+        }
+        Ok(x)
+    }
+
+    /// From the states that [`Classifier::lower`] leaves to logits.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn upper<E: Exec>(&self, e: &mut E, states: E::Var) -> Result<E::Var> {
+        self.encode_from(e, states, self.config.decoupled, Rows::Needed, |_| {})
+    }
+
     /// From the embeddings' output to logits; each layer's results go to `tap`.
     fn encode<E: Exec>(
         &self,
         e: &mut E,
         embedded: E::Var,
         rows: Rows,
+        tap: impl FnMut(LayerTaps<E::Var>),
+    ) -> Result<E::Var> {
+        self.encode_from(e, embedded, 0, rows, tap)
+    }
+
+    /// From the input of layer `from` to logits.
+    fn encode_from<E: Exec>(
+        &self,
+        e: &mut E,
+        states: E::Var,
+        from: usize,
+        rows: Rows,
         mut tap: impl FnMut(LayerTaps<E::Var>),
     ) -> Result<E::Var> {
         let first_only = rows == Rows::Needed && self.config.pooling != Pooling::Mean;
-        let mut x = embedded;
-        for (i, layer) in self.layers.iter().enumerate() {
+        let mut x = states;
+        for (i, layer) in self.layers.iter().enumerate().skip(from) {
             let last = i + 1 == self.layers.len();
             let result = layer.forward(e, &x, first_only && last)?;
             x = result.hidden.clone();
@@ -202,6 +237,7 @@ fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usiz
                 heads: config.layers[index].heads.len(),
                 head_size: config.head_size,
                 dropout: config.dropout.attention,
+                apart: false,
             },
         },
         attention_norm: LayerNorm::new(declare, &name(names.attention_norm), hidden, config.layer_norm_eps),

@@ -108,6 +108,10 @@ pub struct ModelConfig {
     pub ranks: Vec<Ranks>,
     /// The layer whose parameters each layer uses: itself, or an earlier one that uses its own; empty if all do.
     pub shared: Vec<usize>,
+    /// The first layers in which each sentence of a pair attends to itself alone; fewer than there are layers. What such
+    /// layers make of a first sentence does not depend on the second, and can be kept
+    /// ([`Session::prepare`](crate::infer::Session::prepare)).
+    pub decoupled: usize,
     /// Nonlinearity of the feed-forward part.
     pub activation: Activation,
     /// Added to the variance in layer norm.
@@ -177,6 +181,7 @@ impl ModelConfig {
             deleted_layers: Vec::new(),
             ranks: Vec::new(),
             shared: Vec::new(),
+            decoupled: 0,
             activation: Activation::Gelu,
             layer_norm_eps: 1e-12,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
@@ -278,6 +283,12 @@ impl ModelConfig {
         if let Some(layer) = self.deleted_layers.last().filter(|&&layer| layer >= self.original_layers()) {
             return Err(format!("deleted layer {layer} of {} does not exist", self.original_layers()));
         }
+        if self.decoupled >= self.layers.len() {
+            let (decoupled, layers) = (self.decoupled, self.layers.len());
+            return Err(format!(
+                "{decoupled} of {layers} layers are decoupled; the last one must read both sentences"
+            ));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             if !layer.heads.is_sorted_by(|a, b| a < b) {
                 return Err(format!("layer {index}: heads {:?} are not ascending", layer.heads));
@@ -347,7 +358,8 @@ mod tests {
         let good = config(Architecture::Bert, Pooling::Pooler);
         good.validate().unwrap();
         type Change = fn(&mut ModelConfig);
-        let wrong: [(Change, &str); 7] = [
+        let wrong: [(Change, &str); 8] = [
+            (|c| c.decoupled = 2, "2 of 2 layers are decoupled; the last one must read both"),
             (|c| c.embedding_size = Some(12), "embedding size is 12; it must be less than hidden, 12"),
             (|c| c.embedding_size = Some(0), "embedding size is 0; "),
             (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),

@@ -45,18 +45,32 @@ impl Kind {
     /// Where the pooling reads the first token alone, the last layer has keys and values of all tokens, and the
     /// rest of it is of one row.
     pub fn multiply_adds(self, config: &ModelConfig, tokens: usize) -> u64 {
-        let (hidden, tokens) = (config.hidden as u64, tokens as u64);
+        self.multiply_adds_of_pair(config, [tokens, 0], false)
+    }
+
+    /// The same for a pair whose sentences have so many tokens, special ones included; or what is left of them if the first
+    /// sentence was prepared ([`Session::prepare`](crate::infer::Session::prepare)).
+    pub fn multiply_adds_of_pair(self, config: &ModelConfig, sentences: [usize; 2], prepared: bool) -> u64 {
+        let (hidden, [first, second]) = (config.hidden as u64, sentences.map(|tokens| tokens as u64));
+        let apart = |layer: usize| layer < config.decoupled;
+        // Where each sentence stands alone, the first one's rows may be known.
+        let own = if prepared { [0, second] } else { [first, second] };
+        let computed = |layer: usize| if apart(layer) { own[0] + own[1] } else { first + second };
         let rows = |layer: usize| {
             let first_only = layer + 1 == config.layers.len() && config.pooling != Pooling::Mean;
-            if first_only { 1 } else { tokens }
+            if first_only { 1 } else { computed(layer) }
         };
         match self {
-            Kind::Embeddings => tokens * hidden * config.embedding_size.unwrap_or(0) as u64,
+            Kind::Embeddings => (own[0] + own[1]) * hidden * config.embedding_size.unwrap_or(0) as u64,
             Kind::Attention(layer) => {
                 let [query, key, value, output, ..] = products(config, layer);
                 // Scores, and the sum of values that they weigh.
-                let attention = 2 * rows(layer) * tokens * config.attention_width(layer) as u64;
-                tokens * (key + value) + rows(layer) * (query + output) + attention
+                let attended = match apart(layer) {
+                    true => own[0] * own[0] + own[1] * own[1],
+                    false => rows(layer) * computed(layer),
+                };
+                let attention = 2 * attended * config.attention_width(layer) as u64;
+                computed(layer) * (key + value) + rows(layer) * (query + output) + attention
             }
             Kind::FeedForward(layer) => {
                 let [.., expand, contract] = products(config, layer);
@@ -148,8 +162,14 @@ mod tests {
 
     /// Runs a network on sizes alone and counts the multiply-adds of what it is asked for.
     struct Counting {
-        tokens: usize,
+        sentences: [usize; 2],
         sum: u64,
+    }
+
+    impl Counting {
+        fn tokens(&self) -> usize {
+            self.sentences.iter().sum()
+        }
     }
 
     impl Exec for Counting {
@@ -157,11 +177,11 @@ mod tests {
         type Var = usize;
 
         fn embed(&mut self, _: &Embeddings) -> crate::Result<usize> {
-            Ok(self.tokens)
+            Ok(self.tokens())
         }
 
         fn words(&mut self, _: &Embeddings) -> crate::Result<usize> {
-            Ok(self.tokens)
+            Ok(self.tokens())
         }
 
         fn embed_words(&mut self, _: &Embeddings, words: &usize) -> crate::Result<usize> {
@@ -180,7 +200,11 @@ mod tests {
             key: &usize,
             value: &usize,
         ) -> crate::Result<usize> {
-            self.sum += (attend.heads * attend.head_size * query * (key + value)) as u64;
+            let pairs = match attend.apart {
+                true => 2 * self.sentences.iter().map(|tokens| tokens * tokens).sum::<usize>(),
+                false => query * (key + value),
+            };
+            self.sum += (attend.heads * attend.head_size * pairs) as u64;
             Ok(*query)
         }
 
@@ -215,12 +239,41 @@ mod tests {
             for embedding_size in [None, Some(7)] {
                 let config = ModelConfig { embedding_size, ..config(architecture, pooling) };
                 let (model, _) = Classifier::new(&config);
-                let mut counting = Counting { tokens: 11, sum: 0 };
+                let mut counting = Counting { sentences: [11, 0], sum: 0 };
                 model.forward(&mut counting).unwrap();
                 let parts = model.parts();
                 let sum: u64 = parts.iter().map(|part| part.kind.multiply_adds(&config, 11)).sum();
                 assert_eq!(sum, counting.sum, "{architecture:?} {pooling:?}");
             }
+        }
+    }
+
+    /// A pair costs what a decoupled network asks for; after a prepared first sentence, less by what that took, and no
+    /// more.
+    #[test]
+    fn a_prepared_sentence_is_not_computed_again() {
+        for decoupled in 0..3 {
+            let config = ModelConfig {
+                decoupled,
+                embedding_size: Some(7),
+                ..config(Architecture::Bert, Pooling::Pooler)
+            };
+            let model = Classifier::new(&config).0;
+            let cost = |prepared: bool| -> u64 {
+                let parts = model.parts().into_iter();
+                parts.map(|part| part.kind.multiply_adds_of_pair(&config, [8, 5], prepared)).sum()
+            };
+            let mut whole = Counting { sentences: [8, 5], sum: 0 };
+            model.forward(&mut whole).unwrap();
+            assert_eq!(cost(false), whole.sum, "{decoupled}");
+            let mut first = Counting { sentences: [8, 0], sum: 0 };
+            model.lower(&mut first).unwrap();
+            let mut after = Counting { sentences: [0, 5], sum: 0 };
+            model.lower(&mut after).unwrap();
+            after.sentences = [8, 5];
+            model.upper(&mut after, 13).unwrap();
+            assert_eq!(cost(true), after.sum, "{decoupled}");
+            assert_eq!(whole.sum, after.sum + first.sum, "{decoupled}");
         }
     }
 

@@ -1,7 +1,11 @@
 //! The vocabulary every network's forward pass is written in.
 
 use super::{Attention, Embeddings, LayerNorm, Linear};
+#[cfg(feature = "train")]
+use crate::Batch;
 use crate::Result;
+#[cfg(feature = "train")]
+use std::borrow::Cow;
 
 /// How attention splits a row into heads.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,12 +16,21 @@ pub struct Attend {
     pub head_size: usize,
     /// Rate of dropout on the probabilities.
     pub dropout: f32,
+    /// Whether each sentence of a text attends to itself alone.
+    pub apart: bool,
 }
 
 impl Attend {
     /// What scores are multiplied by: `1 / sqrt(head_size)`.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_size as f32).sqrt()
+    }
+
+    /// The texts within which tokens attend to each other: those of `batch`, or its sentences.
+    #[cfg(feature = "train")]
+    pub(crate) fn texts<'b>(&self, batch: &'b Batch) -> Cow<'b, Batch> {
+        let pairs = (0..batch.texts()).any(|text| batch.firsts[text] < batch.text(text).len());
+        if self.apart && pairs { Cow::Owned(batch.apart()) } else { Cow::Borrowed(batch) }
     }
 }
 
@@ -58,8 +71,8 @@ pub trait Exec {
     /// The device's.
     fn linear(&mut self, layer: &Linear, x: &Self::Var) -> Result<Self::Var>;
 
-    /// `softmax(query·keyᵀ / sqrt(head_size))·value` within each text and head. `query` may have a row for
-    /// each token or for each text; `key` and `value` have a row for each token.
+    /// `softmax(query·keyᵀ / sqrt(head_size))·value` within each text (or sentence) and head. `query` may have a row for
+    /// each token or, unless sentences are apart, for each text; `key` and `value` have a row for each token.
     ///
     /// # Errors
     /// The device's.

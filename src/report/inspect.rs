@@ -1,6 +1,6 @@
 //! Looks into a model: what each part holds, costs and takes.
 
-use super::inspection::{Inspection, MatrixBlocks, Part};
+use super::inspection::{Decoupled, Inspection, MatrixBlocks, Part};
 use super::latency::Latency;
 use crate::checkpoint::{HfDirectory, find};
 use crate::infer::{Model, PartTimes, Session};
@@ -69,8 +69,19 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
         Some(MatrixBlocks { name: stored[id.index()].0.name.clone(), blocks, zero })
     });
     let matrices = matrices.collect();
+    let sentences = [tokens.div_ceil(2), tokens / 2];
+    let of_pair = |prepared| -> u64 {
+        all.iter().map(|part| part.kind.multiply_adds_of_pair(config, sentences, prepared)).sum()
+    };
+    let decoupled = (config.decoupled > 0).then(|| Decoupled {
+        layers: config.decoupled,
+        of: config.layers.len(),
+        sentences,
+        multiply_adds: of_pair(false),
+        prepared: of_pair(true),
+    });
     let parts = all.into_iter().map(part).collect();
-    Ok(Inspection { model: path.display().to_string(), tokens, parts, matrices })
+    Ok(Inspection { model: path.display().to_string(), tokens, parts, matrices, decoupled })
 }
 
 /// A part's name; where layers were deleted (`kept_layers` is not empty), with the place that its layer had before, and where

@@ -35,6 +35,21 @@ pub struct MatrixBlocks {
     pub zero: usize,
 }
 
+/// What decoupled layers save for a pair of sentences of half the tokens each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decoupled {
+    /// Layers in which each sentence attends to itself alone: the first ones.
+    pub layers: usize,
+    /// Of all.
+    pub of: usize,
+    /// Tokens of the sentences, special ones included.
+    pub sentences: [usize; 2],
+    /// Multiply-adds of the pair.
+    pub multiply_adds: u64,
+    /// How many of them are left once the first sentence is prepared.
+    pub prepared: u64,
+}
+
 /// A model, part by part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
@@ -46,6 +61,9 @@ pub struct Inspection {
     pub parts: Vec<Part>,
     /// Every matrix, in the same order.
     pub matrices: Vec<MatrixBlocks>,
+    /// If layers of it are decoupled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoupled: Option<Decoupled>,
 }
 
 impl Inspection {
@@ -85,6 +103,18 @@ impl fmt::Display for Inspection {
             ]);
         }
         f.write_str(&aligned(&lines))?;
+        if let Some(Decoupled { layers, of, sentences: [first, second], multiply_adds, prepared }) =
+            &self.decoupled
+        {
+            writeln!(
+                f,
+                "\n{layers} of {of} layers are decoupled: a pair of {first} and {second} tokens takes {} multiply-adds, and {} \
+                 ({:.1} %) once its first sentence is prepared",
+                grouped(*multiply_adds),
+                grouped(*prepared),
+                100.0 * *prepared as f64 / *multiply_adds as f64
+            )?;
+        }
         let sparse: Vec<&MatrixBlocks> = self.matrices.iter().filter(|matrix| matrix.zero > 0).collect();
         if sparse.is_empty() {
             return Ok(());
@@ -122,6 +152,7 @@ mod tests {
             tokens: 64,
             parts: vec![part(300, 0.5, Some(1.5)), part(100, 0.1, Some(0.5))],
             matrices: vec![MatrixBlocks { name: "dense".into(), blocks: 9, zero: 0 }],
+            decoupled: None,
         };
         let total = inspection.total();
         assert_eq!(
@@ -134,6 +165,12 @@ mod tests {
         inspection.matrices.push(MatrixBlocks { name: "sparse".into(), blocks: 1200, zero: 900 });
         let text = inspection.to_string();
         assert!(text.contains("1,200") && text.contains("75.0 %") && !text.contains("dense"), "{text}");
+        assert!(!text.contains("decoupled"), "{text}");
+        let sentences = [32, 32];
+        let decoupled = Decoupled { layers: 3, of: 6, sentences, multiply_adds: 2_000, prepared: 1_500 };
+        inspection.decoupled = Some(decoupled);
+        let text = inspection.to_string();
+        assert!(text.contains("3 of 6 layers") && text.contains("1,500 (75.0 %) once"), "{text}");
         inspection.parts[1].ms_p50 = None;
         assert_eq!(inspection.total().ms_p50, None, "a sum that lacks a part is no sum");
     }

@@ -7,7 +7,7 @@
 use super::latency::{Call, Clock, Plan, interleaved};
 use super::{Confusion, Latency, Paired, Row};
 use crate::stages::Progress;
-use crate::{Error, Result};
+use crate::{Error, Result, Text};
 use std::sync::atomic::AtomicBool;
 
 /// Texts of a block of evaluation.
@@ -21,12 +21,12 @@ pub trait Subject {
     ///
     /// # Errors
     /// Whatever the model cannot compute.
-    fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()>;
+    fn predict(&mut self, texts: &[Text<'_>], classes: &mut Vec<usize>) -> Result<()>;
     /// The logits of a batch, `[texts, classes]`, with the threads that latency is measured with.
     ///
     /// # Errors
     /// Whatever the model cannot compute.
-    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]>;
+    fn logits(&mut self, texts: &[Text<'_>]) -> Result<&[f32]>;
     /// Bytes of its files.
     fn file_bytes(&self) -> u64;
     /// Parameters that its files hold.
@@ -39,8 +39,8 @@ pub trait Subject {
 pub trait Texts {
     /// Number of texts.
     fn len(&self) -> usize;
-    /// Token ids of text `i`.
-    fn tokens(&self, i: usize) -> &[u32];
+    /// Text `i`.
+    fn text(&self, i: usize) -> Text<'_>;
     /// Its class.
     fn label(&self, i: usize) -> usize;
     /// Whether there is no text.
@@ -96,7 +96,7 @@ pub fn measure(
             file_bytes: subject.file_bytes(),
             parameters: subject.parameters(),
             sparsity: subject.sparsity(),
-            tokens: (0..count).map(|text| texts.tokens(text).len() as u64).sum(),
+            tokens: (0..count).map(|text| texts.text(text).ids.len() as u64).sum(),
             latency: None,
         });
     }
@@ -126,7 +126,7 @@ pub fn latencies(
     let plan = Plan { inputs: plan.inputs.min(texts), ..plan };
     let call = |variant: &'_ mut Variant<'_>, i| {
         Error::if_stopped(stop)?;
-        variant.subject.logits(&[variant.texts.tokens(i)]).map(drop)
+        variant.subject.logits(&[variant.texts.text(i)]).map(drop)
     };
     let mut calls: Vec<Call<'_, Error>> =
         variants.iter_mut().map(|variant| Box::new(move |i| call(variant, i)) as Call<'_, Error>).collect();
@@ -155,12 +155,12 @@ fn answers_unless(
     mut each: impl FnMut(usize, usize, usize),
 ) -> Result<()> {
     let mut predicted = Vec::with_capacity(BLOCK);
-    let mut block: Vec<&[u32]> = Vec::with_capacity(BLOCK);
+    let mut block: Vec<Text<'_>> = Vec::with_capacity(BLOCK);
     for start in (0..texts.len()).step_by(BLOCK) {
         Error::if_stopped(stop)?;
         let range = start..(start + BLOCK).min(texts.len());
         block.clear();
-        block.extend(range.clone().map(|i| texts.tokens(i)));
+        block.extend(range.clone().map(|i| texts.text(i)));
         predicted.clear();
         subject.predict(&block, &mut predicted)?;
         assert_eq!(predicted.len(), block.len(), "one class a text");
@@ -191,8 +191,8 @@ mod tests {
         fn len(&self) -> usize {
             self.0.len()
         }
-        fn tokens(&self, i: usize) -> &[u32] {
-            &self.0[i..=i]
+        fn text(&self, i: usize) -> Text<'_> {
+            (&self.0[i..=i]).into()
         }
         fn label(&self, i: usize) -> usize {
             i % 3
@@ -209,12 +209,12 @@ mod tests {
         fn classes(&self) -> usize {
             3
         }
-        fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
+        fn predict(&mut self, texts: &[Text<'_>], classes: &mut Vec<usize>) -> Result<()> {
             let class = |token: u32| (token + u32::from(token.is_multiple_of(self.wrong))) as usize % 3;
-            classes.extend(texts.iter().map(|text| class(text[0])));
+            classes.extend(texts.iter().map(|text| class(text.ids[0])));
             Ok(())
         }
-        fn logits(&mut self, _: &[&[u32]]) -> Result<&[f32]> {
+        fn logits(&mut self, _: &[Text<'_>]) -> Result<&[f32]> {
             Ok(&self.logits)
         }
         fn file_bytes(&self) -> u64 {
@@ -269,8 +269,8 @@ mod tests {
             fn len(&self) -> usize {
                 1
             }
-            fn tokens(&self, _: usize) -> &[u32] {
-                &[1]
+            fn text(&self, _: usize) -> Text<'_> {
+                (&[1][..]).into()
             }
             fn label(&self, _: usize) -> usize {
                 3

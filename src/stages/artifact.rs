@@ -104,6 +104,10 @@ fn adapt(config: &mut ModelConfig, context: &StageContext<'_>) -> Result<()> {
     for (chosen, rate) in overrides {
         *rate = chosen.map_or(*rate, |chosen| chosen as f32);
     }
+    if !context.recipe.data.second_columns.is_empty() && config.token_types == 1 {
+        let problem = "pairs of sentences have two token types, and the model has one";
+        return Err(Error::setting("data.second_columns", problem, "use another model, or join the columns"));
+    }
     let longest = context.recipe.data.max_tokens;
     if longest > config.positions {
         let problem = format!("{longest} tokens, and the model has {} positions", config.positions);
@@ -226,7 +230,7 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
 }
 
 /// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask, factor the word table and
-/// matrices, have layers share parameters, and change nothing else.
+/// matrices, have layers share parameters, decouple some, and change nothing else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
@@ -236,6 +240,7 @@ pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
         masked: Vec::new(),
         vocab: 0,
         embedding_size: None,
+        decoupled: 0,
         ..config.clone()
     };
     let layers = config.original_layers() == parent.original_layers()

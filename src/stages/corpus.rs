@@ -184,6 +184,7 @@ fn table(data: &tables::Data, file: &str, classes: Classes) -> Result<TableSourc
         header: Some(data.header),
         label: Some(column(&data.label_column)),
         texts: Some(data.text_columns.iter().map(column).collect()),
+        second: data.second_columns.iter().map(column).collect(),
         classes,
         first_label: data.first_label,
     };

@@ -80,7 +80,13 @@ fn check_stock(directory: &HfDirectory, padded: &ModelConfig) -> Result<()> {
         return Ok(());
     }
     let (size, hidden) = (padded.head_size, padded.hidden);
-    let (problem, mend) = if size * padded.original_heads == hidden {
+    let (problem, mend) = if padded.decoupled > 0 {
+        let layers = padded.decoupled;
+        (
+            format!("in its first {layers} layers each sentence of a pair attends to itself alone"),
+            "prune without prune.decouple".to_owned(),
+        )
+    } else if size * padded.original_heads == hidden {
         let pooling = match padded.pooling {
             Pooling::Mean => "the mean of the tokens",
             Pooling::FirstToken => "the first token without BERT's pooler",

@@ -10,6 +10,7 @@ mod adopt;
 pub mod artifact;
 mod controls;
 mod corpus;
+mod decoupling;
 mod distill;
 pub mod export;
 mod factorization;

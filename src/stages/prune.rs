@@ -11,7 +11,8 @@ use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
 };
 use super::{
-    Corpus, Stage, StageContext, artifact, factorization, structure, teachers, training, vocabulary, width,
+    Corpus, Stage, StageContext, artifact, decoupling, factorization, structure, teachers, training,
+    vocabulary, width,
 };
 use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
@@ -42,6 +43,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
     layers(context, &mut learner, &whole)?;
     structure::share(context, &mut learner)?;
+    decoupling::apply(context, &mut learner)?;
     let trimmed = vocabulary::trim(context, &whole)?;
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
@@ -165,7 +167,7 @@ pub fn for_samples(
     for first in (0..texts).step_by(at_a_time) {
         let mut batch = Batch::new();
         let rows = first..(first + at_a_time).min(texts);
-        rows.clone().for_each(|text| batch.push(corpus.train.tokens(text), text as u64));
+        rows.clone().for_each(|text| batch.push(corpus.train.text(text), text as u64));
         let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
         each(&Lesson { batch, labels, teacher: None })?;
         context.progress.advance(rows.len() as u64);

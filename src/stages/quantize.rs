@@ -147,7 +147,7 @@ fn compare(
     for_logits(&learner, &corpus.train, 0..texts, |first, expected| {
         for (i, expected) in expected.chunks(classes).enumerate() {
             batch.clear();
-            batch.push(corpus.train.tokens(first + i), 0);
+            batch.push(corpus.train.text(first + i), 0);
             let found = session.logits(&batch)?;
             let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
             largest = differences.fold(largest, f32::max);

@@ -158,7 +158,7 @@ fn shown(inside: &Inside) -> String {
 /// The first texts to learn from.
 fn sample(corpus: &Corpus, texts: &TokenSet) -> Batch {
     let rows = 0..corpus.lessons().len().min(SAMPLE);
-    Batch::from_texts(rows.map(|text| texts.tokens(text)))
+    Batch::from_texts(rows.map(|text| texts.text(text)))
 }
 
 /// Terms that compare token by token need the same number of tokens.

@@ -1,7 +1,8 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
 use super::{
-    Corpus, Stage, StageContext, artifact, factorization, structure, teachers, training, vocabulary, width,
+    Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, structure, teachers, training,
+    vocabulary, width,
 };
 use crate::Result;
 use crate::train::forget_state;
@@ -22,6 +23,7 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     let narrower = width::check(context, &learner.model.config)?;
     factorization::check(context, &narrower, pieces)?;
     structure::check(context, &narrower)?;
+    decoupling::check(context, prune::layers_left(&recipe.prune, learner.model.layers.len())?)?;
     teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];

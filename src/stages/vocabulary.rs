@@ -9,7 +9,7 @@ use crate::data::TokenSet;
 use crate::ops::Backend;
 use crate::tokenizer::{Tokenizer, WordPiece};
 use crate::train::Learner;
-use crate::{Error, Result};
+use crate::{Error, Result, Text};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
@@ -135,7 +135,13 @@ fn chosen(context: &StageContext<'_>, corpus: &Corpus) -> Result<Option<(Vec<u32
     }
     let vocabulary = word_piece(&corpus.tokenizer)?;
     let (mut words, reading) = (Words::default(), Reading::of(vocabulary));
-    corpus.lessons().for_each(|text| words.add(corpus.train.tokens(text), &reading));
+    for Text { ids, first } in corpus.lessons().map(|text| corpus.train.text(text)) {
+        words.add(&ids[..first], &reading);
+        if first < ids.len() {
+            // Between the first sentence's [SEP] and its own.
+            words.add(&ids[first - 1..], &reading);
+        }
+    }
     let kept = choose(vocabulary, &words, most).map_err(|TooFew { least }| {
         let problem = format!(
             "is {most}; the special tokens and the characters of the training texts are {least} pieces"

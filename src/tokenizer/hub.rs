@@ -1,7 +1,7 @@
 //! The tokenizer of a Hugging Face directory, over the tokenizers crate.
 
 use super::wordpiece::SPECIALS;
-use super::{Encode, Rules, WordPiece, vocabulary};
+use super::{Encode, Pair, Rules, WordPiece, vocabulary};
 use crate::{Error, Result, files};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -191,14 +191,28 @@ impl Tokenizer {
         if let Some(own) = &self.own {
             return own.encode(text, max_tokens);
         }
-        let pieces = self.tokenizer.encode_fast(text, false);
-        let pieces = pieces.expect("WordPiece fails only without an unknown token, which was seen");
-        let kept = pieces.get_ids().len().min(max_tokens.saturating_sub(2));
+        let pieces = self.pieces(text);
+        let kept = pieces.len().min(max_tokens.saturating_sub(2));
         let mut ids = Vec::with_capacity(kept + 2);
         ids.push(self.cls);
-        ids.extend_from_slice(&pieces.get_ids()[..kept]);
+        ids.extend_from_slice(&pieces[..kept]);
         ids.push(self.sep);
         ids
+    }
+
+    /// The ids of two sentences: [`Encode::encode_pair`].
+    pub fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Pair {
+        if let Some(own) = &self.own {
+            return own.encode_pair(first, second, max_tokens);
+        }
+        let pieces = [first, second].map(|text| self.pieces(text));
+        Pair::new([self.cls, self.sep], pieces.each_ref().map(Vec::as_slice), max_tokens)
+    }
+
+    fn pieces(&self, text: &str) -> Vec<u32> {
+        let pieces = self.tokenizer.encode_fast(text, false);
+        let pieces = pieces.expect("WordPiece fails only without an unknown token, which was seen");
+        pieces.get_ids().to_vec()
     }
 
     /// Writes the files that this tokenizer was read from into a directory, which is created if need be. For a network
@@ -232,6 +246,10 @@ impl Tokenizer {
 impl Encode for Tokenizer {
     fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         self.encode(text, max_tokens)
+    }
+
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Pair {
+        self.encode_pair(first, second, max_tokens)
     }
 
     fn vocab(&self) -> usize {

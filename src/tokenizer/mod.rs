@@ -5,8 +5,8 @@
 //! WordPiece   BERT's tokenizer over a vocabulary packed into bytes: what a .limbeck file carries
 //! ```
 //!
-//! Both are [`Encode`]: they give `[CLS]`, the pieces, `[SEP]`, cut to a number of tokens, never padded: batches are
-//! ragged.
+//! Both are [`Encode`]: they give `[CLS]`, the pieces, `[SEP]`, and of two sentences a [`Pair`], cut to a number of tokens,
+//! never padded: batches are ragged.
 //! `Tokenizer` says which function a directory describes, and runs `WordPiece` for it where that is plain
 //! BERT, which all models of this family are; the two agree on every text, and ours takes an eighth of the
 //! time.
@@ -14,6 +14,7 @@
 mod encode;
 #[cfg(feature = "train")]
 mod hub;
+mod pair;
 mod unicode;
 mod vocabulary;
 mod wordpiece;
@@ -23,6 +24,7 @@ mod words;
 pub use encode::Encode;
 #[cfg(feature = "train")]
 pub use hub::Tokenizer;
+pub use pair::Pair;
 pub use wordpiece::WordPiece;
 #[cfg(feature = "train")]
 pub use words::words;

@@ -10,7 +10,7 @@
 
 use super::unicode::{is_chinese, is_mark, is_punctuation, is_removed, is_undecomposed, is_unordered};
 use super::vocabulary::{self, CONTINUATION, Hash, Vocabulary};
-use super::{Encode, Rules};
+use super::{Encode, Pair, Rules};
 use crate::files;
 use unicode_normalization::char::{canonical_combining_class, decompose_canonical};
 
@@ -88,7 +88,25 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
     /// As [`WordPiece::encode`], appended to `ids`.
     pub fn encode_into(&self, text: &str, max_tokens: usize, ids: &mut Vec<u32>) {
         ids.push(self.vocabulary.cls);
-        let full = ids.len().saturating_add(max_tokens.saturating_sub(2));
+        self.pieces_into(text, max_tokens.saturating_sub(2), ids);
+        ids.push(self.vocabulary.sep);
+    }
+
+    /// The ids of two sentences: [`Encode::encode_pair`].
+    pub fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Pair {
+        // Which is the longer is known when both are read.
+        let pieces = [first, second].map(|text| {
+            let mut ids = Vec::new();
+            self.pieces_into(text, usize::MAX, &mut ids);
+            ids
+        });
+        let Vocabulary { cls, sep, .. } = self.vocabulary;
+        Pair::new([cls, sep], pieces.each_ref().map(Vec::as_slice), max_tokens)
+    }
+
+    /// At most `most` pieces of a text.
+    fn pieces_into(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
+        let full = ids.len().saturating_add(most);
         let mut pieces = Pieces { vocabulary: &self.vocabulary, word: String::new(), chars: 0, ids, full };
         let mut rest = text;
         while let Some((place, special)) = self.first_special(rest) {
@@ -103,7 +121,6 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
         normalize(rest, &mut pieces);
         pieces.end_word();
         ids.truncate(full);
-        ids.push(self.vocabulary.sep);
     }
 
     /// The leftmost special token in a text, the longest where several begin.
@@ -124,6 +141,10 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
 impl<B: AsRef<[u8]> + Sync> Encode for WordPiece<B> {
     fn encode(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         self.encode(text, max_tokens)
+    }
+
+    fn encode_pair(&self, first: &str, second: &str, max_tokens: usize) -> Pair {
+        self.encode_pair(first, second, max_tokens)
     }
 
     fn vocab(&self) -> usize {

@@ -26,7 +26,7 @@ pub fn for_logits<B: Backend>(
     for first in rows.clone().step_by(TEXTS) {
         batch.clear();
         for text in first..(first + TEXTS).min(rows.end) {
-            batch.push(texts.tokens(text), text as u64);
+            batch.push(texts.text(text), text as u64);
         }
         each(first, &learner.logits(&batch)?)?;
     }

@@ -246,7 +246,7 @@ fn lesson(training: &Training<'_>, places: &[u32]) -> Lesson {
     let mut logits = Vec::new();
     for place in places {
         let text = training.rows.start + *place as usize;
-        batch.push(training.texts.tokens(text), text as u64);
+        batch.push(training.texts.text(text), text as u64);
         labels.push(training.texts.label(text));
         if let Some((teacher, _)) = training.teacher {
             let classes = training.texts.labels().len();

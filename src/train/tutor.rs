@@ -192,7 +192,7 @@ impl<B: Backend> Tutor<B> {
     fn reading<'b>(&self, batch: &'b Batch) -> Cow<'b, Batch> {
         let Some(texts) = &self.texts else { return Cow::Borrowed(batch) };
         let mut own = Batch::new();
-        batch.samples.iter().for_each(|&text| own.push(texts.tokens(text as usize), text));
+        batch.samples.iter().for_each(|&text| own.push(texts.text(text as usize), text));
         assert_eq!(own.offsets, batch.offsets, "a text has as many tokens for both");
         Cow::Owned(own)
     }
@@ -256,8 +256,10 @@ impl<B: Backend> Tutor<B> {
         for ([of_student, of_teacher], maps) in pairs {
             let [query, key, _] = &student.attended[*of_student];
             let [own_query, own_key, _] = &teacher.attended[*of_teacher];
+            // Of a layer that keeps sentences apart, each is like the teacher's attention within it.
+            let texts = student.model.layers[*of_student].attention.attend.texts(batch);
             let (of_pair, [dq, dk]) = backend.relation(
-                batch,
+                &texts,
                 [query.tensor(), key.tensor()],
                 [own_query.tensor(), own_key.tensor()],
                 &maps,

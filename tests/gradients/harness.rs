@@ -8,7 +8,7 @@ use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
 use limbeck::quantized::{Exceptions, Form, Int8Rows};
 use limbeck::tensor::{Shape, Tensor};
-use limbeck::{Batch, Result};
+use limbeck::{Batch, Result, Text};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::SplitMix64;
 
@@ -20,6 +20,9 @@ pub const NOISE: Noise = Noise { seed: 5, step: 3 };
 
 /// Tokens of the texts of [`batch`].
 pub const LENGTHS: [usize; 5] = [3, 1, 7, 2, 5];
+/// Tokens of their first sentences; types are given, so that they matter where sentences are kept apart, and nowhere
+/// else.
+pub const FIRSTS: [usize; 5] = [2, 1, 3, 1, 5];
 pub const TOKENS: usize = 18;
 pub const TEXTS: usize = LENGTHS.len();
 pub const VOCAB: usize = 9;
@@ -35,7 +38,7 @@ pub fn batch() -> Batch {
     let ids: Vec<u32> = random(91, TOKENS).iter().map(|x| ((x + 1.0) * VOCAB as f32 / 2.0) as u32).collect();
     let (mut batch, mut rest) = (Batch::new(), &ids[..]);
     for (text, length) in LENGTHS.into_iter().enumerate() {
-        batch.push(&rest[..length], 100 + text as u64);
+        batch.push(Text { ids: &rest[..length], first: FIRSTS[text] }, 100 + text as u64);
         rest = &rest[length..];
     }
     batch.token_types = (0..TOKENS).map(|t| (t % 3 == 1).into()).collect();

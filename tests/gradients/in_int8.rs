@@ -49,7 +49,7 @@ fn attention_absorbed_into_the_first_token() {
             key: of(2),
             value: of(4),
             output: layer(6, width, hidden, Activation::Identity),
-            attend: Attend { heads, head_size, dropout: 0.0 },
+            attend: Attend { heads, head_size, dropout: 0.0, apart: false },
         };
         let weight = [(width, hidden), (1, width)];
         Case {

@@ -11,7 +11,7 @@ mod layers;
 mod losses;
 mod oracle;
 
-use harness::{Case, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch};
+use harness::{Case, FIRSTS, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch};
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
 use limbeck::models::config::Activation;
@@ -19,7 +19,7 @@ use limbeck::nn::{Attend, Embeddings, Exec, LayerNorm, Linear, ParamId};
 use limbeck::params::ParamStore;
 use limbeck::tensor::{Shape, Tensor};
 use limbeck_kernels::Kernels;
-use oracle::{attention, embed, linear, norm, sum};
+use oracle::{attention, attention_within, embed, linear, norm, sum};
 
 fn layer(first: u32, inputs: usize, outputs: usize, activation: Activation) -> Linear {
     Linear { weight: ParamId(first), bias: Some(ParamId(first + 1)), inputs, outputs, activation, down: None }
@@ -63,7 +63,7 @@ fn each_linear(check: impl Fn(&Case<'_>, Activation)) {
 /// Attention of every token, and of the first of each text.
 fn each_attention(check: impl Fn(&Case<'_>)) {
     for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
-        let (attend, width) = (Attend { heads, head_size, dropout: 0.0 }, heads * head_size);
+        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, apart: false }, heads * head_size);
         for (first_only, rows) in [(false, TOKENS), (true, TEXTS)] {
             check(&Case {
                 name: &format!("attention {heads} heads of {head_size}, {rows} queries"),
@@ -75,6 +75,26 @@ fn each_attention(check: impl Fn(&Case<'_>)) {
                 },
             });
         }
+    }
+}
+
+/// Sentences that are kept apart attend as one text does through a block-diagonal mask.
+#[test]
+fn attention_within_sentences() {
+    let same = |text: usize, query: usize, key: usize| (query < FIRSTS[text]) == (key < FIRSTS[text]);
+    for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
+        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, apart: true }, heads * head_size);
+        Case {
+            name: &format!("attention within sentences, {heads} heads of {head_size}"),
+            params: &[],
+            inputs: &[(TOKENS, width); 3],
+            tape: &|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2]),
+            oracle: &|x| {
+                let qkv = [&x[0][..], &x[1], &x[2]];
+                attention_within(qkv, [heads, head_size], false, &|_, _, _, _| 1.0, &same)
+            },
+        }
+        .check();
     }
 }
 
@@ -92,7 +112,7 @@ fn attention_of_every_token_and_of_the_first() {
 fn attention_with_dropout_on_the_probabilities() {
     // A head is wider than the longest text, so that values can be unit vectors.
     let (heads, size, rate) = (2, 8, 0.4);
-    let (attend, width) = (Attend { heads, head_size: size, dropout: rate }, 2 * 8);
+    let (attend, width) = (Attend { heads, head_size: size, dropout: rate, apart: false }, 2 * 8);
     // With queries of zero every probability is 1 / length; with the unit vector of its place as a key's value,
     // the context is the row of probabilities after dropout.
     let cpu = Cpu::new(Kernels::select().unwrap());
@@ -300,7 +320,7 @@ fn what_is_used_more_than_once_collects_all_its_gradients() {
     .check();
 
     // x feeds three projections and a residual; the context feeds two layers and its own norm.
-    let attend = Attend { heads: 2, head_size: 3, dropout: 0.0 };
+    let attend = Attend { heads: 2, head_size: 3, dropout: 0.0, apart: false };
     let normed = LayerNorm { gamma: ParamId(8), beta: ParamId(9), eps: 1e-3 };
     let plain = Activation::Identity;
     let (matrix, vector) = ((size, size), (1, size));

@@ -54,6 +54,17 @@ pub fn attention(
     first_only: bool,
     dropout: &dyn Fn(usize, usize, usize, usize) -> f64,
 ) -> Vec<f64> {
+    attention_within([q, k, v], [heads, size], first_only, dropout, &|_, _, _| true)
+}
+
+/// As [`attention`], of a query to those keys of its text that `sees(text, query, key)`.
+pub fn attention_within(
+    [q, k, v]: [&[f64]; 3],
+    [heads, size]: [usize; 2],
+    first_only: bool,
+    dropout: &dyn Fn(usize, usize, usize, usize) -> f64,
+    sees: &dyn Fn(usize, usize, usize) -> bool,
+) -> Vec<f64> {
     let (width, mut y, mut first) = (heads * size, Vec::new(), 0);
     for (text, length) in LENGTHS.into_iter().enumerate() {
         for query in 0..if first_only { 1 } else { length } {
@@ -62,8 +73,10 @@ pub fn attention(
             for head in 0..heads {
                 let at = |x: &[f64], row: usize, i: usize| x[row * width + head * size + i];
                 let dot = |key| (0..size).map(|i| at(q, row, i) * at(k, first + key, i)).sum::<f64>();
-                let weights: Vec<f64> =
-                    (0..length).map(|key| (dot(key) / (size as f64).sqrt()).exp()).collect();
+                let weight = |key| {
+                    if sees(text, query, key) { (dot(key) / (size as f64).sqrt()).exp() } else { 0.0 }
+                };
+                let weights: Vec<f64> = (0..length).map(weight).collect();
                 let all: f64 = weights.iter().sum();
                 for (key, weight) in weights.iter().enumerate() {
                     let p = weight / all * dropout(text, head, query, key);

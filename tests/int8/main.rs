@@ -9,6 +9,7 @@ mod int4;
 #[allow(dead_code, reason = "its slopes are for compression")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod pairs;
 mod reference;
 
 use common::{distance, shared};

@@ -2,6 +2,7 @@
 
 use super::*;
 use limbeck::checkpoint::{HfDirectory, TensorFile, parse_config};
+use limbeck::infer::format::Golden;
 
 fn integers(file: &TensorFile, name: &str) -> (Vec<usize>, Vec<u32>) {
     let bytes = file.bytes(name).unwrap();
@@ -91,7 +92,8 @@ fn a_real_encoder_in_f32_and_in_int8() {
     assert!(worst <= 2e-5, "{worst}");
 
     let path = Path::new("minilm");
-    let extras = Extras { golden: vec![batch.ids[batch.text(0)].to_vec()], ..Extras::default() };
+    let golden = Golden { ids: batch.ids[batch.text(0)].to_vec(), ..Golden::default() };
+    let extras = Extras { golden: vec![golden], ..Extras::default() };
     let quantized = quantize(path, &config, &mut values, Quantization::INT8, &extras).unwrap();
     // A scale for each row keeps every matrix of this encoder.
     for loss in &quantized.losses {

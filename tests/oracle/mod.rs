@@ -1,10 +1,10 @@
 //! A text classifier in f64, one text at a time, straight from the formulas; and the same with the rounding of
 //! dynamic int8, attention included. Slow, and written without the engine's operations.
 
-use limbeck::Result;
 use limbeck::models::config::{Activation, Pooling};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::nn::{LayerNorm, Linear, ParamId, ParamSpec, Role};
+use limbeck::{Result, Text};
 use limbeck_kernels::random::SplitMix64;
 use std::cell::RefCell;
 
@@ -135,15 +135,20 @@ impl Oracle {
         context
     }
 
-    /// The logits of one text, all of whose token types are 0.
+    /// The logits of a sentence.
     pub fn logits(&self, ids: &[u32]) -> Vec<f64> {
+        self.logits_of(ids.into())
+    }
+
+    /// The logits of one text, whose second sentence is of type 1. In decoupled layers attention is block-diagonal.
+    pub fn logits_of(&self, Text { ids, first }: Text<'_>) -> Vec<f64> {
         let tables = &self.classifier.embeddings;
         let words: Rows = ids.iter().map(|&id| self.row(tables.words, id as usize).to_vec()).collect();
         let words = tables.projection.as_ref().map_or(words.clone(), |layer| self.linear(layer, &words));
         let embed = |(place, word): (usize, &Vec<f64>)| {
             let mut row = add(word, self.row(tables.positions, place));
             if let Some(types) = tables.token_types {
-                row = add(&row, self.row(types, 0));
+                row = add(&row, self.row(types, usize::from(place >= first)));
             }
             row
         };
@@ -158,7 +163,18 @@ impl Oracle {
             let [key, value] =
                 [&attention.key, &attention.value].map(|linear| self.project(linear, &x, rounds));
             let size = attention.attend.head_size;
-            let context = self.attend(query, key, value, [attention.attend.heads, size], rounds);
+            let sizes = [attention.attend.heads, size];
+            let context = if index < self.classifier.config.decoupled {
+                let [mut one, two] = [0..first, first..ids.len()].map(|sentence| {
+                    let [query, key, value] =
+                        [&query, &key, &value].map(|rows| rows[sentence.clone()].to_vec());
+                    self.attend(query, key, value, sizes, rounds)
+                });
+                one.extend(two);
+                one
+            } else {
+                self.attend(query, key, value, sizes, rounds)
+            };
             let attended = self.linear(&attention.output, &context);
             x = self.norm(&layer.attention_norm, add_rows(&x, &attended));
             let y = self.linear(&layer.contract, &self.linear(&layer.expand, &x));

@@ -61,6 +61,21 @@ ptrdiff_t limbeck_predict(const struct LimbeckModel *model,
                           float *probabilities);
 
 /**
+ * Classifies a pair of sentences, as limbeck_predict does one text. Of a pair that is longer than the model can read the
+ * longer sentence is cut first.
+ *
+ * # Safety
+ * As `limbeck_predict`, for `first` and for `second`.
+ */
+ptrdiff_t limbeck_predict_pair(const struct LimbeckModel *model,
+                               const char *first,
+                               size_t first_length,
+                               const char *second,
+                               size_t second_length,
+                               float *logits,
+                               float *probabilities);
+
+/**
  * Why the last call that failed on this thread did: zero-terminated UTF-8, empty if none has. It lives until the next
  * failure on this thread.
  */

@@ -140,7 +140,7 @@ pub struct DataOptions {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// What the file is, as data.header=true; may be repeated. Keys: format, header, label_column, text_columns,
-    /// first_label, test_limit and max_tokens of a recipe's [data]
+    /// second_columns, first_label, test_limit and max_tokens of a recipe's [data]
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -167,6 +167,12 @@ pub struct Predict {
     pub model: PathBuf,
     /// Texts; none: one a line of standard input
     pub text: Vec<String>,
+    /// Texts are pairs of sentences: two arguments each, or a line with a tab between them
+    #[arg(long, conflicts_with = "first")]
+    pub pairs: bool,
+    /// Texts are second sentences of pairs with this first one, which decoupled layers pass once
+    #[arg(long, value_name = "SENTENCE")]
+    pub first: Option<String>,
     /// Longest text in tokens; the rest is cut. Default: what the model can read
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,

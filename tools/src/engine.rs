@@ -8,12 +8,12 @@ mod ngrams;
 use limbeck::checkpoint::HfDirectory;
 use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
-use limbeck::infer::{Model, Session};
+use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
 use limbeck::report::measure::{self, Subject, Texts};
 use limbeck::stages::{self, Control, Corpus, Progress, Recipe, Stage, StageContext, Waiting};
 use limbeck::tokenizer::Encode;
-use limbeck::{Batch, Error, Result};
+use limbeck::{Batch, Error, Result, Text};
 use ngrams::NGrams;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,15 @@ pub trait TextModel: Subject {
     fn vocab(&self) -> usize;
     /// What makes its token ids.
     fn tokenizer(&self) -> &dyn Encode;
+    /// Computes once what is the same for all pairs with this first sentence, if there is such a thing: only the time that
+    /// [`Subject::logits`] takes changes.
+    ///
+    /// # Errors
+    /// Whatever the model cannot compute.
+    fn prepare(&mut self, first: &[u32]) -> Result<()> {
+        let _ = first;
+        Ok(())
+    }
 }
 
 /// Opens a Hugging Face directory, a `.limbeck` file, or the linear model that a run keeps as a control, to predict on
@@ -197,8 +206,8 @@ impl Texts for Tokenized {
     fn len(&self) -> usize {
         self.0.len()
     }
-    fn tokens(&self, i: usize) -> &[u32] {
-        self.0.tokens(i)
+    fn text(&self, i: usize) -> Text<'_> {
+        self.0.text(i)
     }
     fn label(&self, i: usize) -> usize {
         self.0.label(i)
@@ -214,6 +223,7 @@ struct Deployed {
     session: Session<'static>,
     /// What [`Subject::logits`] computes with, if it is to have other threads.
     timed: Option<Session<'static>>,
+    prepared: Option<Prepared<'static>>,
     batch: Batch,
 }
 
@@ -231,7 +241,8 @@ impl Deployed {
             }
         };
         let session = Session::with_threads(model, threads);
-        Ok(Deployed { model, path: path.to_owned(), tokenizer, session, timed: None, batch: Batch::new() })
+        let (path, batch) = (path.to_owned(), Batch::new());
+        Ok(Deployed { model, path, tokenizer, session, timed: None, prepared: None, batch })
     }
 }
 
@@ -240,16 +251,22 @@ impl Subject for Deployed {
         self.model.config().labels.len()
     }
 
-    fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
+    fn predict(&mut self, texts: &[Text<'_>], classes: &mut Vec<usize>) -> Result<()> {
         let count = self.classes();
         self.batch.refill(texts.iter().copied());
         classes.extend(self.session.logits(&self.batch)?.chunks(count).map(highest));
         Ok(())
     }
 
-    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
+    fn logits(&mut self, texts: &[Text<'_>]) -> Result<&[f32]> {
         self.batch.refill(texts.iter().copied());
-        self.timed.as_mut().unwrap_or(&mut self.session).logits(&self.batch)
+        let session = self.timed.as_mut().unwrap_or(&mut self.session);
+        match &self.prepared {
+            Some(prepared) if texts.iter().all(|text| prepared.begins(text)) => {
+                session.logits_after(prepared, &self.batch)
+            }
+            _ => session.logits(&self.batch),
+        }
     }
 
     fn file_bytes(&self) -> u64 {
@@ -282,5 +299,12 @@ impl TextModel for Deployed {
 
     fn tokenizer(&self) -> &dyn Encode {
         &*self.tokenizer
+    }
+
+    fn prepare(&mut self, first: &[u32]) -> Result<()> {
+        if self.model.config().decoupled > 0 {
+            self.prepared = Some(self.session.prepare(first)?);
+        }
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //!   "deleted_layers": [1, 3, 4],
 //!   "ranks": [[0, 0, 0, 0, 64, 64]],
 //!   "shared": [0],
+//!   "decoupled": 2,
 //!   "pooling": "first_token",
 //!   "masked": ["distilbert.transformer.layer.0.ffn.lin1.weight"]
 //! }
@@ -101,10 +102,17 @@ struct Block {
     ranks: Vec<Ranks>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     shared: Vec<usize>,
+    #[cfg_attr(feature = "train", serde(skip_serializing_if = "is_zero"))]
+    decoupled: usize,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Option::is_none"))]
     pooling: Option<String>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     masked: Vec<String>,
+}
+
+#[cfg(feature = "train")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[cfg_attr(feature = "train", derive(serde::Serialize))]
@@ -113,13 +121,14 @@ struct BlockLayer {
     intermediate: usize,
 }
 
-/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked, factored or shared,
-/// and its pooling is the one that its architecture has there.
+/// Whether stock transformers runs this network: nothing is deleted but whole layers, nothing is masked, factored, shared or
+/// decoupled, and its pooling is the one that its architecture has there.
 pub fn is_stock(config: &ModelConfig) -> bool {
     config.is_dense()
         && config.embedding_size.is_none()
         && config.ranks.is_empty()
         && config.shared.is_empty()
+        && config.decoupled == 0
         && config.head_size * config.original_heads == config.hidden
         && config.pooling == usual_pooling(config.architecture)
         && config.masked.is_empty()

@@ -72,6 +72,7 @@ pub fn parse_config(path: &Path, text: &str) -> Result<ModelConfig> {
         deleted_layers: block.deleted_layers,
         ranks: block.ranks,
         shared: block.shared,
+        decoupled: block.decoupled,
         activation: reader.activation(keys.activation)?,
         layer_norm_eps: if bert {
             reader.number("layer_norm_eps")?.unwrap_or(LAYER_NORM_EPS)
@@ -115,10 +116,11 @@ fn members<'o, 't>(
     }
 }
 
+const KNOWN: [&str; 8] =
+    ["head_size", "layers", "deleted_layers", "ranks", "shared", "decoupled", "pooling", "masked"];
+
 fn block(value: &Json<'_>) -> Result<Block, String> {
     let mut block = Block::default();
-    const KNOWN: [&str; 7] =
-        ["head_size", "layers", "deleted_layers", "ranks", "shared", "pooling", "masked"];
     for (name, value) in members(value, &KNOWN)? {
         let wrong = |expected: &str| format!("{name} is {value}, no {expected}");
         match (&**name, value) {
@@ -132,6 +134,7 @@ fn block(value: &Json<'_>) -> Result<Block, String> {
                 block.ranks = ranks.ok_or_else(|| wrong("list of six ranks for each layer"))?;
             }
             (_, Json::Null) => {}
+            ("decoupled", _) => block.decoupled = value.size().ok_or_else(|| wrong("number of layers"))?,
             ("head_size", _) => block.head_size = Some(value.size().ok_or_else(|| wrong("size"))?),
             ("pooling", _) => block.pooling = Some(value.text().ok_or_else(|| wrong("name"))?.to_owned()),
             _ => {

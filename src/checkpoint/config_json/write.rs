@@ -65,6 +65,7 @@ fn block_to_json(config: &ModelConfig) -> Value {
         deleted_layers: config.deleted_layers.clone(),
         ranks: config.ranks.clone(),
         shared: config.shared.clone(),
+        decoupled: config.decoupled,
         pooling,
         masked: config.masked.clone(),
     })

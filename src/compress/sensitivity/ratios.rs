@@ -1,7 +1,6 @@
 //! Signal-to-noise ratios of parameters and of what they compute.
 
 use super::{InForm, Noise, Sensitive, StaticScales};
-use crate::Result;
 use crate::compress::calibration::{Calibration, Magnitudes, round_to};
 use crate::compress::quantize::stored_bytes;
 use crate::data::TokenSet;
@@ -13,6 +12,7 @@ use crate::ops::rounded::{Rounded, RoundedLayer};
 use crate::quantized::{Form, RowRounding};
 use crate::tensor::{Shape, Tensor};
 use crate::train::Learner;
+use crate::{Result, Text};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -120,14 +120,14 @@ impl<B: Backend> Ratios<B> {
             let Some(sums) = self.sums.get_mut(&id) else { continue };
             let mut reads = vec![0usize; spec.rows];
             for text in rows.clone() {
-                for (place, &word) in texts.tokens(text).iter().enumerate() {
-                    // Texts of one sentence are of type 0.
+                let Text { ids, first } = texts.text(text);
+                for (place, &word) in ids.iter().enumerate() {
                     let row = if id == tables.words {
                         word as usize
                     } else if id == tables.positions {
                         place
                     } else {
-                        0
+                        usize::from(place >= first)
                     };
                     reads[row] += 1;
                 }

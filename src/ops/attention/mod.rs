@@ -10,7 +10,7 @@
 //! (Vaswani et al., arXiv:1706.03762.) Saved: q, k, v, the context and the log-sum-exp of each row of `s`;
 //! the probabilities are recomputed, as in FlashAttention (Dao et al., arXiv:2205.14135), so that memory grows
 //! with the tokens and not with their square. `queries` is the text's length, or 1 when only the first
-//! token is wanted.
+//! token is wanted. Where sentences are apart, "text" means sentence (`Attend::texts`).
 
 mod cpu;
 pub(in crate::ops) mod texts;
@@ -90,7 +90,7 @@ pub fn forward<B: Backend>(
     if let (Some(context), false) = (&context, record) {
         return Ok((context.clone(), None));
     }
-    let results = at.backend.attention_forward(at.batch, attend, tensors, dropout.as_ref())?;
+    let results = at.backend.attention_forward(&attend.texts(at.batch), attend, tensors, dropout.as_ref())?;
     let context = context.unwrap_or_else(|| results[0].clone());
     let node = record.then(|| {
         let (attend, inputs, qkv) = (*attend, qkv.map(Var::id), tensors.map(Tensor::clone));
@@ -102,7 +102,7 @@ pub fn forward<B: Backend>(
 impl<B: Backend> Node<B> for Saved<B> {
     fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let gradients = at.backend.attention_backward(
-            at.batch,
+            &self.attend.texts(at.batch),
             &self.attend,
             self.qkv.each_ref(),
             self.dropout.as_ref(),

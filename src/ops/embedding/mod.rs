@@ -99,8 +99,9 @@ fn rows(embeddings: &Embeddings, read: Read, batch: &Batch) -> Vec<(ParamId, Vec
     let places = (0..batch.texts()).flat_map(|text| 0..batch.text(text).len() as u32).collect();
     tables.push((embeddings.positions, places));
     if let Some(types) = embeddings.token_types {
-        let of_token = |t| batch.token_types.get(t).map_or(0, |kind| u32::from(*kind));
-        tables.push((types, (0..batch.tokens()).map(of_token).collect()));
+        let of_text =
+            |text| (0..batch.text(text).len()).map(move |place| batch.token_type(text, place).into());
+        tables.push((types, (0..batch.texts()).flat_map(of_text).collect()));
     }
     tables
 }

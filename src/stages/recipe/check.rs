@@ -132,8 +132,13 @@ fn data(recipe: &Recipe) -> Result<()> {
     if data.text_columns.is_empty() {
         return Err(Error::setting("data.text_columns", "is empty", "name at least one column"));
     }
-    // [CLS], one piece and [SEP].
-    size("data.max_tokens", data.max_tokens, 3, limits::POSITIONS)?;
+    // [CLS], one piece and [SEP]; a second sentence has another piece and another [SEP].
+    let least = if data.second_columns.is_empty() { 3 } else { 5 };
+    size("data.max_tokens", data.max_tokens, least, limits::POSITIONS)?;
+    if recipe.prune.decouple > 0 && data.second_columns.is_empty() {
+        let problem = "keeps the sentences of pairs apart, and each text is one sentence";
+        return Err(Error::setting("prune.decouple", problem, "0, or name data.second_columns"));
+    }
     if data.limit != 0 && data.validation >= data.limit {
         return Err(Error::setting(
             "data.validation",
@@ -196,6 +201,7 @@ fn prune(prune: &Prune) -> Result<()> {
     size("prune.embedding_size", prune.embedding_size, 0, limits::HIDDEN)?;
     size("prune.share", prune.share, 0, limits::LAYERS)?;
     fraction("prune.rank", prune.rank)?;
+    size("prune.decouple", prune.decouple, 0, limits::LAYERS - 1)?;
     size("prune.samples", prune.samples, 1, usize::MAX)?;
     size("prune.events", prune.events, 1, TIMES)?;
     below_one("prune.rewind_to", prune.rewind_to)?;

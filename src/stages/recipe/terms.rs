@@ -43,6 +43,7 @@ pub const TERMS: &[Term] = &[
     term("embedding-size", &["prune.embedding_size=0"], |r| r.prune.embedding_size > 0),
     term("sharing", &["prune.share=0"], |r| r.prune.share > 0),
     term("low-rank", &["prune.rank=0"], |r| r.prune.rank > 0.0),
+    term("decoupling", &["prune.decouple=0"], |r| r.prune.decouple > 0),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;

@@ -89,7 +89,7 @@ impl Classifier {
         self.labels.get(class).map(CString::as_c_str)
     }
 
-    /// The class of a text, cut to what the model can read; its logits and probabilities go into those of the slices
+    /// The class of a text, or of a pair of sentences, cut to what the model can read; its logits and probabilities go into those of the slices
     /// that are there, each as long as there are labels.
     ///
     /// # Errors
@@ -97,6 +97,7 @@ impl Classifier {
     pub fn predict(
         &self,
         text: &str,
+        second: Option<&str>,
         logits: Option<&mut [f32]>,
         probable: Option<&mut [f32]>,
     ) -> Result<usize> {
@@ -106,7 +107,7 @@ impl Classifier {
             batch: Batch::new(),
             ids: Vec::new(),
         });
-        let answer = seat.predict(&self.tokenizer, text, logits, probable);
+        let answer = seat.predict(&self.tokenizer, text, second, logits, probable);
         self.idle().push(seat);
         answer
     }
@@ -122,13 +123,19 @@ impl Seat {
         &mut self,
         tokenizer: &WordPiece<&[u8]>,
         text: &str,
+        second: Option<&str>,
         logits: Option<&mut [f32]>,
         probable: Option<&mut [f32]>,
     ) -> Result<usize> {
-        self.ids.clear();
-        tokenizer.encode_into(text, self.session.model().config().positions, &mut self.ids);
+        let positions = self.session.model().config().positions;
         self.batch.clear();
-        self.batch.push(&self.ids, 0);
+        if let Some(second) = second {
+            self.batch.push(tokenizer.encode_pair(text, second, positions).text(), 0);
+        } else {
+            self.ids.clear();
+            tokenizer.encode_into(text, positions, &mut self.ids);
+            self.batch.push(&self.ids, 0);
+        }
         let found = self.session.logits(&self.batch)?;
         if let Some(logits) = logits {
             logits.copy_from_slice(found);

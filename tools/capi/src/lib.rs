@@ -79,22 +79,59 @@ pub unsafe extern "C" fn limbeck_predict(
     logits: *mut f32,
     probabilities: *mut f32,
 ) -> isize {
-    guarded(-1, || {
-        // SAFETY: the caller's promise.
-        let model = &unsafe { model.as_ref() }.ok_or("limbeck_predict: the model is NULL")?.0;
-        if text.is_null() && length > 0 {
-            return Err("limbeck_predict: the text is NULL".into());
-        }
-        // SAFETY: the caller's promise, and there is a text.
-        let text = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(text.cast(), length) } };
-        let text = std::str::from_utf8(text)
-            .map_err(|error| format!("limbeck_predict: the text is not UTF-8 ({error}); convert it"))?;
-        let labels = model.labels().len();
-        // SAFETY: the caller's promise.
-        let [logits, probabilities] = unsafe { [floats(logits, labels), floats(probabilities, labels)] };
-        let label = model.predict(text, logits, probabilities).map_err(|error| error.to_string())?;
-        Ok(label.cast_signed())
-    })
+    // SAFETY: the caller's promise.
+    guarded(-1, || unsafe { predicted(model, [Some((text, length)), None], [logits, probabilities]) })
+}
+
+/// Classifies a pair of sentences, as limbeck_predict does one text. Of a pair that is longer than the model can read the
+/// longer sentence is cut first.
+///
+/// # Safety
+/// As `limbeck_predict`, for `first` and for `second`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn limbeck_predict_pair(
+    model: *const LimbeckModel,
+    first: *const c_char,
+    first_length: usize,
+    second: *const c_char,
+    second_length: usize,
+    logits: *mut f32,
+    probabilities: *mut f32,
+) -> isize {
+    let texts = [Some((first, first_length)), Some((second, second_length))];
+    // SAFETY: the caller's promise.
+    guarded(-1, || unsafe { predicted(model, texts, [logits, probabilities]) })
+}
+
+/// # Safety
+/// As the callers'.
+unsafe fn predicted(
+    model: *const LimbeckModel,
+    texts: [Option<(*const c_char, usize)>; 2],
+    into: [*mut f32; 2],
+) -> Result<isize, String> {
+    // SAFETY: the caller's promise.
+    let model = &unsafe { model.as_ref() }.ok_or("limbeck_predict: the model is NULL")?.0;
+    // SAFETY: the caller's promise.
+    let text = |text: Option<(*const c_char, usize)>| text.map(|text| unsafe { utf8(text) }).transpose();
+    let [first, second] = [text(texts[0])?, text(texts[1])?];
+    let labels = model.labels().len();
+    // SAFETY: the caller's promise.
+    let [logits, probabilities] = into.map(|into| unsafe { floats(into, labels) });
+    let label = model.predict(first.unwrap_or_default(), second, logits, probabilities);
+    Ok(label.map_err(|error| error.to_string())?.cast_signed())
+}
+
+/// # Safety
+/// As the callers': the text is NULL, or has so many bytes.
+unsafe fn utf8<'a>((text, length): (*const c_char, usize)) -> Result<&'a str, String> {
+    if text.is_null() && length > 0 {
+        return Err("limbeck_predict: the text is NULL".into());
+    }
+    // SAFETY: the caller's promise, and there is a text.
+    let text = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(text.cast(), length) } };
+    std::str::from_utf8(text)
+        .map_err(|error| format!("limbeck_predict: the text is not UTF-8 ({error}); convert it"))
 }
 
 /// Why the last call that failed on this thread did: zero-terminated UTF-8, empty if none has. It lives until the next

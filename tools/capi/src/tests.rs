@@ -66,6 +66,33 @@ fn answers_are_those_of_a_session() {
 }
 
 #[test]
+fn pairs_are_those_of_a_session() {
+    let model = load();
+    let own = Model::open(Path::new(TINY.to_str().unwrap())).unwrap();
+    let tokenizer = own.tokenizer().unwrap();
+    for [first, second] in [["un", "able"], ["", "."], [&"un ".repeat(9), &"able ".repeat(9)]] {
+        let pair = tokenizer.encode_pair(first, second, own.config().positions);
+        let expected = Session::new(&own).logits(&Batch::from_texts([pair.text()])).unwrap().to_vec();
+        let mut logits = [f32::NAN; 2];
+        let (a, b, none) = (first.as_bytes(), second.as_bytes(), ptr::null_mut());
+        let (a_text, b_text) = (a.as_ptr().cast(), b.as_ptr().cast());
+        // SAFETY: each text has its length, and there is room for two logits.
+        let label = unsafe {
+            limbeck_predict_pair(model, a_text, a.len(), b_text, b.len(), logits.as_mut_ptr(), none)
+        };
+        assert_eq!(logits[..], expected, "{first:?} {second:?}");
+        assert_eq!(own.config().labels[usize::try_from(label).unwrap()], own.config().label(&expected));
+    }
+    // SAFETY: from `load`.
+    unsafe {
+        let none = ptr::null_mut();
+        assert_eq!(limbeck_predict_pair(model, ptr::null(), 0, ptr::null(), 1, none, none), -1);
+        assert!(last_error().contains("the text is NULL"), "{}", last_error());
+        limbeck_free(model);
+    }
+}
+
+#[test]
 fn threads_share_one_model() {
     struct Shared(*mut LimbeckModel);
     // SAFETY: what the header promises.

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const DEMO: &str = include_str!("../../recipes/demo.toml");
 
 /// The keys that say what a table of texts is. Its classes are the model's.
-const USED: [&str; 7] = [
+const USED: [&str; 8] = [
     "data.format",
     "data.header",
     "data.label_column",
     "data.text_columns",
+    "data.second_columns",
     "data.first_label",
     "data.test_limit",
     "data.max_tokens",

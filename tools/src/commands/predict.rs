@@ -16,29 +16,67 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     set_threads(threads)?;
     let mut model = engine::open(&typed.model, threads)?;
     let max_tokens = typed.max_tokens.unwrap_or(usize::MAX).min(model.positions());
-    if max_tokens < 3 {
-        return Err(Failure::Usage("--max-tokens: [CLS], one piece and [SEP] make 3 at least".into()));
+    let pairs = typed.pairs || typed.first.is_some();
+    if max_tokens < if pairs { 5 } else { 3 } {
+        let parts = if pairs {
+            "[CLS], a piece of each sentence and two [SEP] make 5"
+        } else {
+            "[CLS], one piece and [SEP] make 3"
+        };
+        return Err(Failure::Usage(format!("--max-tokens: {parts} at least")));
+    }
+    if let Some(first) = &typed.first {
+        let ids = model.tokenizer().encode(first, max_tokens);
+        model.prepare(&ids)?;
     }
     let mut output = Output::new();
-    let mut classify = |text: &str, output: &mut Output| -> Result<(), Failure> {
-        let ids = model.tokenizer().encode(text, max_tokens);
-        let logits = model.logits(&[&ids])?.to_vec();
+    let mut classify = |second: Option<&str>, text: &str, output: &mut Output| -> Result<(), Failure> {
+        let tokenizer = model.tokenizer();
+        let pair = match (&typed.first, second) {
+            (Some(first), _) => tokenizer.encode_pair(first, text, max_tokens),
+            (None, Some(second)) => tokenizer.encode_pair(text, second, max_tokens),
+            (None, None) => tokenizer.encode(text, max_tokens).into(),
+        };
+        let logits = model.logits(&[pair.text()])?.to_vec();
         output.json_line(&Line::new(&logits, &*model))
     };
     if !typed.text.is_empty() {
-        typed.text.iter().try_for_each(|text| classify(text, &mut output))?;
+        let sentences = if typed.pairs { 2 } else { 1 };
+        if !typed.text.len().is_multiple_of(sentences) {
+            return Err(Failure::Usage("--pairs: the last first sentence has no second one".into()));
+        }
+        for text in typed.text.chunks(sentences) {
+            classify(text.get(1).map(String::as_str), &text[0], &mut output)?;
+        }
         return output.flush();
     }
     // Output is handed over whenever input runs dry, so that a program at both ends is never kept waiting.
     let mut input = BufReader::with_capacity(1 << 16, io::stdin());
     let mut lines = Lines::default();
+    let mut line = 0;
     while let Some(text) = lines.next(&mut input)? {
-        classify(text, &mut output)?;
+        line += 1;
+        if typed.pairs {
+            let (first, second) = text.split_once('\t').ok_or_else(|| no_tab(line))?;
+            classify(Some(second), first, &mut output)?;
+        } else {
+            classify(None, text, &mut output)?;
+        }
         if input.buffer().is_empty() {
             output.flush()?;
         }
     }
     output.flush()
+}
+
+/// A line that should have been two sentences.
+fn no_tab(line: usize) -> Error {
+    Error::File {
+        path: PathBuf::from("standard input"),
+        line: Some(line),
+        problem: "there is no tab between two sentences".into(),
+        mend: "write first sentence, tab, second sentence, or leave --pairs out".into(),
+    }
 }
 
 /// What is said of one text.

@@ -1,11 +1,11 @@
 //! The linear control, measured like any other model: from its file, on ids that were made before.
 
 use super::TextModel;
-use limbeck::Result;
 use limbeck::controls::{Features, Linear, Words};
 use limbeck::models::highest;
 use limbeck::report::measure::Subject;
 use limbeck::tokenizer::Encode;
+use limbeck::{Result, Text};
 use std::fs;
 use std::path::Path;
 
@@ -31,16 +31,16 @@ impl Subject for NGrams {
         self.model.classes()
     }
 
-    fn predict(&mut self, texts: &[&[u32]], classes: &mut Vec<usize>) -> Result<()> {
+    fn predict(&mut self, texts: &[Text<'_>], classes: &mut Vec<usize>) -> Result<()> {
         let count = self.classes();
         classes.extend(self.logits(texts)?.chunks(count).map(highest));
         Ok(())
     }
 
-    fn logits(&mut self, texts: &[&[u32]]) -> Result<&[f32]> {
+    fn logits(&mut self, texts: &[Text<'_>]) -> Result<&[f32]> {
         self.logits.clear();
         for text in texts {
-            self.features.refill(text, self.model.buckets());
+            self.features.refill(text.ids, self.model.buckets());
             self.model.logits(&self.features, &mut self.row);
             self.logits.extend_from_slice(&self.row);
         }

@@ -249,6 +249,11 @@ pub struct Prune {
     /// `"matrix"` or `"global"`. Default `"matrix"`.
     #[serde(skip_serializing_if = "is_default")]
     pub rank_scope: RankScope,
+    /// The first layers, of those that stay, in which each sentence of a pair attends to itself alone (Cao et al., 2020): what
+    /// they make of a first sentence can be kept, and used with any number of second ones. At least one layer has to
+    /// read both. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub decouple: usize,
     /// Training texts that importance is measured on. Default 2000.
     pub samples: usize,
     /// `"once"`, `"cubic"` or `"iterative"`. Default `"once"`.
@@ -298,6 +303,7 @@ impl Default for Prune {
             rank: 0.0,
             rank_matrices: BlockMatrices::Encoder,
             rank_scope: RankScope::Matrix,
+            decouple: 0,
             samples: 2000,
             schedule: Schedule::Once,
             events: 8,

@@ -68,6 +68,10 @@ pub struct Data {
     pub label_column: Column,
     /// Columns of the text, in order, joined by spaces. Default `[1, 2]`.
     pub text_columns: Vec<Column>,
+    /// Columns of a second sentence, for tasks on pairs of sentences, as GLUE's MRPC and RTE; `text_columns` are then those of
+    /// the first, and a text is `[CLS] first [SEP] second [SEP]`. Default `[]`: a text is one sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub second_columns: Vec<Column>,
     /// Names of the classes: a file in `dir`, or a list. Default `""`: the values themselves,
     /// numbers by size and others alphabetically.
     pub labels: Labels,
@@ -97,6 +101,7 @@ impl Default for Data {
             header: false,
             label_column: Column::Number(0),
             text_columns: vec![Column::Number(1), Column::Number(2)],
+            second_columns: Vec::new(),
             labels: Labels::File(String::new()),
             first_label: None,
             limit: 0,

@@ -9,11 +9,11 @@ use crate::cli::{self, Bench};
 use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
-use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::report::cells::{aligned, milliseconds};
 use limbeck::report::latency::{Call, Plan, WallClock, interleaved};
 use limbeck::report::{Latency, Machine};
+use limbeck::{Error, Text};
 use limbeck_kernels::Kernels;
 use serde_json::json;
 use std::time::Instant;
@@ -61,7 +61,7 @@ pub fn bench(typed: &Bench) -> Result<(), Failure> {
     let texts: Vec<Vec<u32>> = models.iter().map(|model| text(seq, model.vocab())).collect();
     let mut calls: Vec<Call<'_, Error>> = Vec::with_capacity(models.len());
     for (model, ids) in models.iter_mut().zip(&texts) {
-        let batch = vec![ids.as_slice(); batch_of(typed)];
+        let batch = vec![Text::from(ids.as_slice()); batch_of(typed)];
         calls.push(Box::new(move |_| model.logits(&batch).map(drop)));
     }
     let (repeat, warmup) = (typed.repeat.unwrap_or(REPEAT), typed.warmup.unwrap_or(WARMUP));
@@ -98,7 +98,7 @@ fn serve(
     threads: usize,
 ) -> Result<(), Failure> {
     let ids = text(seq, model.vocab());
-    let batch = vec![ids.as_slice(); batch_of(typed)];
+    let batch = vec![Text::from(ids.as_slice()); batch_of(typed)];
     let about = json!({
         "name": "limbeck",
         "version": BUILD.version,

@@ -124,7 +124,7 @@ impl Steps {
         let mut labels = Vec::new();
         for (row, sample) in table.first(typed.batch.unwrap_or(BATCH) as usize).read()?.zip(0..) {
             let row = row?;
-            batch.push(&tokenizer.encode(&row.text, max_tokens), sample);
+            batch.push(&tokenizer.encode(&row.text, max_tokens)[..], sample);
             labels.push(row.label);
         }
         // An encoder without a head, or with one for other classes, gets a new one.
