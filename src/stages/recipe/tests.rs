@@ -140,7 +140,7 @@ fn errors_name_the_key_and_the_mend() {
         (
             "",
             "prune.unit_importance=attention",
-            "prune.unit_importance: \"attention\" is not one of its values; known: gradient, norm, random",
+            "prune.unit_importance: \"attention\" is not one of its values; known: gradient, fisher, norm, random",
         ),
         ("", "prune.heads=60", "prune.heads: is 60; it is a fraction, from 0 to 1 (60 % is 0.6)"),
         ("", "train.learning_rate=nan", "train.learning_rate: is NaN; a number above 0"),
