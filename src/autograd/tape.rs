@@ -309,6 +309,14 @@ impl<B: Backend> Exec for Tape<'_, B> {
         if !(first_only && self.params.rounds_weights() && attention.absorbs()) {
             return attend_projected(self, attention, x, first_only);
         }
+        if self.attended.is_some() {
+            // This way does without keys and values, but who looks at attention wants them.
+            let first = self.first_tokens(x)?;
+            let query = attention.query.forward(self, &first)?;
+            let [key, value] = [&attention.key, &attention.value].map(|layer| layer.forward(self, x));
+            let qkv = [query, key?, value?];
+            self.attended.as_mut().expect("was just seen").push(qkv);
+        }
         self.absorbed(attention, x)
     }
 

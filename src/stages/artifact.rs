@@ -229,8 +229,8 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
-/// Whether a network of this configuration can come from one of `parent`'s: stages delete, mask, factor the word table and
-/// matrices, have layers share parameters, decouple some, and change nothing else.
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete, hidden features too, mask, factor
+/// the word table and matrices, have layers share parameters, decouple some, and change nothing else.
 pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
@@ -239,6 +239,7 @@ pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
         shared: Vec::new(),
         masked: Vec::new(),
         vocab: 0,
+        hidden: 0,
         embedding_size: None,
         decoupled: 0,
         ..config.clone()
@@ -246,7 +247,8 @@ pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let layers = config.original_layers() == parent.original_layers()
         && parent.deleted_layers.iter().all(|layer| config.deleted_layers.contains(layer));
     let factored = parent.embedding_size.is_none() || config.embedding_size == parent.embedding_size;
-    layers && kept(config) == kept(parent) && config.vocab <= parent.vocab && factored
+    let smaller = config.vocab <= parent.vocab && config.hidden <= parent.hidden;
+    layers && kept(config) == kept(parent) && smaller && factored
 }
 
 /// The key under which an artifact names the hash of what it was made from.

@@ -114,7 +114,7 @@ fn a_run_decouples_the_student_and_the_file_computes_as_it_learnt() {
     let golden = &file.metadata().unwrap().golden;
     assert!(golden.iter().any(|golden| golden.first.is_some_and(|first| first < golden.ids.len())));
     let [seen, _] = said(&["inspect", &path("run/int8.limbeck")]);
-    assert!(seen.contains("1 of 2 layers are decoupled: a pair of 64 and 64 tokens takes"), "{seen}");
+    assert!(seen.contains("1 of 2 layers are decoupled: a pair of 32 and 32 tokens takes"), "{seen}");
     let padded = refused(&["export", &path("run/pruned"), &path("padded"), "--format", "hf-padded"]);
     assert!(padded.contains("in its first 1 layers each sentence of a pair attends to itself"), "{padded}");
 }
