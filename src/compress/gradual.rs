@@ -92,16 +92,20 @@ pub fn prune<B: Backend>(
     (watched, gone): (Option<&BlockScores>, &Gone),
     seed: u64,
 ) -> Result<Option<Deletion>> {
+    let config = &learner.model.config;
     let of_kind = |kind: Importance, learner: &Learner<B>| -> Result<Scores> {
         match kind {
             Importance::Gradient | Importance::Fisher | Importance::Attention => Ok(measured.clone()),
             Importance::BlockFisher => {
                 let mut scores = measured.clone();
-                scores.heads = measured.order();
-                Ok(scores)
+                scores.share_products(config);
+                scores.heads = scores.order();
+                Ok(scores.of_owners(config))
             }
-            Importance::Norm => Scores::norms(&learner.backend, &learner.model, &learner.params),
-            Importance::Random => Ok(Scores::random(&learner.model.config, seed)),
+            Importance::Norm => {
+                Ok(Scores::norms(&learner.backend, &learner.model, &learner.params)?.of_owners(config))
+            }
+            Importance::Random => Ok(Scores::random(config, seed).of_owners(config)),
         }
     };
     let mut scores = of_kind(budget_now.head_importance, learner)?;
@@ -267,9 +271,14 @@ impl<B: Backend> Companion<B> for Gradual {
         if due <= self.done {
             return Ok(None);
         }
+        let masking = !self.deleting();
         self.done = due;
         let grown = if self.rounds.is_some() { geometric } else { cubic };
-        let budget = self.budget.at(due, self.events.len(), grown);
+        let mut budget = self.budget.at(due, self.events.len(), grown);
+        if masking {
+            // Heads and units have gone, but for what rounding might leave to find.
+            (budget.heads, budget.units) = (0.0, 0.0);
+        }
         let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
         let of_blocks = (self.watched.as_ref(), &self.gone);
         let deletion = prune(learner, &budget, &self.scores, of_blocks, self.seed)?;

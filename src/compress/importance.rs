@@ -21,6 +21,7 @@ pub enum Importance {
     Gradient,
     /// `(∂loss/∂gate)²`, summed over texts: the diagonal of the gates' empirical Fisher information `F`. Half of it is what
     /// the loss of a trained network gains without the part, to second order (Kwon et al., arXiv:2204.09656, equation 8).
+    /// Of layers that share parameters the sum of theirs, as if their gates were apart.
     Fisher,
     /// Of heads: `½·1ᵀF1` over the heads of a layer that go together, with `F = Σ g·gᵀ` over texts of all of the layer's
     /// gates (its block of the block-diagonal Fisher, equation 9 there). Heads go one by one, each time the one that adds
@@ -168,6 +169,28 @@ impl Scores {
             costs[layer].iter_mut().zip(with).for_each(|(cost, product)| *cost += product);
         }
         order.into_iter().map(|layer| layer.into_iter().flatten().collect()).collect()
+    }
+
+    /// Adds the products of layers that share their parameters up, in the first of them: as if gates of theirs were apart.
+    pub(super) fn share_products(&mut self, config: &ModelConfig) {
+        for layer in 0..self.products.len() {
+            let owner = config.owner(layer);
+            if owner != layer {
+                let products = std::mem::take(&mut self.products[layer]);
+                self.products[owner].iter_mut().zip(&products).for_each(|(sum, product)| *sum += product);
+                self.products[layer] = products;
+            }
+        }
+    }
+
+    /// Of layers that share their parameters the first one's scores alone, for measures that each of them has in full:
+    /// [`budget`] sums those of a group.
+    pub(super) fn of_owners(mut self, config: &ModelConfig) -> Scores {
+        for layer in (0..self.heads.len()).filter(|layer| config.owner(*layer) != *layer) {
+            self.heads[layer].fill(0.0);
+            self.units[layer].fill(0.0);
+        }
+        self
     }
 
     /// [`Importance::Random`].

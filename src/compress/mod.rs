@@ -1,5 +1,6 @@
 //! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks, the
-//! deletion of what these emptied, schedules, smaller vocabularies, narrower embeddings, factored matrices, shared layers.
+//! deletion of what these emptied, schedules, smaller vocabularies, hidden width, narrower embeddings, factored
+//! matrices, shared layers; what few bits do to each matrix, and which of them it can do with.
 
 pub mod attention;
 pub mod blocks;

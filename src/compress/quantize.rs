@@ -67,16 +67,16 @@ impl Quantization {
     pub fn check(&self, specs: &[ParamSpec]) -> Result<()> {
         const KEY: &str = "quantize.exceptions";
         let of = |role| specs.iter().filter(move |spec| spec.role == role);
-        for (pattern, form) in self.exceptions.iter() {
+        for (pattern, _) in self.exceptions.iter() {
             if !of(Role::Weight).chain(of(Role::Embedding)).any(|spec| matches(pattern, &spec.name)) {
                 let problem = format!("\"{pattern}\" is no matrix and no table of this network");
                 let mend = "`limbeck inspect --json` lists the matrices; * stands for any characters";
                 return Err(Error::setting(KEY, problem, mend));
             }
-            let other = |spec: &&ParamSpec| {
-                matches(pattern, &spec.name) && form.is_integer() != self.weights.is_integer()
-            };
-            if let Some(spec) = of(Role::Weight).find(other) {
+        }
+        for spec in of(Role::Weight) {
+            let Some(form) = self.exceptions.form(&spec.name) else { continue };
+            if form.is_integer() != self.weights.is_integer() {
                 let (most, name) = (self.weights.name(), form.name());
                 let problem = format!("{} would be {name}, and other matrices are {most}", spec.name);
                 let mend = "matrices are all in int8 and int4, or all in floats; tables are free";

@@ -71,7 +71,7 @@ pub(super) struct Part {
 
 /// The sides of parameters that hidden features are on.
 pub(super) fn hidden_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
-    let Classifier { embeddings, layers, head, .. } = model;
+    let Classifier { config, embeddings, layers, head } = model;
     let mut sides = Vec::new();
     match &embeddings.projection {
         None => sides.push((embeddings.words, Side::Cols)),
@@ -79,7 +79,7 @@ pub(super) fn hidden_sides(model: &Classifier) -> Vec<(ParamId, Side)> {
     }
     let tables = [embeddings.positions].into_iter().chain(embeddings.token_types);
     let mut across: Vec<ParamId> = tables.chain([embeddings.norm.gamma, embeddings.norm.beta]).collect();
-    for layer in layers {
+    for layer in config.own_layers().map(|layer| &layers[layer]) {
         let attention = &layer.attention;
         let readers = [&attention.query, &attention.key, &attention.value, &layer.expand];
         across.extend(readers.map(Linear::reader));

@@ -76,7 +76,9 @@ impl WidthScores {
             }
             Ok(())
         };
-        let of_layers = model.layers.iter().flat_map(|layer| [&layer.attention_norm, &layer.output_norm]);
+        // Of parameters that layers share there is one gradient.
+        let own = model.config.own_layers().map(|layer| &model.layers[layer]);
+        let of_layers = own.flat_map(|layer| [&layer.attention_norm, &layer.output_norm]);
         for LayerNorm { gamma, beta, .. } in of_layers.chain([&model.embeddings.norm]) {
             add(&mut hidden, *gamma)?;
             add(&mut hidden, *beta)?;

@@ -1,8 +1,8 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
 use super::{
-    Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, structure, teachers, training,
-    vocabulary, width,
+    Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, quantize, structure, teachers,
+    training, vocabulary, width,
 };
 use crate::Result;
 use crate::train::forget_state;
@@ -24,6 +24,10 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     factorization::check(context, &narrower, pieces)?;
     structure::check(context, &narrower)?;
     decoupling::check(context, prune::layers_left(&recipe.prune, learner.model.layers.len())?)?;
+    if recipe.prune.rank == 0.0 && recipe.prune.embedding_size == 0 {
+        // Factored matrices would have names that there are none of yet.
+        quantize::check(&recipe.quantize, &learner.model.config)?;
+    }
     teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];

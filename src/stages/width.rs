@@ -16,9 +16,16 @@ fn left(settings: &Prune, hidden: usize) -> usize {
 /// The configuration of what the recipe leaves of this network's width, told before the first step.
 ///
 /// # Errors
-/// [`Error::Setting`] if the word table would be wider than the network.
+/// [`Error::Setting`] if the word table, or a factor, would be wider than the network.
 pub fn check(context: &StageContext<'_>, config: &ModelConfig) -> Result<ModelConfig> {
     let hidden = left(&context.recipe.prune, config.hidden);
+    if let Some(rank) = config.ranks.iter().flatten().max().filter(|&&rank| rank > hidden) {
+        let problem = format!(
+            "leaves {hidden} of {} features, and the model has factors of rank {rank}",
+            config.hidden
+        );
+        return Err(Error::setting("prune.hidden", problem, format!("leave {rank} or more")));
+    }
     match config.embedding_size.filter(|&size| size >= hidden) {
         Some(size) if hidden < config.hidden => {
             let problem = format!(

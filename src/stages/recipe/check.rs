@@ -135,6 +135,14 @@ fn data(recipe: &Recipe) -> Result<()> {
     // [CLS], one piece and [SEP]; a second sentence has another piece and another [SEP].
     let least = if data.second_columns.is_empty() { 3 } else { 5 };
     size("data.max_tokens", data.max_tokens, least, limits::POSITIONS)?;
+    if data.source == Source::Demo && !data.second_columns.is_empty() {
+        let problem = "the demo makes its own texts, and each is one sentence";
+        return Err(Error::setting(
+            "data.second_columns",
+            problem,
+            "leave it out, or set data.source = \"files\"",
+        ));
+    }
     if recipe.prune.decouple > 0 && data.second_columns.is_empty() {
         let problem = "keeps the sentences of pairs apart, and each text is one sentence";
         return Err(Error::setting("prune.decouple", problem, "0, or name data.second_columns"));

@@ -18,8 +18,10 @@ impl Recipe {
             Recipe::default();
         let mut deciding = Recipe { name, threads, bench, controls, ..self.clone() };
         if stage < Stage::Quantize {
-            // What a student is trained to be rounded to decides its weights, how those are laid out does not.
+            // What a student is trained to be rounded to decides its weights; how those are laid out only where precision
+            // is chosen, by the bytes that it saves.
             deciding.quantize = match (stage, self.distill.quantized > 0.0) {
+                (Stage::Distill, true) if self.quantize.chooses() => deciding.quantize,
                 (Stage::Distill, true) => Quantize { layout: quantize.layout, ..deciding.quantize },
                 _ => quantize,
             };

@@ -5,17 +5,18 @@ mod compression;
 mod controls;
 mod input;
 mod pruning;
+mod quantize;
 mod training;
 
 pub(super) use compression::PRUNE_EPOCHS;
 pub use compression::{
-    BlockImportance, BlockLayout, BlockMatrices, BlockScope, EmbeddingKind, ExceptionKind, HeadImportance,
-    LayerImportance, LayerScope, Prune, Quantize, RankScope, Schedule, ShareStart, UnitImportance,
-    WeightKind, WeightScope,
+    BlockImportance, BlockMatrices, BlockScope, HeadImportance, LayerImportance, LayerScope, Prune,
+    RankScope, Schedule, ShareStart, UnitImportance, WeightScope,
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 pub use pruning::{HiddenImportance, Rewind, WeightImportance};
+pub use quantize::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
 use serde::{Deserialize, Serialize};
 pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};
 

@@ -73,9 +73,8 @@ pub const TERMS: &[Term] = &[
     term("quantized-training", &["distill.quantized=0"], |r| r.distill.quantized > 0.0 && is_distilled(r)),
     term("channel-scales", &["quantize.weights=tensor"], |r| r.quantize.weights == WeightKind::Channel),
     term("int4-weights", &["quantize.weights=channel"], |r| r.quantize.weights == WeightKind::Int4),
-    term("chosen-precision", &["quantize.weights=channel", "quantize.embeddings=int8"], |r| {
-        r.quantize.chooses()
-    }),
+    term("chosen-weights", &["quantize.weights=channel"], |r| r.quantize.weights == WeightKind::Auto),
+    term("chosen-tables", &["quantize.embeddings=int8"], |r| r.quantize.embeddings == EmbeddingKind::Auto),
     term("exceptions", &["quantize.exceptions={}"], |r| !r.quantize.exceptions.is_empty()),
     term("small-embeddings", &["quantize.embeddings=f32"], |r| r.quantize.embeddings != EmbeddingKind::F32),
 ];

@@ -1,0 +1,135 @@
+//! `[quantize]`: the precision of what is deployed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a weight matrix is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightKind {
+    /// int8, one scale for each output.
+    #[default]
+    Channel,
+    /// int8, one scale for the whole matrix.
+    Tensor,
+    /// Four bits, with a multiplier for each 32 weights of an output. Half the bytes in the file; a session unpacks them to
+    /// int8, so it is as fast as that, and starts a little later.
+    Int4,
+    /// 16-bit floats, IEEE 754, widened when the file is opened: as fast as f32.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+    /// Each in `"channel"` or in `"int4"`: as many in int4 as `quantize.budget` allows.
+    Auto,
+}
+
+/// How embeddings are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbeddingKind {
+    /// Eight bits, one scale a row.
+    #[default]
+    Int8,
+    /// Four bits, with a multiplier for each 32 values of a row. Unpacked when a row is read.
+    Int4,
+    /// 16-bit floats, IEEE 754, widened when the file is opened.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+    /// Each table in int8 or in int4: as many in int4 as `quantize.budget` allows.
+    Auto,
+}
+
+/// How a matrix or table is stored that is not as most are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExceptionKind {
+    /// int8, one scale for each output or row.
+    #[serde(alias = "channel")]
+    Int8,
+    /// int8, one scale for all of it.
+    Tensor,
+    /// Four bits, with a multiplier for each 32 weights of an output or row.
+    Int4,
+    /// 16-bit floats, IEEE 754.
+    F16,
+    /// 16-bit floats, the upper halves of 32-bit ones.
+    Bf16,
+    /// 32-bit floats.
+    F32,
+}
+
+/// Which int8 matrices leave their zero 16×4 blocks out of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockLayout {
+    /// Those for which that is faster on this CPU: both layouts are timed.
+    #[default]
+    Faster,
+    /// Those that have any: the file does not depend on the CPU that writes it.
+    Blocks,
+    /// None.
+    Dense,
+}
+
+/// `[quantize]`: the `.limbeck` file. Activations are always quantized while running, per token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quantize {
+    /// `"channel"`, `"tensor"`, `"int4"`, `"f16"`, `"bf16"`, `"f32"` or `"auto"`. Default `"channel"`.
+    pub weights: WeightKind,
+    /// `"int8"`, `"int4"`, `"f16"`, `"bf16"`, `"f32"` or `"auto"`. Default `"int8"`.
+    pub embeddings: EmbeddingKind,
+    /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
+    pub layout: BlockLayout,
+    /// Matrices and tables that are stored otherwise, by name, as `"*.ffn.lin2.weight" = "int8"`; `*` stands for any
+    /// characters, and where several names match, the longest decides. Kinds: `"int8"`, `"tensor"`, `"int4"`, `"f16"`,
+    /// `"bf16"`, `"f32"`; matrices are all of whole numbers (the first three) or all floats. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exceptions: BTreeMap<String, ExceptionKind>,
+    /// Of `"auto"`: points of accuracy on the held-out rows (`data.validation`) that the file may lie below the network in
+    /// f32. The matrices and tables that do least damage for each byte saved become int4; damage is measured on training
+    /// texts. With `distill.quantized` the choice is made on the pruned network, before it is trained for it. Default 0.2.
+    #[serde(skip_serializing_if = "is_budget")]
+    pub budget: f64,
+    /// Of `"auto"`: training texts that damage is measured on. Default 500.
+    #[serde(skip_serializing_if = "is_samples")]
+    pub samples: usize,
+}
+
+/// Default of `quantize.budget`.
+const BUDGET: f64 = 0.2;
+/// Default of `quantize.samples`.
+const SAMPLES: usize = 500;
+
+fn is_budget(value: &f64) -> bool {
+    *value == BUDGET
+}
+
+fn is_samples(value: &usize) -> bool {
+    *value == SAMPLES
+}
+
+impl Default for Quantize {
+    fn default() -> Self {
+        Quantize {
+            weights: WeightKind::Channel,
+            embeddings: EmbeddingKind::Int8,
+            layout: BlockLayout::Faster,
+            exceptions: BTreeMap::new(),
+            budget: BUDGET,
+            samples: SAMPLES,
+        }
+    }
+}
+
+impl Quantize {
+    /// Whether the precision of matrices or of tables is chosen one by one.
+    pub fn chooses(&self) -> bool {
+        self.weights == WeightKind::Auto || self.embeddings == EmbeddingKind::Auto
+    }
+}
