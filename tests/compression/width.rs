@@ -193,8 +193,8 @@ fn gated(config: &ModelConfig, sample: u64, feature: usize, dense: bool, gate: f
     let ids: Vec<ParamId> = if dense {
         vec![learner.model.head.classifier.weight]
     } else {
-        let layers = &learner.model.layers;
-        let norms = layers.iter().flat_map(|layer| [&layer.attention_norm, &layer.output_norm]);
+        let own = learner.model.config.own_layers().map(|layer| &learner.model.layers[layer]);
+        let norms = own.flat_map(|layer| [&layer.attention_norm, &layer.output_norm]);
         let norms = norms.chain([&learner.model.embeddings.norm]);
         norms.flat_map(|norm| [norm.gamma, norm.beta]).collect()
     };
@@ -209,8 +209,10 @@ fn gated(config: &ModelConfig, sample: u64, feature: usize, dense: bool, gate: f
 fn gradient_scores_are_squares_of_each_text_s_slopes() {
     let samples = [3, 5, 11];
     // DistilBERT's head has a ReLU, whose kinks a difference may straddle; BERT is smooth.
-    for pooling in [Pooling::Pooler, Pooling::Mean] {
-        let config = config(Architecture::Bert, pooling, 0.0);
+    for (pooling, shared) in
+        [(Pooling::Pooler, vec![]), (Pooling::Mean, vec![]), (Pooling::Pooler, vec![0, 0, 2])]
+    {
+        let config = ModelConfig { shared, ..config(Architecture::Bert, pooling, 0.0) };
         let learner = learner(&config);
         let mut found = WidthScores::zeros(config.hidden);
         for sample in samples {
@@ -239,8 +241,9 @@ fn gradient_scores_are_squares_of_each_text_s_slopes() {
 
 #[test]
 fn norms_are_shares_of_every_matrix_and_what_scores_least_goes() {
-    for (architecture, pooling) in [FAMILIES[0], FAMILIES[3]] {
-        let mut learner = learner(&config(architecture, pooling, 0.0));
+    for (family, shared) in [(0, vec![]), (3, vec![]), (0, vec![0, 0, 2])] {
+        let (architecture, pooling) = FAMILIES[family];
+        let mut learner = learner(&ModelConfig { shared, ..config(architecture, pooling, 0.0) });
         let scores = WidthScores::norms(&learner).unwrap();
         // What one feature has is what is lost with it: of each matrix the share that is not kept beside the others.
         let mut expected = vec![0.0f64; 24];
