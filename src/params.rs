@@ -1,7 +1,7 @@
 //! The parameters of a network: names, values, and masks. Layers hold ids; everything else is here.
 
 use crate::backend::Device;
-use crate::nn::{ParamId, ParamSpec};
+use crate::nn::{Linear, ParamId, ParamSpec};
 use crate::ops::linear::{LinearOps, Orientation};
 use crate::ops::rounded::{Rounded, Rounding};
 use crate::quantized::Form;
@@ -147,6 +147,18 @@ impl<D: LinearOps> ParamStore<D> {
     /// The value of a parameter.
     pub fn value(&self, id: ParamId) -> &Tensor<D> {
         &self.params[id.index()].value
+    }
+
+    /// What a linear layer adds to its outputs: `[outputs]`, zeros if it has no bias.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn bias(&self, device: &D, layer: &Linear) -> Result<Tensor<D>> {
+        if let Some(id) = layer.bias {
+            return Ok(self.value(id).clone());
+        }
+        let shape = Shape::vector(layer.outputs);
+        Ok(Tensor::from_buffer(device.zeros(shape.len())?, shape))
     }
 
     /// The value of a parameter, to change; packed copies of it are stale from here on.

@@ -9,7 +9,7 @@ use crate::ops::noise::{Noise, Site};
 use crate::ops::rounded::RoundedLayer;
 use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
 use crate::params::ParamStore;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
@@ -69,22 +69,6 @@ pub struct Context<'a, B: Backend> {
     pub params: &'a ParamStore<B>,
     /// The texts.
     pub batch: &'a Batch,
-}
-
-impl<B: Backend> Context<'_, B> {
-    /// What a linear layer adds to its outputs: `[outputs]`, zeros if it has no bias.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn bias(&self, layer: &Linear) -> Result<Tensor<B>> {
-        match layer.bias {
-            Some(id) => Ok(self.params.value(id).clone()),
-            None => {
-                let shape = Shape::vector(layer.outputs);
-                Ok(Tensor::from_buffer(self.backend.zeros(shape.len())?, shape))
-            }
-        }
-    }
 }
 
 /// The backward pass of one operation. It owns what the forward pass saved, runs once, and *adds* the
@@ -242,7 +226,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         let weights = [key, value].map(|layer| self.params.rounded(self.backend, layer.weight));
         let [of_key, of_value] = weights;
         let weights = [of_key?, of_value?].map(|weight| weight.expect("all weights are rounded"));
-        let biases = [self.at().bias(key)?, self.at().bias(value)?];
+        let biases = [self.params.bias(self.backend, key)?, self.params.bias(self.backend, value)?];
         let layers = [0, 1].map(|i| RoundedLayer { weight: &weights[i].weight, bias: &biases[i] });
         self.backend.absorbed_attention(self.batch, &attention.attend, x.tensor(), query.tensor(), layers)
     }

@@ -181,17 +181,7 @@ impl Gradual {
 
     /// An event at the end of each of these rounds but the last.
     pub fn in_rounds(budget: Budget, rounds: Rounds, config: &ModelConfig, seed: u64) -> Gradual {
-        let (events, scores) = (rounds.events(), budget.no_scores(config));
-        Gradual {
-            budget,
-            events,
-            done: 0,
-            scores,
-            watched: None,
-            gone: Gone::default(),
-            rounds: Some(rounds),
-            seed,
-        }
+        Gradual { events: rounds.events(), rounds: Some(rounds), ..Gradual::new(budget, 1, 0, config, seed) }
     }
 
     /// Deletes what masks of blocks have emptied. What goes back to earlier weights is left whole until the end, for what a

@@ -212,6 +212,11 @@ pub fn quantize(
     Ok(Quantized { image, losses })
 }
 
+/// Bytes that an int8 matrix `[n, k]` takes in a file without leaving blocks out: packed weights, scales, and sums of rows.
+pub fn int8_bytes(n: usize, k: usize) -> usize {
+    packed_i8_len(n, k) + 4 * n + 4 * n.next_multiple_of(16)
+}
+
 /// Bytes that a matrix or table of these values takes in a file, the padding between tensors left out. With `blocks` an
 /// int8 matrix leaves its zero blocks out where that is smaller, whatever its speed.
 ///
@@ -234,8 +239,8 @@ pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) 
                 let PackedBlocks { blocks, words, starts } = pack_blocks_i8(&panels, n, k);
                 blocks.len() + words.len() + 4 * starts.len()
             };
-            let weights = if blocks { dense.min(sparse()) } else { dense };
-            weights + 4 * n + 4 * n.next_multiple_of(16)
+            let spared = if blocks { dense.saturating_sub(sparse()) } else { 0 };
+            int8_bytes(n, k) - spared
         }
     }
 }

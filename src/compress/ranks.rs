@@ -14,13 +14,14 @@
 use super::blocks::BlockMatrices;
 use super::expand::matrix;
 use super::low_rank::{Factors, factor};
+use super::quantize::int8_bytes;
 use super::rebuild::rebuild;
 use crate::Result;
 use crate::models::config::Ranks;
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::train::Learner;
-use limbeck_kernels::gemm::packed_i8_len;
+
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -72,11 +73,8 @@ pub struct Factored {
 /// Whether a matrix of these sides, `[outputs, inputs]`, is smaller as a product of this rank: in parameters, and in bytes in the
 /// int8 layout, which has its own padding, scales and sums.
 pub fn pays([outputs, inputs]: [usize; 2], rank: usize) -> bool {
-    let bytes = |outputs: usize, inputs: usize| {
-        packed_i8_len(outputs, inputs) + 4 * (outputs + outputs.next_multiple_of(16))
-    };
     rank * (outputs + inputs) < outputs * inputs
-        && bytes(outputs, rank) + bytes(rank, inputs) < bytes(outputs, inputs)
+        && int8_bytes(outputs, rank) + int8_bytes(rank, inputs) < int8_bytes(outputs, inputs)
 }
 
 /// A rank for each matrix; 0 for one that a product would not make smaller.

@@ -86,11 +86,7 @@ impl<B: Backend> Ratios<B> {
         let (Some(prepared), Some(sums)) = (self.prepared.get(&id), self.sums.get_mut(&id)) else {
             return Ok(());
         };
-        let zeros = Shape::vector(layer.outputs);
-        let bias = &match layer.bias {
-            Some(id) => learner.params.value(id).clone(),
-            None => Tensor::from_buffer(backend.zeros(zeros.len())?, zeros),
-        };
+        let bias = &learner.params.bias(backend, layer)?;
         let plain = Activation::Identity;
         let multiply = |x: &Tensor<B>, weight: &B::Packed| -> Result<Vec<f32>> {
             backend.linear_forward(x, weight, bias, plain, false)?.0.download(backend)

@@ -125,7 +125,7 @@ pub fn forward<B: Backend>(
 ) -> Result<Recorded<B>> {
     assert_eq!(x.tensor().cols(), layer.inputs, "linear: columns of x");
     let weight = at.params.packed(at.backend, layer.weight, Orientation::Forward)?;
-    let bias = at.bias(layer)?;
+    let bias = at.params.bias(at.backend, layer)?;
     let (y, kept) = at.backend.linear_forward(x.tensor(), &weight, &bias, layer.activation, record)?;
     let node = record.then(|| {
         let saved = Saved { layer: layer.clone(), input: x.id(), x: x.tensor().clone(), kept };

@@ -164,7 +164,7 @@ pub fn linear<B: Backend>(
     x: &Var<B>,
     weight: &Rounded<B>,
 ) -> Result<Forward<B>> {
-    let bias = at.bias(layer)?;
+    let bias = at.params.bias(at.backend, layer)?;
     let of = || RoundedLayer { weight: &weight.weight, bias: &bias };
     let rows = x.rows(at.backend)?;
     let x = at.backend.values_of(rows)?;
