@@ -33,7 +33,7 @@ use crate::autograd::Grads;
 use crate::models::Classifier;
 use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::ops::blocks::BlockShape;
+use crate::ops::blocks::{BlockShape, Summed};
 use crate::params::{Mask, ParamStore};
 use crate::tensor::Shape;
 use std::ops::Range;
@@ -169,7 +169,7 @@ impl BlockScores {
         let mut scores = BlockScores::zeros(budget, model, params);
         for (id, scores) in budget.all(model).into_iter().zip(&mut scores.0) {
             let weight = params.value(id);
-            backend.block_products(weight, weight, budget.shape, scores)?;
+            backend.block_sums(Summed::Products, weight, weight, budget.shape, scores)?;
             scores.iter_mut().for_each(|score| *score = score.sqrt());
         }
         Ok(scores)
@@ -193,12 +193,9 @@ impl BlockScores {
         for (id, scores) in budget.all(model).into_iter().zip(&mut self.0) {
             let Some(gradient) = grads.param(id) else { continue };
             let (weight, mut sums) = (params.value(id), vec![0.0; scores.len()]);
-            match budget.importance {
-                BlockImportance::Fisher => {
-                    backend.block_squares(weight, gradient, budget.shape, &mut sums)?;
-                }
-                _ => backend.block_products(weight, gradient, budget.shape, &mut sums)?,
-            }
+            let is_fisher = budget.importance == BlockImportance::Fisher;
+            let summed = if is_fisher { Summed::Squares } else { Summed::Products };
+            backend.block_sums(summed, weight, gradient, budget.shape, &mut sums)?;
             match budget.importance {
                 BlockImportance::Gradient => sums.iter_mut().for_each(|slope| *slope *= *slope),
                 BlockImportance::Movement => sums.iter_mut().for_each(|slope| *slope = -*slope),

@@ -37,8 +37,7 @@ pub fn delete_emptied<B: Backend>(learner: &mut Learner<B>, shape: BlockShape) -
         if head_size.is_multiple_of(side) {
             let heads: Vec<Range<usize>> = (0..heads).map(|h| h * head_size..(h + 1) * head_size).collect();
             let left = left(&learner.params, &attention.value, &attention.output, &heads);
-            let constant = learner.params.value(bias(&attention.value)).download(&learner.backend)?;
-            take_over(learner, &attention.output, &constant, &gone(&heads, &left))?;
+            take_over(learner, [&attention.value, &attention.output], &gone(&heads, &left))?;
             keep.heads[i] = left;
         }
         let groups: Vec<Range<usize>> = (0..expand.outputs)
@@ -46,8 +45,7 @@ pub fn delete_emptied<B: Backend>(learner: &mut Learner<B>, shape: BlockShape) -
             .map(|first| first..(first + side).min(expand.outputs))
             .collect();
         let left = left(&learner.params, &expand, &contract, &groups);
-        let constant = at_zero(learner, &expand)?;
-        take_over(learner, &contract, &constant, &gone(&groups, &left))?;
+        take_over(learner, [&expand, &contract], &gone(&groups, &left))?;
         keep.units[i] = left.iter().flat_map(|group| groups[*group].clone()).collect();
     }
     // Layers that share parameters shrink as one.
@@ -102,16 +100,16 @@ fn at_zero<B: Backend>(learner: &Learner<B>, layer: &Linear) -> Result<Vec<f32>>
     y.download(backend)
 }
 
-/// Adds to `reader`'s bias what the inputs at these places, which are `constant`, give.
+/// Adds to `reader`'s bias what `writer`'s outputs at these places, which are the same for every token, give.
 fn take_over<B: Backend>(
     learner: &mut Learner<B>,
-    reader: &Linear,
-    constant: &[f32],
+    [writer, reader]: [&Linear; 2],
     places: &[usize],
 ) -> Result<()> {
     if places.is_empty() {
         return Ok(());
     }
+    let constant = at_zero(learner, writer)?;
     let Learner { backend, params, .. } = learner;
     let mut x = vec![0.0; constant.len()];
     places.iter().for_each(|&place| x[place] = f64::from(constant[place]));

@@ -193,14 +193,13 @@ impl Gradual {
             return Ok(());
         }
         let before = blocks.shapes(&learner.model, &learner.params);
-        let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
         let Some(deletion) = delete_emptied(learner, blocks.shape)? else { return Ok(()) };
         self.gone.add(blocks.shape, &before, &blocks.shapes(&learner.model, &learner.params));
         if let Some(watched) = &mut self.watched {
             watched.shrink(blocks, &deletion, &before);
         }
         if let Some(rounds) = &mut self.rounds {
-            rounds.shrink(&deletion, &cols);
+            rounds.shrink(&deletion);
         }
         Ok(())
     }
@@ -269,11 +268,10 @@ impl<B: Backend> Companion<B> for Gradual {
             // Heads and units have gone, but for what rounding might leave to find.
             (budget.heads, budget.units) = (0.0, 0.0);
         }
-        let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
         let of_blocks = (self.watched.as_ref(), &self.gone);
         let deletion = prune(learner, &budget, &self.scores, of_blocks, self.seed)?;
         if let Some(rounds) = &mut self.rounds {
-            deletion.iter().for_each(|deletion| rounds.shrink(deletion, &cols));
+            deletion.iter().for_each(|deletion| rounds.shrink(deletion));
             rounds.go_back(learner)?;
         }
         self.leave_emptied(learner)?;

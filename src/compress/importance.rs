@@ -174,11 +174,10 @@ impl Scores {
     /// Adds the products of layers that share their parameters up, in the first of them: as if gates of theirs were apart.
     pub(super) fn share_products(&mut self, config: &ModelConfig) {
         for layer in 0..self.products.len() {
-            let owner = config.owner(layer);
-            if owner != layer {
-                let products = std::mem::take(&mut self.products[layer]);
-                self.products[owner].iter_mut().zip(&products).for_each(|(sum, product)| *sum += product);
-                self.products[layer] = products;
+            let (before, from) = self.products.split_at_mut(layer);
+            // An owner comes before those that use its parameters.
+            if let Some(owner) = before.get_mut(config.owner(layer)) {
+                owner.iter_mut().zip(&from[0]).for_each(|(sum, product)| *sum += product);
             }
         }
     }

@@ -110,10 +110,10 @@ impl Rounds {
         Ok(())
     }
 
-    /// Shrinks what is remembered as the network shrank, whose parameters had so many columns before.
-    pub fn shrink(&mut self, deletion: &Deletion, cols: &[usize]) {
-        for (i, (values, cols)) in self.earlier.iter_mut().zip(cols).enumerate() {
-            *values = deletion.apply(ParamId(i as u32), values, *cols);
+    /// Shrinks what is remembered as the network shrank.
+    pub fn shrink(&mut self, deletion: &Deletion) {
+        for (i, values) in self.earlier.iter_mut().enumerate() {
+            *values = deletion.apply(ParamId(i as u32), values);
         }
     }
 

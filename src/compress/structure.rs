@@ -109,6 +109,8 @@ fn outputs(linear: &Linear) -> Vec<(ParamId, Side)> {
 /// How a network's parameters shrink.
 pub struct Deletion {
     pub(super) parts: BTreeMap<ParamId, Part>,
+    /// Columns of the larger network's parameters.
+    cols: Vec<usize>,
     /// The smaller network.
     pub model: Classifier,
     /// Its parameters, in the order of the larger network's.
@@ -158,12 +160,14 @@ impl Deletion {
             stay(&[(layer.contract.reader(), Side::Cols)], &keep.units[i]);
         }
         let (smaller, specs) = Classifier::new(&keep.config(&model.config));
-        Deletion { parts, model: smaller, specs }
+        let (_, larger) = Classifier::new(&model.config);
+        Deletion { parts, cols: larger.iter().map(|spec| spec.cols).collect(), model: smaller, specs }
     }
 
     /// What stays of the values of parameter `id`, `[rows, cols]`.
-    pub fn apply<T: Copy>(&self, id: ParamId, values: &[T], cols: usize) -> Vec<T> {
+    pub fn apply<T: Copy>(&self, id: ParamId, values: &[T]) -> Vec<T> {
         let Some(part) = self.parts.get(&id) else { return values.to_vec() };
+        let cols = self.cols[id.index()];
         let row = |row: usize| &values[row * cols..(row + 1) * cols];
         let rows: Vec<&[T]> = match &part.rows {
             Some(kept) => kept.iter().map(|&kept| row(kept)).collect(),
@@ -190,9 +194,8 @@ impl Deletion {
         })?;
         for (id, param) in params.iter() {
             if let Some(mask) = &param.mask {
-                let cols = param.value().cols();
                 // Values are zero already where the mask drops them.
-                smaller.set_mask(device, id, Mask(self.apply(id, &mask.0, cols)))?;
+                smaller.set_mask(device, id, Mask(self.apply(id, &mask.0)))?;
             }
         }
         Ok(smaller)
@@ -209,6 +212,6 @@ impl Deletion {
     }
 
     fn values<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Vec<f32>> {
-        Ok(self.apply(id, &tensor.download(device)?, tensor.cols()))
+        Ok(self.apply(id, &tensor.download(device)?))
     }
 }

@@ -159,39 +159,36 @@ fn choose(
         Ok(found >= least)
     })?;
     let int4 = &order[..count];
-    tell(context, &sensitivity, int4, order.len(), (exact, &tried));
     let (order, tried) = (&order[..], &tried[..]);
     let choice = Choice { made_from, int4, accuracy_f32: exact, tried, order, sensitivity: &sensitivity };
+    tell(context, &choice, least);
     let text = serde_json::to_string_pretty(&choice).expect("numbers and texts are JSON");
     files::replace_bytes(path, format!("{text}\n").as_bytes())?;
     Ok(int4.to_vec())
 }
 
-/// Says what was chosen.
-fn tell(
-    context: &StageContext<'_>,
-    sensitivity: &Sensitivity,
-    int4: &[String],
-    of: usize,
-    (exact, tried): (f64, &[(usize, f64)]),
-) {
-    let budget = context.recipe.quantize.budget;
+/// Says what was chosen, where the budget allows an accuracy of `least`.
+fn tell(context: &StageContext<'_>, choice: &Choice<'_>, least: f64) {
+    let Choice { int4, accuracy_f32, tried, order, sensitivity, .. } = choice;
     let saved = sensitivity.parameters.iter().filter(|parameter| int4.contains(&parameter.name));
     let saved: usize = saved.map(|parameter| parameter.saved()).sum();
-    let with = tried.iter().find(|(count, _)| *count == int4.len()).map_or(exact, |(_, found)| *found);
+    let with =
+        tried.iter().find(|(count, _)| *count == int4.len()).map_or(*accuracy_f32, |(_, found)| *found);
     context.progress.message(&format!(
-        "precision: {} of {of} matrices and tables that int4 makes smaller become int4, which saves {saved} bytes; held-out \
-         accuracy {:.2} %, in f32 {:.2} %, budget {budget} points",
+        "precision: {} of {} matrices and tables that int4 makes smaller become int4, which saves {saved} bytes; held-out \
+         accuracy {:.2} %, in f32 {:.2} %, budget {} points",
         int4.len(),
+        order.len(),
         100.0 * with,
-        100.0 * exact,
+        100.0 * accuracy_f32,
+        context.recipe.quantize.budget,
     ));
-    if with < exact - budget / 100.0 - 1e-9 {
+    if with < least {
         context
             .progress
             .message("precision: even all in int8 lose more than the budget; --max-drop would refuse it");
     }
-    let others: Vec<&str> = order(sensitivity).iter().map(|p| p.name.as_str()).skip(int4.len()).collect();
+    let others = &order[int4.len()..];
     if !others.is_empty() {
         context.progress.message(&format!("precision: int8 are {}", others.join(", ")));
     }

@@ -29,7 +29,7 @@ fn blocks(fraction: f64, shape: BlockShape) -> BlockBudget {
 }
 
 /// Nothing but blocks goes.
-fn only(blocks: BlockBudget) -> Budget {
+pub fn only(blocks: BlockBudget) -> Budget {
     Budget {
         heads: 0.0,
         head_importance: Importance::Gradient,
@@ -251,7 +251,7 @@ fn what_was_masked_before_stays_masked() {
 }
 
 /// Trains for `steps` steps beside `gradual`; says after which steps it pruned.
-fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Range<u64>) -> Vec<u64> {
+pub fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Range<u64>) -> Vec<u64> {
     let mut changed = Vec::new();
     for step in steps {
         let (lesson, noise) = (lesson(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));

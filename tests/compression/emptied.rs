@@ -1,15 +1,13 @@
 //! What masks have emptied leaves, and nobody notices: logits, moments and masks of the rest are what they were.
 
+use crate::blocks::{only, train};
 use crate::common::{distance, magnitude};
 use crate::network::{HEAD_SIZE, HEADS, UNITS, assert_masks, config, download, id, learner, lesson, states};
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
-use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockScope, Budget, Gradual, Importance, Scope, delete_emptied,
-};
+use limbeck::compress::{BlockBudget, BlockImportance, BlockScope, Gradual, delete_emptied};
 use limbeck::models::config::{Activation, Architecture, Pooling};
 use limbeck::ops::blocks::BlockShape;
-use limbeck::ops::noise::Noise;
 use limbeck::params::Mask;
 use limbeck::train::{Companion, Learner};
 
@@ -102,34 +100,14 @@ fn budgets_count_what_has_left() {
     ] {
         let blocks =
             BlockBudget { fraction: 0.95, shape, importance, scope: BlockScope::Global, ..BlockBudget::NONE };
-        let budget = Budget {
-            heads: 0.0,
-            head_importance: Importance::Gradient,
-            head_scope: Scope::Global,
-            units: 0.0,
-            unit_importance: Importance::Gradient,
-            unit_scope: Scope::Global,
-            weights: 0.0,
-            classifier: 0.0,
-            weight_scope: Scope::Global,
-            blocks,
-        };
+        let budget = only(blocks);
         let dense = config(Architecture::DistilBert, Pooling::FirstToken, 0.1);
         let mut learner = learner(&dense);
         let all: usize =
             blocks.shapes(&learner.model, &learner.params).iter().map(|matrix| shape.count(*matrix)).sum();
         let mut gradual = Gradual::new(budget, 4, 24, &dense, 1);
         for step in 0..24 {
-            let noise = Some(Noise { seed: 2, step });
-            let lesson = lesson(step * 4..step * 4 + 4);
-            if Companion::<Cpu>::watches(&gradual, step) {
-                let watch: &mut limbeck::train::learner::Watch<'_, Cpu> =
-                    &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
-                learner.step(&lesson, noise, 1e-2, Some(watch)).unwrap();
-            } else {
-                learner.step(&lesson, noise, 1e-2, None).unwrap();
-            }
-            gradual.after(step, &mut learner).unwrap();
+            train(&mut learner, &mut gradual, step..step + 1);
             let mut again = Gradual::new(budget, 4, 24, &dense, 1);
             let state = Companion::<Cpu>::state(&gradual);
             again.restore(step, &state, Vec::new(), &learner).unwrap();

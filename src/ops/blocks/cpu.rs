@@ -1,31 +1,24 @@
 //! Sums over blocks on the CPU: a task for each row of blocks.
 
-use super::{BlockOps, BlockShape};
+use super::{BlockOps, BlockShape, Summed};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
 impl BlockOps for Cpu {
-    fn block_products(
+    fn block_sums(
         &self,
+        summed: Summed,
         x: &Tensor<Self>,
         y: &Tensor<Self>,
         block: BlockShape,
         sums: &mut [f64],
     ) -> Result<()> {
-        sum_over_blocks(x, y, block, sums, |product| product);
-        Ok(())
-    }
-
-    fn block_squares(
-        &self,
-        x: &Tensor<Self>,
-        y: &Tensor<Self>,
-        block: BlockShape,
-        sums: &mut [f64],
-    ) -> Result<()> {
-        sum_over_blocks(x, y, block, sums, |product| product * product);
+        match summed {
+            Summed::Products => sum_over_blocks(x, y, block, sums, |product| product),
+            Summed::Squares => sum_over_blocks(x, y, block, sums, |product| product * product),
+        }
         Ok(())
     }
 }

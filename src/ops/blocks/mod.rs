@@ -35,27 +35,25 @@ impl BlockShape {
     }
 }
 
+/// What is summed over a block of two matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summed {
+    /// `x·y`.
+    Products,
+    /// `(x·y)²`.
+    Squares,
+}
+
 /// Sums over blocks on a device.
 pub trait BlockOps: Device {
-    /// Adds to `sums`, one for each block, row of blocks by row of blocks, `Σ x·y` over the block. Sums are in 64
+    /// Adds to `sums`, one for each block, row of blocks by row of blocks, what is `summed` over the block. Sums are in 64
     /// bits and in one order, whatever the threads.
     ///
     /// # Errors
     /// The device's.
-    fn block_products(
+    fn block_sums(
         &self,
-        x: &Tensor<Self>,
-        y: &Tensor<Self>,
-        block: BlockShape,
-        sums: &mut [f64],
-    ) -> Result<()>;
-
-    /// As [`BlockOps::block_products`], of `Σ (x·y)²`.
-    ///
-    /// # Errors
-    /// The device's.
-    fn block_squares(
-        &self,
+        summed: Summed,
         x: &Tensor<Self>,
         y: &Tensor<Self>,
         block: BlockShape,
