@@ -74,6 +74,20 @@ pub enum Error {
         /// What to do about it.
         mend: String,
     },
+    /// The GPU asked for cannot be had, or has failed.
+    Device {
+        /// What is missing, or what the driver said.
+        problem: String,
+        /// What to do about it.
+        mend: String,
+    },
+    /// The processes that train together cannot go on.
+    Ranks {
+        /// Which, and why.
+        problem: String,
+        /// What to do about it.
+        mend: String,
+    },
     /// The instruction set asked for cannot be had.
     Isa(IsaError),
     /// A signal asked the program to stop; what it had done is saved.
@@ -128,6 +142,12 @@ impl Error {
         }
     }
 
+    /// An [`Error::Device`].
+    #[cfg(feature = "cuda")]
+    pub(crate) fn device(problem: impl Into<String>, mend: impl Into<String>) -> Error {
+        Error::Device { problem: problem.into(), mend: mend.into() }
+    }
+
     /// An [`Error::Setting`].
     pub fn setting(key: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Error {
         Error::Setting { key: key.into(), problem: problem.into(), mend: mend.into() }
@@ -153,6 +173,9 @@ impl fmt::Display for Error {
             }
             Error::Diverged { step, loss, blame, mend } => {
                 write!(f, "step {step}: the loss is {loss}; {blame}; {mend}")
+            }
+            Error::Device { problem, mend } | Error::Ranks { problem, mend } => {
+                write!(f, "{problem}; {mend}")
             }
             Error::Isa(error) => error.fmt(f),
             Error::Interrupted { checkpoint: Some(path) } => {

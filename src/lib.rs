@@ -4,7 +4,7 @@
 //! the rooms before it and those beside it (·), but not those across a bar (|).
 //!
 //! ```text
-//! limbeck-kernels → error · files · json · batch · team · quantized → tokenizer → data → models::config → nn → tensor · backend
+//! limbeck-kernels → error · files · json · batch · team · quantized · ranks → tokenizer → data → models::config → nn → tensor · backend
 //!                 → ops · autograd · params → models → checkpoint → infer | train → compress | controls
 //!                 → stages → report → the binary, in tools/
 //! ```
@@ -32,6 +32,8 @@ pub mod ops;
 #[cfg(feature = "train")]
 pub mod params;
 pub mod quantized;
+#[cfg(feature = "train")]
+pub mod ranks;
 #[cfg(feature = "train")]
 pub mod report;
 #[cfg(feature = "train")]

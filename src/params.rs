@@ -10,6 +10,7 @@ use crate::{Error, Result};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Which elements of a parameter are kept: one byte each, 1 or 0.
 ///
@@ -18,7 +19,7 @@ use std::rc::Rc;
 ///
 /// [`Learner::assert_masks`]: crate::train::Learner::assert_masks
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mask(pub Vec<u8>);
+pub struct Mask(pub Arc<[u8]>);
 
 impl Mask {
     /// Keeps what is not zero.
@@ -36,7 +37,7 @@ impl Mask {
     /// # Panics
     /// If it is not.
     pub(crate) fn assert_zero(&self, values: &[f32], name: impl FnOnce() -> String) {
-        let leak = values.iter().zip(&self.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
+        let leak = values.iter().zip(&*self.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
         assert!(leak.is_none(), "{}: the masked element {leak:?} is not zero", name());
     }
 }
@@ -59,7 +60,7 @@ impl<D: Device> Param<D> {
 
 /// A weight in the forms that products read; those of other parameters are empty.
 struct Forms<D: LinearOps> {
-    /// Packed in floats, once for each [`Orientation`].
+    /// Packed in floats, once for each [`Orientation`] unless one serves both.
     packs: [Option<Rc<D::Packed>>; 2],
     /// Whether a pack is of an earlier value: then it lends its memory to the next.
     stale: [bool; 2],
@@ -76,6 +77,9 @@ impl<D: LinearOps> Default for Forms<D> {
 impl<D: LinearOps> Forms<D> {
     fn outdate(&mut self) {
         self.stale = [true; 2];
+        if D::SHARED_PACKS {
+            self.packs = [None, None];
+        }
         self.rounded = None;
     }
 }
@@ -168,6 +172,12 @@ impl<D: LinearOps> ParamStore<D> {
         (&mut param.value, param.mask.as_ref())
     }
 
+    /// All values, to change, and what goes with each; packed copies are stale from here on.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = (&ParamSpec, &mut Tensor<D>, Option<&Mask>)> {
+        self.forms.get_mut().iter_mut().for_each(Forms::outdate);
+        self.params.iter_mut().map(|param| (&param.spec, &mut param.value, param.mask.as_ref()))
+    }
+
     /// Replaces a parameter's mask and zeroes what it drops.
     ///
     /// # Errors
@@ -176,7 +186,7 @@ impl<D: LinearOps> ParamStore<D> {
         let shape = self.value(id).shape();
         assert_eq!(mask.0.len(), shape.len(), "a mask has a byte for each element");
         let mut values = self.value(id).download(device)?;
-        values.iter_mut().zip(&mask.0).filter(|(_, kept)| **kept == 0).for_each(|(value, _)| *value = 0.0);
+        values.iter_mut().zip(&*mask.0).filter(|(_, kept)| **kept == 0).for_each(|(value, _)| *value = 0.0);
         *self.value_mut(id).0 = Tensor::upload(device, &values, shape)?;
         self.params[id.index()].mask = Some(mask);
         Ok(())
@@ -221,7 +231,10 @@ impl<D: LinearOps> ParamStore<D> {
     /// The device's.
     pub fn packed(&self, device: &D, id: ParamId, orientation: Orientation) -> Result<Rc<D::Packed>> {
         let rounded = self.rounded(device, id)?;
-        let (forms, o) = (&mut self.forms.borrow_mut()[id.index()], orientation as usize);
+        let (forms, o) = (
+            &mut self.forms.borrow_mut()[id.index()],
+            if D::SHARED_PACKS { 0 } else { orientation as usize },
+        );
         let cached = forms.packs[o].take();
         let fresh = !forms.stale[o] && cached.as_ref().is_some_and(|pack| device.fits(pack));
         let pack = match cached {

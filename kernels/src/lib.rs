@@ -8,6 +8,7 @@
 //! |---|---|
 //! | add a row kernel | its body in a file of [`rows`], its line in the list of `rows/mod.rs` |
 //! | tune a GEMM tile | the tile in `gemm/<isa>.rs` |
+//! | add a CUDA kernel | `kernels/cuda`, and the list in `cuda` (feature `cuda`) |
 //! | add an instruction set | one variant in [`isa`], one `Simd` in `simd`, one row in [`table`] |
 //!
 //! | row | needs | int8 by |
@@ -30,6 +31,8 @@
 
 #![cfg_attr(not(feature = "train"), allow(dead_code, reason = "the bodies that only training calls"))]
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod gemm;
 pub mod isa;
 pub mod random;

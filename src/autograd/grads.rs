@@ -5,6 +5,8 @@ use super::tape::VarId;
 use crate::Result;
 use crate::backend::Device;
 use crate::nn::ParamId;
+use crate::ops::linear::{LinearOps, WeightGradient};
+use crate::ranks::Ranks;
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of a loss.
@@ -12,13 +14,33 @@ pub struct Grads<D: Device> {
     params: Vec<Option<Tensor<D>>>,
     vars: Vec<Option<Tensor<D>>>,
     retained: Vec<bool>,
+    /// What the loss was multiplied by.
+    scale: f64,
+    /// Weight gradients that are not made yet: `dz` and `x` of each.
+    deferred: Vec<(ParamId, [Tensor<D>; 2])>,
 }
 
 impl<D: Device> Grads<D> {
     pub(super) fn new(params: usize, vars: usize, retained: &[VarId]) -> Grads<D> {
         let mut keep = vec![false; vars];
         retained.iter().for_each(|var| keep[var.index()] = true);
-        Grads { params: vec![None; params], vars: vec![None; vars], retained: keep }
+        Grads {
+            params: vec![None; params],
+            vars: vec![None; vars],
+            retained: keep,
+            scale: 1.0,
+            deferred: Vec::new(),
+        }
+    }
+
+    /// What the loss, and so each gradient, has been multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// These, of a loss that was multiplied by `scale`.
+    pub fn scaled(self, scale: f64) -> Grads<D> {
+        Grads { scale, ..self }
     }
 
     /// The gradient of a parameter; `None` if the loss does not depend on it.
@@ -108,16 +130,46 @@ impl<D: Device> Grads<D> {
         Ok(())
     }
 
-    /// The Euclidean norm over all parameters' gradients.
+    /// None of any of so many parameters.
+    pub fn none(params: usize) -> Grads<D> {
+        Grads::new(params, 0, &[])
+    }
+
+    /// Sums the gradients of parameters over ranks; a rank that has none where others do adds zeros, shaped as `shape` says.
     ///
     /// # Errors
-    /// The device's.
-    pub fn global_norm(&self, device: &D) -> Result<f64> {
-        let mut squares = 0.0;
-        for gradient in self.params.iter().flatten() {
-            squares += device.sum_squares(gradient.buffer())?;
+    /// [`Error::Ranks`](crate::Error::Ranks); the device's.
+    pub fn sum_over_ranks(
+        &mut self,
+        device: &D,
+        ranks: &dyn Ranks,
+        shape: impl Fn(ParamId) -> Shape,
+    ) -> Result<()> {
+        let mut present: Vec<f64> =
+            self.params.iter().map(|gradient| f64::from(u8::from(gradient.is_some()))).collect();
+        ranks.sum_wide(&mut present)?;
+        let mut buffers = Vec::new();
+        for (i, (place, present)) in self.params.iter_mut().zip(present).enumerate() {
+            if present == 0.0 {
+                continue;
+            }
+            if place.is_none() {
+                let shape = shape(ParamId(i as u32));
+                *place = Some(Tensor::from_buffer(device.zeros(shape.len())?, shape));
+            }
+            buffers.extend(place.as_mut().map(Tensor::buffer_mut));
         }
-        Ok(squares.sqrt())
+        device.sum_over_ranks(&mut buffers, ranks)
+    }
+
+    /// Leaves the gradient `dzᵀ·x` of a weight to be made with others.
+    pub(crate) fn defer(&mut self, id: ParamId, dz: Tensor<D>, x: Tensor<D>) {
+        self.deferred.push((id, [dz, x]));
+    }
+
+    /// The gradients of all parameters, in their order, to change.
+    pub fn params_mut(&mut self) -> impl Iterator<Item = Option<&mut Tensor<D>>> {
+        self.params.iter_mut().map(Option::as_mut)
     }
 
     /// The first parameter whose gradient is not finite.
@@ -133,6 +185,50 @@ impl<D: Device> Grads<D> {
             }
         }
         Ok(None)
+    }
+}
+
+impl<D: LinearOps> Grads<D> {
+    /// Makes the weight gradients that were left for the end: all at once, but for those of a weight that is used again, which add to
+    /// the first.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn make_deferred(&mut self, device: &D) -> Result<()> {
+        let mut left = std::mem::take(&mut self.deferred);
+        while !left.is_empty() {
+            let (mut now, mut later) = (Vec::new(), Vec::new());
+            for one in left {
+                let again = now.iter().any(|(id, _): &(ParamId, [Tensor<D>; 2])| *id == one.0);
+                if again { later.push(one) } else { now.push(one) }
+            }
+            self.make(device, &now)?;
+            left = later;
+        }
+        Ok(())
+    }
+
+    /// Makes weight gradients of different parameters.
+    fn make(&mut self, device: &D, wanted: &[(ParamId, [Tensor<D>; 2])]) -> Result<()> {
+        let mut places = Vec::with_capacity(wanted.len());
+        for (id, [dz, x]) in wanted {
+            let there = self.params[id.index()].take();
+            let (accumulate, shape) = (there.is_some(), Shape::new(dz.cols(), x.cols()));
+            let dw = match there {
+                Some(there) => there,
+                None => Tensor::from_buffer(device.empty(shape.len())?, shape),
+            };
+            places.push((dw, accumulate));
+        }
+        let pairs = wanted.iter().zip(&mut places);
+        let mut gradients: Vec<WeightGradient<'_, D>> = pairs
+            .map(|((_, [dz, x]), (dw, accumulate))| WeightGradient { dz, x, dw, accumulate: *accumulate })
+            .collect();
+        device.weight_gradients(&mut gradients)?;
+        for ((id, _), (dw, _)) in wanted.iter().zip(places) {
+            self.params[id.index()] = Some(dw);
+        }
+        Ok(())
     }
 }
 

@@ -177,6 +177,7 @@ impl<'a, B: Backend> Tape<'a, B> {
                 node.backward(&at, &dy, &mut grads)?;
             }
         }
+        grads.make_deferred(self.backend)?;
         Ok(grads)
     }
 
@@ -242,7 +243,7 @@ impl<B: Backend> Exec for Tape<'_, B> {
     fn embed(&mut self, tables: &Embeddings) -> Result<Var<B>> {
         let sum = embedding::forward(&self.at(), tables, Read::All, self.records())?;
         let sum = self.push(sum);
-        let normed = norm::forward(&self.at(), &tables.norm, &sum, None, self.records())?;
+        let normed = norm::forward(&self.at(), &tables.norm, &sum, None, None, self.records())?;
         let normed = self.push(normed);
         self.dropout(&normed, tables.dropout)
     }
@@ -255,7 +256,7 @@ impl<B: Backend> Exec for Tape<'_, B> {
     fn embed_words(&mut self, tables: &Embeddings, words: &Var<B>) -> Result<Var<B>> {
         let others = embedding::forward(&self.at(), tables, Read::Others, self.records())?;
         let others = self.push(others);
-        let normed = norm::forward(&self.at(), &tables.norm, words, Some(&others), self.records())?;
+        let normed = norm::forward(&self.at(), &tables.norm, words, None, Some(&others), self.records())?;
         let normed = self.push(normed);
         self.dropout(&normed, tables.dropout)
     }
@@ -305,8 +306,8 @@ impl<B: Backend> Exec for Tape<'_, B> {
     }
 
     fn add_norm(&mut self, norm: &LayerNorm, x: &Var<B>, residual: &Var<B>, dropout: f32) -> Result<Var<B>> {
-        let x = self.dropout(x, dropout)?;
-        let y = norm::forward(&self.at(), norm, &x, Some(residual), self.records())?;
+        let site = self.site(dropout);
+        let y = norm::forward(&self.at(), norm, x, site, Some(residual), self.records())?;
         Ok(self.push(y))
     }
 

@@ -1,10 +1,15 @@
-//! Where tensors live and operations run. The CPU today; CUDA will be a second folder beside it.
+//! Where tensors live and operations run: the CPU, and GPUs through CUDA.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
 
 use crate::Result;
+use crate::ranks::Ranks;
 
 /// Memory that holds `f32` values, and the few operations that no op of its own is worth.
 ///
@@ -36,6 +41,17 @@ pub trait Device: Clone + 'static {
     /// # Errors
     /// The device failed.
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
+
+    /// Sums each buffer over ranks, in place.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`](crate::Error::Ranks); the device failed.
+    fn sum_over_ranks(&self, buffers: &mut [&mut Self::Buffer], ranks: &dyn Ranks) -> Result<()>;
+
+    /// What losses are multiplied by at first, so that gradients do not vanish in what they are stored as; `None` where they do not.
+    fn loss_scale(&self) -> Option<f64> {
+        None
+    }
 
     /// `y += x`, element by element.
     ///

@@ -196,6 +196,8 @@ impl BlockScores {
             let is_fisher = budget.importance == BlockImportance::Fisher;
             let summed = if is_fisher { Summed::Squares } else { Summed::Products };
             backend.block_sums(summed, weight, gradient, budget.shape, &mut sums)?;
+            let scale = grads.scale().powi(if is_fisher { 2 } else { 1 });
+            sums.iter_mut().for_each(|sum| *sum /= scale);
             match budget.importance {
                 BlockImportance::Gradient => sums.iter_mut().for_each(|slope| *slope *= *slope),
                 BlockImportance::Movement => sums.iter_mut().for_each(|slope| *slope = -*slope),
@@ -288,7 +290,7 @@ pub fn mask<B: Backend>(
             let param = params.get(id);
             let mut mask = elements(&kept, budget.shape, param.value().shape());
             if let Some(before) = &param.mask {
-                mask.0.iter_mut().zip(&before.0).for_each(|(kept, before)| *kept &= before);
+                mask = Mask(mask.0.iter().zip(&*before.0).map(|(kept, before)| kept & before).collect());
             }
             params.set_mask(backend, id, mask)?;
         }
@@ -344,6 +346,6 @@ mod tests {
     fn blocks_at_the_edges_are_smaller() {
         let block = BlockShape { outputs: 2, inputs: 3 };
         let mask = elements(&[true, false, false, true], block, Shape::new(3, 4));
-        assert_eq!(mask.0, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1]);
+        assert_eq!(*mask.0, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1]);
     }
 }

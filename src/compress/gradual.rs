@@ -11,7 +11,7 @@ use crate::autograd::{Grads, Var};
 use crate::models::{ModelConfig, Taps};
 use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::train::{AdamW, Companion, Event, Learner, Schedule, Seen};
+use crate::train::{Companion, Event, Learner, Schedule, Seen};
 use crate::{Batch, Result};
 
 /// How much of each part goes, and by which measure.
@@ -145,7 +145,7 @@ pub fn delete<B: Backend>(learner: &mut Learner<B>, keep: &Keep) -> Result<Optio
         Ok([deletion.tensor(backend, id, m)?, deletion.tensor(backend, id, v)?])
     };
     let moments = learner.optimizer.moments().iter().enumerate().map(shrink).collect::<Result<_>>()?;
-    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, learner.optimizer.steps());
+    learner.optimizer = learner.optimizer.with_moments(moments);
     (learner.params, learner.model) = (params, deletion.model.clone());
     Ok(Some(deletion))
 }

@@ -96,7 +96,7 @@ impl Scores {
                 let collects = measure.needs_gradients() && !scores.is_empty();
                 let Some(gradient) = grads.var(var.id()).filter(|_| collects) else { continue };
                 let mut slopes = backend.gate_slopes(batch, var.tensor(), gradient, width)?;
-                slopes.iter_mut().for_each(|slope| *slope *= batch.texts() as f64);
+                slopes.iter_mut().for_each(|slope| *slope *= batch.texts() as f64 / grads.scale());
                 for of_text in slopes.chunks(scores.len()) {
                     if measure == Importance::Gradient {
                         scores.iter_mut().zip(of_text).for_each(|(score, slope)| *score += slope.abs());

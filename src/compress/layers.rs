@@ -17,10 +17,9 @@ use crate::models::parts::Kind;
 use crate::models::{Classifier, ModelConfig, Rows};
 use crate::nn::{ParamId, ParamSpec};
 use crate::ops::Backend;
-use crate::ops::loss;
 use crate::params::ParamStore;
 use crate::tensor::Tensor;
-use crate::train::{AdamW, Learner, Lesson};
+use crate::train::{Learner, Lesson};
 use limbeck_kernels::random::mix;
 
 /// What makes a layer important.
@@ -68,9 +67,9 @@ pub fn layer_gradients<B: Backend>(learner: &Learner<B>, lesson: &Lesson, scores
     let (output, taps) = learner.model.forward_with_taps(&mut tape, Rows::Needed)?;
     let outputs: Vec<Var<B>> = taps.layers.into_iter().map(|layer| layer.hidden).collect();
     outputs.iter().for_each(|output| tape.retain(output));
-    let loss = loss::cross_entropy(&output.tensor().download(backend)?, &lesson.labels);
-    let dy = Tensor::upload(backend, &loss.gradient, output.tensor().shape())?;
-    let grads: Grads<B> = tape.backward([(output, dy)])?;
+    let scale = backend.loss_scale().unwrap_or(1.0);
+    let (_, dy) = backend.loss(output.tensor(), &lesson.labels, None, scale)?;
+    let grads: Grads<B> = tape.backward([(output, dy)])?.scaled(scale);
     let mut input = taps.embedded;
     for (score, output) in scores.iter_mut().zip(outputs) {
         if let Some(gradient) = grads.var(output.id()) {
@@ -86,7 +85,7 @@ pub fn layer_gradients<B: Backend>(learner: &Learner<B>, lesson: &Lesson, scores
             let change = Tensor::upload(backend, &change, output.tensor().shape())?;
             let slopes = backend.gate_slopes(batch, &change, gradient, hidden)?;
             // The loss is a mean over the batch's texts: so a text counts the same in every batch.
-            *score += batch.texts() as f64 * slopes.iter().map(|slope| slope.abs()).sum::<f64>();
+            *score += batch.texts() as f64 / scale * slopes.iter().map(|slope| slope.abs()).sum::<f64>();
         }
         input = output;
     }
@@ -119,7 +118,7 @@ pub fn keep_layers<B: Backend>(learner: &mut Learner<B>, keep: &[usize]) -> Resu
         }
         moments.push(learner.optimizer.moments()[from.index()].clone());
     }
-    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, learner.optimizer.steps());
+    learner.optimizer = learner.optimizer.with_moments(moments);
     (learner.model, learner.params) = (model, params);
     Ok(())
 }

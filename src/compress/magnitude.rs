@@ -57,16 +57,16 @@ pub fn mask<D: LinearOps>(
 fn smallest(tensors: &[Vec<f32>], fraction: f64) -> Vec<Mask> {
     let all: usize = tensors.iter().map(Vec::len).sum();
     let drop = (fraction * all as f64).round() as usize;
-    let mut masks: Vec<Mask> = tensors.iter().map(|values| Mask(vec![1; values.len()])).collect();
+    let mut masks: Vec<Vec<u8>> = tensors.iter().map(|values| vec![1; values.len()]).collect();
     if drop == 0 {
-        return masks;
+        return masks.into_iter().map(|mask| Mask(mask.into())).collect();
     }
     let mut magnitudes: Vec<f32> = tensors.iter().flatten().map(|value| value.abs()).collect();
     let (_, &mut threshold, _) = magnitudes.select_nth_unstable_by(drop - 1, f32::total_cmp);
     let below = magnitudes.iter().filter(|magnitude| **magnitude < threshold).count();
     let mut at_threshold = drop - below;
     for (values, mask) in tensors.iter().zip(&mut masks) {
-        for (value, kept) in values.iter().zip(&mut mask.0) {
+        for (value, kept) in values.iter().zip(mask) {
             let magnitude = value.abs();
             if magnitude < threshold {
                 *kept = 0;
@@ -76,7 +76,7 @@ fn smallest(tensors: &[Vec<f32>], fraction: f64) -> Vec<Mask> {
             }
         }
     }
-    masks
+    masks.into_iter().map(|mask| Mask(mask.into())).collect()
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     fn drops_exactly_the_asked_fraction_even_among_equals() {
         let tensors = vec![vec![1.0, -2.0, 0.0, 3.0], vec![1.0, 1.0]];
         let kept =
-            |fraction| smallest(&tensors, fraction).iter().map(|mask| mask.0.clone()).collect::<Vec<_>>();
+            |fraction| smallest(&tensors, fraction).iter().map(|mask| mask.0.to_vec()).collect::<Vec<_>>();
         assert_eq!(kept(0.0), [vec![1, 1, 1, 1], vec![1, 1]]);
         assert_eq!(kept(0.5), [vec![0, 1, 0, 1], vec![0, 1]]);
         assert_eq!(kept(1.0), [vec![0, 0, 0, 0], vec![0, 0]]);

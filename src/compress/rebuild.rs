@@ -6,7 +6,7 @@ use crate::nn::{ParamId, ParamSpec};
 use crate::ops::Backend;
 use crate::params::ParamStore;
 use crate::tensor::{Shape, Tensor};
-use crate::train::{AdamW, Learner};
+use crate::train::Learner;
 use std::collections::HashMap;
 
 /// Makes a learner's network that of `config`. `new` gives a parameter's values, `[rows, cols]`, where they are not those of the
@@ -49,7 +49,7 @@ pub(super) fn rebuild<B: Backend>(
         }
         moments.push(optimizer.moments()[old.index()].clone());
     }
-    *optimizer = AdamW::resumed(optimizer.settings(), moments, optimizer.steps());
+    *optimizer = optimizer.with_moments(moments);
     (*params, *model) = (store, rebuilt);
     Ok(())
 }

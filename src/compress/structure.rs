@@ -195,7 +195,7 @@ impl Deletion {
         for (id, param) in params.iter() {
             if let Some(mask) = &param.mask {
                 // Values are zero already where the mask drops them.
-                smaller.set_mask(device, id, Mask(self.apply(id, &mask.0)))?;
+                smaller.set_mask(device, id, Mask(self.apply(id, &mask.0).into()))?;
             }
         }
         Ok(smaller)

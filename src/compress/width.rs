@@ -72,7 +72,7 @@ impl WidthScores {
             let Some(gradient) = grads.param(id) else { return Ok(()) };
             let (values, gradient) = (params.value(id).download(backend)?, gradient.download(backend)?);
             for (i, (value, gradient)) in values.iter().zip(gradient).enumerate() {
-                slopes[i % model.config.hidden] += f64::from(*value) * f64::from(gradient);
+                slopes[i % model.config.hidden] += f64::from(*value) * f64::from(gradient) / grads.scale();
             }
             Ok(())
         };

@@ -30,6 +30,7 @@ pub trait Backend:
     + embedding::EmbeddingOps
     + noise::DropoutOps
     + pool::PoolOps
+    + loss::LossOps
     + optimizer::AdamWOps
     + gate::GateOps
     + blocks::BlockOps
@@ -48,6 +49,7 @@ impl<D> Backend for D where
         + embedding::EmbeddingOps
         + noise::DropoutOps
         + pool::PoolOps
+        + loss::LossOps
         + optimizer::AdamWOps
         + gate::GateOps
         + blocks::BlockOps

@@ -1,8 +1,7 @@
 //! Networks between stages: Hugging Face directories, read into a learner and written from one.
 
-use super::recipe::tables::{self, PoolingChoice, Train, TrainPrecision};
+use super::recipe::tables::{self, PoolingChoice, Train};
 use super::{Stage, StageContext};
-use crate::backend::Cpu;
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
 use crate::infer::Model;
 use crate::models::config::{Architecture, Pooling, Sizes};
@@ -12,27 +11,18 @@ use crate::params::{Mask, ParamStore};
 use crate::tokenizer::Tokenizer;
 use crate::train::{AdamW, AdamWSettings, Learner};
 use crate::{Error, Result, files};
-use limbeck_kernels::gemm::Precision;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Classes named in a message; more would bury it.
 const NAMED: usize = 4;
 
-/// The CPU with the precision that a training asks for.
-pub fn device(context: &StageContext<'_>, train: &Train) -> Cpu {
-    Cpu::new(context.kernels).with_precision(match train.precision {
-        TrainPrecision::F32 => Precision::F32,
-        TrainPrecision::Bf16 => Precision::Bf16,
-    })
-}
-
 /// A learner with the network at `path`, and its optimizer before the first step. Zeros of masked parameters
 /// are masked again.
 ///
 /// # Errors
 /// Whatever is wrong with the directory.
-pub fn load(device: &Cpu, path: &Path, train: &Train) -> Result<Learner<Cpu>> {
+pub fn load<B: Backend>(device: &B, path: &Path, train: &Train) -> Result<Learner<B>> {
     let directory = HfDirectory::open(path)?;
     let config = directory.config.clone();
     learner(device, &config, Some((&directory, false)), 0, train)
@@ -42,12 +32,12 @@ pub fn load(device: &Cpu, path: &Path, train: &Train) -> Result<Learner<Cpu>> {
 ///
 /// # Errors
 /// Whatever is wrong with the model's directory, or with the sizes of a new encoder.
-pub fn start(
+pub fn start<B: Backend>(
     context: &StageContext<'_>,
-    device: &Cpu,
+    device: &B,
     tokenizer: &Tokenizer,
     labels: &[String],
-) -> Result<Learner<Cpu>> {
+) -> Result<Learner<B>> {
     let recipe = context.recipe;
     let directory = match recipe.model.path.as_str() {
         "" => None,
@@ -136,13 +126,13 @@ pub fn new_encoder(model: &tables::Model, vocab: usize) -> ModelConfig {
 ///
 /// # Errors
 /// Whatever is wrong with the directory's weights.
-pub fn learner(
-    device: &Cpu,
+pub fn learner<B: Backend>(
+    device: &B,
     config: &ModelConfig,
     source: Option<(&HfDirectory, bool)>,
     seed: u64,
     train: &Train,
-) -> Result<Learner<Cpu>> {
+) -> Result<Learner<B>> {
     let (model, specs) = Classifier::new(config);
     let values = match source {
         Some((directory, fresh_classifier)) => read_values(directory, &specs, fresh_classifier, seed)?,
@@ -150,12 +140,9 @@ pub fn learner(
     };
     let mut values = values.into_iter();
     let mut params = ParamStore::new(device, &specs, |_| Ok(values.next().expect("a vector for each spec")))?;
-    let masked: Vec<_> = params
-        .iter()
-        .filter(|(_, param)| config.masked.contains(&param.spec.name))
-        .map(|(id, param)| (id, Mask::of_nonzero(param.value().buffer())))
-        .collect();
-    for (id, mask) in masked {
+    let masked = params.iter().filter(|(_, param)| config.masked.contains(&param.spec.name));
+    for id in masked.map(|(id, _)| id).collect::<Vec<_>>() {
+        let mask = Mask::of_nonzero(&params.value(id).download(device)?);
         params.set_mask(device, id, mask)?;
     }
     let optimizer = AdamW::new(device, &params, settings(train))?;
@@ -268,7 +255,7 @@ pub fn origin(
         ("limbeck.recipe".to_owned(), context.recipe.name.clone()),
         ("limbeck.recipe_sha256".to_owned(), context.recipe_hash(stage)),
         ("limbeck.seed".to_owned(), context.recipe.seed.to_string()),
-        ("limbeck.kernels".to_owned(), context.kernels.isa().name().to_owned()),
+        ("limbeck.kernels".to_owned(), context.kernels_name()),
     ]);
     for (parent, hash) in parents {
         origin.insert(parent_key(parent), hash.clone());

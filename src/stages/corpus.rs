@@ -49,6 +49,10 @@ impl Corpus {
     /// # Errors
     /// Whatever is wrong with the files, with file and line.
     pub fn open(context: &StageContext<'_>) -> Result<Corpus> {
+        context.ranks.first_then(|| Corpus::open_here(context))
+    }
+
+    fn open_here(context: &StageContext<'_>) -> Result<Corpus> {
         let data = &context.recipe.data;
         let (tokenizer, source) = match data.source {
             Source::Demo => demo_texts(context.recipe)?,

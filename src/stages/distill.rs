@@ -1,7 +1,9 @@
 //! The third stage: what is left of the network learns from the baseline.
 
+use super::device::on_device;
 use super::{Corpus, Stage, StageContext, artifact, quantize, teachers, training, vocabulary};
 use crate::Result;
+use crate::ops::Backend;
 use crate::train::forget_state;
 
 /// Distils the teacher into the pruned network.
@@ -12,13 +14,17 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Distill)? {
         return Ok(());
     }
+    on_device!(context, &context.recipe.distill.train, |device| distill_on(context, &device))
+}
+
+fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let pruned = context.need(Stage::Prune)?;
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let (logits, how) = teachers::teach(context, &whole)?;
+    let (logits, how) = teachers::teach(context, device, &whole)?;
     // Of a smaller vocabulary, where pruning left one.
-    let own = vocabulary::corpus_of(&pruned, &whole)?;
+    let own = context.ranks.first_then(|| vocabulary::corpus_of(&pruned, &whole))?;
     let corpus = own.as_ref().unwrap_or(&whole);
-    let mut learner = artifact::load(&artifact::device(context, settings), &pruned, settings)?;
+    let mut learner = artifact::load(device, &pruned, settings)?;
     quantize::check(&context.recipe.quantize, &learner.model.config)?;
     teachers::look_inside(context, corpus, &whole, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
@@ -27,6 +33,8 @@ pub fn distill(context: &StageContext<'_>) -> Result<()> {
     let parents =
         [("texts", corpus.train.content_hash().to_owned()), ("pruned", artifact::weights_hash(&pruned)?)];
     let origin = artifact::origin(context, Stage::Distill, &parents);
-    artifact::save(&context.artifact(Stage::Distill), &learner, &corpus.tokenizer, &origin)?;
-    forget_state(&context.state(Stage::Distill))
+    context.ranks.only_first(|| {
+        artifact::save(&context.artifact(Stage::Distill), &learner, &corpus.tokenizer, &origin)?;
+        forget_state(&context.state(Stage::Distill))
+    })
 }

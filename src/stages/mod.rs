@@ -11,6 +11,7 @@ pub mod artifact;
 mod controls;
 mod corpus;
 mod decoupling;
+mod device;
 mod distill;
 pub mod export;
 mod factorization;
@@ -28,11 +29,13 @@ mod training;
 mod vocabulary;
 mod width;
 
+use crate::ranks::Ranks;
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
 pub use controls::{Control, controls};
 pub use corpus::{Corpus, test_texts};
+pub use device::Place;
 pub use distill::distill;
 pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
@@ -103,10 +106,14 @@ pub struct StageContext<'a> {
     pub out: &'a Path,
     /// Go on from the state saved in `out`, rather than refuse a directory that holds a run.
     pub resume: bool,
-    /// The kernel row to compute with.
+    /// The kernel row to compute with, on the CPU.
     pub kernels: Kernels,
+    /// Where to train.
+    pub place: &'a Place,
     /// Threads to compute with, 1 or more.
     pub threads: usize,
+    /// The processes that train together; the first writes.
+    pub ranks: &'a dyn Ranks,
     /// Told how far the stage is.
     pub progress: &'a dyn Progress,
     /// Set by a signal: save, and return [`Error::Interrupted`].

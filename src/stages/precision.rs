@@ -88,6 +88,10 @@ struct Choice<'a> {
 /// # Errors
 /// An earlier stage is missing; whatever is wrong with the texts; a signal; a full disk.
 pub(super) fn quantization(context: &StageContext<'_>) -> Result<Quantization> {
+    context.ranks.first_then(|| quantization_here(context))
+}
+
+fn quantization_here(context: &StageContext<'_>) -> Result<Quantization> {
     let recipe = context.recipe;
     let settled = quantize::quantization(&recipe.quantize);
     if !recipe.quantize.chooses() {

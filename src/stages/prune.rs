@@ -7,6 +7,7 @@
 //! training texts; or in several events while the network learns from the baseline (`prune.schedule = "cubic"`, or
 //! `"iterative"`, in rounds), which keeps more of its accuracy.
 
+use super::device::on_device;
 use super::recipe::tables::{
     self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
 };
@@ -14,13 +15,13 @@ use super::{
     Corpus, Stage, StageContext, artifact, decoupling, factorization, structure, teachers, training,
     vocabulary, width,
 };
-use crate::backend::Cpu;
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
     BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gone, Gradual, Importance,
     LayerImportance, Rewind, Rounds, Scope, Scores, attention_scores, delete_emptied,
 };
+use crate::ops::Backend;
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
 use crate::train::{Companion, Learner, Lesson, forget_state};
@@ -37,14 +38,17 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Prune)? {
         return Ok(());
     }
+    on_device!(context, &context.recipe.prune.train, |device| prune_on(context, &device))
+}
+
+fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let baseline = context.need(Stage::Train)?;
     let (settings, whole) = (&context.recipe.prune, Corpus::open(context)?);
-    let mut learner =
-        artifact::load(&artifact::device(context, &settings.train), &baseline, &settings.train)?;
+    let mut learner = artifact::load(device, &baseline, &settings.train)?;
     layers(context, &mut learner, &whole)?;
     structure::share(context, &mut learner)?;
     decoupling::apply(context, &mut learner)?;
-    let trimmed = vocabulary::trim(context, &whole)?;
+    let trimmed = context.ranks.first_then(|| vocabulary::trim(context, &whole))?;
     if let Some(trimmed) = &trimmed {
         trimmed.apply(&mut learner)?;
     }
@@ -63,7 +67,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         }
         schedule => {
             let steps = training::steps(&settings.train, corpus.lessons().len());
-            let (logits, how) = teachers::teach(context, &whole)?;
+            let (logits, how) = teachers::teach(context, device, &whole)?;
             teachers::look_inside(context, corpus, &whole, &mut learner, &settings.train)?;
             let (config, seed, events) = (&learner.model.config, context.recipe.seed, settings.events);
             let mut gradual = if schedule == Schedule::Iterative {
@@ -87,7 +91,7 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
                 teacher,
                 Some(&mut gradual),
             )?;
-            assert!(Companion::<Cpu>::settled(&gradual), "all of the budget is gone");
+            assert!(Companion::<B>::settled(&gradual), "all of the budget is gone");
         }
     }
     structure::fold(context, &mut learner)?;
@@ -100,8 +104,10 @@ pub fn prune(context: &StageContext<'_>) -> Result<()> {
         [("texts", corpus.train.content_hash().to_owned()), ("baseline", artifact::weights_hash(&baseline)?)];
     let mut origin = artifact::origin(context, Stage::Prune, &parents);
     origin.extend(trimmed.as_ref().map(vocabulary::Trimmed::record));
-    artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
-    forget_state(&context.state(Stage::Prune))
+    context.ranks.only_first(|| {
+        artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
+        forget_state(&context.state(Stage::Prune))
+    })
 }
 
 /// How many of a network's `count` layers stay.
@@ -120,7 +126,7 @@ pub fn layers_left(settings: &Prune, count: usize) -> Result<usize> {
 }
 
 /// Deletes whole layers, if the recipe asks for it.
-fn layers(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpus) -> Result<()> {
+fn layers<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>, corpus: &Corpus) -> Result<()> {
     let settings = &context.recipe.prune;
     let count = learner.model.layers.len();
     let keep = layers_left(settings, count)?;
@@ -260,9 +266,9 @@ pub fn matrices(named: tables::BlockMatrices) -> BlockMatrices {
 }
 
 /// Measures what the budget's importances need on the first `prune.samples` training texts, a batch at a time.
-fn measure(
+fn measure<B: Backend>(
     context: &StageContext<'_>,
-    learner: &Learner<Cpu>,
+    learner: &Learner<B>,
     corpus: &Corpus,
     budget: &Budget,
 ) -> Result<Scores> {

@@ -1,7 +1,8 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
 use super::recipe::tables::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
-use super::{Corpus, Stage, StageContext, artifact, precision, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, device, precision, vocabulary};
+use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::{Layout, TIMED_ROWS};
 use crate::compress::quantize::{
@@ -139,7 +140,9 @@ fn compare(
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let own = vocabulary::corpus_of(source, &whole)?;
     let corpus = own.as_ref().unwrap_or(&whole);
-    let mut learner = artifact::load(&artifact::device(context, settings), source, settings)?;
+    // What was trained in a GPU's precision alone is compared in f32.
+    let cpu = device::cpu(context, settings).unwrap_or_else(|_| Cpu::new(context.kernels));
+    let mut learner = artifact::load(&cpu, source, settings)?;
     learner.params.round(Some(quantization.rounding()));
     let (mut session, mut batch) = (Session::new(model), Batch::new());
     let (mut largest, mut equal) = (0.0f32, 0);

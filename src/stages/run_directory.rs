@@ -63,6 +63,10 @@ impl StageContext<'_> {
     /// [`Error::File`] if the artifact is damaged, or was made from another parent than the one that is there;
     /// [`Error::Interrupted`] if a signal has come.
     pub fn enter(&self, stage: Stage) -> Result<bool> {
+        self.ranks.from_first(|| self.enter_first(stage))
+    }
+
+    fn enter_first(&self, stage: Stage) -> Result<bool> {
         self.check_stop()?;
         let run = self.out.join(RUN);
         let found = run.exists().then(|| read_run(&run)).transpose()?;
@@ -85,11 +89,12 @@ impl StageContext<'_> {
             return self.occupied(found, "go on with --resume, or choose another --out");
         }
         let kernels = begun.as_ref().and_then(|begun| begun["kernels"].as_str());
-        let kernels = kernels.unwrap_or(self.kernels.isa().name());
-        if !done && kernels != self.kernels.isa().name() {
+        let own = self.kernels_name();
+        let kernels = kernels.unwrap_or(&own);
+        if !done && kernels != own {
             return self.occupied(
-                format!("a run of the {kernels} kernels (these are {})", self.kernels.isa().name()),
-                &format!("go on with LIMBECK_ISA={kernels}, or choose another --out"),
+                format!("a run of the {kernels} kernels (these are {own})"),
+                &self.mend_kernels(kernels),
             );
         }
         self.record(kernels)?;

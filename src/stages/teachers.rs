@@ -6,10 +6,10 @@
 
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
 use super::{Corpus, Stage, StageContext, artifact, prune};
-use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete};
 use crate::data::TokenSet;
 use crate::models::Classifier;
+use crate::ops::Backend;
 use crate::ops::loss::{Distillation, mean_teacher};
 use crate::train::layer_map::{LayerMap, similarities};
 use crate::train::{Inside, Learner, Terms, teacher};
@@ -67,19 +67,28 @@ pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, layers: usize) -
 ///
 /// # Errors
 /// A teacher's logits would mean something else than the student's; and those of [`teacher::logits`].
-pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, Distillation)> {
+pub fn teach<B: Backend>(
+    context: &StageContext<'_>,
+    device: &B,
+    corpus: &Corpus,
+) -> Result<(Vec<f32>, Distillation)> {
     let distill = &context.recipe.distill;
     let mut all = Vec::new();
     for (place, path) in paths(context)?.into_iter().enumerate() {
         check(&path, corpus, context.recipe.data.max_tokens).map_err(of_teacher)?;
         let hash = artifact::weights_hash(&path)?;
-        let load = || artifact::load(&artifact::device(context, &distill.train), &path, &distill.train);
+        let load = || artifact::load(device, &path, &distill.train);
         let name = match place {
             0 => "teacher-logits.safetensors".to_owned(),
             place => format!("teacher-logits-{}.safetensors", place + 1),
         };
         let cache = context.cache().join(name);
-        all.push(teacher::logits(load, &hash, &corpus.train, &cache, context.progress, context.stop)?);
+        let (progress, stop) = (context.progress, context.stop);
+        all.push(
+            context
+                .ranks
+                .first_then(|| teacher::logits(load, &hash, &corpus.train, &cache, progress, stop))?,
+        );
     }
     let how = Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 };
     let logits = match all.len() {
@@ -95,11 +104,11 @@ pub fn teach(context: &StageContext<'_>, corpus: &Corpus) -> Result<(Vec<f32>, D
 ///
 /// # Errors
 /// Layers that do not exist; texts of which teacher and student read a different number of tokens.
-pub fn look_inside(
+pub fn look_inside<B: Backend>(
     context: &StageContext<'_>,
     corpus: &Corpus,
     whole: &Corpus,
-    learner: &mut Learner<Cpu>,
+    learner: &mut Learner<B>,
     train: &Train,
 ) -> Result<()> {
     let distill = &context.recipe.distill;
@@ -114,7 +123,8 @@ pub fn look_inside(
     }
     // A tutor keeps what its teacher reads.
     let other = whole.tokenizer.content_hash() != corpus.tokenizer.content_hash();
-    let texts = other.then(|| whole.train_read_by(&whole.tokenizer)).transpose()?;
+    let read = || whole.train_read_by(&whole.tokenizer);
+    let texts = other.then(|| context.ranks.first_then(read)).transpose()?;
     check_lengths(&weights, corpus, texts.as_ref())?;
     let path = paths(context)?.swap_remove(0);
     let Learner { model, params, .. } = artifact::load(&learner.backend, &path, train)?;

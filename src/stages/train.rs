@@ -1,10 +1,12 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
+use super::device::on_device;
 use super::{
     Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, quantize, structure, teachers,
     training, vocabulary, width,
 };
 use crate::Result;
+use crate::ops::Backend;
 use crate::train::forget_state;
 use std::path::Path;
 
@@ -16,10 +18,13 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Train)? {
         return Ok(());
     }
+    on_device!(context, &context.recipe.train, |device| train_on(context, &device))
+}
+
+fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
     let pieces = vocabulary::check(context, &corpus)?;
-    let device = artifact::device(context, &recipe.train);
-    let mut learner = artifact::start(context, &device, &corpus.tokenizer, corpus.train.labels())?;
+    let mut learner = artifact::start(context, device, &corpus.tokenizer, corpus.train.labels())?;
     let narrower = width::check(context, &learner.model.config)?;
     factorization::check(context, &narrower, pieces)?;
     structure::check(context, &narrower)?;
@@ -35,6 +40,8 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
         parents.push(("model", artifact::weights_hash(Path::new(&recipe.model.path))?));
     }
     let origin = artifact::origin(context, Stage::Train, &parents);
-    artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
-    forget_state(&context.state(Stage::Train))
+    context.ranks.only_first(|| {
+        artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
+        forget_state(&context.state(Stage::Train))
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::recipe::tables::Train;
 use super::{Corpus, Stage, StageContext, artifact, precision, teachers};
-use crate::backend::Cpu;
+use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
 use crate::train::{Companion, Learner, Schedule, Trained, Training, train};
@@ -22,14 +22,14 @@ pub fn steps(settings: &Train, texts: usize) -> u64 {
 ///
 /// # Errors
 /// Those of [`train`].
-pub fn run(
+pub fn run<B: Backend>(
     context: &StageContext<'_>,
     stage: Stage,
     settings: &Train,
     corpus: &Corpus,
-    learner: &mut Learner<Cpu>,
+    learner: &mut Learner<B>,
     teacher: Option<(&[f32], Distillation)>,
-    companion: Option<&mut dyn Companion<Cpu>>,
+    companion: Option<&mut dyn Companion<B>>,
 ) -> Result<Trained> {
     let steps = steps(settings, corpus.lessons().len());
     let training = Training {
@@ -54,6 +54,7 @@ pub fn run(
         state: context.state(stage),
         metrics: context.metrics(),
         resume: context.resume,
+        ranks: context.ranks,
         progress: context.progress,
         stop: context.stop,
     };

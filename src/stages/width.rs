@@ -2,9 +2,9 @@
 
 use super::recipe::tables::{HiddenImportance, Prune};
 use super::{Corpus, StageContext, prune};
-use crate::backend::Cpu;
 use crate::compress::width::{WidthScores, narrow};
 use crate::models::ModelConfig;
+use crate::ops::Backend;
 use crate::train::Learner;
 use crate::{Error, Result};
 
@@ -42,7 +42,11 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig) -> Result<ModelCo
 ///
 /// # Errors
 /// As [`check`]; a signal.
-pub fn apply(context: &StageContext<'_>, learner: &mut Learner<Cpu>, corpus: &Corpus) -> Result<()> {
+pub fn apply<B: Backend>(
+    context: &StageContext<'_>,
+    learner: &mut Learner<B>,
+    corpus: &Corpus,
+) -> Result<()> {
     let (hidden, count) = (learner.model.config.hidden, check(context, &learner.model.config)?.hidden);
     if count == hidden {
         return Ok(());

@@ -6,10 +6,10 @@ use crate::Batch;
 use crate::autograd::{Grads, Tape};
 use crate::models::{Classifier, Rows, Taps};
 use crate::ops::Backend;
-use crate::ops::loss::{self, Distillation, Loss};
+use crate::ops::loss::{Distillation, LossOps, Losses};
 use crate::ops::noise::Noise;
 use crate::params::ParamStore;
-use crate::tensor::Tensor;
+use crate::ranks::{Alone, Ranks};
 use crate::{Error, Result};
 
 /// A batch, and what is to be learned from it.
@@ -34,7 +34,8 @@ pub struct Step {
     pub distillation: f64,
     /// Its terms that look inside a teacher, before their weights; none of those that do not count.
     pub terms: Terms<Option<f64>>,
-    /// The global norm of the gradients of what is not masked, before clipping.
+    /// The global norm of the gradients of what is not masked, before clipping. Where it is not finite, the step was left out:
+    /// gradients that are stored in few bits overflowed, and the loss is scaled less from here on.
     pub gradient_norm: f64,
 }
 
@@ -52,6 +53,56 @@ pub struct Seen<'a, B: Backend> {
 pub type Watch<'w, B> =
     dyn FnMut(Seen<'_, B>, &Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
 
+/// A process among those that take a step together, and its part of their batch.
+#[derive(Clone, Copy)]
+pub struct Among<'a> {
+    /// The processes.
+    pub ranks: &'a dyn Ranks,
+    /// This one's share of the texts of all, 0 to 1.
+    pub texts: f64,
+    /// Its share of their tokens.
+    pub tokens: f64,
+}
+
+impl Among<'static> {
+    /// Alone, with all texts.
+    pub const ALONE: Among<'static> = Among { ranks: &Alone, texts: 1.0, tokens: 1.0 };
+}
+
+impl Among<'_> {
+    /// The share of something that has a row for each text or for each token of `batch`.
+    pub(super) fn share(&self, batch: &Batch, rows: usize) -> f64 {
+        if rows == batch.texts() { self.texts } else { self.tokens }
+    }
+
+    /// Losses of all ranks together: `own` are means over this one's texts, terms its shares.
+    fn all(&self, own: Option<Losses>, terms: Terms<Option<f64>>) -> Result<(Losses, Terms<Option<f64>>)> {
+        let own = own.unwrap_or(Losses { total: 0.0, cross_entropy: 0.0, distillation: 0.0 });
+        if !self.ranks.are_several() {
+            return Ok((own, terms));
+        }
+        let Terms { hidden, cosine, attention, relations } = terms;
+        let mut sums: Vec<f64> =
+            [own.total, own.cross_entropy, own.distillation].map(|loss| self.texts * loss).to_vec();
+        let terms = [hidden, cosine, attention, relations];
+        sums.extend(terms.iter().flat_map(|term| [term.unwrap_or(0.0), f64::from(u8::from(term.is_some()))]));
+        self.ranks.sum_wide(&mut sums)?;
+        let (losses, terms) = sums.split_at(3);
+        let term = |i: usize| (terms[2 * i + 1] > 0.0).then_some(terms[2 * i]);
+        let losses = Losses { total: losses[0], cross_entropy: losses[1], distillation: losses[2] };
+        Ok((losses, Terms { hidden: term(0), cosine: term(1), attention: term(2), relations: term(3) }))
+    }
+}
+
+/// How a step is computed.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    noise: Option<Noise>,
+    /// What the loss is multiplied by.
+    scale: f64,
+    among: Among<'a>,
+}
+
 /// A network, its parameters and their optimizer.
 pub struct Learner<B: Backend> {
     /// Where it all runs.
@@ -67,7 +118,7 @@ pub struct Learner<B: Backend> {
 }
 
 impl<B: Backend> Learner<B> {
-    /// One step at `learning_rate`. With `watch`, the gradients of attention contexts and of feed-forward
+    /// One step at `learning_rate`, as [`Learner::step_among`] by a process alone. With `watch`, the gradients of attention contexts and of feed-forward
     /// units are kept for it.
     ///
     /// # Errors
@@ -80,23 +131,55 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
+        self.step_among(lesson, Among::ALONE, noise, learning_rate, watch)
+    }
+
+    /// One step at `learning_rate` of all ranks together, of which this one learns from `lesson`.
+    ///
+    /// # Errors
+    /// As [`Learner::step`]; [`Error::Ranks`].
+    pub fn step_among(
+        &mut self,
+        lesson: &Lesson,
+        among: Among<'_>,
+        noise: Option<Noise>,
+        learning_rate: f64,
+        watch: Option<&mut Watch<'_, B>>,
+    ) -> Result<Step> {
         let Learner { backend, model, params, tutor, .. } = &*self;
-        let (loss, terms, mut grads) =
-            all_gradients(backend, model, params, lesson, tutor.as_ref(), noise, watch)?;
+        let how = How { noise, scale: self.optimizer.loss_scale().factor(), among };
+        let (pending, terms, mut grads) = match lesson.batch.texts() {
+            // Fewer texts than ranks.
+            0 => (None, Terms::default(), Grads::none(params.len()).scaled(how.scale)),
+            _ => {
+                let (pending, terms, grads) =
+                    all_gradients(backend, model, params, lesson, tutor.as_ref(), how, watch)?;
+                (Some(pending), terms, grads)
+            }
+        };
+        if among.ranks.are_several() {
+            grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
+        }
         let step = self.optimizer.steps() + 1;
+        // A loss that is not finite has a gradient that is not, and that changes nothing.
+        let gradient_norm =
+            self.optimizer.step(&self.backend, &mut self.params, &mut grads, learning_rate)?;
+        let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
+        let (mut loss, terms) = among.all(losses, terms)?;
+        if let Some(tutor) = &self.tutor {
+            loss.total += tutor.weights().weigh(&terms);
+        }
         let mend = "lower the learning_rate, or raise the warmup".to_owned();
         let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
         if !loss.total.is_finite() {
             return Err(diverged(self.params.blame(&self.backend)?));
         }
-        let gradient_norm =
-            self.optimizer.step(&self.backend, &mut self.params, &mut grads, learning_rate)?;
-        if !gradient_norm.is_finite() {
+        if !self.optimizer.adapt(gradient_norm.is_finite()) {
             let first = grads.first_not_finite(&self.backend)?;
             let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
             return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
         }
-        let Loss { total, cross_entropy, distillation, .. } = loss;
+        let Losses { total, cross_entropy, distillation } = loss;
         Ok(Step { loss: total, cross_entropy, distillation, terms, gradient_norm })
     }
 
@@ -156,10 +239,14 @@ pub fn gradients<B: Backend>(
     lesson: &Lesson,
     noise: Option<Noise>,
     watch: Option<&mut Watch<'_, B>>,
-) -> Result<(Loss, Grads<B>)> {
-    let (loss, _, grads) = all_gradients(backend, model, params, lesson, None, noise, watch)?;
-    Ok((loss, grads))
+) -> Result<(Losses, Grads<B>)> {
+    let how = How { noise, scale: backend.loss_scale().unwrap_or(1.0), among: Among::ALONE };
+    let (pending, _, grads) = all_gradients(backend, model, params, lesson, None, how, watch)?;
+    Ok((backend.losses(pending)?, grads))
 }
+
+/// A loss, the terms that a tutor adds to it, and gradients.
+type Derived<B> = (<B as LossOps>::Pending, Terms<Option<f64>>, Grads<B>);
 
 /// As [`gradients`], of a loss that a tutor adds terms to.
 fn all_gradients<B: Backend>(
@@ -168,39 +255,34 @@ fn all_gradients<B: Backend>(
     params: &ParamStore<B>,
     lesson: &Lesson,
     tutor: Option<&Tutor<B>>,
-    noise: Option<Noise>,
+    How { noise, scale, among }: How<'_>,
     watch: Option<&mut Watch<'_, B>>,
-) -> Result<(Loss, Terms<Option<f64>>, Grads<B>)> {
+) -> Result<Derived<B>> {
     let Lesson { batch, labels, teacher } = lesson;
     let mut tape = Tape::recording(backend, params, batch, noise);
     if let Some(tutor) = tutor {
         tutor.prepare(&mut tape);
     }
     let (output, taps) = model.forward_with_taps(&mut tape, Rows::Needed)?;
-    let values = output.tensor().download(backend)?;
-    let mut loss = match teacher {
-        None => loss::cross_entropy(&values, labels),
-        Some((teacher, how)) => loss::distillation(&values, labels, teacher, *how),
-    };
-    let dy = Tensor::upload(backend, &loss.gradient, output.tensor().shape())?;
+    let teacher = teacher.as_ref().map(|(logits, how)| (&logits[..], *how));
+    let (loss, dy) = backend.loss(output.tensor(), labels, teacher, scale * among.texts)?;
     let (mut terms, mut derivatives) = (Terms::default(), vec![(output, dy)]);
     if let Some(tutor) = tutor {
-        let (values, seeds) = tutor.teach(backend, &mut tape, model, &taps, batch)?;
-        loss.total += tutor.weights().weigh(&values);
+        let (values, seeds) = tutor.teach(backend, &mut tape, model, &taps, batch, (scale, among))?;
         derivatives.extend(seeds);
         terms = values;
     }
     let grads = match watch {
         None => {
             drop(taps);
-            tape.backward(derivatives)?
+            tape.backward(derivatives)?.scaled(scale)
         }
         Some(watch) => {
             for layer in &taps.layers {
                 tape.retain(&layer.context);
                 tape.retain(&layer.intermediate);
             }
-            let grads = tape.backward(derivatives)?;
+            let grads = tape.backward(derivatives)?.scaled(scale);
             watch(Seen { backend, model, params }, batch, &taps, &grads)?;
             grads
         }

@@ -4,6 +4,7 @@
 pub mod evaluate;
 pub mod layer_map;
 pub mod learner;
+mod loss_scale;
 mod metrics;
 pub mod optimizer;
 pub mod order;
@@ -16,6 +17,7 @@ mod trainer;
 pub mod tutor;
 
 pub use learner::{Learner, Lesson, Seen, Step};
+pub use loss_scale::LossScale;
 pub use optimizer::{AdamW, AdamWSettings};
 pub use order::Order;
 pub use progress::{Progress, Silent, StepReport};

@@ -1,10 +1,11 @@
 //! AdamW over a parameter store, with clipping by the global norm.
 
+use super::LossScale;
 use crate::Result;
 use crate::autograd::Grads;
-use crate::nn::{ParamId, Role};
+use crate::nn::Role;
 use crate::ops::Backend;
-use crate::ops::optimizer::AdamWStep;
+use crate::ops::optimizer::{AdamWStep, Update};
 use crate::params::ParamStore;
 use crate::tensor::Tensor;
 
@@ -30,6 +31,7 @@ pub struct AdamW<B: Backend> {
     settings: AdamWSettings,
     moments: Vec<[Tensor<B>; 2]>,
     step: u64,
+    scale: LossScale,
 }
 
 impl<B: Backend> AdamW<B> {
@@ -38,7 +40,8 @@ impl<B: Backend> AdamW<B> {
     /// # Errors
     /// No memory.
     pub fn new(backend: &B, params: &ParamStore<B>, settings: AdamWSettings) -> Result<AdamW<B>> {
-        let mut optimizer = AdamW { settings, moments: Vec::with_capacity(params.len()), step: 0 };
+        let scale = LossScale::new(backend);
+        let mut optimizer = AdamW { settings, moments: Vec::with_capacity(params.len()), step: 0, scale };
         optimizer.extend(backend, params)?;
         Ok(optimizer)
     }
@@ -57,8 +60,23 @@ impl<B: Backend> AdamW<B> {
     }
 
     /// After `step` steps, with these moments, in the order of the parameters.
-    pub fn resumed(settings: AdamWSettings, moments: Vec<[Tensor<B>; 2]>, step: u64) -> AdamW<B> {
-        AdamW { settings, moments, step }
+    pub fn resumed(
+        settings: AdamWSettings,
+        moments: Vec<[Tensor<B>; 2]>,
+        step: u64,
+        scale: LossScale,
+    ) -> AdamW<B> {
+        AdamW { settings, moments, step, scale }
+    }
+
+    /// The same of a network whose parameters have become others, with these moments.
+    pub fn with_moments(&self, moments: Vec<[Tensor<B>; 2]>) -> AdamW<B> {
+        AdamW { settings: self.settings, moments, step: self.step, scale: self.scale }
+    }
+
+    /// What losses are to be multiplied by.
+    pub fn loss_scale(&self) -> LossScale {
+        self.scale
     }
 
     /// What stays the same from step to step.
@@ -74,6 +92,11 @@ impl<B: Backend> AdamW<B> {
     /// First and second moment of each parameter.
     pub fn moments(&self) -> &[[Tensor<B>; 2]] {
         &self.moments
+    }
+
+    /// Learns whether a step's gradients were finite; as [`LossScale::after`].
+    pub(super) fn adapt(&mut self, finite: bool) -> bool {
+        self.scale.after(finite)
     }
 
     /// Zeroes the moments of what is masked, as [`AdamW::step`] does by itself: for parameters that have been
@@ -92,8 +115,8 @@ impl<B: Backend> AdamW<B> {
 
     /// One step. Returns the global norm before clipping; if it is not finite, no parameter has been changed.
     ///
-    /// Gradients of masked elements are zeroed first: what is dead neither takes part in the norm, so that the
-    /// rest is clipped as if it were alone, nor ends a training by overflowing.
+    /// Gradients of masked elements do not count: what is dead neither takes part in the norm, so that the rest is clipped as
+    /// if it were alone, nor ends a training by overflowing.
     ///
     /// # Errors
     /// The device's.
@@ -104,40 +127,23 @@ impl<B: Backend> AdamW<B> {
         grads: &mut Grads<B>,
         learning_rate: f64,
     ) -> Result<f64> {
-        for (id, param) in params.iter() {
-            if let (Some(mask), Some(gradient)) = (&param.mask, grads.param_mut(id)) {
-                backend.mask(gradient, mask)?;
-            }
-        }
-        let norm = grads.global_norm(backend)?;
-        if !norm.is_finite() {
-            return Ok(norm);
-        }
-        self.step += 1;
-        let AdamWSettings { beta1, beta2, eps, clip, .. } = self.settings;
-        // As torch.nn.utils.clip_grad_norm_ does it, its 1e-6 included.
-        let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        for (i, moments) in self.moments.iter_mut().enumerate() {
-            let id = ParamId(i as u32);
-            let Some(gradient) = grads.param(id) else { continue };
-            let decays = matches!(params.get(id).spec.role, Role::Weight | Role::Embedding);
-            let step = AdamWStep {
-                learning_rate,
-                beta1,
-                beta2,
-                eps,
-                weight_decay: if decays || self.settings.decay_all {
-                    self.settings.weight_decay
-                } else {
-                    0.0
-                },
-                gradient_scale: scale,
-                step: self.step,
-            };
-            let [m, v] = moments;
-            let (w, mask) = params.value_mut(id);
-            backend.adamw(w, [m, v], gradient, mask, &step)?;
-        }
+        let AdamWSettings { beta1, beta2, eps, weight_decay, decay_all, clip } = self.settings;
+        let step = AdamWStep {
+            learning_rate,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            gradient_scale: 1.0 / grads.scale(),
+            step: self.step + 1,
+        };
+        let states = params.values_mut().zip(&mut self.moments).zip(grads.params_mut());
+        let updates = states.filter_map(|(((spec, w, mask), moments), gradient)| {
+            let decays = decay_all || matches!(spec.role, Role::Weight | Role::Embedding);
+            Some(Update { w, moments, gradient: gradient?, mask, decays })
+        });
+        let norm = backend.adamw(updates.collect(), clip, &step)?;
+        self.step += u64::from(norm.is_finite());
         Ok(norm)
     }
 }

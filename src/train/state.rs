@@ -3,6 +3,7 @@
 //! `state.json` holds the numbers and names the file with the tensors. It is replaced as a whole, after that
 //! file is complete, so that a kill at any moment leaves one whole state.
 
+use super::LossScale;
 use super::learner::Learner;
 use super::optimizer::AdamW;
 use crate::checkpoint::{
@@ -60,6 +61,9 @@ struct Saved {
     /// Steps of the optimizer, where it began anew in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     optimizer_steps: Option<u64>,
+    /// What losses are multiplied by, and since how many steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<(f64, u64)>,
 }
 
 /// What a companion has in a state.
@@ -122,6 +126,7 @@ pub(super) fn save<B: Backend>(
         tensors: name.clone(),
         sha256: files::sha256(&files::map(&path)?),
         optimizer_steps: Some(learner.optimizer.steps()).filter(|steps| *steps != position.step),
+        loss_scale: learner.optimizer.loss_scale().saved(),
     };
     let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
     files::replace_bytes(&directory.join(STATE), &text)?;
@@ -170,7 +175,8 @@ pub(super) fn load<B: Backend>(
     let moments =
         specs.iter().map(|spec| Ok([moment(spec, "m")?, moment(spec, "v")?])).collect::<Result<_>>()?;
     let steps = saved.optimizer_steps.unwrap_or(saved.position.step);
-    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, steps);
+    let scale = LossScale::resumed(&backend, saved.loss_scale);
+    learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, steps, scale);
     learner.model = model;
     let numbers = file.bytes(COMPANION)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
     let mut earlier = Vec::new();
@@ -242,7 +248,7 @@ type Raw = (String, Shape, Dtype, Vec<u8>);
 fn masks<B: Backend>(params: &ParamStore<B>) -> Vec<Raw> {
     let masked = params.iter().filter_map(|(_, param)| Some((param, param.mask.as_ref()?)));
     let raw = |(param, mask): (&Param<B>, &Mask)| {
-        (format!("mask/{}", param.spec.name), param.value().shape(), Dtype::U8, mask.0.clone())
+        (format!("mask/{}", param.spec.name), param.value().shape(), Dtype::U8, mask.0.to_vec())
     };
     masked.map(raw).collect()
 }
@@ -274,7 +280,7 @@ fn read_params<B: Backend>(
     for (i, spec) in specs.iter().enumerate() {
         let name = format!("mask/{}", spec.name);
         if file.shape(&name).is_some() {
-            params.set_mask(backend, ParamId(i as u32), Mask(file.bytes(&name)?.to_vec()))?;
+            params.set_mask(backend, ParamId(i as u32), Mask(file.bytes(&name)?.into()))?;
         }
     }
     Ok(params)

@@ -3,8 +3,8 @@
 //! Everything that decides a step is a function of the settings and the step's number, or is part of the
 //! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
 
-use super::evaluate::accuracy_unless;
-use super::learner::{Learner, Lesson, Seen, Watch};
+use super::evaluate::{accuracy, accuracy_unless};
+use super::learner::{Among, Learner, Lesson, Seen, Watch};
 use super::metrics::Metrics;
 use super::order::Order;
 use super::progress::{Pace, Progress, StepReport};
@@ -18,6 +18,7 @@ use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::noise::Noise;
 use crate::ops::rounded::Rounding;
+use crate::ranks::Ranks;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ pub struct Training<'a> {
     pub metrics: PathBuf,
     /// Whether to go on from a saved state, if there is one.
     pub resume: bool,
+    /// The processes that train together; the first writes.
+    pub ranks: &'a dyn Ranks,
     /// Who listens.
     pub progress: &'a dyn Progress,
     /// Set by a signal.
@@ -183,7 +186,11 @@ pub fn train<B: Backend>(
         training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
     }
     let began = position.step;
-    let mut metrics = Metrics::open(&training.metrics, training.stage, position.step)?;
+    let ranks = training.ranks;
+    let mut metrics = match ranks.is_first() {
+        true => Metrics::open(&training.metrics, training.stage, position.step)?,
+        false => Metrics::nowhere(training.stage),
+    };
     let mut pace = Pace::new();
     training.progress.begin(training.stage, steps);
     loop {
@@ -198,14 +205,16 @@ pub fn train<B: Backend>(
                 other => other?,
             }
         }
-        let stopping = training.stop.load(Ordering::Relaxed);
+        let stopping = stopping(training)?;
         let every = training.checkpoint_every;
         let due = every > 0 && position.step > began && position.step.is_multiple_of(every);
         if stopping || (due && position.step < steps) {
             metrics.flush()?;
             let numbers = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
             let earlier = companion.as_ref().map_or(&[][..], |companion| companion.earlier());
-            state::save(&training.state, learner, &position, (&numbers, earlier), training.origin())?;
+            let extra = (&numbers[..], earlier);
+            ranks
+                .only_first(|| state::save(&training.state, learner, &position, extra, training.origin()))?;
         }
         if stopping {
             training.progress.end();
@@ -214,20 +223,21 @@ pub fn train<B: Backend>(
         if position.step >= steps || position.stopped_early {
             break;
         }
-        let lesson = lesson(training, order.batch(position.step));
+        let places = order.batch(position.step);
         let schedule = &training.schedule;
         let rate = match &companion {
             None => schedule.rate(position.step),
             Some(companion) => companion.rate(position.step, schedule),
         };
-        let (done, event) = one_step(learner, training, &lesson, position.step, rate, &mut companion)
+        let (done, event) = one_step(learner, training, places, position.step, rate, &mut companion)
             .map_err(|error| in_step(position.step + 1, error))?;
         position.step += 1;
-        let tokens_per_second = pace.add(lesson.batch.tokens());
+        let tokens = tokens(training, places);
+        let tokens_per_second = pace.add(tokens);
         let (step, loss, terms) = (position.step, done.loss, done.terms);
         let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };
         training.progress.step(report);
-        metrics.step(position.step, &done, rate, lesson.batch.tokens())?;
+        metrics.step(position.step, &done, rate, tokens)?;
         if let Some(event) = event {
             metrics.event(position.step, &event, learner)?;
         }
@@ -256,23 +266,50 @@ fn lesson(training: &Training<'_>, places: &[u32]) -> Lesson {
     Lesson { batch, labels, teacher: training.teacher.map(|(_, how)| (logits, how)) }
 }
 
+/// Tokens of these texts.
+fn tokens(training: &Training<'_>, places: &[u32]) -> usize {
+    places.iter().map(|place| training.texts.tokens(training.rows.start + *place as usize).len()).sum()
+}
+
+/// Whether a signal has asked any of the ranks to stop.
+fn stopping(training: &Training<'_>) -> Result<bool> {
+    let mut asked = [f64::from(u8::from(training.stop.load(Ordering::Relaxed)))];
+    training.ranks.sum_wide(&mut asked)?;
+    Ok(asked[0] > 0.0)
+}
+
+/// This rank's part of a batch.
+fn part<'a>(training: &Training<'a>, places: &[u32]) -> (Lesson, Among<'a>) {
+    let ranks = training.ranks;
+    let own = &places[ranks.part(places.len())];
+    let share = |own: usize, all: usize| if all == 0 { 0.0 } else { own as f64 / all as f64 };
+    let texts = share(own.len(), places.len());
+    let tokens = if texts == 1.0 { 1.0 } else { share(tokens(training, own), tokens(training, places)) };
+    (lesson(training, own), Among { ranks, texts, tokens })
+}
+
 fn one_step<B: Backend>(
     learner: &mut Learner<B>,
     training: &Training<'_>,
-    lesson: &Lesson,
+    places: &[u32],
     step: u64,
     rate: f64,
     companion: &mut Option<&mut dyn Companion<B>>,
 ) -> Result<(super::Step, Option<Event>)> {
     let noise = Some(Noise { seed: training.seed, step });
-    let Some(companion) = companion else { return Ok((learner.step(lesson, noise, rate, None)?, None)) };
+    let shared = |learner: &mut Learner<B>| {
+        let (lesson, among) = part(training, places);
+        learner.step_among(&lesson, among, noise, rate, None)
+    };
+    let Some(companion) = companion else { return Ok((shared(learner)?, None)) };
     companion.before(step, learner)?;
     let done = if companion.watches(step) {
         let watch: &mut Watch<'_, B> =
             &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
-        learner.step(lesson, noise, rate, Some(watch))?
+        // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
+        learner.step(&lesson(training, places), noise, rate, Some(watch))?
     } else {
-        learner.step(lesson, noise, rate, None)?
+        shared(learner)?
     };
     Ok((done, companion.after(step, learner)?))
 }
@@ -292,6 +329,20 @@ fn evaluates(training: &Training<'_>, position: &Position, epoch: u64) -> bool {
     !training.held_out.is_empty() && due && step > position.evaluated
 }
 
+/// The accuracy on the held-out texts, of which each rank runs a part.
+fn held_out_accuracy<B: Backend>(learner: &Learner<B>, training: &Training<'_>) -> Result<f64> {
+    let (rows, ranks) = (training.held_out.clone(), training.ranks);
+    if !ranks.are_several() {
+        return accuracy_unless(training.stop, learner, training.texts, rows);
+    }
+    let part = ranks.part(rows.len());
+    let own = rows.start + part.start..rows.start + part.end;
+    // A signal may have come to some ranks alone: they all stop after the next step.
+    let mut right = [accuracy(learner, training.texts, own.clone())? * own.len() as f64];
+    ranks.sum_wide(&mut right)?;
+    Ok(right[0].round() / rows.len() as f64)
+}
+
 /// Evaluates on the held-out texts; keeps the weights if they are of a `settled` network and the best so far.
 fn evaluate<B: Backend>(
     learner: &Learner<B>,
@@ -300,7 +351,7 @@ fn evaluate<B: Backend>(
     position: &mut Position,
     metrics: &mut Metrics,
 ) -> Result<()> {
-    let accuracy = accuracy_unless(training.stop, learner, training.texts, training.held_out.clone())?;
+    let accuracy = held_out_accuracy(learner, training)?;
     position.evaluated = position.step;
     metrics.evaluation(position.step, accuracy)?;
     training.progress.message(&format!(
@@ -316,7 +367,8 @@ fn evaluate<B: Backend>(
         position.best = Some((accuracy, position.step));
         position.without_better = 0;
         if training.keep_best {
-            position.best_sha256 = state::save_best(&training.state, learner)?;
+            position.best_sha256 =
+                training.ranks.from_first(|| state::save_best(&training.state, learner))?;
         }
     } else {
         position.without_better += 1;

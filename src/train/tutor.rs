@@ -18,6 +18,7 @@
 //! steps them, gradients are clipped with theirs, and the saved state of a training holds them; artifacts do not.
 
 use super::Learner;
+use super::learner::Among;
 use super::terms::Terms;
 use crate::autograd::{Tape, Var};
 use crate::checkpoint::fresh;
@@ -43,6 +44,25 @@ pub struct Inside {
     pub relation_layers: [usize; 2],
     /// Parts that queries, keys and values are cut into; 1 or more.
     pub relation_heads: usize,
+}
+
+/// A batch on which a student is compared with its teacher, and what has come of it.
+struct Compared<'c, B: Backend> {
+    backend: &'c B,
+    batch: &'c Batch,
+    /// What the loss is multiplied by.
+    scale: f64,
+    among: Among<'c>,
+    values: Terms<Option<f64>>,
+    seeds: Seeds<B>,
+}
+
+impl<B: Backend> Compared<'_, B> {
+    /// This process's part of `share`, of a term that has a row for each text or each token; and the same of a loss that is scaled.
+    fn shares(&self, share: f64, rows: usize) -> (f64, f64) {
+        let share = share * self.among.share(self.batch, rows);
+        (share, self.scale * share)
+    }
 }
 
 /// A teacher, and what is learnt from its inside.
@@ -150,7 +170,7 @@ impl<B: Backend> Tutor<B> {
         &self.inside.weights
     }
 
-    /// The terms' values for a batch that `student` has run on `tape`, and their gradients.
+    /// The terms' values for a batch that `student` has run on `tape`, this process's share of them, and `scale` times their gradients.
     pub(super) fn teach(
         &self,
         backend: &B,
@@ -158,6 +178,7 @@ impl<B: Backend> Tutor<B> {
         student: &Classifier,
         taps: &Taps<Var<B>>,
         batch: &Batch,
+        (scale, among): (f64, Among<'_>),
     ) -> Result<(Terms<Option<f64>>, Seeds<B>)> {
         let reading = self.reading(batch);
         let mut own = Tape::evaluating(backend, &self.params, &reading);
@@ -175,17 +196,18 @@ impl<B: Backend> Tutor<B> {
         let attended = tape.take_attended();
         let hidden = taps.layers.iter().map(|layer| layer.hidden.clone()).collect();
         let student = &mut Tapped { tape, model: student, embedded: taps.embedded.clone(), hidden, attended };
-        let (mut values, mut seeds) = (Terms::default(), Vec::new());
+        let (values, seeds) = (Terms::default(), Vec::new());
+        let mut compared = Compared { backend, batch, scale, among, values, seeds };
         if self.inside.weights.look_at_states() {
-            self.compare_states(backend, student, teacher, &mut values, &mut seeds)?;
+            self.compare_states(student, teacher, &mut compared)?;
         }
         if self.inside.weights.attention > 0.0 {
-            values.attention = Some(self.compare_attention(backend, batch, student, teacher, &mut seeds)?);
+            self.compare_attention(student, teacher, &mut compared)?;
         }
         if self.inside.weights.relations > 0.0 {
-            values.relations = Some(self.compare_relations(backend, batch, student, teacher, &mut seeds)?);
+            self.compare_relations(student, teacher, &mut compared)?;
         }
-        Ok((values, seeds))
+        Ok((compared.values, compared.seeds))
     }
 
     /// The batch as the teacher reads it.
@@ -208,11 +230,9 @@ impl<B: Backend> Tutor<B> {
 
     fn compare_states(
         &self,
-        backend: &B,
         student: &mut Tapped<'_, '_, '_, B>,
         teacher: &mut Tapped<'_, '_, '_, B>,
-        values: &mut Terms<Option<f64>>,
-        seeds: &mut Seeds<B>,
+        compared: &mut Compared<'_, B>,
     ) -> Result<()> {
         let layers = self.inside.layers.iter().map(|pair| pair.map(Some));
         let pairs: Vec<[Option<usize>; 2]> = std::iter::once([None, None]).chain(layers).collect();
@@ -226,15 +246,16 @@ impl<B: Backend> Tutor<B> {
                 x = student.tape.linear(projection, &x)?;
             }
             let (a, b) = (x.tensor(), y.tensor());
+            let (share, scaled) = compared.shares(share, a.rows());
             if weights.hidden > 0.0 {
-                let (value, gradient) = backend.mean_square(a, b, share * weights.hidden)?;
-                *values.hidden.get_or_insert(0.0) += share * value;
-                seeds.push((x.clone(), gradient));
+                let (value, gradient) = compared.backend.mean_square(a, b, scaled * weights.hidden)?;
+                *compared.values.hidden.get_or_insert(0.0) += share * value;
+                compared.seeds.push((x.clone(), gradient));
             }
             if weights.cosine > 0.0 {
-                let (value, gradient) = backend.cosine(a, b, share * weights.cosine)?;
-                *values.cosine.get_or_insert(0.0) += share * value;
-                seeds.push((x.clone(), gradient));
+                let (value, gradient) = compared.backend.cosine(a, b, scaled * weights.cosine)?;
+                *compared.values.cosine.get_or_insert(0.0) += share * value;
+                compared.seeds.push((x.clone(), gradient));
             }
         }
         Ok(())
@@ -242,12 +263,10 @@ impl<B: Backend> Tutor<B> {
 
     fn compare_attention(
         &self,
-        backend: &B,
-        batch: &Batch,
         student: &Tapped<'_, '_, '_, B>,
         teacher: &Tapped<'_, '_, '_, B>,
-        seeds: &mut Seeds<B>,
-    ) -> Result<f64> {
+        compared: &mut Compared<'_, B>,
+    ) -> Result<()> {
         let maps = |&[s, t]: &[usize; 2]| maps([&student.model.config, &teacher.model.config], [s, t]);
         let pairs = self.inside.layers.iter().map(|pair| (pair, maps(pair)));
         // A layer that has no heads left has no attention.
@@ -257,43 +276,46 @@ impl<B: Backend> Tutor<B> {
             let [query, key, _] = &student.attended[*of_student];
             let [own_query, own_key, _] = &teacher.attended[*of_teacher];
             // Of a layer that keeps sentences apart, each is like the teacher's attention within it.
-            let texts = student.model.layers[*of_student].attention.attend.texts(batch);
-            let (of_pair, [dq, dk]) = backend.relation(
+            let texts = student.model.layers[*of_student].attention.attend.texts(compared.batch);
+            let (share, scaled) = compared.shares(share, query.tensor().rows());
+            let (of_pair, [dq, dk]) = compared.backend.relation(
                 &texts,
                 [query.tensor(), key.tensor()],
                 [own_query.tensor(), own_key.tensor()],
                 &maps,
-                share * self.weights().attention,
+                scaled * self.weights().attention,
             )?;
             value += share * of_pair;
-            seeds.extend([(query.clone(), dq), (key.clone(), dk)]);
+            compared.seeds.extend([(query.clone(), dq), (key.clone(), dk)]);
         }
-        Ok(value)
+        compared.values.attention = Some(value);
+        Ok(())
     }
 
     fn compare_relations(
         &self,
-        backend: &B,
-        batch: &Batch,
         student: &mut Tapped<'_, '_, '_, B>,
         teacher: &mut Tapped<'_, '_, '_, B>,
-        seeds: &mut Seeds<B>,
-    ) -> Result<f64> {
-        let [of_student, of_teacher] = self.inside.relation_layers;
-        let mine = student.projected(of_student, batch.tokens())?;
-        let theirs = teacher.projected(of_teacher, batch.tokens())?;
+        compared: &mut Compared<'_, B>,
+    ) -> Result<()> {
+        let ([of_student, of_teacher], tokens) = (self.inside.relation_layers, compared.batch.tokens());
+        let mine = student.projected(of_student, tokens)?;
+        let theirs = teacher.projected(of_teacher, tokens)?;
         let (share, mut value) = (1.0 / mine.len() as f64, 0.0);
         for (x, y) in mine.into_iter().zip(theirs) {
             let (a, b) = (x.tensor(), y.tensor());
             let [of_x, of_y] = [a, b].map(|x| even(x.cols(), self.inside.relation_heads));
             let maps: Vec<Map> =
                 of_x.into_iter().zip(of_y).map(|(x, y)| Map { student: vec![x], teacher: vec![y] }).collect();
-            let weight = share * self.weights().relations;
-            let (of_x, [da, db]) = backend.relation(batch, [a, a], [b, b], &maps, weight)?;
+            let (share, scaled) = compared.shares(share, a.rows());
+            let weight = scaled * self.weights().relations;
+            let (of_x, [da, db]) =
+                compared.backend.relation(compared.batch, [a, a], [b, b], &maps, weight)?;
             value += share * of_x;
-            seeds.extend([(x.clone(), da), (x, db)]);
+            compared.seeds.extend([(x.clone(), da), (x, db)]);
         }
-        Ok(value)
+        compared.values.relations = Some(value);
+        Ok(())
     }
 }
 

@@ -245,7 +245,7 @@ fn what_was_masked_before_stays_masked() {
     let none = Scores::zeros(&learner.model.config);
     prune(&mut learner, &only(blocks(0.5, SHAPES[0])), &none, (None, &Gone::default()), 1).unwrap();
     let after = learner.params.get(id).mask.clone().unwrap();
-    assert!(before.0.iter().zip(&after.0).all(|(before, after)| after <= before));
+    assert!(before.0.iter().zip(&*after.0).all(|(before, after)| after <= before));
     assert!(after.kept() < before.kept());
     learner.assert_masks().unwrap();
 }

@@ -124,7 +124,7 @@ pub fn assert_masks(learner: &Learner<Cpu>) {
     for (id, param) in learner.params.iter() {
         let Some(mask) = &param.mask else { continue };
         for state in states(learner, id) {
-            let leak = state.iter().zip(&mask.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
+            let leak = state.iter().zip(&*mask.0).position(|(value, kept)| *kept == 0 && *value != 0.0);
             assert_eq!(leak, None, "{}: a masked element is not zero", param.spec.name);
         }
     }

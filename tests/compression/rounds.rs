@@ -85,7 +85,7 @@ fn what_is_left_goes_back_to_the_weights_of_the_point() {
             for (id, param) in learner.params.iter() {
                 let now = states(&learner, id);
                 let mask =
-                    param.mask.as_ref().map(|mask| mask.0.clone()).unwrap_or(vec![1; param.spec.len()]);
+                    param.mask.as_ref().map(|mask| mask.0.to_vec()).unwrap_or(vec![1; param.spec.len()]);
                 let before = bits(&download(&at_point, at_point.params.value(id)));
                 let name = &param.spec.name;
                 for (value, kept) in now[0].iter().zip(&mask) {

@@ -1,14 +1,17 @@
 //! What every test here does with a case: runs it on the tape and on the oracle, and compares gradients.
 
 use limbeck::autograd::{Tape, Var};
-use limbeck::backend::Cpu;
+use limbeck::backend::cuda::{Options, Storage};
+use limbeck::backend::{Cpu, Cuda};
 use limbeck::nn::{ParamId, ParamSpec, Role};
+use limbeck::ops::Backend;
 use limbeck::ops::noise::Noise;
 use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
 use limbeck::quantized::{Exceptions, Form, Int8Rows};
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::{Batch, Result, Text};
+use limbeck_emulation::ORDERS;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::SplitMix64;
 
@@ -45,8 +48,35 @@ pub fn batch() -> Batch {
     batch
 }
 
-/// What a case does on the tape with its inputs.
-type OnTape<'a> = dyn Fn(&mut Tape<'_, Cpu>, &[Var<Cpu>]) -> Result<Var<Cpu>> + 'a;
+/// What a case does on a device's tape with its inputs.
+type OnTape<'a, B> = dyn Fn(&mut Tape<'_, B>, &[Var<B>]) -> Result<Var<B>> + 'a;
+
+/// The same on each kind of device: `both!` writes it twice.
+pub struct OnTapes<'a> {
+    pub cpu: &'a OnTape<'a, Cpu>,
+    pub cuda: &'a OnTape<'a, Cuda>,
+}
+
+/// [`OnTapes`] of one closure.
+macro_rules! both {
+    (|$tape:ident, $x:pat_param| $body:expr) => {
+        $crate::harness::OnTapes {
+            cpu: &|$tape: &mut limbeck::autograd::Tape<'_, limbeck::backend::Cpu>, $x| $body,
+            cuda: &|$tape: &mut limbeck::autograd::Tape<'_, limbeck::backend::Cuda>, $x| $body,
+        }
+    };
+}
+pub(crate) use both;
+
+/// What a case is run with.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    rounding: Option<&'a Rounding>,
+    batch: &'a Batch,
+    shapes: &'a [(usize, usize)],
+    leaves: &'a [Vec<f32>],
+    functional: &'a [f32],
+}
 
 /// An operation, or a few: the shapes of its parameters and inputs, and its result on the tape and in f64.
 /// The oracle is handed parameters, then inputs.
@@ -54,7 +84,7 @@ pub struct Case<'a> {
     pub name: &'a str,
     pub params: &'a [(usize, usize)],
     pub inputs: &'a [(usize, usize)],
-    pub tape: &'a OnTape<'a>,
+    pub tape: OnTapes<'a>,
     pub oracle: &'a dyn Fn(&[Vec<f64>]) -> Vec<f64>,
 }
 
@@ -90,27 +120,35 @@ impl Case<'_> {
         let expected = (self.oracle)(&wide);
         let functional = random(77, expected.len());
         let slopes = self.slopes(&wide, &functional);
-        for kernels in Kernels::available() {
-            let what = format!("{} on {}", self.name, kernels.isa());
-            let cpu = Cpu::new(kernels);
-            let (y, gradients) = self.run(&cpu, rounding, &batch, &shapes, &leaves, &functional);
+        let compare = |what: &str, (y, gradients): (Vec<f32>, Vec<Vec<f32>>)| {
+            let what = format!("{} on {what}", self.name);
             close_within(&format!("{what}: the result"), &y, &expected, bound);
             for (i, (found, slope)) in gradients.iter().zip(&slopes).enumerate() {
                 close(&format!("{what}: the gradient of leaf {i} {:?}", shapes[i]), found, slope);
             }
+        };
+        let given =
+            Given { rounding, batch: &batch, shapes: &shapes, leaves: &leaves, functional: &functional };
+        for kernels in Kernels::available() {
+            let cpu = Cpu::new(kernels);
+            compare(&kernels.isa().to_string(), self.run(&cpu, self.tape.cpu, given));
+        }
+        for order in ORDERS.into_iter().filter(|_| limbeck_emulation::load()) {
+            limbeck_emulation::set_order(order);
+            let options = Options { storage: Storage::F32, reuse: false, ..Options::default() };
+            let cuda = Cuda::open(&options).unwrap();
+            compare(&format!("emulated CUDA, {order:?}"), self.run(&cuda, self.tape.cuda, given));
         }
     }
 
     /// The result on the tape, and the gradients of parameters and inputs.
-    fn run(
+    fn run<B: Backend>(
         &self,
-        cpu: &Cpu,
-        rounding: Option<&Rounding>,
-        batch: &Batch,
-        shapes: &[(usize, usize)],
-        leaves: &[Vec<f32>],
-        functional: &[f32],
+        device: &B,
+        on_tape: &OnTape<'_, B>,
+        given: Given<'_>,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let Given { rounding, batch, shapes, leaves, functional } = given;
         let spec = |(i, &(rows, cols)): (usize, &(usize, usize))| ParamSpec {
             name: i.to_string(),
             role: Role::Weight,
@@ -119,26 +157,26 @@ impl Case<'_> {
         };
         let specs: Vec<ParamSpec> = self.params.iter().enumerate().map(spec).collect();
         let value = |spec: &ParamSpec| Ok(leaves[spec.name.parse::<usize>().unwrap()].clone());
-        let mut params = ParamStore::new(cpu, &specs, value).unwrap();
+        let mut params = ParamStore::new(device, &specs, value).unwrap();
         params.round(rounding.cloned());
-        let mut tape = Tape::recording(cpu, &params, batch, Some(NOISE));
-        let inputs: Vec<Var<Cpu>> = (specs.len()..leaves.len())
+        let mut tape = Tape::recording(device, &params, batch, Some(NOISE));
+        let inputs: Vec<Var<B>> = (specs.len()..leaves.len())
             .map(|i| {
                 let shape = Shape::new(shapes[i].0, shapes[i].1);
-                tape.leaf(Tensor::upload(cpu, &leaves[i], shape).unwrap())
+                tape.leaf(Tensor::upload(device, &leaves[i], shape).unwrap())
             })
             .collect();
-        let y = (self.tape)(&mut tape, &inputs).unwrap();
-        let dy = Tensor::upload(cpu, functional, y.tensor().shape()).unwrap();
+        let y = on_tape(&mut tape, &inputs).unwrap();
+        let dy = Tensor::upload(device, functional, y.tensor().shape()).unwrap();
         let grads = tape.backward([(y.clone(), dy)]).unwrap();
         let of_params = (0..specs.len()).map(|i| grads.param(ParamId(i as u32)));
         let gradients = of_params.chain(inputs.iter().map(|input| grads.var(input.id())));
         // A leaf that the result does not depend on has no gradient: that of a constant.
-        let download = |(gradient, leaf): (Option<&Tensor<Cpu>>, &Vec<f32>)| {
-            gradient.map_or_else(|| vec![0.0; leaf.len()], |tensor| tensor.download(cpu).unwrap())
+        let download = |(gradient, leaf): (Option<&Tensor<B>>, &Vec<f32>)| {
+            gradient.map_or_else(|| vec![0.0; leaf.len()], |tensor| tensor.download(device).unwrap())
         };
         let gradients = gradients.zip(leaves).map(download).collect();
-        (y.tensor().download(cpu).unwrap(), gradients)
+        (y.tensor().download(device).unwrap(), gradients)
     }
 
     /// The derivative of the functional by each element of each leaf.

@@ -1,6 +1,6 @@
 //! Gradients straight through rounding: at values that int8 holds they are the exact ones.
 
-use super::harness::{Case, TEXTS, TOKENS};
+use super::harness::{Case, TEXTS, TOKENS, both};
 use super::oracle::{attention, linear};
 use super::{each_attention, each_linear, layer};
 use limbeck::models::config::Activation;
@@ -26,7 +26,7 @@ fn linear_without_a_bias() {
             name: &format!("int8 linear {activation:?} without a bias"),
             params: &[(outputs, inputs)],
             inputs: &[(TOKENS, inputs)],
-            tape: &|tape, x| tape.linear(&without, &x[0]),
+            tape: both!(|tape, x| tape.linear(&without, &x[0])),
             oracle: &|x| linear(&x[1], &x[0], &[0.0; 5], TOKENS, activation),
         }
         .check_in_int8(2e-5);
@@ -56,7 +56,7 @@ fn attention_absorbed_into_the_first_token() {
             name: &format!("int8 absorbed attention, {heads} heads of {head_size}"),
             params: &[weight, weight, weight].concat(),
             inputs: &[(TOKENS, hidden)],
-            tape: &|tape, x| tape.self_attention(&layers, &x[0], true).map(|[context, _]| context),
+            tape: both!(|tape, x| tape.self_attention(&layers, &x[0], true).map(|[context, _]| context)),
             oracle: &|x| {
                 let project = |first: usize, x: &[f64], rows, leaves: &[Vec<f64>]| {
                     linear(x, &leaves[first], &leaves[first + 1], rows, Activation::Identity)

@@ -1,6 +1,6 @@
 //! A whole layer of the encoder, of factored matrices, and used more than once.
 
-use super::harness::{Case, TOKENS};
+use super::harness::{Case, TOKENS, both};
 use super::layer;
 use super::oracle::{attention, linear, norm, sum};
 use limbeck::models::config::Activation;
@@ -57,10 +57,10 @@ fn a_shared_layer_with_factored_matrices() {
         name: "a factored layer that runs twice",
         params: &params,
         inputs: &[(TOKENS, size)],
-        tape: &|tape, x| {
+        tape: both!(|tape, x| {
             let middle = layer.forward(tape, &x[0], false)?.hidden;
             Ok(layer.forward(tape, &middle, false)?.hidden)
-        },
+        }),
         oracle: &|x| once(&once(&x[19], x), x),
     }
     .check();

@@ -3,7 +3,7 @@
 //! The loss is a random linear functional of the operation's result: `L = Σ dy·y`. For each element of each
 //! parameter and of each input, `(L(x + h) - L(x - h)) / 2h` in f64 is compared with what the tape's backward
 //! pass gives. With h = 1e-5 the differences are right to about 1e-9, so the bound is that of f32 rounding.
-#![cfg(feature = "train")]
+#![cfg(feature = "cuda")]
 
 mod harness;
 mod in_int8;
@@ -11,7 +11,7 @@ mod layers;
 mod losses;
 mod oracle;
 
-use harness::{Case, FIRSTS, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch};
+use harness::{Case, FIRSTS, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch, both};
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
 use limbeck::models::config::Activation;
@@ -52,7 +52,7 @@ fn each_linear(check: impl Fn(&Case<'_>, Activation)) {
                 name: &format!("linear {activation:?} {inputs} to {outputs}"),
                 params: &[(outputs, inputs), (1, outputs)],
                 inputs: &[(TOKENS, inputs)],
-                tape: &|tape, x| tape.linear(&layer(0, inputs, outputs, activation), &x[0]),
+                tape: both!(|tape, x| tape.linear(&layer(0, inputs, outputs, activation), &x[0])),
                 oracle: &|x| linear(&x[2], &x[0], &x[1], TOKENS, activation),
             };
             check(&case, activation);
@@ -69,7 +69,7 @@ fn each_attention(check: impl Fn(&Case<'_>)) {
                 name: &format!("attention {heads} heads of {head_size}, {rows} queries"),
                 params: &[],
                 inputs: &[(rows, width), (TOKENS, width), (TOKENS, width)],
-                tape: &|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2]),
+                tape: both!(|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2])),
                 oracle: &|x| {
                     attention([&x[0], &x[1], &x[2]], [heads, head_size], first_only, &|_, _, _, _| 1.0)
                 },
@@ -88,7 +88,7 @@ fn attention_within_sentences() {
             name: &format!("attention within sentences, {heads} heads of {head_size}"),
             params: &[],
             inputs: &[(TOKENS, width); 3],
-            tape: &|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2]),
+            tape: both!(|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2])),
             oracle: &|x| {
                 let qkv = [&x[0][..], &x[1], &x[2]];
                 attention_within(qkv, [heads, head_size], false, &|_, _, _, _| 1.0, &same)
@@ -148,7 +148,7 @@ fn attention_with_dropout_on_the_probabilities() {
             name: &format!("attention with dropout, {rows} queries"),
             params: &[],
             inputs: &[(rows, width), (TOKENS, width), (TOKENS, width)],
-            tape: &|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2]),
+            tape: both!(|tape, x| tape.attend(&attend, &x[0], &x[1], &x[2])),
             oracle: &|x| attention([&x[0], &x[1], &x[2]], [heads, size], first_only, &dropout),
         }
         .check();
@@ -165,7 +165,7 @@ fn norm_of_a_sum_with_and_without_dropout() {
                 name: &format!("norm over {size}, dropout {rate}"),
                 params: &[(1, size), (1, size)],
                 inputs: &[(TOKENS, size), (TOKENS, size)],
-                tape: &|tape, x| tape.add_norm(&layer_norm, &x[0], &x[1], rate),
+                tape: both!(|tape, x| tape.add_norm(&layer_norm, &x[0], &x[1], rate)),
                 oracle: &|x| {
                     let dropped: Vec<f64> = x[2].iter().zip(&factors).map(|(x, f)| x * f).collect();
                     norm(&sum(&dropped, &x[3]), &x[0], &x[1], 1e-3)
@@ -207,9 +207,9 @@ fn words_that_are_narrower_than_the_network() {
             name: &format!("words through a projection, dropout {rate}"),
             params: &params,
             inputs: &[],
-            tape: &|tape, _| {
+            tape: both!(|tape, _| {
                 Embeddings { projection: projection(), ..embeddings(true, hidden, rate) }.forward(tape)
-            },
+            }),
             oracle: &|x| dense(x).iter().zip(&ones).map(|(y, factor)| y * factor).collect(),
         }
         .check();
@@ -227,7 +227,7 @@ fn embeddings_and_the_norm_of_one_input() {
             name: &format!("embeddings, types: {types}"),
             params,
             inputs: &[],
-            tape: &|tape, _| tape.embed(&embeddings(types, hidden, 0.0)),
+            tape: both!(|tape, _| tape.embed(&embeddings(types, hidden, 0.0))),
             oracle: &|x| embed(x, types, hidden),
         }
         .check();
@@ -237,7 +237,7 @@ fn embeddings_and_the_norm_of_one_input() {
         name: "embeddings with dropout",
         params: &tables,
         inputs: &[],
-        tape: &|tape, _| tape.embed(&embeddings(true, hidden, 0.3)),
+        tape: both!(|tape, _| tape.embed(&embeddings(true, hidden, 0.3))),
         oracle: &|x| embed(x, true, hidden).iter().zip(&factors).map(|(y, f)| y * f).collect(),
     }
     .check();
@@ -246,11 +246,11 @@ fn embeddings_and_the_norm_of_one_input() {
         name: "tables and a norm used twice",
         params: &tables,
         inputs: &[],
-        tape: &|tape, _| {
+        tape: both!(|tape, _| {
             let first = tape.embed(&embeddings(true, hidden, 0.0))?;
             let second = tape.embed(&embeddings(true, hidden, 0.0))?;
             tape.add_norm(&residual_norm, &first, &second, 0.0)
-        },
+        }),
         oracle: &|x| {
             let once = embed(x, true, hidden);
             norm(&sum(&once, &once), &x[3], &x[4], 1e-3)
@@ -268,7 +268,7 @@ fn dropout_of_rows_of_tokens_and_of_texts() {
                 name: &format!("dropout {rate} of {rows} rows"),
                 params: &[],
                 inputs: &[(rows, cols)],
-                tape: &|tape, x| tape.dropout(&x[0], rate),
+                tape: both!(|tape, x| tape.dropout(&x[0], rate)),
                 oracle: &|x| x[0].iter().zip(&factors).map(|(x, f)| x * f).collect(),
             }
             .check();
@@ -294,7 +294,7 @@ fn pooling() {
             name: if mean { "the mean of tokens" } else { "first tokens" },
             params: &[],
             inputs: &[(TOKENS, hidden)],
-            tape: &|tape, x| if mean { tape.mean_tokens(&x[0]) } else { tape.first_tokens(&x[0]) },
+            tape: both!(|tape, x| if mean { tape.mean_tokens(&x[0]) } else { tape.first_tokens(&x[0]) }),
             oracle: &|x| pooled(&x[0], mean),
         }
         .check();
@@ -308,10 +308,10 @@ fn what_is_used_more_than_once_collects_all_its_gradients() {
         name: "a layer used twice",
         params: &[(size, size), (1, size)],
         inputs: &[(TOKENS, size)],
-        tape: &|tape, x| {
+        tape: both!(|tape, x| {
             let once = tape.linear(&layer(0, size, size, tanh), &x[0])?;
             tape.linear(&layer(0, size, size, tanh), &once)
-        },
+        }),
         oracle: &|x| {
             let once = linear(&x[2], &x[0], &x[1], TOKENS, tanh);
             linear(&once, &x[0], &x[1], TOKENS, tanh)
@@ -328,7 +328,7 @@ fn what_is_used_more_than_once_collects_all_its_gradients() {
         name: "variables used by several operations",
         params: &[matrix, vector, matrix, vector, matrix, vector, matrix, vector, vector, vector],
         inputs: &[(TOKENS, size)],
-        tape: &|tape, x| {
+        tape: both!(|tape, x| {
             let [q, k, v] =
                 [0, 2, 4].map(|first| tape.linear(&layer(first, size, size, plain), &x[0]).unwrap());
             let context = tape.attend(&attend, &q, &k, &v)?;
@@ -337,7 +337,7 @@ fn what_is_used_more_than_once_collects_all_its_gradients() {
             let normed_once = tape.add_norm(&normed, &y, &x[0], 0.0)?;
             let twice = tape.add_norm(&normed, &normed_once, &normed_once, 0.0)?;
             tape.add_norm(&normed, &context, &twice, 0.0)
-        },
+        }),
         oracle: &|x| {
             let input = &x[10];
             let [q, k, v] = [0, 2, 4].map(|i| linear(input, &x[i], &x[i + 1], TOKENS, plain));
@@ -359,7 +359,7 @@ fn a_leaf_that_nothing_uses_has_no_gradient() {
         name: "the second of two inputs",
         params: &[(3, 3), (1, 3)],
         inputs: &[(TOKENS, 3), (TOKENS, 3)],
-        tape: &|tape, x| tape.linear(&layer(0, 3, 3, Activation::Relu), &x[1]),
+        tape: both!(|tape, x| tape.linear(&layer(0, 3, 3, Activation::Relu), &x[1])),
         oracle: &|x| linear(&x[3], &x[0], &x[1], TOKENS, Activation::Relu),
     }
     .check();

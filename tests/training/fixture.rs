@@ -71,6 +71,7 @@ pub fn training<'a>(
         seed: 9,
         state: folder.join("state"),
         metrics: folder.join("metrics.jsonl"),
+        ranks: &limbeck::ranks::Alone,
         resume: true,
         progress,
         stop,

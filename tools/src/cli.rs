@@ -1,25 +1,33 @@
 //! What can be typed. What it means stands in the file of each command.
 
+mod gemm;
 mod recipe;
 mod sweep;
 
+use crate::engine;
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use limbeck::backend::cpu::threads::check_threads;
+use limbeck::stages::Place;
 use std::path::PathBuf;
+
+pub use gemm::{BenchCommand, BenchGemm};
 pub use sweep::{Sweep, SweepCommand, SweepReport};
 
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
 LIMBECK_ISA=NAME forces a row of kernels, as `limbeck kernels` names them; unset or empty, the best that this CPU has.
-LIMBECK_CACHE=DIR is where eval keeps token ids between calls; unset, the user's cache directory or, if that cannot
-be written, the temporary one.
+LIMBECK_GEMM=own or =cublaslt has all matrix products on a GPU made by kernels of ours, or by NVIDIA's library; unset or
+empty, each by what is expected to be faster: the library, where it is installed, for large ones.
+LIMBECK_CACHE=DIR is where eval keeps token ids between calls, and --device cuda its compiled kernels; unset, the user's cache
+directory or, if that cannot be written, the temporary one.
+RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (or what srun and mpirun set) make several processes train together.
 
 Exit codes:
   0  done
   1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill,
      quantize or sweep, which save first. Other commands end by the signal
-  2  wrong use: flags, --set keys and values, LIMBECK_ISA
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM
   3  a quality gate (--max-drop) is not met";
 
 const PREDICT: &str = "\
@@ -53,7 +61,7 @@ pub enum Command {
     /// Classify texts; without TEXT, one text a line of standard input. Prints JSON lines
     #[command(after_help = PREDICT)]
     Predict(Predict),
-    /// Latency of models against each other, interleaved
+    /// Latency of models against each other, interleaved; `bench gemm`: of matrix products on a GPU
     Bench(Bench),
     /// Parameters, bytes, sparsity, heads, multiply-adds and time, part by part
     Inspect(Inspect),
@@ -189,6 +197,7 @@ pub struct Predict {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Bench {
     /// Hugging Face directories or .limbeck files, with a classification head; with --train one directory,
     /// which needs no head
@@ -215,7 +224,10 @@ pub struct Bench {
     /// File of labelled texts: csv, tsv or jsonl
     #[arg(long, value_name = "FILE", requires = "train")]
     pub data: Option<PathBuf>,
-    /// How a training step multiplies matrices
+    /// Where a training step runs
+    #[arg(long, value_enum, default_value = "cpu", requires = "train")]
+    pub device: Device,
+    /// How a training step multiplies matrices; on a GPU, how it stores activations too
     #[arg(long, value_enum, default_value = "f32", requires = "train")]
     pub precision: Precision,
     /// Longest training text in tokens; the rest is cut
@@ -227,12 +239,16 @@ pub struct Bench {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     F32,
     Bf16,
+    /// With --device cuda
+    F16,
 }
 
 impl Precision {
@@ -240,6 +256,7 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
         }
     }
 }
@@ -322,13 +339,21 @@ pub struct Kernels {
 }
 
 impl Common {
-    /// Refuses a device that this version cannot compute on.
-    pub fn check_device(&self) -> Result<(), Failure> {
+    /// Refuses a device that a command cannot compute on.
+    pub fn cpu_only(&self, command: &str) -> Result<(), Failure> {
         match self.device {
             Device::Cpu => Ok(()),
             Device::Cuda => {
-                Err(Failure::Usage("--device cuda: this version computes on the CPU only".into()))
+                Err(Failure::Usage(format!("--device cuda: `limbeck {command}` computes on the CPU")))
             }
+        }
+    }
+
+    /// Where to train: of several GPUs, on the one of that number.
+    pub fn place(&self, gpu: usize) -> Result<Place, Failure> {
+        match self.device {
+            Device::Cpu => Ok(Place::Cpu),
+            Device::Cuda => Ok(Place::cuda(gpu, &engine::usual_cache().join("cuda"))?),
         }
     }
 }

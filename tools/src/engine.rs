@@ -3,13 +3,16 @@
 //! Commands are written against the few functions here, so that what a model file is, or how a stage keeps
 //! its artifacts, is decided in one place.
 
+mod gpu;
 mod ngrams;
 
+use gpu::OnGpu;
 use limbeck::checkpoint::HfDirectory;
 use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
+use limbeck::ranks::Alone;
 use limbeck::report::measure::{self, Subject, Texts};
 use limbeck::stages::{self, Control, Corpus, Progress, Recipe, Stage, StageContext, Waiting};
 use limbeck::tokenizer::Encode;
@@ -48,6 +51,11 @@ pub fn open(model: &Path, threads: usize) -> Result<Box<dyn TextModel>> {
         return Ok(Box::new(NGrams::open(model)?));
     }
     Ok(Box::new(Deployed::open(model, threads)?))
+}
+
+/// Opens a Hugging Face directory on GPU 0.
+pub fn open_on_gpu(model: &Path) -> Result<Box<dyn TextModel>> {
+    Ok(Box::new(OnGpu::open(model, usual_cache().join("cuda"))?))
 }
 
 /// Threads that the latencies of a run's report are measured with.
@@ -94,7 +102,9 @@ pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
         Stage::Train => stages::train(context),
         Stage::Prune => stages::prune(context),
         Stage::Distill => stages::distill(context),
-        Stage::Quantize => stages::quantize(context),
+        // Nothing is trained: a process is enough.
+        Stage::Quantize if !context.ranks.is_first() => Ok(()),
+        Stage::Quantize => stages::quantize(&StageContext { ranks: &Alone, ..*context }),
     }
 }
 
@@ -186,6 +196,13 @@ fn cache() -> Cache {
         .map(|cache| cache.join("limbeck"))
         .or_else(|| given("HOME").map(|home| home.join(".cache/limbeck")));
     Cache::Usual(usual.unwrap_or_else(temporary_cache))
+}
+
+/// Where files are kept that can be made again.
+pub fn usual_cache() -> PathBuf {
+    match cache() {
+        Cache::Named(cache) | Cache::Usual(cache) => cache,
+    }
 }
 
 fn temporary_cache() -> PathBuf {

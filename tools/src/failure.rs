@@ -1,6 +1,7 @@
 //! How a command fails: what is said, and the exit code.
 
 use crate::output::printable;
+use limbeck::backend::cuda::Products;
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ impl Failure {
         let (lines, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Failed(error @ limbeck::Error::Isa(_)) => (chain(&error), 2),
+            Failure::Failed(error) if about_products(&error) => (chain(&error), 2),
             Failure::Failed(error) => (chain(&error), 1),
             Failure::Usage(problem) => (vec![problem], 2),
             Failure::Trials(lines) => (lines, 1),
@@ -59,6 +61,11 @@ impl Failure {
         }
         ExitCode::from(code)
     }
+}
+
+/// Whether it is the fault of `LIMBECK_GEMM`.
+fn about_products(error: &limbeck::Error) -> bool {
+    matches!(error, limbeck::Error::Setting { key, .. } if key == Products::VARIABLE)
 }
 
 /// An error and its causes, leaving out a cause that only repeats what stands before it.

@@ -66,7 +66,7 @@ fn wrong_use_exits_with_2_and_help_with_0() {
         &["eval", "x", "--data", "y", "--against", "z", "--max-drop", "nan"],
         &["run", "demo", "--max-drop", "inf"],
         &["eval", "x", "--data", "y", "--max-drop", "1"],
-        &["run", "--device", "cuda"],
+        &["sweep", "report", "x", "--device", "cuda"],
         &["run", "--threads", "100000"],
         &["predict", "x", "--threads", "100000"],
     ] {

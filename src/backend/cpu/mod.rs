@@ -11,6 +11,7 @@ pub use buffer::Buffer;
 
 use super::Device;
 use crate::Result;
+use crate::ranks::Ranks;
 use buffer::Pool;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{PackedMatrix, Precision};
@@ -108,6 +109,10 @@ impl Device for Cpu {
         let blocks = y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
         blocks.for_each(|(y, x)| self.kernels.add(x, y));
         Ok(())
+    }
+
+    fn sum_over_ranks(&self, buffers: &mut [&mut Buffer], ranks: &dyn Ranks) -> Result<()> {
+        buffers.iter_mut().try_for_each(|buffer| ranks.sum(buffer))
     }
 
     fn sum_squares(&self, x: &Buffer) -> Result<f64> {

@@ -13,6 +13,8 @@
 //! token is wanted. Where sentences are apart, "text" means sentence (`Attend::texts`).
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub(in crate::ops) mod texts;
 
 use crate::Batch;

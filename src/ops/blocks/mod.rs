@@ -6,6 +6,8 @@
 //! by a factor on each of its weights.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Result;
 use crate::backend::Device;

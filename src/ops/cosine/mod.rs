@@ -9,6 +9,8 @@
 //! direction: it counts as `c = 0` and has no gradient.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Result;
 use crate::backend::Device;

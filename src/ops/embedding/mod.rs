@@ -5,6 +5,8 @@
 //! ([`Read`]): a linear layer stands between them.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Batch;
 use crate::Result;

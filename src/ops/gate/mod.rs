@@ -5,6 +5,8 @@
 //! al., arXiv:1611.06440, for units), its square another: the diagonal of the gates' empirical Fisher information.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Batch;
 use crate::Result;

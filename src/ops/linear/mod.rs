@@ -11,11 +11,14 @@
 //! it takes part in, and again only after it has changed (`ParamStore::packed`).
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 pub(in crate::ops) use cpu::activate;
 
 use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
+use crate::backend::Device;
 use crate::models::config::Activation;
 use crate::nn::Linear;
 use crate::ops::Backend;
@@ -31,10 +34,26 @@ pub enum Orientation {
     Backward = 1,
 }
 
+/// One of several weight gradients: `dw = dzᵀ·x`.
+pub struct WeightGradient<'a, D: Device> {
+    /// By the layer's sums: `[rows, outputs]`.
+    pub dz: &'a Tensor<D>,
+    /// The layer's input: `[rows, inputs]`.
+    pub x: &'a Tensor<D>,
+    /// `[outputs, inputs]`, f32.
+    pub dw: &'a mut Tensor<D>,
+    /// Whether it is added to what is there.
+    pub accumulate: bool,
+}
+
 /// The products of a linear layer on a device.
 pub trait LinearOps: RoundedOps {
     /// A weight in the layout and precision of the device's multiplication.
     type Packed;
+
+    /// Whether a packed weight serves both products and may share the weight's memory. Then there is one, and it is dropped
+    /// before the weight is changed.
+    const SHARED_PACKS: bool = false;
 
     /// Packs `weight`: `[outputs, inputs]`. `recycle` lends its memory.
     ///
@@ -98,6 +117,17 @@ pub trait LinearOps: RoundedOps {
         dw: &mut Tensor<Self>,
         accumulate: bool,
     ) -> Result<()>;
+
+    /// Whether weight gradients wait for the end of the backward pass, to be made together ([`LinearOps::weight_gradients`]).
+    const DEFERS: bool = false;
+
+    /// Several weight gradients, each of another parameter.
+    ///
+    /// # Errors
+    /// The device's.
+    fn weight_gradients(&self, wanted: &mut [WeightGradient<'_, Self>]) -> Result<()> {
+        wanted.iter_mut().try_for_each(|of| self.weight_gradient(of.dz, of.x, of.dw, of.accumulate))
+    }
 
     /// `db`: the sums of `dz`'s columns, written or added.
     ///
@@ -165,6 +195,10 @@ impl<B: Backend> Node<B> for Saved<B> {
         drop(kept);
         for (id, weight) in [(Some(layer.weight), true), (layer.bias, false)] {
             let Some(id) = id else { continue };
+            if weight && B::DEFERS {
+                grads.defer(id, dz.clone(), x.clone());
+                continue;
+            }
             let shape = at.params.value(id).shape();
             grads.with_param(at.backend, id, shape, |gradient, accumulate| match weight {
                 true => at.backend.weight_gradient(&dz, &x, gradient, accumulate),

@@ -1,6 +1,7 @@
 //! Losses on logits, with their gradients: cross-entropy, and distillation from a teacher's logits.
 //!
-//! Logits are few (texts × classes), so losses are computed on the host, in f64.
+//! Logits are few (texts × classes), so losses are computed in f64; the CPU does it here, and a GPU by itself, so that a step
+//! need not wait for the host between its halves.
 //!
 //! ```text
 //! cross-entropy   L = mean over texts of -log softmax(s)[label]              ds = (softmax(s) - onehot) / texts
@@ -10,6 +11,13 @@
 //!
 //! (Hinton, Vinyals and Dean, arXiv:1503.02531; the mean over texts is PyTorch's `batchmean`, and T² keeps the
 //! gradient's size when T changes.) Mixed, `alpha·distillation + (1 - alpha)·cross-entropy`.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::Result;
+use crate::backend::{Cpu, Device};
+use crate::tensor::Tensor;
 
 /// How a student learns from a teacher.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +39,74 @@ pub struct Loss {
     pub distillation: f64,
     /// By the logits: `[texts, classes]`.
     pub gradient: Vec<f32>,
+}
+
+/// What a loss is, and is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// The sum that is minimized.
+    pub total: f64,
+    /// Mean cross-entropy.
+    pub cross_entropy: f64,
+    /// The distillation term, T² included, before alpha; 0 without a teacher.
+    pub distillation: f64,
+}
+
+impl Losses {
+    /// Both terms, weighed.
+    fn new(cross_entropy: f64, distillation: f64, alpha: f64) -> Losses {
+        let total = alpha * distillation + (1.0 - alpha) * cross_entropy;
+        Losses { total, cross_entropy, distillation }
+    }
+}
+
+/// Losses on a device.
+pub trait LossOps: Device {
+    /// A loss that the host need not know yet.
+    type Pending;
+
+    /// The loss of `logits` (`[texts, classes]`) against labels (`[texts]`) and, if there is one, a teacher's logits
+    /// (`[texts, classes]`); and `scale` times its gradient by the logits.
+    ///
+    /// # Errors
+    /// The device's.
+    fn loss(
+        &self,
+        logits: &Tensor<Self>,
+        labels: &[usize],
+        teacher: Option<(&[f32], Distillation)>,
+        scale: f64,
+    ) -> Result<(Self::Pending, Tensor<Self>)>;
+
+    /// What it is: waits for the device.
+    ///
+    /// # Errors
+    /// The device's: something that was launched has failed.
+    fn losses(&self, pending: Self::Pending) -> Result<Losses>;
+}
+
+impl LossOps for Cpu {
+    type Pending = Losses;
+
+    fn loss(
+        &self,
+        logits: &Tensor<Self>,
+        labels: &[usize],
+        teacher: Option<(&[f32], Distillation)>,
+        scale: f64,
+    ) -> Result<(Losses, Tensor<Self>)> {
+        let Loss { total, cross_entropy, distillation, mut gradient } =
+            mixed(logits.buffer(), labels, teacher);
+        if scale != 1.0 {
+            gradient.iter_mut().for_each(|slope| *slope = (f64::from(*slope) * scale) as f32);
+        }
+        let gradient = Tensor::upload(self, &gradient, logits.shape())?;
+        Ok((Losses { total, cross_entropy, distillation }, gradient))
+    }
+
+    fn losses(&self, pending: Losses) -> Result<Losses> {
+        Ok(pending)
+    }
 }
 
 /// Mean cross-entropy of `logits` (`[texts, classes]`) against `labels` (`[texts]`).
@@ -86,8 +162,8 @@ fn mixed(logits: &[f32], labels: &[usize], teacher: Option<(&[f32], Distillation
         gradient.extend(ds.into_iter().map(|ds| (ds / texts as f64) as f32));
     }
     let mean = |sum: f64| if texts == 0 { 0.0 } else { sum / texts as f64 };
-    let (cross_entropy, distillation) = (mean(cross_entropy), mean(divergence));
-    let total = alpha * distillation + (1.0 - alpha) * cross_entropy;
+    let Losses { total, cross_entropy, distillation } =
+        Losses::new(mean(cross_entropy), mean(divergence), alpha);
     Loss { total, cross_entropy, distillation, gradient }
 }
 

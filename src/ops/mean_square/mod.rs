@@ -8,6 +8,8 @@
 //! batch nor the width changes its size (Romero et al., arXiv:1412.6550; Jiao et al., arXiv:1909.10351, equation 8).
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Result;
 use crate::backend::Device;

@@ -5,6 +5,8 @@
 //! computes it again, so nothing is saved.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Batch;
 use crate::Result;
@@ -23,6 +25,13 @@ pub struct Noise {
     pub step: u64,
 }
 
+impl Noise {
+    /// What the keys of all texts and places begin with.
+    pub fn key(&self) -> u64 {
+        [self.seed, self.step].into_iter().fold(0x6c69_6d62_6563_6b00, |key, part| mix(key ^ part))
+    }
+}
+
 /// One place in the network where dropout acts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Site {
@@ -37,8 +46,7 @@ pub struct Site {
 impl Site {
     /// The key of one text at this place.
     pub fn key(&self, sample: u64) -> u64 {
-        let parts = [self.noise.seed, self.noise.step, sample, u64::from(self.place)];
-        parts.into_iter().fold(0x6c69_6d62_6563_6b00, |key, part| mix(key ^ part))
+        [sample, u64::from(self.place)].into_iter().fold(self.noise.key(), |key, part| mix(key ^ part))
     }
 }
 

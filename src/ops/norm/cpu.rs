@@ -1,9 +1,10 @@
 //! Layer norm on the CPU: blocks of rows.
 
-use super::{NormOps, NormSaved};
+use super::{Dropped, NormOps, NormSaved};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
+use crate::ops::noise::DropoutOps;
 use crate::tensor::{Shape, Tensor};
 use limbeck_kernels::rows::{LayerNormGradients, LayerNormSaved};
 use rayon::prelude::*;
@@ -15,11 +16,14 @@ impl NormOps for Cpu {
     fn norm_forward(
         &self,
         x: &Tensor<Self>,
+        dropout: Option<Dropped<'_>>,
         residual: Option<&Tensor<Self>>,
         gamma: &Tensor<Self>,
         beta: &Tensor<Self>,
         eps: f32,
     ) -> Result<(Tensor<Self>, NormSaved<Self>)> {
+        let dropped = dropout.map(|(batch, site)| self.dropout(batch, x, site)).transpose()?;
+        let x = dropped.as_ref().unwrap_or(x);
         let (shape, cols) = (x.shape(), x.cols());
         let block = rows_per_block(cols);
         let mut y = self.buffer(shape.len());
@@ -64,14 +68,14 @@ impl NormOps for Cpu {
         &self,
         dy: &Tensor<Self>,
         saved: &NormSaved<Self>,
+        dropout: Option<Dropped<'_>>,
         gamma: &Tensor<Self>,
-        dgamma: &mut Tensor<Self>,
-        dbeta: &mut Tensor<Self>,
+        parameters: [&mut Tensor<Self>; 2],
         accumulate: bool,
-    ) -> Result<Tensor<Self>> {
+    ) -> Result<[Tensor<Self>; 2]> {
         let (shape, cols) = (dy.shape(), dy.cols());
         let mut dz = self.buffer(shape.len());
-        let (dgamma, dbeta): (&mut [f32], &mut [f32]) = (dgamma.buffer_mut(), dbeta.buffer_mut());
+        let [dgamma, dbeta] = parameters.map(|parameter| &mut parameter.buffer_mut()[..]);
         if !accumulate {
             dgamma.fill(0.0);
             dbeta.fill(0.0);
@@ -85,6 +89,8 @@ impl NormOps for Cpu {
             let into = &mut LayerNormGradients { dx: dz, dgamma, dbeta };
             self.kernels().layer_norm_backward(dy, z, gamma.buffer(), mean, rstd, into);
         });
-        Ok(Tensor::from_buffer(dz, shape))
+        let dz = Tensor::from_buffer(dz, shape);
+        let dx = dropout.map(|(batch, site)| self.dropout(batch, &dz, site)).transpose()?;
+        Ok([dx.unwrap_or_else(|| dz.clone()), dz])
     }
 }

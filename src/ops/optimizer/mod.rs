@@ -11,6 +11,8 @@
 //! A masked element's w, m and v are exactly zero after every step, whatever its gradient.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Result;
 use crate::backend::Device;
@@ -18,6 +20,20 @@ use crate::params::Mask;
 use crate::tensor::Tensor;
 
 pub use limbeck_kernels::rows::AdamWStep;
+
+/// One parameter's part of a step.
+pub struct Update<'a, D: Device> {
+    /// The parameter.
+    pub w: &'a mut Tensor<D>,
+    /// Its moments.
+    pub moments: &'a mut [Tensor<D>; 2],
+    /// Its gradient.
+    pub gradient: &'a mut Tensor<D>,
+    /// What is kept of it.
+    pub mask: Option<&'a Mask>,
+    /// Whether it decays.
+    pub decays: bool,
+}
 
 /// AdamW on a device.
 pub trait AdamWOps: Device {
@@ -27,16 +43,16 @@ pub trait AdamWOps: Device {
     /// The device's.
     fn mask(&self, x: &mut Tensor<Self>, mask: &Mask) -> Result<()>;
 
-    /// One step of one parameter.
+    /// One step of all parameters. Gradients of what masks drop do not count, whatever they are; the others are scaled by
+    /// `step.gradient_scale`, and then to a global norm of at most `clip` (0: no limit). Gives the norm before clipping: if it
+    /// is not finite, no parameter has changed.
     ///
     /// # Errors
     /// The device's.
-    fn adamw(
-        &self,
-        w: &mut Tensor<Self>,
-        moments: [&mut Tensor<Self>; 2],
-        g: &Tensor<Self>,
-        mask: Option<&Mask>,
-        step: &AdamWStep,
-    ) -> Result<()>;
+    fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<f64>;
+}
+
+/// What gradients of that global norm are multiplied by: as torch.nn.utils.clip_grad_norm_ does it, its 1e-6 included.
+fn clipping(norm: f64, clip: f64) -> f64 {
+    if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }

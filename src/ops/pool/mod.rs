@@ -3,6 +3,8 @@
 //! The gradient goes back to the first token's row, or `dy / tokens` to each. Saved: nothing.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Batch;
 use crate::Result;

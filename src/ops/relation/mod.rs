@@ -16,6 +16,8 @@
 //! networks nor the same width. Every row (token) of the batch counts the same.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::Batch;
 use crate::Result;

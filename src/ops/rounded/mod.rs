@@ -14,6 +14,8 @@
 //! Where dropout acts on attention's probabilities, they are not rounded: they are noise already.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use super::Backend;
 use super::embedding::Lookup;

@@ -1,7 +1,7 @@
 //! `limbeck eval`: how good a model is on a file of labelled texts, and whether another is better.
 
 use super::gate;
-use crate::cli::{self, Eval};
+use crate::cli::{self, Device, Eval};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress};
@@ -23,7 +23,6 @@ struct Answers {
 }
 
 pub fn eval(typed: &Eval) -> Result<(), Failure> {
-    typed.common.check_device()?;
     set_threads(cli::threads(typed.common.threads.unwrap_or(0)))?;
     let first = answers_of(&typed.model, typed)?;
     let other = typed.against.as_deref().map(|model| answers_of(model, typed)).transpose()?;
@@ -70,7 +69,10 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
 fn answers_of(path: &Path, typed: &Eval) -> Result<Answers, Failure> {
     let recipe = typed.data.recipe()?;
     let threads = cli::threads(typed.common.threads.unwrap_or(0));
-    let mut model = engine::open(path, threads)?;
+    let mut model = match typed.common.device {
+        Device::Cpu => engine::open(path, threads)?,
+        Device::Cuda => engine::open_on_gpu(path)?,
+    };
     let texts = engine::texts(&recipe, &*model)?;
     let mut confusion = Confusion::new(model.classes());
     let mut right = Vec::with_capacity(texts.len());

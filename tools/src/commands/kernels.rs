@@ -1,8 +1,9 @@
-//! `limbeck kernels`: what this CPU can do, and what of it runs.
+//! `limbeck kernels`: what this CPU can do, and what of it runs; whether there is a GPU, and if not, what is missing.
 
 use crate::cli::Kernels as Typed;
 use crate::failure::Failure;
 use crate::output::Output;
+use limbeck::backend::cuda::probe::{Found, probe};
 use limbeck::report::cells::aligned;
 use limbeck_kernels::{Isa, Kernels};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ pub fn kernels(typed: &Typed) -> Result<(), Failure> {
                 })
             })
             .collect();
-        output.json(&json!({ "kernels": rows, "selected": selected.name() }))?;
+        output.json(&json!({ "kernels": rows, "selected": selected.name(), "cuda": cuda_json() }))?;
     } else {
         let mut lines = vec![["kernels", "this CPU", "needs"].map(str::to_owned)];
         for isa in Isa::ALL {
@@ -35,7 +36,29 @@ pub fn kernels(typed: &Typed) -> Result<(), Failure> {
             lines.push([isa.name().to_owned(), state.to_owned(), needs]);
         }
         output.text(aligned(&lines))?;
-        output.text("LIMBECK_ISA chooses another row that this CPU has.\n")?;
+        output.text("LIMBECK_ISA chooses another row that this CPU has.\n\n")?;
+        output.text(cuda_text())?;
     }
     output.flush()
+}
+
+/// The GPUs that `--device cuda` would find, or why it would find none.
+fn cuda_text() -> String {
+    match probe() {
+        Ok(found) => found.iter().map(|gpu| format!("cuda: {gpu}\n")).collect(),
+        Err(error) => format!("cuda: absent: {error}\n"),
+    }
+}
+
+fn cuda_json() -> Value {
+    match probe() {
+        Ok(found) => {
+            let gpu = |gpu: &Found| {
+                let (major, minor) = gpu.capability;
+                json!({ "ordinal": gpu.ordinal, "name": gpu.name, "capability": [major, minor], "memory_bytes": gpu.memory })
+            };
+            json!({ "devices": found.iter().map(gpu).collect::<Vec<_>>() })
+        }
+        Err(error) => json!({ "devices": [], "absent": error.to_string() }),
+    }
 }

@@ -8,7 +8,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use std::sync::atomic::AtomicBool;
 
 pub fn sensitivity(typed: &Sensitivity) -> Result<(), Failure> {
-    typed.common.check_device()?;
+    typed.common.cpu_only("sensitivity")?;
     set_threads(cli::threads(typed.common.threads.unwrap_or(0)))?;
     // Of a directory the training texts: what is chosen on the texts of the test is not tested by them.
     let data = if typed.data.is_dir() { typed.data.join("train.csv") } else { typed.data.clone() };

@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::{engine, progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
+use limbeck::ranks::{self, Alone, Launch};
 use limbeck::report::latency::{Plan, WallClock};
 use limbeck::report::measure::measure;
 use limbeck::report::{Machine, Report};
@@ -21,7 +22,7 @@ pub const REPORT: &str = "report.json";
 /// All four stages, then the table.
 pub fn run(typed: &Run) -> Result<(), Failure> {
     in_context(&typed.options, typed.recipe.as_deref(), |context| {
-        let report = complete(context)?;
+        let Some(report) = complete(context)? else { return Ok(()) };
         let table = report.table();
         let mut output = Output::new();
         if typed.options.common.json {
@@ -38,15 +39,19 @@ pub fn run(typed: &Run) -> Result<(), Failure> {
     })
 }
 
-/// All four stages, and the measurements, which are kept as `report.json`.
-pub fn complete(context: &StageContext<'_>) -> Result<Report, Failure> {
+/// All four stages, and the measurements, which are kept as `report.json`: by the first of several processes alone.
+pub fn complete(context: &StageContext<'_>) -> Result<Option<Report>, Failure> {
     for stage in Stage::ALL {
         engine::stage(stage, context)?;
     }
+    if !context.ranks.is_first() {
+        return Ok(None);
+    }
+    let context = &StageContext { ranks: &Alone, ..*context };
     limbeck::stages::controls(context)?;
     let report = report(context)?;
     report.table().save(&context.out.join(REPORT))?;
-    Ok(report)
+    Ok(Some(report))
 }
 
 /// One stage: artifact in, artifact out.
@@ -60,24 +65,40 @@ fn in_context(
     file: Option<&Path>,
     act: impl FnOnce(&StageContext<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    options.common.check_device()?;
     let recipe = options.recipe(file)?;
     let kernels = Kernels::select()?;
     let out = options.out(&recipe);
-    let _alone = RunLock::take(&out)?;
+    let launch = Launch::of_environment()?;
+    let ranks = ranks::join(&launch)?;
+    let ranks = &*ranks;
+    let mut lock = None;
+    ranks.only_first(|| {
+        lock = Some(RunLock::take(&out)?);
+        Ok(())
+    })?;
     let stop = signals::stop_flag()?;
-    let progress = progress::choose(options.common.quiet);
+    // The first speaks for all.
+    let progress = progress::choose(options.common.quiet || !ranks.is_first());
     let threads = cli::threads(recipe.threads);
     set_threads(threads)?;
+    let place = options.common.place(launch.local_rank)?;
+    if let Some(remark) = place.join(ranks)? {
+        progress.message(remark);
+    }
     let done = act(&StageContext {
         recipe: &recipe,
         out: &out,
         resume: options.resume,
         kernels,
+        place: &place,
         threads,
+        ranks,
         progress: &*progress,
         stop: &stop,
     });
+    if done.is_ok() {
+        ranks.leave();
+    }
     done.map_err(mend_full_disk)
 }
 

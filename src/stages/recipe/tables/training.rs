@@ -9,8 +9,11 @@ pub enum TrainPrecision {
     /// 32-bit floats.
     #[default]
     F32,
-    /// bfloat16 operands, f32 sums. Pays where the CPU has AVX-512 BF16.
+    /// bfloat16 operands, f32 sums. Pays where the CPU has AVX-512 BF16; on a GPU activations are stored in it too.
     Bf16,
+    /// On GPUs alone: IEEE half precision for operands and activations, f32 sums, and losses that are scaled so that gradients do not
+    /// vanish.
+    F16,
 }
 
 /// `[train]`, `[prune.train]` and `[distill.train]`: one training.

@@ -1,11 +1,13 @@
 //! `limbeck bench`: latency of models against each other, interleaved, on texts of one length. With `--train`,
-//! the time of a training step ([`train`]); with `--interactive`, at another program's word ([`interactive`]).
+//! the time of a training step ([`train`]); with `--interactive`, at another program's word ([`interactive`]). `limbeck bench
+//! gemm`: matrix products on a GPU ([`gemm`]).
 
+mod gemm;
 mod interactive;
 mod train;
 
 use super::BUILD;
-use crate::cli::{self, Bench};
+use crate::cli::{self, Bench, BenchCommand};
 use crate::engine::{self, TextModel};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,6 +28,9 @@ const REPEAT: u32 = 100;
 const SEQ: usize = 128;
 
 pub fn bench(typed: &Bench) -> Result<(), Failure> {
+    if let Some(BenchCommand::Gemm(typed)) = &typed.command {
+        return gemm::gemm(typed);
+    }
     if typed.train {
         return train::train(typed);
     }

@@ -5,13 +5,17 @@
 
 use super::super::BUILD;
 use super::interactive::serve;
-use crate::cli::{self, Bench, Precision};
+use crate::cli::{self, Bench, Device, Precision};
+use crate::engine;
 use crate::failure::Failure;
 use crate::output::Output;
-use limbeck::backend::Cpu;
 use limbeck::backend::cpu::threads::set_threads;
+use limbeck::backend::cuda::probe::probe;
+use limbeck::backend::cuda::{Options, Storage};
+use limbeck::backend::{Cpu, Cuda};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
+use limbeck::ops::Backend;
 use limbeck::ops::noise::Noise;
 use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
@@ -39,11 +43,48 @@ pub fn train(typed: &Bench) -> Result<(), Failure> {
     };
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
     set_threads(threads)?;
-    let mut steps = Steps::prepare(typed, model, data, kernels)?;
+    match typed.device {
+        Device::Cpu => {
+            let device = Cpu::new(kernels).with_precision(match typed.precision {
+                Precision::F32 => gemm::Precision::F32,
+                Precision::Bf16 => gemm::Precision::Bf16,
+                Precision::F16 => {
+                    return Err(Failure::Usage("--precision f16: the CPU does not train in it".into()));
+                }
+            });
+            measure(
+                typed,
+                kernels,
+                kernels.isa().name().to_owned(),
+                Steps::prepare(typed, model, data, device)?,
+            )
+        }
+        Device::Cuda => {
+            let storage = match typed.precision {
+                Precision::F32 => Storage::F32,
+                Precision::Bf16 => Storage::Bf16,
+                Precision::F16 => Storage::F16,
+            };
+            let cache = Some(engine::usual_cache().join("cuda"));
+            let found = probe()?.swap_remove(0);
+            let device = Cuda::open(&Options { storage, cache, ..Options::default() })?;
+            measure(typed, kernels, found.to_string(), Steps::prepare(typed, model, data, device)?)
+        }
+    }
+}
+
+/// Measures steps on the device of that name.
+fn measure<B: Backend>(
+    typed: &Bench,
+    kernels: Kernels,
+    device: String,
+    mut steps: Steps<B>,
+) -> Result<(), Failure> {
+    let threads = cli::threads(typed.threads);
     let about = json!({
         "name": "limbeck",
         "version": BUILD.version,
-        "kernels": kernels.isa().name(),
+        "kernels": device,
         "precision": typed.precision.name(),
         "threads": threads,
         "rows": steps.lesson.batch.texts(),
@@ -83,7 +124,7 @@ pub fn train(typed: &Bench) -> Result<(), Failure> {
     }
     let batch = &steps.lesson.batch;
     output.text(format!(
-        "{}\n{} texts, {} tokens, {} steps\n\n",
+        "{}\n{device}; {} texts, {} tokens, {} steps\n\n",
         Machine::here(kernels, threads, BUILD),
         batch.texts(),
         batch.tokens(),
@@ -105,13 +146,13 @@ pub fn train(typed: &Bench) -> Result<(), Failure> {
 }
 
 /// A learner and what it learns, over and over.
-struct Steps {
-    learner: Learner<Cpu>,
+struct Steps<B: Backend> {
+    learner: Learner<B>,
     lesson: Lesson,
 }
 
-impl Steps {
-    fn prepare(typed: &Bench, model: &Path, data: &Path, kernels: Kernels) -> Result<Steps, Failure> {
+impl<B: Backend> Steps<B> {
+    fn prepare(typed: &Bench, model: &Path, data: &Path, device: B) -> Result<Steps<B>, Failure> {
         let directory = HfDirectory::open(model)?;
         let tokenizer = directory.tokenizer()?;
         let max_tokens = typed.max_tokens as usize;
@@ -133,10 +174,6 @@ impl Steps {
         if fresh_head {
             config.labels = table.labels().names().to_vec();
         }
-        let device = Cpu::new(kernels).with_precision(match typed.precision {
-            Precision::F32 => gemm::Precision::F32,
-            Precision::Bf16 => gemm::Precision::Bf16,
-        });
         let source = Some((&directory, fresh_head));
         let learner = artifact::learner(&device, &config, source, SEED, &Train::default())?;
         Ok(Steps { learner, lesson: Lesson { batch, labels, teacher: None } })

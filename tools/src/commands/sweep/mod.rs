@@ -25,9 +25,10 @@ use crate::output::Output;
 use crate::{progress, signals};
 use gather::Gathered;
 use limbeck::backend::cpu::threads::set_threads;
+use limbeck::ranks::{Alone, Launch};
 use limbeck::report::cells::{aligned, dash, mib, percent, points};
 use limbeck::report::{Summary, Table};
-use limbeck::stages::{self, Progress, Recipe, StageContext, Trial};
+use limbeck::stages::{self, Place, Progress, Recipe, StageContext, Trial};
 use limbeck::{Error, files};
 use limbeck_kernels::Kernels;
 use record::Record;
@@ -48,7 +49,6 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     if let Some(SweepCommand::Report(typed)) = &typed.command {
         return report::report(typed);
     }
-    typed.common.check_device()?;
     let (plan, part) = (typed.plan()?, typed.part()?);
     let out = typed.out(&plan);
     let mine: Vec<&Trial> =
@@ -62,7 +62,13 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     let (threads, progress) = (cli::threads(plan.recipe.threads), &*progress);
     set_threads(threads)?;
     let name = &plan.recipe.name;
-    let compute = Compute { out: &out, kernels, threads, progress, stop: &stop };
+    let launch = Launch::of_environment()?;
+    if launch.size > 1 {
+        let mend = "trials are independent: give each process --index and --of";
+        return Err(Failure::Usage(format!("a sweep is not shared by {} ranks; {mend}", launch.size)));
+    }
+    let place = typed.common.place(launch.local_rank)?;
+    let compute = Compute { out: &out, kernels, place: &place, threads, progress, stop: &stop };
     Runner { compute, name }.all(&mine)?;
     let gathered = Gathered::read(&out)?;
     if plan.ablation && gathered.notes.is_empty() {
@@ -136,6 +142,7 @@ struct Compute<'a> {
     out: &'a Path,
     /// As in [`StageContext`], as are those that follow.
     kernels: Kernels,
+    place: &'a Place,
     threads: usize,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -144,8 +151,8 @@ struct Compute<'a> {
 impl<'a> Compute<'a> {
     /// The stages of a recipe, in a run's directory.
     fn context(&self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
-        let Compute { kernels, threads, progress, stop, .. } = *self;
-        StageContext { recipe, out, resume: true, kernels, threads, progress, stop }
+        let Compute { kernels, place, threads, progress, stop, .. } = *self;
+        StageContext { recipe, out, resume: true, kernels, place, threads, ranks: &Alone, progress, stop }
     }
 }
 

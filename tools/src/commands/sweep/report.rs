@@ -14,20 +14,20 @@ use limbeck::files;
 use limbeck::report::cells::{aligned, grouped, points};
 use limbeck::report::picture::{escaped, svg};
 use limbeck::report::{Machine, Summary};
-use limbeck::stages::Stage;
+use limbeck::stages::{Place, Stage};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 pub fn report(typed: &SweepReport) -> Result<(), Failure> {
-    typed.common.check_device()?;
+    typed.common.cpu_only("sweep report")?;
     let (out, gathered) = (&typed.sweep, Gathered::read(&typed.sweep)?);
     let recipe = &gathered.plan.recipe;
     let threads = cli::threads(typed.common.threads.unwrap_or(recipe.threads));
     set_threads(threads)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (kernels, progress) = (Kernels::select()?, &*progress);
-    let compute = Compute { out, kernels, threads, progress, stop: &stop };
+    let compute = Compute { out, kernels, place: &Place::Cpu, threads, progress, stop: &stop };
     let bench = Bench { compute, recipe };
     if gathered.finished.is_empty() {
         let notes = gathered.notes.first().map_or(String::new(), |note| format!(": {note}"));

@@ -1,0 +1,194 @@
+// The part of CUDA C++ that the kernels use, on a CPU: put in front of a kernel by `c++ -include machine.h`.
+//
+// Each thread of a block is a fiber of one host thread, so shared memory is thread-local; blocks are spread over host
+// threads. An operation of a warp (shuffle, vote, ldmatrix, mma) is done once, when every live lane of its mask has come
+// to it. Programs that would hang or read garbage on a device end here with a message: a barrier that some threads never
+// reach, a shuffle from a lane outside the mask, a copy that is not aligned, a copy to shared memory that nobody waited
+// for (it is made at the wait, and shared memory begins as NaN).
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#define LIMBECK_EMULATED 1
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static
+#define __shared__ static thread_local
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(n) __attribute__((aligned(n)))
+
+struct uint3 {
+    unsigned x, y, z;
+};
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+namespace emulation {
+
+// Who runs at the moment.
+struct Place {
+    uint3 thread, block;
+    dim3 threads, blocks;
+};
+const Place& place();
+
+[[noreturn]] void die(const char* what);
+uint8_t* dynamic_shared();
+
+void block_barrier();
+// Meets the other lanes of `mask`; `act` is then called once, with what each lane brought (null for lanes outside).
+using Meeting = void (*)(void* const (&brought)[32], unsigned mask);
+void meet(unsigned mask, Meeting act, void* mine);
+// Meets the block: how many threads said so.
+int block_vote(bool mine);
+
+void cp_async(void* shared, const void* global, int bytes);
+void cp_async_commit();
+void cp_async_wait(int pending);
+
+inline float from_bf16(uint16_t bits) {
+    uint32_t wide = uint32_t(bits) << 16;
+    float x;
+    std::memcpy(&x, &wide, 4);
+    return x;
+}
+uint16_t to_bf16(float x);
+float from_half(uint16_t bits);
+uint16_t to_half(float x);
+
+void mma_16816(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool half);
+void ldmatrix(unsigned* into, int matrices, const void* row, bool transposed);
+
+enum class Shuffle { Xor, Down, Up, Index };
+void shuffle(unsigned mask, Shuffle how, int by, int width, void* value, size_t bytes);
+unsigned ballot(unsigned mask, bool mine);
+
+// Calls a kernel with arguments as cuLaunchKernel takes them: a pointer to each.
+using Entry = void (*)(void** arguments);
+template <class F> struct Arguments;
+template <class... A> struct Arguments<void (*)(A...)> {
+    using Types = std::tuple<std::remove_cv_t<A>...>;
+};
+template <auto KERNEL, size_t... I> void call(void** arguments, std::index_sequence<I...>) {
+    using Types = typename Arguments<decltype(KERNEL)>::Types;
+    KERNEL(*static_cast<std::tuple_element_t<I, Types>*>(arguments[I])...);
+}
+template <auto KERNEL> void entry(void** arguments) {
+    using Types = typename Arguments<decltype(KERNEL)>::Types;
+    call<KERNEL>(arguments, std::make_index_sequence<std::tuple_size_v<Types>>{});
+}
+
+// A kernel of one source, compiled for one type of activations.
+struct Kernel {
+    const char *source, *type, *name;
+    Entry entry;
+};
+// Adds to the list that the driver looks kernels up in.
+struct Listed {
+    explicit Listed(Kernel kernel);
+};
+const Kernel* find(const char* source, const char* type, const char* name);
+
+// Order in which threads run: 0 ascending, 1 descending, else the seed of a shuffled one.
+void launch(const Kernel& kernel, void** arguments, dim3 blocks, dim3 threads, unsigned shared_bytes, int workers, int order);
+
+} // namespace emulation
+
+#define threadIdx (emulation::place().thread)
+#define blockIdx (emulation::place().block)
+#define blockDim (emulation::place().threads)
+#define gridDim (emulation::place().blocks)
+
+inline void __syncthreads() { emulation::block_barrier(); }
+inline int __syncthreads_or(int mine) { return emulation::block_vote(mine != 0) > 0; }
+inline int __syncthreads_count(int mine) { return emulation::block_vote(mine != 0); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+    emulation::meet(mask, [](void* const (&)[32], unsigned) {}, nullptr);
+}
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence_block() {}
+
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int by, int width = 32) {
+    emulation::shuffle(mask, emulation::Shuffle::Xor, by, width, &value, sizeof value);
+    return value;
+}
+template <class T> T __shfl_down_sync(unsigned mask, T value, int by, int width = 32) {
+    emulation::shuffle(mask, emulation::Shuffle::Down, by, width, &value, sizeof value);
+    return value;
+}
+template <class T> T __shfl_up_sync(unsigned mask, T value, int by, int width = 32) {
+    emulation::shuffle(mask, emulation::Shuffle::Up, by, width, &value, sizeof value);
+    return value;
+}
+template <class T> T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
+    emulation::shuffle(mask, emulation::Shuffle::Index, from, width, &value, sizeof value);
+    return value;
+}
+inline unsigned __ballot_sync(unsigned mask, int mine) { return emulation::ballot(mask, mine != 0); }
+inline int __any_sync(unsigned mask, int mine) { return emulation::ballot(mask, mine != 0) != 0; }
+inline int __all_sync(unsigned mask, int mine) { return emulation::ballot(mask, mine == 0) == 0; }
+
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline float __uint_as_float(unsigned x) {
+    float f;
+    std::memcpy(&f, &x, 4);
+    return f;
+}
+inline unsigned __float_as_uint(float x) {
+    unsigned u;
+    std::memcpy(&u, &x, 4);
+    return u;
+}
+inline int __float_as_int(float x) { return int(__float_as_uint(x)); }
+inline float __int_as_float(int x) { return __uint_as_float(unsigned(x)); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline int __float2int_rn(float x) { return int(std::nearbyint(x)); }
+template <class T> T __ldg(const T* p) { return *p; }
+template <class T> inline T min(T a, T b) { return b < a ? b : a; }
+template <class T> inline T max(T a, T b) { return a < b ? b : a; }
+using std::exp;
+using std::fma;
+using std::isfinite;
+using std::log;
+using std::sqrt;
+
+inline int atomicAdd(int* p, int v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+inline unsigned atomicAdd(unsigned* p, unsigned v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+inline unsigned atomicMax(unsigned* p, unsigned v) {
+    unsigned old = __atomic_load_n(p, __ATOMIC_RELAXED);
+    while (old < v && !__atomic_compare_exchange_n(p, &old, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return old;
+}

@@ -1,0 +1,75 @@
+//! What kernels read of a batch, in device memory: made once, for all operations on the batch.
+
+use super::lengths::Lengths;
+use super::{Cuda, Memory};
+use crate::{Batch, Result};
+use std::sync::Arc;
+
+/// Batches kept: those of a step (the texts, and their sentences apart), and of a teacher beside it.
+const KEPT: usize = 4;
+
+/// A batch's texts in device memory.
+pub struct OnDevice {
+    offsets_on_host: Vec<usize>,
+    samples_on_host: Vec<u64>,
+    /// Where each text begins, and where the last one ends: `int[texts + 1]`.
+    pub offsets: Memory,
+    /// The text of each token: `int[tokens]`.
+    pub text_of_token: Memory,
+    /// The number that keys each text's dropout: `u64[texts]`.
+    pub samples: Memory,
+    /// The texts by length.
+    pub lengths: Lengths,
+}
+
+/// How rows of an activation belong to texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowTexts {
+    /// A row a token.
+    Tokens,
+    /// A row a text.
+    Texts,
+}
+
+impl RowTexts {
+    /// How the rows of an activation of `rows` rows belong to the texts of `batch`.
+    pub fn of(batch: &Batch, rows: usize) -> RowTexts {
+        if rows == batch.tokens() {
+            return RowTexts::Tokens;
+        }
+        assert_eq!(rows, batch.texts(), "activations have a row for each token or one for each text");
+        RowTexts::Texts
+    }
+}
+
+impl Cuda {
+    /// `batch` in device memory: as it was uploaded before, if it was.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub fn batch(&self, batch: &Batch) -> Result<Arc<OnDevice>> {
+        let mut batches = self.shared.batches.lock().expect("nothing panics while it holds the list");
+        let same = |kept: &Arc<OnDevice>| {
+            kept.offsets_on_host == batch.offsets && kept.samples_on_host == batch.samples
+        };
+        if let Some(place) = batches.iter().position(same) {
+            return Ok(Arc::clone(&batches[place]));
+        }
+        let offsets: Vec<i32> = batch.offsets.iter().map(|&offset| offset as i32).collect();
+        let of_text = |text: usize| std::iter::repeat_n(text as i32, batch.text(text).len());
+        let text_of_token: Vec<i32> = (0..batch.texts()).flat_map(of_text).collect();
+        let uploaded = Arc::new(OnDevice {
+            offsets: self.upload_all(&offsets)?,
+            text_of_token: self.upload_all(&text_of_token)?,
+            samples: self.upload_all(&batch.samples)?,
+            lengths: Lengths::of(self, batch)?,
+            offsets_on_host: batch.offsets.clone(),
+            samples_on_host: batch.samples.clone(),
+        });
+        if batches.len() == KEPT {
+            batches.remove(0);
+        }
+        batches.push(Arc::clone(&uploaded));
+        Ok(uploaded)
+    }
+}

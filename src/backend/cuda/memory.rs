@@ -1,0 +1,226 @@
+//! Device memory that returns to a pool when it is dropped: asking the driver for it would cost more than most kernels.
+
+use super::failed;
+use crate::Result;
+use cudarc::driver::{CudaContext, CudaStream, result};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// How elements are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// IEEE single precision.
+    F32,
+    /// The upper half of it.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl Storage {
+    /// All of them.
+    pub const ALL: [Storage; 3] = [Storage::F32, Storage::Bf16, Storage::F16];
+
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Storage::F32 => 4,
+            Storage::Bf16 | Storage::F16 => 2,
+        }
+    }
+
+    /// What kernels call it: `Real`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::F32 => "float",
+            Storage::Bf16 => "Bf16",
+            Storage::F16 => "F16",
+        }
+    }
+
+    /// The value of an element of two bytes.
+    pub fn widen(self, bits: u16) -> f32 {
+        match self {
+            Storage::F32 => unreachable!("an element of four bytes"),
+            Storage::Bf16 => half::bf16::from_bits(bits).to_f32(),
+            Storage::F16 => half::f16::from_bits(bits).to_f32(),
+        }
+    }
+}
+
+/// Numbers that are the same bytes here and there.
+///
+/// # Safety
+/// Every pattern of bits is a value, and there are no gaps between fields.
+pub unsafe trait Plain: Copy + Default {}
+// SAFETY: numbers.
+unsafe impl Plain for u8 {}
+// SAFETY: numbers.
+unsafe impl Plain for u16 {}
+// SAFETY: numbers.
+unsafe impl Plain for u32 {}
+// SAFETY: numbers.
+unsafe impl Plain for i32 {}
+// SAFETY: numbers.
+unsafe impl Plain for u64 {}
+// SAFETY: numbers.
+unsafe impl Plain for f32 {}
+// SAFETY: numbers.
+unsafe impl Plain for f64 {}
+
+/// A piece of device memory.
+pub struct Memory {
+    address: u64,
+    bytes: usize,
+    /// What the pool knows it as.
+    class: usize,
+    pool: Arc<Pool>,
+}
+
+impl Memory {
+    /// Where it is, for the device.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(super) fn address_ref(&self) -> &u64 {
+        &self.address
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.class > 0 {
+            self.pool.give(self.address, self.class);
+        }
+    }
+}
+
+/// `len` elements in device memory.
+pub struct Buffer {
+    memory: Memory,
+    len: usize,
+    storage: Storage,
+}
+
+impl Buffer {
+    pub(super) fn new(memory: Memory, len: usize, storage: Storage) -> Buffer {
+        Buffer { memory, len, storage }
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How they are stored.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// The memory itself.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+}
+
+/// Memory that nobody uses at the moment, by size. All work is on one stream, so that what is given back may be taken at once: what
+/// still reads it was launched before whatever will write it.
+pub(super) struct Pool {
+    context: Arc<CudaContext>,
+    _stream: Arc<CudaStream>,
+    free: Mutex<BTreeMap<usize, Vec<u64>>>,
+    reuse: bool,
+}
+
+impl Pool {
+    pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool) -> Arc<Pool> {
+        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse })
+    }
+
+    pub(super) fn take(pool: &Arc<Pool>, bytes: usize) -> Result<Memory> {
+        if bytes == 0 {
+            return Ok(Memory { address: 0, bytes, class: 0, pool: Arc::clone(pool) });
+        }
+        // Kernels may read the whole of the last 16 bytes.
+        let class = if pool.reuse { class(bytes) } else { bytes.next_multiple_of(16) };
+        let kept = pool.free().get_mut(&class).and_then(Vec::pop);
+        let address = match kept {
+            Some(address) => address,
+            None => pool.allocate(class)?,
+        };
+        Ok(Memory { address, bytes, class, pool: Arc::clone(pool) })
+    }
+
+    /// From the driver; if it has no more, after giving back what is not in use.
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.context.bind_to_thread().map_err(failed("use the GPU"))?;
+        // SAFETY: memory is released by this pool alone, once.
+        unsafe { result::malloc_sync(bytes) }
+            .or_else(|_| {
+                self.release();
+                // SAFETY: as above.
+                unsafe { result::malloc_sync(bytes) }
+            })
+            .map_err(failed("give memory"))
+    }
+
+    fn give(&self, address: u64, class: usize) {
+        self.free().entry(class).or_default().push(address);
+        if !self.reuse {
+            self.release();
+        }
+    }
+
+    /// Gives all that nobody uses back to the driver, which waits for what still runs.
+    fn release(&self) {
+        for address in std::mem::take(&mut *self.free()).into_values().flatten() {
+            // SAFETY: it came from the driver, and nobody has it any more. That the driver may refuse, at the end of the
+            // process, harms nobody.
+            let _ = unsafe { result::free_sync(address) };
+        }
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Vec<u64>>> {
+        self.free.lock().expect("nothing panics while it holds the list")
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// The size that a request is rounded up to, so that batches of nearly the same size use the same memory: steps of an eighth.
+fn class(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 16).max(512);
+    bytes.next_multiple_of(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::class;
+
+    #[test]
+    fn sizes_are_rounded_up_by_an_eighth_at_most() {
+        for bytes in [1, 511, 512, 513, 4_000, 100_000, 1 << 20, (1 << 20) + 1, 94_000_000] {
+            let class = class(bytes);
+            assert!(class >= bytes && class <= bytes + (bytes / 8).max(511), "{bytes}: {class}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! How long what is launched takes, by the device's own clock.
+
+use super::{Cuda, failed};
+use crate::Result;
+use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE as L2_CACHE_SIZE;
+use cudarc::driver::sys::CUevent_flags;
+use std::time::Duration;
+
+impl Cuda {
+    /// How long it takes from where the stream is at the moment to the end of what `work` launches. Launching is part of it where it
+    /// takes longer than what is launched.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Device`](crate::Error::Device).
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        let (context, stream) = (&self.shared.context, &self.shared.stream);
+        let event =
+            || context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("take the time"));
+        let (start, end) = (event()?, event()?);
+        start.record(stream).map_err(failed("take the time"))?;
+        work()?;
+        end.record(stream).map_err(failed("take the time"))?;
+        let ms = start.elapsed_ms(&end).map_err(failed("run what was launched before"))?;
+        Ok(Duration::from_secs_f64(f64::from(ms) * 1e-3))
+    }
+
+    /// Bytes of the cache that all multiprocessors share.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device).
+    pub fn cache_bytes(&self) -> Result<usize> {
+        let bytes = self.shared.context.attribute(L2_CACHE_SIZE).map_err(failed("ask the GPU what it is"))?;
+        Ok(bytes as usize)
+    }
+}

@@ -1,0 +1,218 @@
+//! Processes that train one network together, each on a part of every batch.
+//!
+//! All ranks run the same stages in step. In each optimizer step a rank computes the gradients of its part of the batch; they are
+//! summed over ranks, and every rank takes the same step with the sum. Samples and dropout are keyed by seed, step and text, so
+//! that any number of ranks sees the same data; what differs is the order in which gradients are added. Only the first rank writes:
+//! artifacts, states and logs are in its directory, which all ranks must see.
+//!
+//! ```text
+//! launch   how the processes were started: the variables of torchrun, Slurm or Open MPI
+//! tcp      sums through the first rank, over sockets
+//! mpi      sums by MPI (feature `mpi`)
+//! ```
+
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod tcp;
+
+pub use launch::{Launch, join};
+pub use tcp::Tcp;
+
+use crate::{Error, Result};
+
+/// The processes, seen from one of them.
+pub trait Ranks {
+    /// This one's number, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// Sums over ranks, in place and in the order of ranks; the same bits on each.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]: another rank has failed.
+    fn sum(&self, values: &mut [f32]) -> Result<()>;
+
+    /// The same in double precision.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    fn sum_wide(&self, values: &mut [f64]) -> Result<()>;
+
+    /// Gives what the first rank has to all.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;
+
+    /// Ends it, all being done: to be called by each. One that goes without a word has failed.
+    fn leave(&self) {}
+}
+
+/// One process alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn sum(&self, _values: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn sum_wide(&self, _values: &mut [f64]) -> Result<()> {
+        Ok(())
+    }
+
+    fn broadcast(&self, _bytes: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl dyn Ranks + '_ {
+    /// Whether this is the one that writes.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Whether there are others.
+    pub fn are_several(&self) -> bool {
+        self.size() > 1
+    }
+
+    /// Waits for all.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    pub fn barrier(&self) -> Result<()> {
+        self.sum_wide(&mut [0.0])
+    }
+
+    /// What `decide` gives on the first rank, on all ranks. If it fails there, all fail.
+    ///
+    /// # Errors
+    /// Those of `decide`; [`Error::Ranks`] on the others.
+    pub fn from_first<T: Told>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !self.are_several() {
+            return decide();
+        }
+        if self.is_first() {
+            let decided = decide();
+            let mut told = match &decided {
+                Ok(value) => [vec![1], value.tell()].concat(),
+                Err(error) => [vec![0], error.to_string().into_bytes()].concat(),
+            };
+            // Whoever fails has a better error than that nobody listens.
+            let heard = self.broadcast(&mut told);
+            return decided.and_then(|value| heard.map(|()| value));
+        }
+        let mut told = Vec::new();
+        self.broadcast(&mut told)?;
+        match told.split_first() {
+            Some((1, value)) => Ok(T::hear(value)),
+            Some((_, error)) => Err(Error::Ranks {
+                problem: format!("the first rank stopped: {}", String::from_utf8_lossy(error)),
+                mend: "see what it says".into(),
+            }),
+            None => unreachable!("a word of at least one byte"),
+        }
+    }
+
+    /// Runs `make` on the first rank, and then on the others, which find what the first has made.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn first_then<T>(&self, make: impl Fn() -> Result<T>) -> Result<T> {
+        if !self.are_several() {
+            return make();
+        }
+        let mut made = None;
+        self.from_first(|| {
+            made = Some(make()?);
+            Ok(())
+        })?;
+        made.map_or_else(make, Ok)
+    }
+
+    /// Runs `write` on the first rank alone; all go on when it is done.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn only_first(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.from_first(write)
+    }
+
+    /// The part of `count` things that is this rank's: parts are consecutive, and the earlier ones are larger by one where `count` does
+    /// not divide evenly.
+    pub fn part(&self, count: usize) -> std::ops::Range<usize> {
+        part(self.rank(), self.size(), count)
+    }
+}
+
+fn part(rank: usize, size: usize, count: usize) -> std::ops::Range<usize> {
+    let (each, more) = (count / size, count % size);
+    let first = rank * each + rank.min(more);
+    first..first + each + usize::from(rank < more)
+}
+
+/// What one rank can tell others.
+pub trait Told: Sized {
+    /// As bytes.
+    fn tell(&self) -> Vec<u8>;
+
+    /// From those bytes.
+    fn hear(bytes: &[u8]) -> Self;
+}
+
+impl Told for () {
+    fn tell(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn hear(_bytes: &[u8]) {}
+}
+
+impl Told for bool {
+    fn tell(&self) -> Vec<u8> {
+        vec![u8::from(*self)]
+    }
+
+    fn hear(bytes: &[u8]) -> bool {
+        bytes == [1]
+    }
+}
+
+impl Told for String {
+    fn tell(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn hear(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for size in 1..6 {
+            for count in 0..20 {
+                let parts: Vec<_> = (0..size).map(|rank| part(rank, size, count)).collect();
+                let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..count).collect::<Vec<_>>());
+                assert!(parts.iter().all(|part| part.len().abs_diff(parts[0].len()) <= 1));
+            }
+        }
+    }
+}

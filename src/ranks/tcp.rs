@@ -1,0 +1,264 @@
+//! Ranks over sockets: the first rank is the hub. It adds up what the others send, in their order, and sends the sum back.
+//!
+//! A message is its length in bytes (8, little-endian) and the bytes. A rank that ends closes its socket, which the others notice
+//! in their next sum: so one that fails stops all.
+
+use super::{Launch, Ranks};
+use crate::{Error, Result};
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// How long ranks wait for each other at the start.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two tries to meet.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a rank says first, so that no other program is taken for one.
+const GREETING: &[u8; 8] = b"limbeck1";
+
+/// Sockets to the others: of the first rank, to each; of another, to the first.
+pub struct Tcp {
+    rank: usize,
+    size: usize,
+    sockets: RefCell<Vec<TcpStream>>,
+}
+
+impl Tcp {
+    /// Meets the others.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`] naming the address, and who is missing.
+    pub fn join(launch: &Launch) -> Result<Tcp> {
+        let Launch { rank, size, address, .. } = launch;
+        let sockets = match rank {
+            0 => welcome(address, *size)?,
+            _ => vec![call(address, *rank)?],
+        };
+        Ok(Tcp { rank: *rank, size: *size, sockets: RefCell::new(sockets) })
+    }
+
+    /// The sum over ranks of numbers of `N` bytes, by `add`.
+    fn reduce<const N: usize>(
+        &self,
+        values: &mut [u8],
+        add: impl Fn([u8; N], [u8; N]) -> [u8; N],
+    ) -> Result<()> {
+        let mut sockets = self.sockets.borrow_mut();
+        if self.rank > 0 {
+            let socket = &mut sockets[0];
+            send(socket, values).map_err(|error| lost(0, &error))?;
+            let sum = receive(socket, Some(values.len())).map_err(|error| lost(0, &error))?;
+            values.copy_from_slice(&sum);
+            return Ok(());
+        }
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            let theirs = receive(socket, Some(values.len())).map_err(|error| lost(i + 1, &error))?;
+            let pairs = values.as_chunks_mut::<N>().0.iter_mut().zip(theirs.as_chunks::<N>().0);
+            pairs.for_each(|(sum, value)| *sum = add(*sum, *value));
+        }
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            send(socket, values).map_err(|error| lost(i + 1, &error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Ranks for Tcp {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, values: &mut [f32]) -> Result<()> {
+        let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.reduce(&mut bytes, |a, b| (f32::from_le_bytes(a) + f32::from_le_bytes(b)).to_le_bytes())?;
+        let sums = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum);
+        Ok(())
+    }
+
+    fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
+        let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.reduce(&mut bytes, |a, b| (f64::from_le_bytes(a) + f64::from_le_bytes(b)).to_le_bytes())?;
+        let sums = bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum);
+        Ok(())
+    }
+
+    fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        let mut sockets = self.sockets.borrow_mut();
+        if self.rank > 0 {
+            *bytes = receive(&mut sockets[0], None).map_err(|error| lost(0, &error))?;
+            return Ok(());
+        }
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            send(socket, bytes).map_err(|error| lost(i + 1, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for all other ranks, and sorts them by their numbers.
+fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
+    let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
+    let refused = |error: io::Error| {
+        let mend = "choose another with MASTER_PORT, the same for all";
+        Error::Ranks { problem: format!("cannot listen on port {port}: {error}"), mend: mend.into() }
+    };
+    let number = port.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
+    let listener = TcpListener::bind(("0.0.0.0", number)).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let (start, mut sockets) = (Instant::now(), Vec::new());
+    sockets.resize_with(size - 1, || None);
+    while sockets.iter().any(Option::is_none) {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                if let Some((rank, socket)) = greeted(socket).filter(|(rank, _)| (1..size).contains(rank)) {
+                    sockets[rank - 1] = Some(socket);
+                }
+            }
+            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(_) => {
+                let missing = (1..size).filter(|rank| sockets[rank - 1].is_none());
+                let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
+                let problem = format!("of {size} ranks, {} did not come to port {port}", missing.join(", "));
+                let mend = "start all of them, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE";
+                return Err(Error::Ranks { problem, mend: mend.into() });
+            }
+        }
+    }
+    Ok(sockets.into_iter().flatten().collect())
+}
+
+/// The number that somebody who calls says, if it is one of us.
+fn greeted(mut socket: TcpStream) -> Option<(usize, TcpStream)> {
+    socket.set_nonblocking(false).ok()?;
+    socket.set_nodelay(true).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut said = [0; 16];
+    socket.read_exact(&mut said).ok()?;
+    let (greeting, rank) = said.split_at(8);
+    socket.set_read_timeout(None).ok()?;
+    (greeting == GREETING)
+        .then(|| (u64::from_le_bytes(rank.try_into().expect("8 of 16 bytes")) as usize, socket))
+}
+
+/// Calls the first rank until it listens.
+fn call(address: &str, rank: usize) -> Result<TcpStream> {
+    let start = Instant::now();
+    loop {
+        let called = address.to_socket_addrs().and_then(|mut found| {
+            let found = found.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            let mut socket = TcpStream::connect_timeout(&found, PATIENCE)?;
+            socket.set_nodelay(true)?;
+            socket.write_all(&[&GREETING[..], &(rank as u64).to_le_bytes()].concat())?;
+            Ok(socket)
+        });
+        match called {
+            Ok(socket) => return Ok(socket),
+            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(error) => {
+                let problem = format!("rank {rank} does not reach the first rank at {address}: {error}");
+                let mend = "say where it is with MASTER_ADDR and MASTER_PORT";
+                return Err(Error::Ranks { problem, mend: mend.into() });
+            }
+        }
+    }
+}
+
+fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    socket.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    socket.write_all(bytes)
+}
+
+/// A message, of `length` bytes if that is known.
+fn receive(socket: &mut TcpStream, length: Option<usize>) -> io::Result<Vec<u8>> {
+    let mut said = [0; 8];
+    socket.read_exact(&mut said)?;
+    let said = u64::from_le_bytes(said) as usize;
+    if length.is_some_and(|length| length != said) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it computes something else: another recipe, or another version",
+        ));
+    }
+    let mut bytes = vec![0; said];
+    socket.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn lost(rank: usize, error: &io::Error) -> Error {
+    let problem = match error.kind() {
+        io::ErrorKind::InvalidData => format!("rank {rank}: {error}"),
+        _ => format!("rank {rank} has stopped ({error})"),
+    };
+    Error::Ranks {
+        problem,
+        mend: "see what it says, mend it there, and start all again with --resume".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(rank: usize, port: u16) -> Launch {
+        Launch { rank, size: 3, local_rank: 0, address: format!("127.0.0.1:{port}"), by_mpi: false }
+    }
+
+    fn free_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    /// Runs `each` as three ranks.
+    fn as_three<T: Send>(each: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
+        let port = free_port();
+        let run = |rank| each(&Tcp::join(&launch(rank, port)).unwrap());
+        let run = &run;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3).map(|rank| scope.spawn(move || run(rank))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn sums_and_words_are_the_same_on_all() {
+        let found = as_three(|ranks| {
+            let mine = ranks.rank() as f32 + 1.0;
+            let (mut narrow, mut wide) = ([mine, 10.0 * mine, 0.1], [f64::from(mine)]);
+            ranks.sum(&mut narrow).unwrap();
+            ranks.sum_wide(&mut wide).unwrap();
+            ranks.barrier().unwrap();
+            let word = ranks.from_first(|| Ok(format!("from {}", ranks.rank()))).unwrap();
+            (narrow, wide, word)
+        });
+        for found in found {
+            assert_eq!(found, ([6.0, 60.0, 0.1 + 0.1 + 0.1], [6.0], "from 0".to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_fails_on_the_first_fails_on_all() {
+        let found = as_three(|ranks| {
+            let failing = || Err::<(), _>(Error::setting("key", "is wrong", "mend it"));
+            ranks.only_first(failing).unwrap_err().to_string()
+        });
+        assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
+    }
+
+    #[test]
+    fn a_rank_that_leaves_is_named() {
+        let found = as_three(|ranks| match ranks.rank() {
+            1 => None,
+            _ => Some(ranks.sum(&mut [1.0; 1000]).unwrap_err().to_string()),
+        });
+        assert!(found[0].as_ref().unwrap().contains("rank 1 has stopped"), "{found:?}");
+        assert!(found[2].as_ref().unwrap().contains("rank 0 has stopped"), "{found:?}");
+    }
+}

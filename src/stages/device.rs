@@ -1,0 +1,145 @@
+//! Where a run trains: on the CPU or on a GPU. Files are quantized, and int8 computes, on the CPU always.
+
+use super::StageContext;
+use super::recipe::tables::{Train, TrainPrecision};
+use crate::backend::Cpu;
+#[cfg(feature = "cuda")]
+use crate::backend::Cuda;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::{Options, Storage};
+use crate::ranks::Ranks;
+use crate::{Error, Result};
+use limbeck_kernels::gemm::Precision;
+use std::path::Path;
+
+/// Where to train.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// On the CPU.
+    Cpu,
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
+}
+
+impl Place {
+    /// A GPU by its number, compiled kernels being kept in `cache`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is none that can be used.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(ordinal: usize, cache: &Path) -> Result<Place> {
+        let options = Options { ordinal, cache: Some(cache.to_owned()), ..Options::default() };
+        Ok(Place::Cuda(Cuda::open(&options)?))
+    }
+
+    /// A GPU: not in this build.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    #[cfg(not(feature = "cuda"))]
+    pub fn cuda(_ordinal: usize, _cache: &Path) -> Result<Place> {
+        Err(Error::Device {
+            problem: "this build has no CUDA".into(),
+            mend: "build with the feature cuda, or use --device cpu".into(),
+        })
+    }
+}
+
+impl Place {
+    /// Meets the devices of the other ranks. Gives what is to be said of it, if anything is.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    pub fn join(&self, ranks: &dyn Ranks) -> Result<Option<&'static str>> {
+        match self {
+            Place::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(cuda) if ranks.are_several() => Ok((!cuda.join_ranks(ranks)?).then_some(
+                "gradients are summed by way of the hosts: there is no NCCL (libnccl.so on the library path) on every machine",
+            )),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(_) => Ok(None),
+        }
+    }
+}
+
+/// A device, ready to train in the precision that was asked for.
+pub enum Computing {
+    /// The CPU.
+    Cpu(Cpu),
+    /// A GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
+}
+
+/// The device that a training asks for.
+///
+/// # Errors
+/// [`Error::Setting`] if it does not compute in that precision.
+pub fn computing(context: &StageContext<'_>, train: &Train) -> Result<Computing> {
+    match context.place {
+        Place::Cpu => Ok(Computing::Cpu(cpu(context, train)?)),
+        #[cfg(feature = "cuda")]
+        Place::Cuda(cuda) => Ok(Computing::Cuda(cuda.with_storage(match train.precision {
+            TrainPrecision::F32 => Storage::F32,
+            TrainPrecision::Bf16 => Storage::Bf16,
+            TrainPrecision::F16 => Storage::F16,
+        }))),
+    }
+}
+
+/// The CPU with the precision that a training asks for.
+///
+/// # Errors
+/// [`Error::Setting`] if it does not compute in that precision.
+pub fn cpu(context: &StageContext<'_>, train: &Train) -> Result<Cpu> {
+    Ok(Cpu::new(context.kernels).with_precision(match train.precision {
+        TrainPrecision::F32 => Precision::F32,
+        TrainPrecision::Bf16 => Precision::Bf16,
+        TrainPrecision::F16 => {
+            let mend = "use \"bf16\" or \"f32\", or --device cuda";
+            return Err(Error::setting("precision", "the CPU does not train in f16", mend));
+        }
+    }))
+}
+
+impl StageContext<'_> {
+    /// The kernels whose numbers a run's are: those of the CPU, or of a GPU's kind.
+    pub fn kernels_name(&self) -> String {
+        match self.place {
+            Place::Cpu => self.kernels.isa().name().to_owned(),
+            #[cfg(feature = "cuda")]
+            Place::Cuda(cuda) => {
+                let (major, minor) = cuda.capability();
+                // A library that does not work makes no products.
+                let library = if cuda.may_use_library().unwrap_or(false) { "-cublaslt" } else { "" };
+                format!("cuda-sm_{major}{minor}{library}")
+            }
+        }
+    }
+
+    /// How a run of the kernels of that name is gone on with.
+    pub(super) fn mend_kernels(&self, kernels: &str) -> String {
+        match kernels.starts_with("cuda") {
+            true => {
+                let library =
+                    if kernels.ends_with("cublaslt") { "with cuBLASLt" } else { "with LIMBECK_GEMM=own" };
+                format!("go on with --device cuda on such a GPU {library}, or choose another --out")
+            }
+            false => format!("go on with --device cpu and LIMBECK_ISA={kernels}, or choose another --out"),
+        }
+    }
+}
+
+/// Calls a function that is generic over devices with the one that a training asks for.
+macro_rules! on_device {
+    ($context:expr, $train:expr, |$device:ident| $call:expr) => {
+        match $crate::stages::device::computing($context, $train)? {
+            $crate::stages::device::Computing::Cpu($device) => $call,
+            #[cfg(feature = "cuda")]
+            $crate::stages::device::Computing::Cuda($device) => $call,
+        }
+    };
+}
+pub(super) use on_device;

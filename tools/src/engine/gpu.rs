@@ -1,0 +1,88 @@
+//! A network of a model directory on a GPU, in f32.
+
+use super::TextModel;
+use limbeck::backend::Cuda;
+use limbeck::backend::cuda::{Options, Storage};
+use limbeck::checkpoint::HfDirectory;
+use limbeck::models::highest;
+use limbeck::report::measure::Subject;
+use limbeck::stages::artifact;
+use limbeck::stages::recipe::tables::Train;
+use limbeck::tokenizer::Encode;
+use limbeck::train::Learner;
+use limbeck::{Batch, Error, Result, Text};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A network, and the room to compute with it.
+pub struct OnGpu {
+    learner: Learner<Cuda>,
+    tokenizer: Box<dyn Encode>,
+    weights: PathBuf,
+    batch: Batch,
+    logits: Vec<f32>,
+}
+
+impl OnGpu {
+    /// Opens a directory on GPU 0, compiled kernels being kept in `cache`.
+    pub fn open(path: &Path, cache: PathBuf) -> Result<OnGpu> {
+        if !path.is_dir() {
+            let mend = "give the model directory, or leave out --device cuda";
+            return Err(Error::file(path, "such a file computes on the CPU", mend));
+        }
+        let options = Options { storage: Storage::F32, cache: Some(cache), ..Options::default() };
+        let learner = artifact::load(&Cuda::open(&options)?, path, &Train::default())?;
+        let tokenizer = Box::new(HfDirectory::open(path)?.tokenizer()?);
+        let weights = path.join("model.safetensors");
+        Ok(OnGpu { learner, tokenizer, weights, batch: Batch::new(), logits: Vec::new() })
+    }
+}
+
+impl Subject for OnGpu {
+    fn classes(&self) -> usize {
+        self.labels().len()
+    }
+
+    fn predict(&mut self, texts: &[Text<'_>], classes: &mut Vec<usize>) -> Result<()> {
+        let count = self.classes();
+        classes.extend(self.logits(texts)?.chunks(count).map(highest));
+        Ok(())
+    }
+
+    fn logits(&mut self, texts: &[Text<'_>]) -> Result<&[f32]> {
+        self.batch.refill(texts.iter().copied());
+        self.logits = self.learner.logits(&self.batch)?;
+        Ok(&self.logits)
+    }
+
+    fn file_bytes(&self) -> u64 {
+        fs::metadata(&self.weights).map_or(0, |metadata| metadata.len())
+    }
+
+    fn parameters(&self) -> u64 {
+        self.learner.params.iter().map(|(_, param)| param.value().shape().len() as u64).sum()
+    }
+
+    fn sparsity(&self) -> f64 {
+        let (all, others) = self.learner.params.count(&self.learner.backend).unwrap_or((0, 0));
+        (all - others) as f64 / all.max(1) as f64
+    }
+}
+
+impl TextModel for OnGpu {
+    fn labels(&self) -> &[String] {
+        &self.learner.model.config.labels
+    }
+
+    fn positions(&self) -> usize {
+        self.learner.model.config.positions
+    }
+
+    fn vocab(&self) -> usize {
+        self.learner.model.config.vocab
+    }
+
+    fn tokenizer(&self) -> &dyn Encode {
+        &*self.tokenizer
+    }
+}
