@@ -9,7 +9,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if var("CARGO_FEATURE_CUDA").is_ok() && var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "musl") {
         let out = var("OUT_DIR").expect("cargo sets it");
-        std::fs::write(Path::new(&out).join("libdl.a"), "!<arch>\n").expect("the build directory can be written");
+        std::fs::write(Path::new(&out).join("libdl.a"), "!<arch>\n")
+            .expect("the build directory can be written");
         println!("cargo:rustc-link-search=native={out}");
     }
 }
