@@ -79,15 +79,16 @@ fn training_computes_pairs_as_the_file_will() {
     }
 }
 
-/// Many second sentences after one first one, more than go through the network at once.
+/// Many second sentences after one first one: with the first configuration, more than go through the network at once.
 #[test]
 fn a_prepared_sentence_changes_no_bit() {
     let all = texts(&[[40, 12, 33, 19].as_slice(); 6].concat(), 97);
     let first: Vec<u32> = texts(&[11], 89).remove(0);
     let pairs: Vec<Vec<u32>> =
         all.iter().map(|ids| first.iter().chain(&ids[first.len()..]).copied().collect()).collect();
-    let batch = Batch::from_texts(pairs.iter().map(|ids| Text { ids, first: first.len() }));
-    for config in decoupled().filter(|config| config.decoupled > 0) {
+    for (i, config) in decoupled().filter(|config| config.decoupled > 0).enumerate() {
+        let some = &pairs[..if i == 0 { pairs.len() } else { 4 }];
+        let batch = Batch::from_texts(some.iter().map(|ids| Text { ids, first: first.len() }));
         for form in FORMS {
             let model = int8(&config, form.clone());
             let expected = bits(Session::new(&model).logits(&batch).unwrap());
