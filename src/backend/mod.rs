@@ -8,8 +8,8 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 
-use crate::Result;
 use crate::ranks::Ranks;
+use crate::{Batch, Result};
 
 /// Memory that holds `f32` values, and the few operations that no op of its own is worth.
 ///
@@ -47,6 +47,22 @@ pub trait Device: Clone + 'static {
     /// # Errors
     /// [`Error::Ranks`](crate::Error::Ranks); the device failed.
     fn sum_over_ranks(&self, buffers: &mut [&mut Self::Buffer], ranks: &dyn Ranks) -> Result<()>;
+
+    /// Whether batches are to be filled up to sizes that come again, so that [`Device::repeated`] gains by it.
+    fn fills(&self) -> bool {
+        false
+    }
+
+    /// Does `work`, which is to use the device that it is handed, and asks the same of it for each batch of the same sizes but for what
+    /// it uploads. It may be called twice. The device may have done nothing but compare it with earlier work when it returns, so what
+    /// it leaves in the host's memory must not depend on what the device has computed; what it gives can be read once this returns,
+    /// and until the next work.
+    ///
+    /// # Errors
+    /// Those of `work`; the device failed.
+    fn repeated<T>(&self, _batch: &Batch, mut work: impl FnMut(&Self) -> Result<T>) -> Result<T> {
+        work(self)
+    }
 
     /// What losses are multiplied by at first, so that gradients do not vanish in what they are stored as; `None` where they do not.
     fn loss_scale(&self) -> Option<f64> {

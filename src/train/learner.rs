@@ -1,6 +1,7 @@
 //! One training step: forward, loss, backward, clipping, AdamW.
 
 use super::optimizer::AdamW;
+use super::filling::filled;
 use super::{Terms, Tutor};
 use crate::Batch;
 use crate::autograd::{Grads, Tape};
@@ -8,6 +9,7 @@ use crate::models::{Classifier, Rows, Taps};
 use crate::ops::Backend;
 use crate::ops::loss::{Distillation, LossOps, Losses};
 use crate::ops::noise::Noise;
+use crate::ops::optimizer::AdamWOps;
 use crate::params::ParamStore;
 use crate::ranks::{Alone, Ranks};
 use crate::{Error, Result};
@@ -103,6 +105,14 @@ struct How<'a> {
     among: Among<'a>,
 }
 
+/// What a step leaves on the device.
+struct Launched<B: Backend> {
+    pending: Option<<B as LossOps>::Pending>,
+    terms: Terms<Option<f64>>,
+    grads: Grads<B>,
+    norm: <B as AdamWOps>::Norm,
+}
+
 /// A network, its parameters and their optimizer.
 pub struct Learner<B: Backend> {
     /// Where it all runs.
@@ -146,8 +156,57 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let Learner { backend, model, params, tutor, .. } = &*self;
         let how = How { noise, scale: self.optimizer.loss_scale().factor(), among };
+        let step = self.optimizer.steps() + 1;
+        let backend = self.backend.clone();
+        let repeats = watch.is_none() && self.repeats(lesson, among);
+        let filled = if repeats { filled(lesson, self.model.config.positions) } else { None };
+        let Launched { pending, terms, grads, norm } = match &filled {
+            Some(filled) => backend.repeated(&filled.batch, |backend| {
+                // Packed weights of an evaluation before would make this step another than the others.
+                self.params.outdate();
+                self.launch(backend, filled, how, learning_rate, None)
+            })?,
+            None => self.launch(&backend, lesson, how, learning_rate, watch)?,
+        };
+        let losses = pending.map(|pending| backend.losses(pending)).transpose()?;
+        // A loss that is not finite has a gradient that is not, and that changes nothing.
+        let gradient_norm = backend.norm(norm)?;
+        let (mut loss, terms) = among.all(losses, terms)?;
+        if let Some(tutor) = &self.tutor {
+            loss.total += tutor.weights().weigh(&terms);
+        }
+        let mend = "lower the learning_rate, or raise the warmup".to_owned();
+        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
+        let goes_on = self.optimizer.took(gradient_norm);
+        if !loss.total.is_finite() {
+            return Err(diverged(self.params.blame(&self.backend)?));
+        }
+        if !goes_on {
+            let first = grads.first_not_finite(&self.backend)?;
+            let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
+            return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
+        }
+        let Losses { total, cross_entropy, distillation } = loss;
+        Ok(Step { loss: total, cross_entropy, distillation, terms, gradient_norm })
+    }
+
+    /// Whether a step asks the device for the same as others do, and the host for nothing.
+    fn repeats(&self, lesson: &Lesson, among: Among<'_>) -> bool {
+        let by_device = self.tutor.is_none() && !self.params.rounds() && !among.ranks.are_several();
+        self.backend.fills() && by_device && lesson.batch.texts() > 0
+    }
+
+    /// All that the device does in a step.
+    fn launch(
+        &mut self,
+        backend: &B,
+        lesson: &Lesson,
+        how: How<'_>,
+        learning_rate: f64,
+        watch: Option<&mut Watch<'_, B>>,
+    ) -> Result<Launched<B>> {
+        let Learner { model, params, tutor, .. } = &*self;
         let (pending, terms, mut grads) = match lesson.batch.texts() {
             // Fewer texts than ranks.
             0 => (None, Terms::default(), Grads::none(params.len()).scaled(how.scale)),
@@ -157,30 +216,11 @@ impl<B: Backend> Learner<B> {
                 (Some(pending), terms, grads)
             }
         };
-        if among.ranks.are_several() {
-            grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
+        if how.among.ranks.are_several() {
+            grads.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
         }
-        let step = self.optimizer.steps() + 1;
-        // A loss that is not finite has a gradient that is not, and that changes nothing.
-        let gradient_norm =
-            self.optimizer.step(&self.backend, &mut self.params, &mut grads, learning_rate)?;
-        let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
-        let (mut loss, terms) = among.all(losses, terms)?;
-        if let Some(tutor) = &self.tutor {
-            loss.total += tutor.weights().weigh(&terms);
-        }
-        let mend = "lower the learning_rate, or raise the warmup".to_owned();
-        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
-        if !loss.total.is_finite() {
-            return Err(diverged(self.params.blame(&self.backend)?));
-        }
-        if !self.optimizer.adapt(gradient_norm.is_finite()) {
-            let first = grads.first_not_finite(&self.backend)?;
-            let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
-            return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
-        }
-        let Losses { total, cross_entropy, distillation } = loss;
-        Ok(Step { loss: total, cross_entropy, distillation, terms, gradient_norm })
+        let norm = self.optimizer.step(backend, &mut self.params, &mut grads, learning_rate)?;
+        Ok(Launched { pending, terms, grads, norm })
     }
 
     /// Checks that every masked element is exactly zero, and so are its moments; its gradient is zeroed by the

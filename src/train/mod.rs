@@ -2,6 +2,7 @@
 //! students learn from them.
 
 pub mod evaluate;
+mod filling;
 pub mod layer_map;
 pub mod learner;
 mod loss_scale;

@@ -94,11 +94,6 @@ impl<B: Backend> AdamW<B> {
         &self.moments
     }
 
-    /// Learns whether a step's gradients were finite; as [`LossScale::after`].
-    pub(super) fn adapt(&mut self, finite: bool) -> bool {
-        self.scale.after(finite)
-    }
-
     /// Zeroes the moments of what is masked, as [`AdamW::step`] does by itself: for parameters that have been
     /// masked since.
     ///
@@ -113,7 +108,8 @@ impl<B: Backend> AdamW<B> {
         Ok(())
     }
 
-    /// One step. Returns the global norm before clipping; if it is not finite, no parameter has been changed.
+    /// One step. Gives the global norm before clipping; if it is not finite, no parameter has been changed. Once the norm is known, it
+    /// is to be told ([`AdamW::took`]).
     ///
     /// Gradients of masked elements do not count: what is dead neither takes part in the norm, so that the rest is clipped as
     /// if it were alone, nor ends a training by overflowing.
@@ -126,7 +122,7 @@ impl<B: Backend> AdamW<B> {
         params: &mut ParamStore<B>,
         grads: &mut Grads<B>,
         learning_rate: f64,
-    ) -> Result<f64> {
+    ) -> Result<B::Norm> {
         let AdamWSettings { beta1, beta2, eps, weight_decay, decay_all, clip } = self.settings;
         let step = AdamWStep {
             learning_rate,
@@ -142,8 +138,13 @@ impl<B: Backend> AdamW<B> {
             let decays = decay_all || matches!(spec.role, Role::Weight | Role::Embedding);
             Some(Update { w, moments, gradient: gradient?, mask, decays })
         });
-        let norm = backend.adamw(updates.collect(), clip, &step)?;
+        backend.adamw(updates.collect(), clip, &step)
+    }
+
+    /// Learns what the norm of a step's gradients was: with one that is not finite nothing was done. Gives whether a step whose gradients
+    /// were not finite is only one to be left out, as [`LossScale::after`].
+    pub(super) fn took(&mut self, norm: f64) -> bool {
         self.step += u64::from(norm.is_finite());
-        Ok(norm)
+        self.scale.after(norm.is_finite())
     }
 }

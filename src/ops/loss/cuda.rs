@@ -26,28 +26,28 @@ impl LossOps for Cuda {
         scale: f64,
     ) -> Result<(Pending, Tensor<Self>)> {
         let (shape, texts) = (logits.shape(), labels.len());
-        assert_eq!(shape.rows, texts, "a label for each text");
+        assert!(texts <= shape.rows, "logits for each text");
         let logits = self.stored(logits, Storage::F32)?;
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         let labels = self.upload_all(&labels)?;
         let (temperature, alpha) =
             teacher.map_or((1.0, 0.0), |(_, how)| (f64::from(how.temperature), f64::from(how.alpha)));
         let teacher = teacher.map(|(logits, _)| self.upload_all(logits)).transpose()?;
+        let how = self.upload_all(&[temperature, alpha, scale])?;
         let terms = self.memory(2 * texts * size_of::<f64>())?;
         let gradient = self.tensor(shape, Storage::F32)?;
-        let arguments: [&dyn Argument; 10] = [
+        let arguments: [&dyn Argument; 9] = [
             logits.buffer(),
             &labels,
             &teacher.as_ref(),
-            &temperature,
-            &alpha,
-            &scale,
+            &how,
             &(texts as i32),
+            &(shape.rows as i32),
             &(shape.cols as i32),
             &terms,
             gradient.buffer(),
         ];
-        let grid = Grid::blocks(texts.div_ceil(THREADS), THREADS);
+        let grid = Grid::blocks(shape.rows.div_ceil(THREADS), THREADS);
         self.launch("loss", Storage::F32, "classification_loss", grid, &arguments)?;
         Ok((Pending { terms, texts, alpha }, gradient))
     }

@@ -1,0 +1,126 @@
+//! Page-locked memory of the host's, through which uploads go: the host goes on while they are under way.
+//!
+//! Blocks are filled one after the other. An event behind the last upload of a block says when it may be filled again, so that no
+//! upload is overwritten before the device has it; the host takes another block meanwhile, and waits only where all are under way.
+
+use super::failed;
+use crate::Result;
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
+
+/// Bytes of a block. What is larger, which a step has nothing of, goes by memory of the driver's, and the host waits for that.
+const BLOCK: usize = 4 << 20;
+/// Blocks at most: those of a few steps of the largest batches.
+const MOST: usize = 8;
+/// Uploads begin at multiples of it.
+const ALIGNMENT: usize = 64;
+
+/// Page-locked memory.
+struct Pinned {
+    start: *mut u8,
+}
+
+// SAFETY: memory like any other, which one thread uses at a time, under the lock.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    fn new() -> Result<Pinned, DriverError> {
+        // SAFETY: it is released once, by `Drop`.
+        let start = unsafe { result::malloc_host(BLOCK, 0) }?;
+        Ok(Pinned { start: start.cast() })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: it came from the driver, and nothing is under way (`Staging::drop`). That the driver may refuse, at the end of the
+        // process, harms nobody.
+        let _ = unsafe { result::free_host(self.start.cast()) };
+    }
+}
+
+#[derive(Default)]
+struct Blocks {
+    /// The one that is being filled, and how far it is.
+    current: Option<(Pinned, usize)>,
+    /// Full ones, and what is done when they may be filled again.
+    full: VecDeque<(Pinned, CudaEvent)>,
+    /// Whether the system gives no more page-locked memory.
+    refused: bool,
+}
+
+/// All blocks, and the stream that uploads are on.
+pub(super) struct Staging {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    blocks: Mutex<Blocks>,
+}
+
+impl Staging {
+    pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>) -> Staging {
+        Staging { context, stream, blocks: Mutex::default() }
+    }
+
+    /// Copies `data` to device memory of that size, in the order of the stream; it has been read when this returns.
+    pub(super) fn send(&self, address: u64, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let copy = || {
+            self.context.bind_to_thread()?;
+            let place = if data.len() > BLOCK { None } else { self.place(data.len())? };
+            let from = match place {
+                // SAFETY: the place has room for the data, and no upload from it is under way.
+                Some(place) => unsafe {
+                    std::ptr::copy_nonoverlapping(data.as_ptr(), place, data.len());
+                    place.cast_const()
+                },
+                // The driver reads other memory before it returns.
+                None => data.as_ptr(),
+            };
+            let (from, stream) = (from.cast::<c_void>(), self.stream.cu_stream());
+            // SAFETY: whoever calls has memory of that size; what is copied from stays as it is until the event behind it.
+            unsafe { sys::cuMemcpyHtoDAsync_v2(address, from, data.len(), stream) }.result()
+        };
+        copy().map_err(failed("copy to the GPU"))
+    }
+
+    /// Room for so many bytes, at most those of a block; none where there is no page-locked memory.
+    fn place(&self, bytes: usize) -> Result<Option<*mut u8>, DriverError> {
+        let mut blocks = self.blocks.lock().expect("nothing panics while it holds the list");
+        let Blocks { current, full, refused } = &mut *blocks;
+        if current.as_ref().is_none_or(|(_, used)| used + bytes > BLOCK) {
+            if let Some((block, _)) = current.take() {
+                let event = self.context.new_event(None)?;
+                event.record(&self.stream)?;
+                full.push_back((block, event));
+            }
+            let waits = full.len() >= MOST || (*refused && !full.is_empty());
+            let again = full.front().is_some_and(|(_, event)| waits || event.is_complete());
+            let next = match if again { full.pop_front() } else { None } {
+                Some((block, event)) => {
+                    event.synchronize()?;
+                    Some(block)
+                }
+                None if *refused => None,
+                None => Pinned::new().ok(),
+            };
+            *refused |= next.is_none();
+            *current = next.map(|block| (block, 0));
+        }
+        let Some((block, used)) = current else { return Ok(None) };
+        // SAFETY: within the block, which has just been seen to have room.
+        let place = unsafe { block.start.add(*used) };
+        *used = (*used + bytes).next_multiple_of(ALIGNMENT);
+        Ok(Some(place))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Blocks are released next. An error is that of what was launched, which has been seen or is of no interest any more.
+        let _ = self.stream.synchronize();
+    }
+}
