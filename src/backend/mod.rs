@@ -11,6 +11,21 @@ pub use cuda::Cuda;
 use crate::ranks::Ranks;
 use crate::{Batch, Result};
 
+/// What has come of work that could be repeated ([`Device::repeated`]): training steps, as CUDA graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// Graphs that were made.
+    pub captured: u64,
+    /// Steps that were launches of a graph.
+    pub replayed: u64,
+    /// Steps that were launched one kernel after the other.
+    pub ordinary: u64,
+    /// Of those, steps that were not what had been written of their kind.
+    pub differed: u64,
+    /// Kinds of steps that cannot be graphs, because the host waits in them or the driver refused.
+    pub unfit: u64,
+}
+
 /// Memory that holds `f32` values, and the few operations that no op of its own is worth.
 ///
 /// What an operation does on a device stands in that operation's folder under [`crate::ops`].
@@ -62,6 +77,11 @@ pub trait Device: Clone + 'static {
     /// Those of `work`; the device failed.
     fn repeated<T>(&self, _batch: &Batch, mut work: impl FnMut(&Self) -> Result<T>) -> Result<T> {
         work(self)
+    }
+
+    /// What has come of [`Device::repeated`]; `None` where it repeats nothing.
+    fn repeats(&self) -> Option<Repeats> {
+        None
     }
 
     /// What losses are multiplied by at first, so that gradients do not vanish in what they are stored as; `None` where they do not.

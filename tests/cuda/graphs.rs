@@ -3,8 +3,8 @@
 use crate::device::*;
 use crate::step::config;
 use cudarc::driver::{CudaContext, DriverError, result, sys};
-use limbeck::backend::cuda::{Graphs, Repeats, Storage};
-use limbeck::backend::{Cuda, Device};
+use limbeck::backend::cuda::{Graphs, Storage};
+use limbeck::backend::{Cuda, Device, Repeats};
 use limbeck::models::ModelConfig;
 use limbeck::ops::loss::Distillation;
 use limbeck::ops::noise::Noise;

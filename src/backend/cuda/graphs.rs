@@ -20,6 +20,7 @@ use super::lengths::Counts;
 use super::memory::Pool;
 use super::recorder::{Record, Recorder};
 use super::{Cuda, Products, Storage, failed};
+use crate::backend::Repeats;
 use crate::{Batch, Error, Result};
 use cudarc::driver::{result, sys};
 use std::collections::HashMap;
@@ -75,21 +76,6 @@ impl Graphs {
             Error::setting(Graphs::VARIABLE, problem, format!("set it to {known}, or unset it"))
         })
     }
-}
-
-/// What has come of steps that could be graphs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Repeats {
-    /// Graphs that were captured.
-    pub captured: u64,
-    /// Steps that were launches of a graph.
-    pub replayed: u64,
-    /// Steps that were launched one kernel after the other.
-    pub ordinary: u64,
-    /// Of those, steps that were not what had been written of their kind.
-    pub differed: u64,
-    /// Kinds of steps that cannot be graphs, because the host waits in them or the driver refused.
-    pub unfit: u64,
 }
 
 /// What launches depend on.

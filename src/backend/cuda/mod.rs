@@ -38,12 +38,12 @@ mod transfer;
 
 pub use batch::{OnDevice, RowTexts};
 pub(crate) use cublaslt::Operands;
-pub use graphs::{Graphs, Repeats};
+pub use graphs::Graphs;
 pub use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{Kind, Product, Products};
 
-use super::{Cpu, Device};
+use super::{Cpu, Device, Repeats};
 use crate::ranks::Ranks;
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
@@ -316,6 +316,10 @@ impl Device for Cuda {
 
     fn repeated<T>(&self, batch: &Batch, work: impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
         self.repeat(batch, work)
+    }
+
+    fn repeats(&self) -> Option<Repeats> {
+        (self.graphs == Graphs::On).then(|| self.graph_repeats())
     }
 
     fn loss_scale(&self) -> Option<f64> {
