@@ -20,8 +20,8 @@ fn main() {
             path
         })
         .collect();
-    let machine =
-        ["machine.cpp", "warp.cpp", "numbers.cpp", "driver.cpp", "stream.cpp"].map(|name| Path::new("cpp").join(name));
+    let machine = ["machine.cpp", "warp.cpp", "numbers.cpp", "driver.cpp", "stream.cpp"]
+        .map(|name| Path::new("cpp").join(name));
     let driver: Vec<PathBuf> = machine.into_iter().chain(wrapped).collect();
     let built = library(&out, "libnccl.so", &["cpp/nccl.cpp".into()])
         && library(&out, "libcuda.so.1", &driver)

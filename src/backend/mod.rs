@@ -79,6 +79,11 @@ pub trait Device: Clone + 'static {
         work(self)
     }
 
+    /// Whether a step may be launched before the numbers of the one before are known.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
     /// What has come of [`Device::repeated`]; `None` where it repeats nothing.
     fn repeats(&self) -> Option<Repeats> {
         None

@@ -126,9 +126,14 @@ impl StageContext<'_> {
             true => {
                 let library =
                     if kernels.ends_with("cublaslt") { "with cuBLASLt" } else { "with LIMBECK_GEMM=own" };
-                let filled =
-                    if kernels.contains("-unfilled") { "LIMBECK_GRAPHS=0" } else { "without LIMBECK_GRAPHS=0" };
-                format!("go on with --device cuda on such a GPU {library} and {filled}, or choose another --out")
+                let filled = if kernels.contains("-unfilled") {
+                    "LIMBECK_GRAPHS=0"
+                } else {
+                    "without LIMBECK_GRAPHS=0"
+                };
+                format!(
+                    "go on with --device cuda on such a GPU {library} and {filled}, or choose another --out"
+                )
             }
             false => format!("go on with --device cpu and LIMBECK_ISA={kernels}, or choose another --out"),
         }

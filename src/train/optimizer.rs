@@ -108,15 +108,15 @@ impl<B: Backend> AdamW<B> {
         Ok(())
     }
 
-    /// One step. Gives the global norm before clipping; if it is not finite, no parameter has been changed. Once the norm is known, it
-    /// is to be told ([`AdamW::took`]).
+    /// One step. Gives the global norm before clipping; if it is not finite, no parameter has been changed. It counts
+    /// once it has been launched ([`AdamW::began`]), and no more if its norm turns out not to be finite ([`AdamW::took`]).
     ///
     /// Gradients of masked elements do not count: what is dead neither takes part in the norm, so that the rest is clipped as
     /// if it were alone, nor ends a training by overflowing.
     ///
     /// # Errors
     /// The device's.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         backend: &B,
         params: &mut ParamStore<B>,
@@ -141,10 +141,15 @@ impl<B: Backend> AdamW<B> {
         backend.adamw(updates.collect(), clip, &step)
     }
 
+    /// Counts a step that the device has been asked for.
+    pub(super) fn began(&mut self) {
+        self.step += 1;
+    }
+
     /// Learns what the norm of a step's gradients was: with one that is not finite nothing was done. Gives whether a step whose gradients
     /// were not finite is only one to be left out, as [`LossScale::after`].
     pub(super) fn took(&mut self, norm: f64) -> bool {
-        self.step += u64::from(norm.is_finite());
+        self.step -= u64::from(!norm.is_finite());
         self.scale.after(norm.is_finite())
     }
 }

@@ -46,10 +46,17 @@ fn train(cuda: &Cuda, graphs: Graphs, change: Option<u64>) -> Trained {
     let mut steps = Vec::new();
     for step in 0..STEPS {
         if change == Some(step) {
-            let (id, _) = learner.params.iter().find(|(_, param)| param.spec.name.contains("q_lin.weight")).unwrap();
+            let (id, _) =
+                learner.params.iter().find(|(_, param)| param.spec.name.contains("q_lin.weight")).unwrap();
             let shape = learner.params.value(id).shape();
-            let values: Vec<f32> =
-                learner.params.value(id).download(cuda).unwrap().into_iter().map(|value| 0.5 * value).collect();
+            let values: Vec<f32> = learner
+                .params
+                .value(id)
+                .download(cuda)
+                .unwrap()
+                .into_iter()
+                .map(|value| 0.5 * value)
+                .collect();
             *learner.params.value_mut(id).0 = Tensor::upload(cuda, &values, shape).unwrap();
         }
         // An evaluation leaves packed weights behind.
@@ -72,7 +79,12 @@ fn train(cuda: &Cuda, graphs: Graphs, change: Option<u64>) -> Trained {
         differed: after.differed - before.differed,
         unfit: after.unfit - before.unfit,
     };
-    Trained { steps, weights, repeats, launched: if in_emulation() { graphs_launched() - launched } else { 0 } }
+    Trained {
+        steps,
+        weights,
+        repeats,
+        launched: if in_emulation() { graphs_launched() - launched } else { 0 },
+    }
 }
 
 /// Fails unless all numbers are the same bits.
@@ -95,7 +107,11 @@ fn graphs_change_no_bit() {
         assert_eq!(graphs.repeats, expected, "{what}");
         assert_eq!(filled.repeats, Repeats::default(), "{what}");
         if in_emulation() {
-            assert_eq!([graphs.launched, filled.launched], [STEPS - 4, 0], "{what}: launches of the driver's");
+            assert_eq!(
+                [graphs.launched, filled.launched],
+                [STEPS - 4, 0],
+                "{what}: launches of the driver's"
+            );
         }
         // The same sizes again, by another learner: at other addresses, or at the same.
         assert_same(&train(cuda, Graphs::On, None), &filled, &format!("{what}, again"));
@@ -196,7 +212,11 @@ fn work_that_differs_is_done_all_the_same() {
                     Ok((y, z))
                 })
                 .unwrap();
-            assert_eq!(cuda.download(&sum.0).unwrap(), [1.0, 2.0, 3.0, 4.0].map(|x| x + turn as f32), "{what}");
+            assert_eq!(
+                cuda.download(&sum.0).unwrap(),
+                [1.0, 2.0, 3.0, 4.0].map(|x| x + turn as f32),
+                "{what}"
+            );
             assert_eq!(cuda.download(&sum.1).unwrap(), vec![1.0; len], "{what}");
             differed = cuda.graph_repeats().differed;
         }
@@ -219,7 +239,9 @@ fn uploads_are_not_overwritten() {
 
 /// Status codes of a capture during which something happens.
 fn captured(stream: sys::CUstream, with: impl FnOnce() -> Result<(), DriverError>) -> [sys::CUresult; 2] {
-    let status = |result: Result<(), DriverError>| result.map_or_else(|error| error.0, |()| sys::CUresult::CUDA_SUCCESS);
+    let status = |result: Result<(), DriverError>| {
+        result.map_or_else(|error| error.0, |()| sys::CUresult::CUDA_SUCCESS)
+    };
     let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     // SAFETY: the stream is this test's; a graph that comes of it is released.
     unsafe {
@@ -238,8 +260,8 @@ fn the_emulated_driver_is_late_and_strict() {
             return;
         }
         use sys::CUresult::{
-            CUDA_ERROR_STREAM_CAPTURE_INVALIDATED as INVALIDATED, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED as UNSUPPORTED,
-            CUDA_SUCCESS as SUCCESS,
+            CUDA_ERROR_STREAM_CAPTURE_INVALIDATED as INVALIDATED,
+            CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED as UNSUPPORTED, CUDA_SUCCESS as SUCCESS,
         };
         let context = CudaContext::new(0).unwrap();
         let new_stream = context.new_stream().unwrap();

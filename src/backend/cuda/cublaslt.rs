@@ -90,7 +90,9 @@ impl Cuda {
     pub(crate) fn multiply_by_library(&self, product: &Product, operands: &Operands<'_>) -> Result<bool> {
         let addresses = operands.addresses();
         // What the library has refused is not recorded, and so none of the kernels of ours that were launched instead are missed.
-        if !self.library_refuses(product)? && self.compares(|record| record.multiplies(product, &addresses))? {
+        if !self.library_refuses(product)?
+            && self.compares(|record| record.multiplies(product, &addresses))?
+        {
             return Ok(true);
         }
         let made = self.multiply_at(product, addresses)?;

@@ -63,7 +63,8 @@ impl Graphs {
     /// # Errors
     /// [`Error::Setting`]: it names nothing that there is.
     pub fn asked() -> Result<Graphs> {
-        std::env::var_os(Graphs::VARIABLE).map_or(Ok(Graphs::On), |name| Graphs::named(&name.to_string_lossy()))
+        std::env::var_os(Graphs::VARIABLE)
+            .map_or(Ok(Graphs::On), |name| Graphs::named(&name.to_string_lossy()))
     }
 
     fn named(name: &str) -> Result<Graphs> {
@@ -179,13 +180,11 @@ impl Cuda {
         done
     }
 
-    fn record<T>(
-        &self,
-        kind: Kind,
-        bytes: usize,
-        work: &mut impl FnMut(&Cuda) -> Result<T>,
-    ) -> Result<T> {
-        let block = Pool::take(&self.shared.reserved, bytes)?;
+    fn record<T>(&self, kind: Kind, bytes: usize, work: &mut impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
+        let Ok(block) = Pool::take(&self.shared.reserved, bytes) else {
+            self.release_unused();
+            return self.ordinary(work);
+        };
         let (done, recorder) = self.recorded(Recorder::writes(block), work);
         let captured = match (&done, recorder) {
             (Ok(_), Recorder::Writes { record, fits: true, .. }) => {

@@ -42,7 +42,8 @@ impl Counts {
         let [short, middle, long] = CLASSES.map(|class| count(class).min(texts.len()));
         let mut tiles = [0; 2];
         for (range, tiles) in [0..long, long..middle].into_iter().zip(&mut tiles) {
-            let of_text = |&text: &usize| (0..len(text)).step_by(TILE).map(move |row| [text as i32, row as i32]);
+            let of_text =
+                |&text: &usize| (0..len(text)).step_by(TILE).map(move |row| [text as i32, row as i32]);
             let found: Vec<[i32; 2]> = texts[range].iter().flat_map(of_text).collect();
             *tiles = rounded(found.len(), found.len());
             let none = [texts.first().map_or(0, |&text| text as i32), i32::MAX];

@@ -42,14 +42,15 @@ pub use graphs::Graphs;
 pub use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{Kind, Product, Products};
+pub use staging::Awaited;
 
 use super::{Cpu, Device, Repeats};
 use crate::ranks::Ranks;
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
+use batch::Scope;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, sys};
 use limbeck_kernels::Kernels;
-use batch::Scope;
 use memory::Pool;
 use recorder::Recorder;
 use staging::Staging;
@@ -316,6 +317,11 @@ impl Device for Cuda {
 
     fn repeated<T>(&self, batch: &Batch, work: impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
         self.repeat(batch, work)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        // What overflows in f16 decides what the next step's loss is multiplied by.
+        self.storage != Storage::F16
     }
 
     fn repeats(&self) -> Option<Repeats> {

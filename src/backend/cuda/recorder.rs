@@ -51,7 +51,9 @@ impl Launch {
             starts.push(first);
             words.resize(first + bytes.div_ceil(8), 0);
             // SAFETY: an argument points to that many bytes (as its trait promises), and the words are as many at least.
-            unsafe { std::ptr::copy_nonoverlapping(argument.pointer().cast(), byte_of(&mut words, first), bytes) };
+            unsafe {
+                std::ptr::copy_nonoverlapping(argument.pointer().cast(), byte_of(&mut words, first), bytes)
+            };
         }
         Launch { kernel, function: function.clone(), grid, words, starts }
     }
@@ -132,7 +134,9 @@ impl Comparison {
     }
 
     pub(super) fn multiplies(&mut self, of: &Product, at: &Addresses) -> bool {
-        self.next(|asked| matches!(asked, Asked::Product(product, addresses) if product == of && addresses == at))
+        self.next(
+            |asked| matches!(asked, Asked::Product(product, addresses) if product == of && addresses == at),
+        )
     }
 
     fn memory(&mut self, bytes: usize) -> Option<Memory> {
@@ -202,7 +206,11 @@ impl Cuda {
     pub(super) fn compares(&self, is: impl FnOnce(&mut Comparison) -> bool) -> Result<bool> {
         match self.recorder().as_deref_mut() {
             Some(Recorder::Compares(comparison)) => {
-                if is(comparison) { Ok(true) } else { Err(different()) }
+                if is(comparison) {
+                    Ok(true)
+                } else {
+                    Err(different())
+                }
             }
             _ => Ok(false),
         }

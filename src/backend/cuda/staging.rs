@@ -1,14 +1,14 @@
-//! Page-locked memory of the host's, through which uploads go: the host goes on while they are under way.
+//! Page-locked memory of the host's, through which uploads go, and numbers come back: the host goes on while they are under way.
 //!
 //! Blocks are filled one after the other. An event behind the last upload of a block says when it may be filled again, so that no
 //! upload is overwritten before the device has it; the host takes another block meanwhile, and waits only where all are under way.
 
-use super::failed;
+use super::{Cuda, Memory, failed};
 use crate::Result;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
 use std::collections::VecDeque;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes of a block. What is larger, which a step has nothing of, goes by memory of the driver's, and the host waits for that.
 const BLOCK: usize = 4 << 20;
@@ -20,16 +20,17 @@ const ALIGNMENT: usize = 64;
 /// Page-locked memory.
 struct Pinned {
     start: *mut u8,
+    bytes: usize,
 }
 
 // SAFETY: memory like any other, which one thread uses at a time, under the lock.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    fn new() -> Result<Pinned, DriverError> {
+    fn new(bytes: usize) -> Result<Pinned, DriverError> {
         // SAFETY: it is released once, by `Drop`.
-        let start = unsafe { result::malloc_host(BLOCK, 0) }?;
-        Ok(Pinned { start: start.cast() })
+        let start = unsafe { result::malloc_host(bytes, 0) }?;
+        Ok(Pinned { start: start.cast(), bytes })
     }
 }
 
@@ -51,16 +52,104 @@ struct Blocks {
     refused: bool,
 }
 
-/// All blocks, and the stream that uploads are on.
+/// A copy to the host that is under way, and what is done when it is there.
+struct Coming {
+    to: Pinned,
+    event: CudaEvent,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        // Nobody asked for it; an error is of no interest any more.
+        let _ = self.event.synchronize();
+    }
+}
+
+/// Numbers of the device's that the host will ask for.
+pub struct Awaited {
+    memory: Memory,
+    len: usize,
+    coming: Option<Coming>,
+    /// They themselves, where there is no page-locked memory for them.
+    here: Option<Vec<f64>>,
+}
+
+impl Awaited {
+    /// The first `len` numbers of `memory`.
+    pub(crate) fn new(memory: Memory, len: usize) -> Awaited {
+        Awaited { memory, len, coming: None, here: None }
+    }
+}
+
+/// All blocks, and the stream that copies are on.
 pub(super) struct Staging {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     blocks: Mutex<Blocks>,
+    /// Those that nothing comes to at the moment.
+    idle: Mutex<Vec<Coming>>,
+}
+
+impl Cuda {
+    /// Has numbers come to the host behind what has been launched: what is launched later may overwrite their memory.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub(crate) fn call(&self, awaited: &mut Awaited) -> Result<()> {
+        let Awaited { memory, len, coming, here } = awaited;
+        let bytes = *len * size_of::<f64>();
+        assert!(bytes <= memory.bytes(), "numbers that are there");
+        *coming = self.shared.staging.call(memory.address(), bytes).map_err(failed("copy from the GPU"))?;
+        if coming.is_none() {
+            *here = Some(self.download_all(memory, *len)?);
+        }
+        Ok(())
+    }
+
+    /// The numbers: waits for them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`]: something that was launched has failed.
+    pub(crate) fn receive(&self, awaited: Awaited) -> Result<Vec<f64>> {
+        let Awaited { memory, len, coming, here } = awaited;
+        let Some(coming) = coming else { return here.map_or_else(|| self.download_all(&memory, len), Ok) };
+        coming.event.synchronize().map_err(failed("run what was launched before"))?;
+        // SAFETY: the copy of that many numbers is there; page-locked memory begins at a page.
+        let numbers = unsafe { std::slice::from_raw_parts(coming.to.start.cast::<f64>(), len) }.to_vec();
+        self.shared.staging.idle().push(coming);
+        Ok(numbers)
+    }
 }
 
 impl Staging {
     pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>) -> Staging {
-        Staging { context, stream, blocks: Mutex::default() }
+        Staging { context, stream, blocks: Mutex::default(), idle: Mutex::default() }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Coming>> {
+        self.idle.lock().expect("nothing panics while it holds the list")
+    }
+
+    /// Begins a copy to page-locked memory, if there is any.
+    fn call(&self, address: u64, bytes: usize) -> Result<Option<Coming>, DriverError> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        self.context.bind_to_thread()?;
+        let mut idle = self.idle();
+        let coming = match idle.iter().position(|coming| coming.to.bytes >= bytes) {
+            Some(place) => idle.swap_remove(place),
+            None => {
+                let Ok(to) = Pinned::new(bytes.next_power_of_two().max(4096)) else { return Ok(None) };
+                Coming { to, event: self.context.new_event(None)? }
+            }
+        };
+        let (to, stream) = (coming.to.start.cast::<c_void>(), self.stream.cu_stream());
+        // SAFETY: both are of that size; nobody reads the one before the event, and the other is overwritten by nothing but what
+        // follows on the stream.
+        unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream) }.result()?;
+        coming.event.record(&self.stream)?;
+        Ok(Some(coming))
     }
 
     /// Copies `data` to device memory of that size, in the order of the stream; it has been read when this returns.
@@ -105,7 +194,7 @@ impl Staging {
                     Some(block)
                 }
                 None if *refused => None,
-                None => Pinned::new().ok(),
+                None => Pinned::new(BLOCK).ok(),
             };
             *refused |= next.is_none();
             *current = next.map(|block| (block, 0));

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn there_is_room_for_all_chunks() {
-        for (tokens, entries) in [(0, 9), (1, 9), (64, 1), (65, 1), (130, 2), (200, 3), (129, 500), (900, 7)] {
+        for (tokens, entries) in [(0, 9), (1, 9), (64, 1), (65, 1), (130, 2), (200, 3), (129, 500), (900, 7)]
+        {
             for spread in 1..=entries.min(12) {
                 let rows: Vec<u32> = (0..tokens).map(|i| (i * i % spread) as u32).collect();
                 let (sorted, whole) = (Sorted::new(&rows), Sorted::new(&rows).filled(entries));

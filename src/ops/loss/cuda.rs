@@ -3,14 +3,14 @@
 use super::{Distillation, LossOps, Losses};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Memory, Storage};
+use crate::backend::cuda::{Argument, Awaited, Grid, Storage};
 use crate::tensor::Tensor;
 
 const THREADS: usize = 128;
 
 /// Terms of each text, in device memory.
 pub struct Pending {
-    terms: Memory,
+    terms: Awaited,
     texts: usize,
     alpha: f64,
 }
@@ -49,11 +49,15 @@ impl LossOps for Cuda {
         ];
         let grid = Grid::blocks(shape.rows.div_ceil(THREADS), THREADS);
         self.launch("loss", Storage::F32, "classification_loss", grid, &arguments)?;
-        Ok((Pending { terms, texts, alpha }, gradient))
+        Ok((Pending { terms: Awaited::new(terms, 2 * texts), texts, alpha }, gradient))
+    }
+
+    fn call_losses(&self, pending: &mut Pending) -> Result<()> {
+        self.call(&mut pending.terms)
     }
 
     fn losses(&self, Pending { terms, texts, alpha }: Pending) -> Result<Losses> {
-        let terms: Vec<f64> = self.download_all(&terms, 2 * texts)?;
+        let terms = self.receive(terms)?;
         let mean = |which: usize| {
             let sum: f64 = terms.iter().skip(which).step_by(2).sum();
             if texts == 0 { 0.0 } else { sum / texts as f64 }

@@ -79,6 +79,14 @@ pub trait LossOps: Device {
         scale: f64,
     ) -> Result<(Self::Pending, Tensor<Self>)>;
 
+    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn call_losses(&self, _pending: &mut Self::Pending) -> Result<()> {
+        Ok(())
+    }
+
     /// What it is: waits for the device.
     ///
     /// # Errors

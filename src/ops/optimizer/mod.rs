@@ -54,6 +54,14 @@ pub trait AdamWOps: Device {
     /// The device's.
     fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<Self::Norm>;
 
+    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn call_norm(&self, _norm: &mut Self::Norm) -> Result<()> {
+        Ok(())
+    }
+
     /// What it is: waits for the device.
     ///
     /// # Errors
