@@ -14,7 +14,8 @@ use limbeck::tensor::Tensor;
 use limbeck::train::{Learner, Lesson, Step};
 use limbeck_emulation::{Order, graphs_launched};
 
-const STEPS: u64 = 12;
+/// Of both sizes: one that is measured, one that is written down, the others replayed.
+const STEPS: u64 = 8;
 
 /// Two sizes in turns, each time of other lengths in another order.
 fn lesson(step: u64) -> Lesson {
@@ -37,14 +38,19 @@ struct Trained {
     launched: u64,
 }
 
-/// Trains by steps that are as `graphs` says; before step `change`, the values of a parameter are replaced.
-fn train(cuda: &Cuda, graphs: Graphs, change: Option<u64>) -> Trained {
+/// Trains by steps that are as `graphs` says.
+fn train(cuda: &Cuda, graphs: Graphs) -> Trained {
+    train_changing(cuda, graphs, STEPS, None)
+}
+
+/// The same in so many steps; before step `change`, the values of a parameter are replaced.
+fn train_changing(cuda: &Cuda, graphs: Graphs, steps: u64, change: Option<u64>) -> Trained {
     let cuda = &cuda.with_graphs(graphs);
     let config = ModelConfig { positions: 200, ..config() };
     let mut learner: Learner<Cuda> = artifact::learner(cuda, &config, None, 3, &Train::default()).unwrap();
     let (before, launched) = (cuda.graph_repeats(), if in_emulation() { graphs_launched() } else { 0 });
-    let mut steps = Vec::new();
-    for step in 0..STEPS {
+    let mut done = Vec::new();
+    for step in 0..steps {
         if change == Some(step) {
             let (id, _) =
                 learner.params.iter().find(|(_, param)| param.spec.name.contains("q_lin.weight")).unwrap();
@@ -60,11 +66,11 @@ fn train(cuda: &Cuda, graphs: Graphs, change: Option<u64>) -> Trained {
             *learner.params.value_mut(id).0 = Tensor::upload(cuda, &values, shape).unwrap();
         }
         // An evaluation leaves packed weights behind.
-        if step == 7 {
+        if step == 5 {
             learner.logits(&lesson(step).batch).unwrap();
         }
         let rate = 1e-3 * (1.0 - step as f64 / 20.0);
-        steps.push(learner.step(&lesson(step), Some(Noise { seed: 7, step }), rate, None).unwrap());
+        done.push(learner.step(&lesson(step), Some(Noise { seed: 7, step }), rate, None).unwrap());
     }
     let weights = learner
         .params
@@ -80,7 +86,7 @@ fn train(cuda: &Cuda, graphs: Graphs, change: Option<u64>) -> Trained {
         unfit: after.unfit - before.unfit,
     };
     Trained {
-        steps,
+        steps: done,
         weights,
         repeats,
         launched: if in_emulation() { graphs_launched() - launched } else { 0 },
@@ -101,7 +107,7 @@ fn assert_same(found: &Trained, expected: &Trained, what: &str) {
 #[test]
 fn graphs_change_no_bit() {
     in_orders(&Storage::ALL, &[Order::Shuffled(5)], |cuda, what| {
-        let (graphs, filled) = (train(cuda, Graphs::On, None), train(cuda, Graphs::Filled, None));
+        let (graphs, filled) = (train(cuda, Graphs::On), train(cuda, Graphs::Filled));
         assert_same(&graphs, &filled, what);
         let expected = Repeats { captured: 2, replayed: STEPS - 4, ordinary: 4, differed: 0, unfit: 0 };
         assert_eq!(graphs.repeats, expected, "{what}");
@@ -113,15 +119,17 @@ fn graphs_change_no_bit() {
                 "{what}: launches of the driver's"
             );
         }
-        // The same sizes again, by another learner: at other addresses, or at the same.
-        assert_same(&train(cuda, Graphs::On, None), &filled, &format!("{what}, again"));
+        if cuda.storage() == Storage::Bf16 {
+            // The same sizes again, by another learner: at other addresses, or at the same.
+            assert_same(&train(cuda, Graphs::On), &filled, &format!("{what}, again"));
+        }
     });
 }
 
 #[test]
 fn filling_changes_rounding_alone() {
-    in_orders(&Storage::ALL, &[Order::Ascending], |cuda, what| {
-        let (filled, plain) = (train(cuda, Graphs::On, None), train(cuda, Graphs::Off, None));
+    in_orders(&[Storage::F32, Storage::Bf16], &[Order::Ascending], |cuda, what| {
+        let (filled, plain) = (train(cuda, Graphs::On), train(cuda, Graphs::Off));
         assert_eq!(plain.repeats, Repeats::default(), "{what}");
         // As for the two devices (step.rs), over more steps.
         let (bound, moved) = match cuda.storage() {
@@ -152,7 +160,9 @@ fn filling_changes_rounding_alone() {
 #[test]
 fn a_changed_network_has_other_graphs() {
     in_orders(&[Storage::Bf16], &[Order::Descending], |cuda, what| {
-        let (graphs, filled) = (train(cuda, Graphs::On, Some(6)), train(cuda, Graphs::Filled, Some(6)));
+        const STEPS: u64 = 10;
+        let [graphs, filled] =
+            [Graphs::On, Graphs::Filled].map(|graphs| train_changing(cuda, graphs, STEPS, Some(5)));
         assert_same(&graphs, &filled, what);
         // Both sizes begin again; or go on, where the new values lie where the old ones did.
         let Repeats { captured, replayed, ordinary, differed, unfit } = graphs.repeats;
@@ -172,8 +182,8 @@ fn a_library_takes_part() {
             return;
         }
         let cuda = &cuda.with_products(Some(CublasLt)).unwrap();
-        let graphs = train(cuda, Graphs::On, None);
-        assert_same(&graphs, &train(cuda, Graphs::Filled, None), what);
+        let graphs = train(cuda, Graphs::On);
+        assert_same(&graphs, &train(cuda, Graphs::Filled), what);
         assert_eq!(graphs.repeats.replayed, STEPS - 4, "{what}");
     });
 }

@@ -12,9 +12,10 @@
 //! dropped, and it is done as always.
 //!
 //! While a stream captures, nothing may be asked that is not put into the graph, as allocations and waiting are (CUDA Driver API,
-//! cuThreadExchangeStreamCaptureMode). So only what was written is asked then, after it has been done once, when kernels are loaded
-//! and memory is there. Memory of graphs comes from a pool of its own that nobody else takes from; graphs share it, for they follow
-//! each other on one stream, and nothing of a step is needed in the next.
+//! cuStreamBeginCapture and cuThreadExchangeStreamCaptureMode). So only what was written is asked then, after it has been done
+//! once: kernels are loaded, memory is there, and cuBLASLt has been asked for its algorithms (the heuristic of CUDA 13.3 fails
+//! while a stream captures) and has a workspace of ours. Memory of graphs comes from a pool that nobody else takes from; graphs
+//! share it, for they follow each other on one stream, and nothing of a step is needed in the next.
 
 use super::lengths::Counts;
 use super::memory::Pool;
@@ -103,7 +104,7 @@ unsafe impl Send for Executable {}
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        // SAFETY: made by `Cuda::capture`, and launched no more; one that still runs is released when it has run. That the driver may
+        // SAFETY: made by `Cuda::capture`, and launched no more; one that still runs is released when it has run (CUDA Driver API, cuGraphExecDestroy). That the driver may
         // refuse, at the end of the process, harms nobody.
         let _ = unsafe { result::graph::exec_destroy(self.0) };
     }
