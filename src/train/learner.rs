@@ -209,7 +209,7 @@ impl<B: Backend> Learner<B> {
         if how.among.ranks.are_several() {
             grads.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
         }
-        let norm = self.optimizer.step(backend, &mut self.params, &mut grads, learning_rate)?;
+        let norm = self.optimizer.launch(backend, &mut self.params, &mut grads, learning_rate)?;
         Ok(Begun { pending, terms, grads: Some(grads), norm })
     }
 

@@ -108,15 +108,32 @@ impl<B: Backend> AdamW<B> {
         Ok(())
     }
 
-    /// One step. Gives the global norm before clipping; if it is not finite, no parameter has been changed. It counts
-    /// once it has been launched ([`AdamW::began`]), and no more if its norm turns out not to be finite ([`AdamW::took`]).
+    /// One step. Returns the global norm before clipping; if it is not finite, no parameter has been changed.
     ///
     /// Gradients of masked elements do not count: what is dead neither takes part in the norm, so that the rest is clipped as
     /// if it were alone, nor ends a training by overflowing.
     ///
     /// # Errors
     /// The device's.
-    pub(super) fn step(
+    pub fn step(
+        &mut self,
+        backend: &B,
+        params: &mut ParamStore<B>,
+        grads: &mut Grads<B>,
+        learning_rate: f64,
+    ) -> Result<f64> {
+        let norm = self.launch(backend, params, grads, learning_rate)?;
+        let norm = backend.norm(norm)?;
+        self.step += u64::from(norm.is_finite());
+        Ok(norm)
+    }
+
+    /// The same without waiting for the norm. It counts when it has been launched ([`AdamW::began`]), and no more if its norm turns
+    /// out not to be finite ([`AdamW::took`]).
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn launch(
         &mut self,
         backend: &B,
         params: &mut ParamStore<B>,
