@@ -174,7 +174,7 @@ impl<D: LinearOps> ParamStore<D> {
 
     /// All values, to change, and what goes with each; packed copies are stale from here on.
     pub fn values_mut(&mut self) -> impl Iterator<Item = (&ParamSpec, &mut Tensor<D>, Option<&Mask>)> {
-        self.forms.get_mut().iter_mut().for_each(Forms::outdate);
+        self.outdate();
         self.params.iter_mut().map(|param| (&param.spec, &mut param.value, param.mask.as_ref()))
     }
 
@@ -197,13 +197,23 @@ impl<D: LinearOps> ParamStore<D> {
     pub fn round(&mut self, rounding: Option<Rounding>) {
         if self.rounding != rounding {
             self.rounding = rounding;
-            self.forms.get_mut().iter_mut().for_each(Forms::outdate);
+            self.outdate();
         }
     }
 
     /// What a parameter is rounded to in forward passes, if it is.
     pub fn form(&self, id: ParamId) -> Option<Form> {
         self.rounding.as_ref().and_then(|rounding| rounding.of(&self.get(id).spec))
+    }
+
+    /// Whether forward passes compute with anything that is rounded to few bits.
+    pub fn rounds(&self) -> bool {
+        self.rounding.is_some()
+    }
+
+    /// Has forward passes pack all weights again, though they have not changed.
+    pub(crate) fn outdate(&mut self) {
+        self.forms.get_mut().iter_mut().for_each(Forms::outdate);
     }
 
     /// Whether forward passes multiply in int8.

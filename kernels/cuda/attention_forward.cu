@@ -71,6 +71,7 @@ template <class T, int HEAD>
 __device__ __forceinline__ void forward_tile(const Forward<T>& of, const TextHead& at, const Kept& kept, int first) {
     constexpr int TILE = 64, STEP = 32; // keys in shared memory, and in registers
     SHARED(T, shared);
+    if (first >= at.len) return; // one of those that fill up the list
     const int stride = tile_stride(at.head_size), depth = padded(at.head_size), width = at.width();
     T *queries = shared, *own = queries + warp_of_thread() * 16 * stride;
     const auto stage = [&](int key) { return shared + (1 + key / TILE % 2 * 2) * TILE * stride; };

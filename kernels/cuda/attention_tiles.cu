@@ -85,6 +85,7 @@ template <class T, int HEAD>
 __device__ __forceinline__ void queries_pass(const Operands<T>& of, const TextHead& at, const Kept& kept, const T* context,
                                              int first, float* deltas, T* dq) {
     SHARED(T, shared);
+    if (first >= at.len) return; // one of those that fill up the list
     const Passing<T> in(shared, at.head_size);
     const int stride = in.stride, depth = padded(at.head_size), own = warp_of_thread() * 16 * stride;
     const int row = first + warp_of_thread() * 16 + fragment_row();
@@ -125,6 +126,7 @@ template <class T, int HEAD>
 __device__ __forceinline__ void keys_pass(const Operands<T>& of, const TextHead& at, const Kept& kept, const float* deltas,
                                           int first, T* dk, T* dv) {
     SHARED(T, shared);
+    if (first >= at.len) return;
     const Passing<T> in(shared, at.head_size);
     float* const numbers = in.behind();
     const int stride = in.stride, depth = padded(at.head_size), own = warp_of_thread() * 16 * stride;

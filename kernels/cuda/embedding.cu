@@ -2,7 +2,8 @@
 //
 // No two blocks add to one row, and nothing is added atomically, so that a gradient is the same bits in each run. The host sorts
 // the tokens by the row that they read and cuts them into chunks of at most 64; a row of one chunk is written by the chunk's
-// block, the sums of other chunks are kept apart and added up in their order.
+// block, the sums of other chunks are kept apart and added up in their order. There are as many chunks as that many tokens can have;
+// those that are not needed have no tokens.
 #include "prelude.cuh"
 
 // Up to three tables; those that are not there are null.
@@ -28,6 +29,7 @@ struct Chunk {
 
 KERNEL(256) scatter_chunks(const Real* dy, const u32* order, const Chunk* chunks, int cols, int accumulate, float* table, float* partial) {
     const Chunk chunk = chunks[blockIdx.x];
+    if (chunk.first == chunk.last) return;
     for (int i = threadIdx.x; i < cols; i += blockDim.x) {
         float sum = 0.0f;
         for (int k = chunk.first; k < chunk.last; k++) sum += to_float(dy[size_t(order[k]) * cols + i]);
@@ -43,6 +45,7 @@ KERNEL(256) scatter_chunks(const Real* dy, const u32* order, const Chunk* chunks
 // Rows of several chunks: the sums `partial[first..last]` of each.
 KERNEL(256) scatter_sums(const float* partial, const Chunk* rows, int cols, int accumulate, float* table) {
     const Chunk row = rows[blockIdx.x];
+    if (row.first == row.last) return;
     for (int i = threadIdx.x; i < cols; i += blockDim.x) {
         float* to = table + size_t(row.row) * cols + i;
         float sum = accumulate ? *to : 0.0f;

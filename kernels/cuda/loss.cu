@@ -1,7 +1,7 @@
 // Losses on logits (see limbeck::ops::loss), a thread a text, in double: texts × classes are few.
 //
 // losses[text] = [cross-entropy, T²·KL]; dlogits is `scale` times the gradient of the mean over texts. A text whose loss is not finite makes its gradient
-// NaN, so that the norm of all gradients says so.
+// NaN, so that the norm of all gradients says so. Rows of logits behind those of the texts have no loss, and no gradient.
 #include "prelude.cuh"
 
 // log Σ exp(row / temperature).
@@ -12,11 +12,16 @@ __device__ __forceinline__ double log_sum(const float* row, int classes, double 
     return highest + log(sum);
 }
 
-// `teacher` is null where there is none; alpha is 0 then.
-KERNEL(128) classification_loss(const float* logits, const int* labels, const float* teacher, double temperature, double alpha, double scale,
-                                int texts, int classes, double* losses, float* dlogits) {
+// `teacher` is null where there is none; alpha is 0 then. how = [temperature, alpha, scale].
+KERNEL(128) classification_loss(const float* logits, const int* labels, const float* teacher, const double* how, int texts, int rows,
+                                int classes, double* losses, float* dlogits) {
     const int text = blockIdx.x * blockDim.x + threadIdx.x;
-    if (text >= texts) return;
+    if (text >= rows) return;
+    if (text >= texts) {
+        for (int c = 0; c < classes; c++) dlogits[size_t(text) * classes + c] = 0.0f;
+        return;
+    }
+    const double temperature = how[0], alpha = how[1], scale = how[2];
     const float* row = logits + size_t(text) * classes;
     const float* target = teacher ? teacher + size_t(text) * classes : nullptr;
     const double of_row = log_sum(row, classes, 1.0);

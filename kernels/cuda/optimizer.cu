@@ -37,22 +37,31 @@ KERNEL(256) gradient_squares(const Parameter* parameters, int count, double* par
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+// What a step is told, in memory, so that steps differ in no argument. rate = learning_rate / (1 - beta1^step), root = 1 / sqrt(1 -
+// beta2^step); gradients are multiplied by `scale`, and then clipped.
+struct Told {
+    double scale, clip;
+    float beta1, rest1, beta2, rest2, root, eps, rate;
+};
+
 // found = [norm of the gradients times `scale`, what gradients are then to be multiplied by]: one block.
-KERNEL(1024) clip_factor(const double* partial, int chunks, double scale, double clip, double* found) {
+KERNEL(1024) clip_factor(const double* partial, int chunks, const Told* told, double* found) {
     __shared__ double of_warps[WARP];
     double sum = 0.0;
     for (int i = threadIdx.x; i < chunks; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum, of_warps);
     if (threadIdx.x > 0) return;
+    const double scale = told->scale, clip = told->clip;
     const double norm = sqrt(sum) * scale;
     found[0] = norm;
     found[1] = scale * (clip > 0.0 ? min(clip / (norm + 1e-6), 1.0) : 1.0);
 }
 
-// rate = learning_rate / (1 - beta1^step), root = 1 / sqrt(1 - beta2^step). A norm that is not finite changes nothing.
-KERNEL(256) adamw(const Parameter* parameters, int count, const double* found, float beta1, float rest1, float beta2, float rest2,
-                  float root, float eps, float rate) {
+// A norm that is not finite changes nothing.
+KERNEL(256) adamw(const Parameter* parameters, int count, const double* found, const Told* told) {
     if (!isfinite(found[0])) return;
+    const float beta1 = told->beta1, rest1 = told->rest1, beta2 = told->beta2, rest2 = told->rest2;
+    const float root = told->root, eps = told->eps, rate = told->rate;
     const float scale = float(found[1]);
     const Parameter& p = parameter_of_block(parameters, count);
     const u64 first = (blockIdx.x - p.first_chunk) * CHUNK, last = min(first + CHUNK, p.len);

@@ -20,8 +20,8 @@ fn main() {
             path
         })
         .collect();
-    let machine =
-        ["machine.cpp", "warp.cpp", "numbers.cpp", "driver.cpp"].map(|name| Path::new("cpp").join(name));
+    let machine = ["machine.cpp", "warp.cpp", "numbers.cpp", "driver.cpp", "stream.cpp"]
+        .map(|name| Path::new("cpp").join(name));
     let driver: Vec<PathBuf> = machine.into_iter().chain(wrapped).collect();
     let built = library(&out, "libnccl.so", &["cpp/nccl.cpp".into()])
         && library(&out, "libcuda.so.1", &driver)
@@ -46,10 +46,11 @@ fn wrapper(real: &str) -> String {
         writeln!(text, "namespace {name}_{real} {{\n#include \"{name}.cu\"\n}}").expect("a string grows");
         for kernel in source.kernels() {
             let kernel = kernel.name;
-            let entry = format!("emulation::entry<{name}_{real}::{kernel}>");
+            let [entry, keep] =
+                ["entry", "keep"].map(|with| format!("emulation::{with}<{name}_{real}::{kernel}>"));
             writeln!(
                 text,
-                "static emulation::Listed list_{kernel}({{\"{name}\", \"{real}\", \"{kernel}\", {entry}}});"
+                "static emulation::Listed list_{kernel}({{\"{name}\", \"{real}\", \"{kernel}\", {entry}, {keep}}});"
             )
             .expect("a string grows");
         }

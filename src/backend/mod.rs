@@ -8,8 +8,23 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 
-use crate::Result;
 use crate::ranks::Ranks;
+use crate::{Batch, Result};
+
+/// What has come of work that could be repeated ([`Device::repeated`]): training steps, as CUDA graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// Graphs that were made.
+    pub captured: u64,
+    /// Steps that were launches of a graph.
+    pub replayed: u64,
+    /// Steps that were launched one kernel after the other.
+    pub ordinary: u64,
+    /// Of those, steps that were not what had been written of their kind.
+    pub differed: u64,
+    /// Kinds of steps that cannot be graphs, because the host waits in them or the driver refused.
+    pub unfit: u64,
+}
 
 /// Memory that holds `f32` values, and the few operations that no op of its own is worth.
 ///
@@ -47,6 +62,32 @@ pub trait Device: Clone + 'static {
     /// # Errors
     /// [`Error::Ranks`](crate::Error::Ranks); the device failed.
     fn sum_over_ranks(&self, buffers: &mut [&mut Self::Buffer], ranks: &dyn Ranks) -> Result<()>;
+
+    /// Whether batches are to be filled up to sizes that come again, so that [`Device::repeated`] gains by it.
+    fn fills(&self) -> bool {
+        false
+    }
+
+    /// Does `work`, which is to use the device that it is handed, and asks the same of it for each batch of the same sizes but for what
+    /// it uploads. It may be called twice. The device may have done nothing but compare it with earlier work when it returns, so what
+    /// it leaves in the host's memory must not depend on what the device has computed; what it gives can be read once this returns,
+    /// and until the next work.
+    ///
+    /// # Errors
+    /// Those of `work`; the device failed.
+    fn repeated<T>(&self, _batch: &Batch, mut work: impl FnMut(&Self) -> Result<T>) -> Result<T> {
+        work(self)
+    }
+
+    /// Whether a step may be launched before the numbers of the one before are known.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// What has come of [`Device::repeated`]; `None` where it repeats nothing.
+    fn repeats(&self) -> Option<Repeats> {
+        None
+    }
 
     /// What losses are multiplied by at first, so that gradients do not vanish in what they are stored as; `None` where they do not.
     fn loss_scale(&self) -> Option<f64> {

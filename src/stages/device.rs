@@ -6,7 +6,7 @@ use crate::backend::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::Cuda;
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::{Options, Storage};
+use crate::backend::cuda::{Graphs, Options, Storage};
 use crate::ranks::Ranks;
 use crate::{Error, Result};
 use limbeck_kernels::gemm::Precision;
@@ -114,7 +114,8 @@ impl StageContext<'_> {
                 let (major, minor) = cuda.capability();
                 // A library that does not work makes no products.
                 let library = if cuda.may_use_library().unwrap_or(false) { "-cublaslt" } else { "" };
-                format!("cuda-sm_{major}{minor}{library}")
+                let filled = if cuda.graphs() == Graphs::Off { "-unfilled" } else { "" };
+                format!("cuda-sm_{major}{minor}{filled}{library}")
             }
         }
     }
@@ -125,7 +126,14 @@ impl StageContext<'_> {
             true => {
                 let library =
                     if kernels.ends_with("cublaslt") { "with cuBLASLt" } else { "with LIMBECK_GEMM=own" };
-                format!("go on with --device cuda on such a GPU {library}, or choose another --out")
+                let filled = if kernels.contains("-unfilled") {
+                    "LIMBECK_GRAPHS=0"
+                } else {
+                    "without LIMBECK_GRAPHS=0"
+                };
+                format!(
+                    "go on with --device cuda on such a GPU {library} and {filled}, or choose another --out"
+                )
             }
             false => format!("go on with --device cpu and LIMBECK_ISA={kernels}, or choose another --out"),
         }

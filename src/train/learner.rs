@@ -1,8 +1,11 @@
 //! One training step: forward, loss, backward, clipping, AdamW.
 
+use super::begun::Begun;
+use super::filling::filled;
 use super::optimizer::AdamW;
 use super::{Terms, Tutor};
 use crate::Batch;
+use crate::Result;
 use crate::autograd::{Grads, Tape};
 use crate::models::{Classifier, Rows, Taps};
 use crate::ops::Backend;
@@ -10,7 +13,6 @@ use crate::ops::loss::{Distillation, LossOps, Losses};
 use crate::ops::noise::Noise;
 use crate::params::ParamStore;
 use crate::ranks::{Alone, Ranks};
-use crate::{Error, Result};
 
 /// A batch, and what is to be learned from it.
 #[derive(Clone, Debug)]
@@ -76,7 +78,11 @@ impl Among<'_> {
     }
 
     /// Losses of all ranks together: `own` are means over this one's texts, terms its shares.
-    fn all(&self, own: Option<Losses>, terms: Terms<Option<f64>>) -> Result<(Losses, Terms<Option<f64>>)> {
+    pub(super) fn all(
+        &self,
+        own: Option<Losses>,
+        terms: Terms<Option<f64>>,
+    ) -> Result<(Losses, Terms<Option<f64>>)> {
         let own = own.unwrap_or(Losses { total: 0.0, cross_entropy: 0.0, distillation: 0.0 });
         if !self.ranks.are_several() {
             return Ok((own, terms));
@@ -122,7 +128,7 @@ impl<B: Backend> Learner<B> {
     /// units are kept for it.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if the loss or a gradient is not finite, in which case the parameters are as before
+    /// [`Error::Diverged`](crate::Error::Diverged) if the loss or a gradient is not finite, in which case the parameters are as before
     /// the step; and the device's.
     pub fn step(
         &mut self,
@@ -137,7 +143,7 @@ impl<B: Backend> Learner<B> {
     /// One step at `learning_rate` of all ranks together, of which this one learns from `lesson`.
     ///
     /// # Errors
-    /// As [`Learner::step`]; [`Error::Ranks`].
+    /// As [`Learner::step`]; [`Error::Ranks`](crate::Error::Ranks).
     pub fn step_among(
         &mut self,
         lesson: &Lesson,
@@ -146,8 +152,51 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let Learner { backend, model, params, tutor, .. } = &*self;
+        let begun = self.begin(lesson, among, noise, learning_rate, watch)?;
+        self.finish(begun, among)
+    }
+
+    /// Has the device do a step, which is to be finished ([`Learner::finish`]).
+    pub(super) fn begin(
+        &mut self,
+        lesson: &Lesson,
+        among: Among<'_>,
+        noise: Option<Noise>,
+        learning_rate: f64,
+        watch: Option<&mut Watch<'_, B>>,
+    ) -> Result<Begun<B>> {
         let how = How { noise, scale: self.optimizer.loss_scale().factor(), among };
+        let backend = self.backend.clone();
+        let repeats = watch.is_none() && self.repeats(lesson, among);
+        let filled = if repeats { filled(lesson, self.model.config.positions) } else { None };
+        let begun = match &filled {
+            Some(filled) => backend.repeated(&filled.batch, |backend| {
+                // Packed weights of an evaluation before would make this step another than the others.
+                self.params.outdate();
+                self.launch(backend, filled, how, learning_rate, None)
+            })?,
+            None => self.launch(&backend, lesson, how, learning_rate, watch)?,
+        };
+        self.optimizer.began();
+        Ok(begun)
+    }
+
+    /// Whether a step asks the device for the same as others do, and the host for nothing.
+    fn repeats(&self, lesson: &Lesson, among: Among<'_>) -> bool {
+        let by_device = self.tutor.is_none() && !self.params.rounds() && !among.ranks.are_several();
+        self.backend.fills() && by_device && lesson.batch.texts() > 0
+    }
+
+    /// All that the device does in a step.
+    fn launch(
+        &mut self,
+        backend: &B,
+        lesson: &Lesson,
+        how: How<'_>,
+        learning_rate: f64,
+        watch: Option<&mut Watch<'_, B>>,
+    ) -> Result<Begun<B>> {
+        let Learner { model, params, tutor, .. } = &*self;
         let (pending, terms, mut grads) = match lesson.batch.texts() {
             // Fewer texts than ranks.
             0 => (None, Terms::default(), Grads::none(params.len()).scaled(how.scale)),
@@ -157,30 +206,11 @@ impl<B: Backend> Learner<B> {
                 (Some(pending), terms, grads)
             }
         };
-        if among.ranks.are_several() {
-            grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
+        if how.among.ranks.are_several() {
+            grads.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
         }
-        let step = self.optimizer.steps() + 1;
-        // A loss that is not finite has a gradient that is not, and that changes nothing.
-        let gradient_norm =
-            self.optimizer.step(&self.backend, &mut self.params, &mut grads, learning_rate)?;
-        let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
-        let (mut loss, terms) = among.all(losses, terms)?;
-        if let Some(tutor) = &self.tutor {
-            loss.total += tutor.weights().weigh(&terms);
-        }
-        let mend = "lower the learning_rate, or raise the warmup".to_owned();
-        let diverged = |blame: String| Error::Diverged { step, loss: loss.total as f32, blame, mend };
-        if !loss.total.is_finite() {
-            return Err(diverged(self.params.blame(&self.backend)?));
-        }
-        if !self.optimizer.adapt(gradient_norm.is_finite()) {
-            let first = grads.first_not_finite(&self.backend)?;
-            let name = first.map_or("no parameter", |id| self.params.get(id).spec.name.as_str());
-            return Err(diverged(format!("the gradient of {name} is the first that is not finite")));
-        }
-        let Losses { total, cross_entropy, distillation } = loss;
-        Ok(Step { loss: total, cross_entropy, distillation, terms, gradient_norm })
+        let norm = self.optimizer.launch(backend, &mut self.params, &mut grads, learning_rate)?;
+        Ok(Begun { pending, terms, grads: Some(grads), norm })
     }
 
     /// Checks that every masked element is exactly zero, and so are its moments; its gradient is zeroed by the

@@ -1,9 +1,12 @@
 //! Training: the optimizer, the schedule, the order of the texts, one step, and the loop around it; teachers, and what
 //! students learn from them.
 
+mod begun;
 pub mod evaluate;
+mod filling;
 pub mod layer_map;
 pub mod learner;
+mod log;
 mod loss_scale;
 mod metrics;
 pub mod optimizer;

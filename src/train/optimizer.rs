@@ -94,11 +94,6 @@ impl<B: Backend> AdamW<B> {
         &self.moments
     }
 
-    /// Learns whether a step's gradients were finite; as [`LossScale::after`].
-    pub(super) fn adapt(&mut self, finite: bool) -> bool {
-        self.scale.after(finite)
-    }
-
     /// Zeroes the moments of what is masked, as [`AdamW::step`] does by itself: for parameters that have been
     /// masked since.
     ///
@@ -127,6 +122,24 @@ impl<B: Backend> AdamW<B> {
         grads: &mut Grads<B>,
         learning_rate: f64,
     ) -> Result<f64> {
+        let norm = self.launch(backend, params, grads, learning_rate)?;
+        let norm = backend.norm(norm)?;
+        self.step += u64::from(norm.is_finite());
+        Ok(norm)
+    }
+
+    /// The same without waiting for the norm. It counts when it has been launched ([`AdamW::began`]), and no more if its norm turns
+    /// out not to be finite ([`AdamW::took`]).
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn launch(
+        &mut self,
+        backend: &B,
+        params: &mut ParamStore<B>,
+        grads: &mut Grads<B>,
+        learning_rate: f64,
+    ) -> Result<B::Norm> {
         let AdamWSettings { beta1, beta2, eps, weight_decay, decay_all, clip } = self.settings;
         let step = AdamWStep {
             learning_rate,
@@ -142,8 +155,18 @@ impl<B: Backend> AdamW<B> {
             let decays = decay_all || matches!(spec.role, Role::Weight | Role::Embedding);
             Some(Update { w, moments, gradient: gradient?, mask, decays })
         });
-        let norm = backend.adamw(updates.collect(), clip, &step)?;
-        self.step += u64::from(norm.is_finite());
-        Ok(norm)
+        backend.adamw(updates.collect(), clip, &step)
+    }
+
+    /// Counts a step that the device has been asked for.
+    pub(super) fn began(&mut self) {
+        self.step += 1;
+    }
+
+    /// Learns what the norm of a step's gradients was: with one that is not finite nothing was done. Gives whether a step whose gradients
+    /// were not finite is only one to be left out, as [`LossScale::after`].
+    pub(super) fn took(&mut self, norm: f64) -> bool {
+        self.step -= u64::from(!norm.is_finite());
+        self.scale.after(norm.is_finite())
     }
 }

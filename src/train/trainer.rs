@@ -3,11 +3,13 @@
 //! Everything that decides a step is a function of the settings and the step's number, or is part of the
 //! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
 
+use super::begun::Begun;
 use super::evaluate::{accuracy, accuracy_unless};
 use super::learner::{Among, Learner, Lesson, Seen, Watch};
+use super::log::{Log, UnderWay, in_step};
 use super::metrics::Metrics;
 use super::order::Order;
-use super::progress::{Pace, Progress, StepReport};
+use super::progress::{Pace, Progress};
 use super::schedule::Schedule;
 use super::state::{self, Position};
 use crate::Batch;
@@ -187,19 +189,22 @@ pub fn train<B: Backend>(
     }
     let began = position.step;
     let ranks = training.ranks;
-    let mut metrics = match ranks.is_first() {
+    let metrics = match ranks.is_first() {
         true => Metrics::open(&training.metrics, training.stage, position.step)?,
         false => Metrics::nowhere(training.stage),
     };
-    let mut pace = Pace::new();
+    let mut log = Log { progress: training.progress, pace: Pace::new(), metrics };
+    // A step whose numbers are read when the next one has begun.
+    let mut under_way = None;
     training.progress.begin(training.stage, steps);
     loop {
         let rounding = training.rounding_at(position.step);
         learner.params.round(rounding.cloned());
         if evaluates(training, &position, order.batches()) {
+            log.finish(learner, under_way.take())?;
             let settled = companion.as_ref().is_none_or(|companion| companion.settled())
                 && rounding == training.rounding.as_ref().map(|(rounding, _)| rounding);
-            match evaluate(learner, training, settled, &mut position, &mut metrics) {
+            match evaluate(learner, training, settled, &mut position, &mut log.metrics) {
                 // What was done until then is saved below.
                 Err(Error::Interrupted { .. }) => {}
                 other => other?,
@@ -208,8 +213,11 @@ pub fn train<B: Backend>(
         let stopping = stopping(training)?;
         let every = training.checkpoint_every;
         let due = every > 0 && position.step > began && position.step.is_multiple_of(every);
+        if stopping || due || position.step >= steps || position.stopped_early {
+            log.finish(learner, under_way.take())?;
+        }
         if stopping || (due && position.step < steps) {
-            metrics.flush()?;
+            log.metrics.flush()?;
             let numbers = companion.as_ref().map(|companion| companion.state()).unwrap_or_default();
             let earlier = companion.as_ref().map_or(&[][..], |companion| companion.earlier());
             let extra = (&numbers[..], earlier);
@@ -229,21 +237,30 @@ pub fn train<B: Backend>(
             None => schedule.rate(position.step),
             Some(companion) => companion.rate(position.step, schedule),
         };
-        let (done, event) = one_step(learner, training, places, position.step, rate, &mut companion)
-            .map_err(|error| in_step(position.step + 1, error))?;
-        position.step += 1;
-        let tokens = tokens(training, places);
-        let tokens_per_second = pace.add(tokens);
-        let (step, loss, terms) = (position.step, done.loss, done.terms);
-        let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };
-        training.progress.step(report);
-        metrics.step(position.step, &done, rate, tokens)?;
-        if let Some(event) = event {
-            metrics.event(position.step, &event, learner)?;
+        let number = position.step + 1;
+        let next = begin(learner, training, places, position.step, &mut companion, rate);
+        let (begun, among) = match next {
+            Ok(begun) => begun,
+            Err(error) => {
+                log.finish(learner, under_way.take())?;
+                return Err(in_step(number, error));
+            }
+        };
+        let ahead = companion.is_none() && learner.backend.runs_ahead() && !ranks.are_several();
+        let begun = if ahead { begun.call(&learner.backend)? } else { begun };
+        position.step = number;
+        let next = UnderWay { begun, among, step: number, rate, tokens: tokens(training, places) };
+        log.finish(learner, under_way.replace(next))?;
+        if !ahead {
+            log.finish(learner, under_way.take())?;
+        }
+        let event = companion.as_mut().map(|companion| companion.after(position.step - 1, learner));
+        if let Some(event) = event.transpose()?.flatten() {
+            log.metrics.event(position.step, &event, learner)?;
         }
     }
     training.progress.end();
-    metrics.flush()?;
+    log.metrics.flush()?;
     if training.keep_best && position.best.is_some_and(|(_, step)| step != position.step) {
         state::load_best(&training.state, learner, &position.best_sha256)?;
     }
@@ -288,38 +305,28 @@ fn part<'a>(training: &Training<'a>, places: &[u32]) -> (Lesson, Among<'a>) {
     (lesson(training, own), Among { ranks, texts, tokens })
 }
 
-fn one_step<B: Backend>(
+/// Begins step `step` (from 0), and says among whom.
+fn begin<'a, B: Backend>(
     learner: &mut Learner<B>,
-    training: &Training<'_>,
+    training: &Training<'a>,
     places: &[u32],
     step: u64,
-    rate: f64,
     companion: &mut Option<&mut dyn Companion<B>>,
-) -> Result<(super::Step, Option<Event>)> {
+    rate: f64,
+) -> Result<(Begun<B>, Among<'a>)> {
     let noise = Some(Noise { seed: training.seed, step });
-    let shared = |learner: &mut Learner<B>| {
-        let (lesson, among) = part(training, places);
-        learner.step_among(&lesson, among, noise, rate, None)
-    };
-    let Some(companion) = companion else { return Ok((shared(learner)?, None)) };
-    companion.before(step, learner)?;
-    let done = if companion.watches(step) {
-        let watch: &mut Watch<'_, B> =
-            &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
-        // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
-        learner.step(&lesson(training, places), noise, rate, Some(watch))?
-    } else {
-        shared(learner)?
-    };
-    Ok((done, companion.after(step, learner)?))
-}
-
-/// A divergence by the step of the training: the optimizer may have begun anew since.
-fn in_step(step: u64, error: Error) -> Error {
-    match error {
-        Error::Diverged { loss, blame, mend, .. } => Error::Diverged { step, loss, blame, mend },
-        other => other,
+    if let Some(companion) = companion {
+        companion.before(step, learner)?;
+        if companion.watches(step) {
+            let watch: &mut Watch<'_, B> =
+                &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
+            // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
+            let whole = lesson(training, places);
+            return Ok((learner.begin(&whole, Among::ALONE, noise, rate, Some(watch))?, Among::ALONE));
+        }
     }
+    let (lesson, among) = part(training, places);
+    Ok((learner.begin(&lesson, among, noise, rate, None)?, among))
 }
 
 /// Whether there is an evaluation due that has not been made.

@@ -144,19 +144,23 @@ fn against_f64(storages: &[Storage], cases: &[Case<'_>], first: bool) {
 /// Three classes of texts, each alone, and together, where those that are few join the next class.
 #[test]
 fn texts_that_a_block_holds() {
-    let cases: [Case<'_>; 4] = [
+    // The last are so many that a class has room for one of them that is shorter.
+    let many: Vec<usize> = std::iter::once(70).chain([3; 16]).collect();
+    let cases: [Case<'_>; 5] = [
         (&[1, 2, 31, 32], 2, 64),
         (&[33, 64, 1], 2, 64),
         (&[128, 100], 1, 64),
         (&[70, 3, 40, 20, 90], 12, 8),
+        (&many, 12, 8),
     ];
     against_f64(&HALVES, &cases, false);
 }
 
 #[test]
 fn texts_that_pass_in_tiles() {
-    let cases: [Case<'_>; 4] =
-        [(&[129, 300, 5], 1, 32), (&[512], 1, 16), (&[140], 1, 64), (&[130, 64], 1, 128)];
+    // The last have 21 tiles, and the list one more, which is none.
+    let cases: [Case<'_>; 5] =
+        [(&[129, 300, 5], 1, 32), (&[512], 1, 16), (&[140], 1, 64), (&[130, 64], 1, 128), (&[129; 7], 1, 8)];
     against_f64(&HALVES, &cases, false);
 }
 
@@ -344,5 +348,13 @@ fn launches_by_length() {
         assert_eq!(lengths.parts(128, 4), [of(64, 3..9), of(128, 2..3), all.clone()]);
         assert_eq!(lengths.parts(128, 7), [of(128, 2..9), all]);
         assert_eq!(lengths.parts(64, 7), [of(64, 3..9), Part::Tiles { first: 9, count: 9 }]);
+        let many: Vec<usize> = std::iter::repeat_n(129, 7).chain([70]).chain([3; 9]).collect();
+        let lengths = &cuda.batch(&crate::device::batch(&many)).unwrap().lengths;
+        let tiles = Part::Tiles { first: 17, count: 24 };
+        assert_eq!(
+            lengths.parts(128, 1),
+            [of(32, 8..17), tiles],
+            "{what}: eight texts, a shorter one too, in 23 tiles and one that is none"
+        );
     });
 }

@@ -8,6 +8,7 @@
 mod attention;
 mod attention_oracle;
 mod device;
+mod graphs;
 mod linear;
 mod relation;
 mod rows;

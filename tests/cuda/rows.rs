@@ -198,7 +198,8 @@ fn adamw() {
             };
             let with = |i: usize| (masks[i], i != 1);
             let updates = |(i, state)| State::update(state, with(i).0, with(i).1);
-            let norm = cuda.adamw(found.iter_mut().enumerate().map(updates).collect(), clip, &step).unwrap();
+            let norm = cuda.adamw(found.iter_mut().enumerate().map(updates).collect(), clip, &step);
+            let norm = cuda.norm(norm.unwrap()).unwrap();
             let updates = |(i, state)| State::update(state, with(i).0, with(i).1);
             let on_cpu =
                 cpu.adamw(expected.iter_mut().enumerate().map(updates).collect(), clip, &step).unwrap();
@@ -226,7 +227,8 @@ fn adamw() {
             step: 4,
         };
         let updates = found.iter_mut().map(|state| state.update(None, true)).collect();
-        assert!(!cuda.adamw(updates, 1.0, &step).unwrap().is_finite());
+        let norm = cuda.adamw(updates, 1.0, &step).unwrap();
+        assert!(!cuda.norm(norm).unwrap().is_finite());
         assert_eq!(
             found[1].w.download(cuda).unwrap(),
             before,

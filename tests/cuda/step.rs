@@ -16,7 +16,7 @@ use limbeck_emulation::Order;
 
 const STEPS: u64 = 3;
 
-fn config() -> ModelConfig {
+pub fn config() -> ModelConfig {
     let sizes = Sizes { vocab: 50, positions: 80, hidden: 32, heads: 4, intermediate: 72, layers: 2 };
     ModelConfig::distilbert(sizes, ["a", "b", "c"].map(str::to_owned))
 }

@@ -19,6 +19,8 @@ A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) 
 LIMBECK_ISA=NAME forces a row of kernels, as `limbeck kernels` names them; unset or empty, the best that this CPU has.
 LIMBECK_GEMM=own or =cublaslt has all matrix products on a GPU made by kernels of ours, or by NVIDIA's library; unset or
 empty, each by what is expected to be faster: the library, where it is installed, for large ones.
+LIMBECK_GRAPHS=0 has a GPU's training steps launched kernel by kernel, and batches not filled up to few sizes; =fill fills them
+up, for the numbers that steps have as CUDA graphs, which they are if it is unset or empty.
 LIMBECK_CACHE=DIR is where eval keeps token ids between calls, and --device cuda its compiled kernels; unset, the user's cache
 directory or, if that cannot be written, the temporary one.
 RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (or what srun and mpirun set) make several processes train together.
@@ -27,7 +29,7 @@ Exit codes:
   0  done
   1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill,
      quantize or sweep, which save first. Other commands end by the signal
-  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM, LIMBECK_GRAPHS
   3  a quality gate (--max-drop) is not met";
 
 const PREDICT: &str = "\

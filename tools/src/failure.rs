@@ -1,7 +1,7 @@
 //! How a command fails: what is said, and the exit code.
 
 use crate::output::printable;
-use limbeck::backend::cuda::Products;
+use limbeck::backend::cuda::{Graphs, Products};
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ impl Failure {
         let (lines, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Failed(error @ limbeck::Error::Isa(_)) => (chain(&error), 2),
-            Failure::Failed(error) if about_products(&error) => (chain(&error), 2),
+            Failure::Failed(error) if about_variables(&error) => (chain(&error), 2),
             Failure::Failed(error) => (chain(&error), 1),
             Failure::Usage(problem) => (vec![problem], 2),
             Failure::Trials(lines) => (lines, 1),
@@ -63,9 +63,9 @@ impl Failure {
     }
 }
 
-/// Whether it is the fault of `LIMBECK_GEMM`.
-fn about_products(error: &limbeck::Error) -> bool {
-    matches!(error, limbeck::Error::Setting { key, .. } if key == Products::VARIABLE)
+/// Whether it is the fault of `LIMBECK_GEMM` or `LIMBECK_GRAPHS`.
+fn about_variables(error: &limbeck::Error) -> bool {
+    matches!(error, limbeck::Error::Setting { key, .. } if [Products::VARIABLE, Graphs::VARIABLE].contains(&key.as_str()))
 }
 
 /// An error and its causes, leaving out a cause that only repeats what stands before it.

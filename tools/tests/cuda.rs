@@ -137,3 +137,78 @@ fn a_gpu_trains_and_evaluates() {
     let on_gpu = run(&[&eval[..], &["--device", "cuda"]].concat(), Some(emulation));
     assert_eq!(on_cpu, on_gpu, "of 20 texts none is so near a border");
 }
+
+/// Every step of a training, and the weights that come of it; `bench` says what was a graph.
+#[test]
+fn graphs_change_no_number() {
+    let Some(emulation) = emulation() else { return };
+    let (folder, recipe) = folder();
+    let cache = folder.path().join("cache");
+    let run = |arguments: &[&str], graphs: &str| {
+        let mut command = limbeck(arguments, Some(emulation));
+        command.env("LIMBECK_CACHE", &cache).env("LIMBECK_GRAPHS", graphs).output().unwrap()
+    };
+    let trained = |graphs: &str| {
+        let out = folder.path().join(format!("run-{graphs}"));
+        let output = run(
+            &[
+                "train",
+                &recipe,
+                "--out",
+                out.to_str().unwrap(),
+                "--device",
+                "cuda",
+                "--set",
+                "train.steps=14",
+            ],
+            graphs,
+        );
+        assert!(output.status.success(), "{}", said(&output));
+        let steps: Vec<serde_json::Value> = fs::read_to_string(out.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|line: &serde_json::Value| line.get("loss").is_some())
+            .collect();
+        assert_eq!(steps.len(), 14, "{graphs}");
+        let of = |name| steps.iter().map(|step| step[name].as_f64().unwrap()).collect::<Vec<_>>();
+        (of("step"), of("loss"), fs::read(out.join("baseline/model.safetensors")).unwrap())
+    };
+    let (numbers, losses, weights) = trained("");
+    assert_eq!(numbers, (1..=14).map(f64::from).collect::<Vec<_>>(), "none is told twice, or too late");
+    let filled = trained("fill");
+    assert_eq!(losses, filled.1);
+    assert!(weights == filled.2, "the weights are others");
+    for (step, (found, expected)) in losses.iter().zip(trained("0").1).enumerate() {
+        assert!((found - expected).abs() <= 0.02 * expected, "step {step}: {found} {expected}");
+    }
+
+    let data = folder.path().join("texts.csv");
+    let rows: String = (0..8).map(|i| format!("word number {i},label {}\n", i % 4)).collect();
+    fs::write(&data, format!("text,label\n{rows}")).unwrap();
+    let model = folder.path().join("run-").join("baseline");
+    let bench = [
+        "bench",
+        model.to_str().unwrap(),
+        "--train",
+        "--data",
+        data.to_str().unwrap(),
+        "--device",
+        "cuda",
+        "--max-tokens",
+        "24",
+        "--repeat",
+        "4",
+    ];
+    let told = |graphs| {
+        let output = run(&bench, graphs);
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let table = told("1");
+    assert!(table.contains("CUDA graphs: 1 made, 4 of 6 steps were launches of one."), "{table}");
+    assert!(!told("fill").contains("graphs"));
+    let misspelt = run(&bench, "on");
+    assert_eq!(misspelt.status.code(), Some(2), "{}", said(&misspelt));
+    assert!(said(&misspelt).contains("LIMBECK_GRAPHS") && said(&misspelt).contains("0 or fill or 1"));
+}

@@ -3,6 +3,7 @@
 // What the real library would refuse or misread ends in a status: an attribute of another size, types that it has no kernels
 // for, an algorithm of another product, a workspace smaller than the algorithm's. Status codes are cuBLAS's.
 #include "machine.h"
+#include "beside.h"
 
 #include <cstdlib>
 #include <vector>
@@ -11,7 +12,7 @@ using Status = int;
 
 namespace {
 
-enum : Status { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum : Status { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
 enum : int { R_32F = 0, R_16F = 2, R_16BF = 14 };
 enum : int { COMPUTE_32F = 68, EPILOGUE_DEFAULT = 1, EPILOGUE_BIAS = 4 };
 constexpr size_t WORKSPACE = 4096; // what each algorithm asks for here
@@ -148,29 +149,33 @@ LIBRARY(cublasLtMatmulAlgoGetHeuristic)(void*, void* description, void* of_a, vo
 
 LIBRARY(cublasLtMatmul)(void* handle, void* description, const float* alpha, const void* a, void* of_a, const void* b, void* of_b,
                         const float* beta, const void* c, void* of_c, void* out, void* of_out, const Algorithm* algorithm, void* workspace,
-                        size_t bytes, void*) {
+                        size_t bytes, void* stream) {
     const auto& d = *static_cast<Description*>(description);
     const auto &la = *static_cast<Layout*>(of_a), &lb = *static_cast<Layout*>(of_b), &lo = *static_cast<Layout*>(of_out);
     const Product product(d, la, lb, lo);
     const Algorithm own = algorithm_of(d, la, lb, lo);
     const bool right = handle && product.depth && of_c == of_out && c == out && !std::memcmp(&own, algorithm, sizeof own);
     if (!right || bytes < WORKSPACE || !workspace) return INVALID_VALUE;
-    std::memset(workspace, 0xff, bytes);
-    std::vector<float> column(product.depth);
-    for (uint64_t j = 0; j < product.cols; j++) {
-        for (uint64_t k = 0; k < product.depth; k++)
-            column[k] = load(b, lb.type, d.transposed[1] ? k * lb.leading + j : j * lb.leading + k);
-        for (uint64_t i = 0; i < product.rows; i++) {
-            float sum = 0.0f;
+    const float scale = *alpha, kept = *beta;
+    emulation::Work work = [=, d = d, la = la, lb = lb, lo = lo] {
+        std::memset(workspace, 0xff, bytes);
+        std::vector<float> column(product.depth);
+        for (uint64_t j = 0; j < product.cols; j++) {
             for (uint64_t k = 0; k < product.depth; k++)
-                sum += load(a, la.type, d.transposed[0] ? i * la.leading + k : k * la.leading + i) * column[k];
-            const size_t at = j * lo.leading + i;
-            sum *= *alpha;
-            if (*beta != 0.0f) sum += *beta * load(c, lo.type, at);
-            if (d.epilogue == EPILOGUE_BIAS) sum += load(d.bias, lo.type, i);
-            store(out, lo.type, at, sum);
+                column[k] = load(b, lb.type, d.transposed[1] ? k * lb.leading + j : j * lb.leading + k);
+            for (uint64_t i = 0; i < product.rows; i++) {
+                float sum = 0.0f;
+                for (uint64_t k = 0; k < product.depth; k++)
+                    sum += load(a, la.type, d.transposed[0] ? i * la.leading + k : k * la.leading + i) * column[k];
+                const size_t at = j * lo.leading + i;
+                sum *= scale;
+                if (kept != 0.0f) sum += kept * load(c, lo.type, at);
+                if (d.epilogue == EPILOGUE_BIAS) sum += load(d.bias, lo.type, i);
+                store(out, lo.type, at, sum);
+            }
         }
-    }
+    };
+    if (emulation::submit_to_driver(stream, work)) return EXECUTION_FAILED;
     return made++, SUCCESS;
 }
 

@@ -1,10 +1,10 @@
 // A libcuda.so: what cudarc calls of the driver, over host memory, with kernels run by the emulation.
 //
 // Every allocation ends at a page that cannot be touched, and begins as NaN: a kernel that goes beyond its buffer stops at
-// once, and one that reads what nobody wrote is seen. What is asynchronous on a device is done at once.
+// once, and one that reads what nobody wrote is seen. What is asynchronous on a device is done when it is waited for (stream.h).
 #include "machine.h"
+#include "stream.h"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -12,23 +12,33 @@
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vector>
 
-using Result = int;
+using namespace emulation;
 using Address = uint64_t;
 
 namespace {
 
-enum : Result { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_IMAGE = 200, NOT_FOUND = 500 };
-
 std::mutex lock;
 std::map<Address, std::pair<void*, size_t>> allocations;
+// Page-locked memory of the host's: where, and how much.
+std::map<const uint8_t*, size_t> pinned;
+
+bool is_pinned(const void* p, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto after = pinned.upper_bound(static_cast<const uint8_t*>(p));
+    if (after == pinned.begin()) return false;
+    --after;
+    return static_cast<const uint8_t*>(p) + bytes <= after->first + after->second;
+}
 
 int setting(const char* name, int otherwise) {
     const char* value = std::getenv(name);
     return value ? std::atoi(value) : otherwise;
 }
 
-Result allocate(Address* out, size_t bytes) {
+Status allocate(Address* out, size_t bytes) {
+    if (const Status status = forbidden_in_capture()) return status;
     const size_t page = sysconf(_SC_PAGESIZE), body = (bytes + 15) / 16 * 16, pages = (body + page - 1) / page * page;
     void* start = mmap(nullptr, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED) return OUT_OF_MEMORY;
@@ -40,12 +50,16 @@ Result allocate(Address* out, size_t bytes) {
     return SUCCESS;
 }
 
-Result release(Address address) {
-    std::lock_guard<std::mutex> guard(lock);
+// It is gone when all that was launched before has been done: what reads it later than that stops.
+Status release(Address address) {
+    if (const Status status = forbidden_in_capture()) return status;
+    std::unique_lock<std::mutex> guard(lock);
     const auto found = allocations.find(address);
     if (found == allocations.end()) return INVALID_VALUE;
-    munmap(found->second.first, found->second.second);
+    const auto [start, bytes] = found->second;
     allocations.erase(found);
+    guard.unlock();
+    after_all([start = start, bytes = bytes] { munmap(start, bytes); });
     return SUCCESS;
 }
 
@@ -57,13 +71,9 @@ struct Module {
 // Of this thread's launches.
 thread_local int order = -1;
 
-int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
 } // namespace
-
-#define DRIVER(name) extern "C" __attribute__((visibility("default"))) Result name
 
 DRIVER(cuInit)(unsigned) { return setting("EMULATED_NO_DEVICE", 0) ? NO_DEVICE : SUCCESS; }
 DRIVER(cuDriverGetVersion)(int* version) { return *version = 13000, SUCCESS; }
@@ -91,37 +101,64 @@ DRIVER(cuDevicePrimaryCtxRelease_v2)(int) { return SUCCESS; }
 DRIVER(cuCtxSetCurrent)(void*) { return SUCCESS; }
 DRIVER(cuCtxGetCurrent)(void** context) { return *context = at<void>(0x1000), SUCCESS; }
 DRIVER(cuCtxGetDevice)(int* device) { return *device = 0, SUCCESS; }
-DRIVER(cuCtxSynchronize)() { return SUCCESS; }
+DRIVER(cuCtxSynchronize)() {
+    if (const Status status = forbidden_in_capture()) return status;
+    return drain_all(), SUCCESS;
+}
 
 DRIVER(cuMemGetInfo_v2)(size_t* free, size_t* total) { return *free = *total = size_t(8) << 30, SUCCESS; }
 DRIVER(cuMemAlloc_v2)(Address* out, size_t bytes) { return allocate(out, bytes); }
 DRIVER(cuMemAllocAsync)(Address* out, size_t bytes, void*) { return allocate(out, bytes); }
 DRIVER(cuMemFree_v2)(Address address) { return release(address); }
 DRIVER(cuMemFreeAsync)(Address address, void*) { return release(address); }
-DRIVER(cuMemHostAlloc)(void** out, size_t bytes, unsigned) { return (*out = std::malloc(bytes)) ? SUCCESS : OUT_OF_MEMORY; }
-DRIVER(cuMemFreeHost)(void* p) { return std::free(p), SUCCESS; }
-DRIVER(cuMemcpyHtoD_v2)(Address to, const void* from, size_t bytes) { return std::memcpy(at<void>(to), from, bytes), SUCCESS; }
-DRIVER(cuMemcpyHtoDAsync_v2)(Address to, const void* from, size_t bytes, void*) { return cuMemcpyHtoD_v2(to, from, bytes); }
-DRIVER(cuMemcpyDtoH_v2)(void* to, Address from, size_t bytes) { return std::memcpy(to, at<void>(from), bytes), SUCCESS; }
-DRIVER(cuMemcpyDtoHAsync_v2)(void* to, Address from, size_t bytes, void*) { return cuMemcpyDtoH_v2(to, from, bytes); }
-DRIVER(cuMemcpyDtoDAsync_v2)(Address to, Address from, size_t bytes, void*) { return std::memmove(at<void>(to), at<void>(from), bytes), SUCCESS; }
-DRIVER(cuMemsetD8Async)(Address to, unsigned char value, size_t bytes, void*) { return std::memset(at<void>(to), value, bytes), SUCCESS; }
-
-DRIVER(cuStreamCreate)(void** stream, unsigned) { return *stream = std::malloc(8), SUCCESS; }
-DRIVER(cuStreamDestroy_v2)(void* stream) { return std::free(stream), SUCCESS; }
-DRIVER(cuStreamSynchronize)(void*) { return SUCCESS; }
-DRIVER(cuStreamWaitEvent)(void*, void*, unsigned) { return SUCCESS; }
-DRIVER(cuEventCreate)(void** event, unsigned) { return *event = std::calloc(1, 8), SUCCESS; }
-DRIVER(cuEventDestroy_v2)(void* event) { return std::free(event), SUCCESS; }
-DRIVER(cuEventRecord)(void* event, void*) { return *static_cast<int64_t*>(event) = now(), SUCCESS; }
-DRIVER(cuEventSynchronize)(void*) { return SUCCESS; }
-DRIVER(cuEventQuery)(void*) { return SUCCESS; }
-DRIVER(cuEventElapsedTime_v2)(float* ms, void* from, void* to) {
-    return *ms = float(*static_cast<int64_t*>(to) - *static_cast<int64_t*>(from)) / 1e6f, SUCCESS;
+DRIVER(cuMemHostAlloc)(void** out, size_t bytes, unsigned) {
+    if (const Status status = forbidden_in_capture()) return status;
+    if (!(*out = std::malloc(bytes))) return OUT_OF_MEMORY;
+    std::lock_guard<std::mutex> guard(lock);
+    return pinned[static_cast<uint8_t*>(*out)] = bytes, SUCCESS;
 }
-DRIVER(cuEventElapsedTime)(float* ms, void* from, void* to) { return cuEventElapsedTime_v2(ms, from, to); }
+// Its content is gone at once, so that a copy that is still under way copies NaN.
+DRIVER(cuMemFreeHost)(void* p) {
+    if (const Status status = forbidden_in_capture()) return status;
+    std::unique_lock<std::mutex> guard(lock);
+    const auto found = pinned.find(static_cast<uint8_t*>(p));
+    if (found == pinned.end()) return INVALID_VALUE;
+    std::memset(p, 0xff, found->second);
+    pinned.erase(found);
+    guard.unlock();
+    return after_all([p] { std::free(p); }), SUCCESS;
+}
+DRIVER(cuMemcpyHtoD_v2)(Address to, const void* from, size_t bytes) {
+    if (const Status status = forbidden_in_capture()) return status;
+    return std::memcpy(at<void>(to), from, bytes), SUCCESS;
+}
+DRIVER(cuMemcpyDtoH_v2)(void* to, Address from, size_t bytes) {
+    if (const Status status = forbidden_in_capture()) return status;
+    return std::memcpy(to, at<void>(from), bytes), SUCCESS;
+}
+// From page-locked memory a copy is made when its turn comes; any other memory has been read when the call returns.
+DRIVER(cuMemcpyHtoDAsync_v2)(Address to, const void* from, size_t bytes, void* stream) {
+    if (is_pinned(from, bytes)) return submit(stream, [=] { std::memcpy(at<void>(to), from, bytes); });
+    if (captures(stream)) return invalidate(stream);
+    const auto* first = static_cast<const uint8_t*>(from);
+    return submit(stream, [to, kept = std::vector<uint8_t>(first, first + bytes)] { std::memcpy(at<void>(to), kept.data(), kept.size()); });
+}
+DRIVER(cuMemcpyDtoHAsync_v2)(void* to, Address from, size_t bytes, void* stream) {
+    const bool later = is_pinned(to, bytes);
+    if (!later && captures(stream)) return invalidate(stream);
+    const Status status = submit(stream, [=] { std::memcpy(to, at<void>(from), bytes); });
+    if (!later) drain(stream);
+    return status;
+}
+DRIVER(cuMemcpyDtoDAsync_v2)(Address to, Address from, size_t bytes, void* stream) {
+    return submit(stream, [=] { std::memmove(at<void>(to), at<void>(from), bytes); });
+}
+DRIVER(cuMemsetD8Async)(Address to, unsigned char value, size_t bytes, void* stream) {
+    return submit(stream, [=] { std::memset(at<void>(to), value, bytes); });
+}
 
 DRIVER(cuModuleLoadData)(void** out, const void* image) {
+    if (const Status status = forbidden_in_capture()) return status;
     char source[64], type[16];
     if (std::sscanf(static_cast<const char*>(image), "emulated %63s %15s", source, type) != 2) return INVALID_IMAGE;
     *out = new Module{source, type};
@@ -130,20 +167,23 @@ DRIVER(cuModuleLoadData)(void** out, const void* image) {
 DRIVER(cuModuleUnload)(void* module) { return delete static_cast<Module*>(module), SUCCESS; }
 DRIVER(cuModuleGetFunction)(void** out, void* module, const char* name) {
     const Module& m = *static_cast<Module*>(module);
-    const emulation::Kernel* kernel = emulation::find(m.source.c_str(), m.type.c_str(), name);
+    const Kernel* kernel = find(m.source.c_str(), m.type.c_str(), name);
     if (!kernel) return NOT_FOUND;
-    *out = const_cast<emulation::Kernel*>(kernel);
+    *out = const_cast<Kernel*>(kernel);
     return SUCCESS;
 }
 DRIVER(cuFuncSetAttribute)(void*, int, int) { return SUCCESS; }
 DRIVER(cuFuncGetAttribute)(int* value, int, void*) { return *value = 0, SUCCESS; }
-DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*,
-                       void** arguments, void**) {
+DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                       void* stream, void** arguments, void**) {
     const bool fits = size_t(bx) * by * bz <= 1024 && bx && by && bz && gx && gy && gz && gy <= 65535 && gz <= 65535 && shared <= 101376;
     if (!fits) return INVALID_VALUE;
-    const emulation::Kernel& kernel = *static_cast<emulation::Kernel*>(function);
-    emulation::launch(kernel, arguments, {gx, gy, gz}, {bx, by, bz}, shared, setting("EMULATED_WORKERS", 1), order >= 0 ? order : setting("EMULATED_ORDER", 0));
-    return SUCCESS;
+    const Kernel& kernel = *static_cast<Kernel*>(function);
+    const int workers = setting("EMULATED_WORKERS", 1), how = order >= 0 ? order : setting("EMULATED_ORDER", 0);
+    const dim3 blocks{gx, gy, gz}, threads{bx, by, bz};
+    return submit(stream, [=, &kernel, kept = kernel.keep(arguments)] {
+        emulation::launch(kernel, const_cast<void**>(kept.at.data()), blocks, threads, shared, workers, how);
+    });
 }
 
 extern "C" __attribute__((visibility("default"))) void emulation_set_order(int to) { order = to; }
@@ -154,7 +194,12 @@ DRIVER(cuGetErrorName)(int error, const char** name) {
     case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
     case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; break;
     case INVALID_IMAGE: *name = "CUDA_ERROR_INVALID_IMAGE"; break;
+    case ILLEGAL_STATE: *name = "CUDA_ERROR_ILLEGAL_STATE"; break;
     case NOT_FOUND: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    case NOT_READY: *name = "CUDA_ERROR_NOT_READY"; break;
+    case CAPTURE_UNSUPPORTED: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+    case CAPTURE_INVALIDATED: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
+    case CAPTURE_WRONG_THREAD: *name = "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD"; break;
     default: *name = "CUDA_ERROR_UNKNOWN";
     }
     return SUCCESS;

@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define LIMBECK_EMULATED 1
 #define __global__
@@ -101,10 +103,26 @@ template <auto KERNEL> void entry(void** arguments) {
     call<KERNEL>(arguments, std::make_index_sequence<std::tuple_size_v<Types>>{});
 }
 
+// A copy of a launch's arguments: the driver has read them when a launch returns, and the kernel runs later.
+struct Kept {
+    std::vector<void*> at;
+    std::shared_ptr<void> values;
+};
+template <auto KERNEL, size_t... I> Kept copy(void** arguments, std::index_sequence<I...>) {
+    using Types = typename Arguments<decltype(KERNEL)>::Types;
+    auto values = std::make_shared<Types>(*static_cast<std::tuple_element_t<I, Types>*>(arguments[I])...);
+    return {{static_cast<void*>(&std::get<I>(*values))...}, values};
+}
+template <auto KERNEL> Kept keep(void** arguments) {
+    using Types = typename Arguments<decltype(KERNEL)>::Types;
+    return copy<KERNEL>(arguments, std::make_index_sequence<std::tuple_size_v<Types>>{});
+}
+
 // A kernel of one source, compiled for one type of activations.
 struct Kernel {
     const char *source, *type, *name;
     Entry entry;
+    Kept (*keep)(void** arguments);
 };
 // Adds to the list that the driver looks kernels up in.
 struct Listed {

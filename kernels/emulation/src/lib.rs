@@ -1,7 +1,8 @@
 //! For tests: has `cudarc` find a driver, an NVRTC and a cuBLASLt that need no GPU, and run limbeck's CUDA kernels on the CPU.
 //!
 //! `cpp/machine.*` is the CUDA machine (threads as fibers, blocks over host threads), `cpp/warp.cpp` what a warp's instructions
-//! mean, `cpp/driver.cpp` a libcuda over host memory, `cpp/nvrtc.cpp` an NVRTC that compiles nothing: the kernels are in the
+//! mean, `cpp/driver.cpp` and `cpp/stream.cpp` a libcuda over host memory, which does what is asked of a stream when
+//! somebody waits for it, `cpp/nvrtc.cpp` an NVRTC that compiles nothing: the kernels are in the
 //! driver already, compiled from the very sources that a GPU's NVRTC gets. `cpp/cublaslt.cpp` multiplies as its descriptors say. Nothing here says anything about speed.
 
 use libloading::{Library, Symbol};
@@ -70,6 +71,20 @@ pub fn products_made() -> u64 {
         let made: Symbol<'_, unsafe extern "C" fn() -> u64> =
             loaded.cublaslt.get(b"emulation_products_made").expect("in cpp/cublaslt.cpp");
         made()
+    }
+}
+
+/// Graphs that this thread has launched.
+///
+/// # Panics
+/// If [`load`] has not succeeded.
+pub fn graphs_launched() -> u64 {
+    let loaded = loaded().expect("emulation::load succeeded");
+    // SAFETY: the library is ours (cpp/stream.cpp), and so is the function's type.
+    unsafe {
+        let launched: Symbol<'_, unsafe extern "C" fn() -> u64> =
+            loaded.driver.get(b"emulation_graphs_launched").expect("in cpp/stream.cpp");
+        launched()
     }
 }
 

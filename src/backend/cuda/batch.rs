@@ -3,10 +3,18 @@
 use super::lengths::Lengths;
 use super::{Cuda, Memory};
 use crate::{Batch, Result};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Batches kept: those of a step (the texts, and their sentences apart), and of a teacher beside it.
 const KEPT: usize = 4;
+
+/// What operations have uploaded for others to use.
+#[derive(Default)]
+pub(super) struct Scope {
+    batches: Mutex<Vec<Arc<OnDevice>>>,
+    /// The last one.
+    key: Mutex<Option<(u64, Arc<Memory>)>>,
+}
 
 /// A batch's texts in device memory.
 pub struct OnDevice {
@@ -43,12 +51,26 @@ impl RowTexts {
 }
 
 impl Cuda {
+    /// A step's part of the keys of dropout, in device memory: one `u64`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub fn step_key(&self, key: u64) -> Result<Arc<Memory>> {
+        let mut last = self.scope.key.lock().expect("nothing panics while it holds the key");
+        if let Some((_, memory)) = last.as_ref().filter(|(of, _)| *of == key) {
+            return Ok(Arc::clone(memory));
+        }
+        let memory = Arc::new(self.upload_all(&[key])?);
+        *last = Some((key, Arc::clone(&memory)));
+        Ok(memory)
+    }
+
     /// `batch` in device memory: as it was uploaded before, if it was.
     ///
     /// # Errors
     /// [`crate::Error::Device`].
     pub fn batch(&self, batch: &Batch) -> Result<Arc<OnDevice>> {
-        let mut batches = self.shared.batches.lock().expect("nothing panics while it holds the list");
+        let mut batches = self.scope.batches.lock().expect("nothing panics while it holds the list");
         let same = |kept: &Arc<OnDevice>| {
             kept.offsets_on_host == batch.offsets && kept.samples_on_host == batch.samples
         };

@@ -5,6 +5,7 @@
 //! (the heuristic is not offered reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
 
 use super::product::{Kind, Product};
+use super::recorder::Asked;
 use super::{Cuda, Memory, Storage};
 use crate::{Error, Result};
 use cudarc::cublaslt::{result, sys};
@@ -25,7 +26,7 @@ pub(super) struct CublasLt {
 struct Known {
     /// None for what it has no algorithm for.
     planned: HashMap<Product, Option<Planned>>,
-    /// As large as any of them needs: all work is on one stream.
+    /// Of [`WORKSPACE`] bytes, for all of them: all work is on one stream. It never moves, for graphs use it.
     workspace: Option<Memory>,
 }
 
@@ -55,6 +56,23 @@ pub(crate) struct Operands<'a> {
     pub out: &'a Memory,
 }
 
+/// Where the operands of a product are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Addresses {
+    a: u64,
+    b: u64,
+    bias: Option<u64>,
+    out: u64,
+}
+
+impl Operands<'_> {
+    fn addresses(&self) -> Addresses {
+        let Operands { a, b, bias, out } = self;
+        let bias = bias.map(Memory::address);
+        Addresses { a: a.address(), b: b.address(), bias, out: out.address() }
+    }
+}
+
 impl Cuda {
     /// The library, if it is there.
     pub(super) fn cublaslt(&self) -> Result<Option<&CublasLt>> {
@@ -70,10 +88,32 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`].
     pub(crate) fn multiply_by_library(&self, product: &Product, operands: &Operands<'_>) -> Result<bool> {
+        let addresses = operands.addresses();
+        // What the library has refused is not recorded, and so none of the kernels of ours that were launched instead are missed.
+        if !self.library_refuses(product)?
+            && self.compares(|record| record.multiplies(product, &addresses))?
+        {
+            return Ok(true);
+        }
+        let made = self.multiply_at(product, addresses)?;
+        if made {
+            self.write(|| Asked::Product(*product, addresses));
+        }
+        Ok(made)
+    }
+
+    /// The same of operands at these addresses, as large as the product says.
+    pub(super) fn multiply_at(&self, product: &Product, addresses: Addresses) -> Result<bool> {
         match self.cublaslt()? {
-            Some(library) if product.multiply_adds() > 0 => library.multiply(self, product, operands),
+            Some(library) if product.multiply_adds() > 0 => library.multiply(self, product, addresses),
             _ => Ok(false),
         }
+    }
+
+    /// Whether the library is known not to make such a product.
+    fn library_refuses(&self, product: &Product) -> Result<bool> {
+        let refuses = |library: &CublasLt| matches!(library.known().planned.get(product), Some(None));
+        Ok(product.multiply_adds() == 0 || self.cublaslt()?.is_none_or(refuses))
     }
 
     /// Whether the library has made a product like this one.
@@ -107,7 +147,7 @@ impl CublasLt {
         self.known.lock().expect("nothing panics while it holds the list")
     }
 
-    fn multiply(&self, cuda: &Cuda, product: &Product, operands: &Operands<'_>) -> Result<bool> {
+    fn multiply(&self, cuda: &Cuda, product: &Product, operands: Addresses) -> Result<bool> {
         cuda.bind()?;
         let mut known = self.known();
         let Known { planned, workspace } = &mut *known;
@@ -115,16 +155,16 @@ impl CublasLt {
             planned.insert(*product, Planned::find(self.handle, product, operands)?);
         }
         let Some(plan) = &planned[product] else { return Ok(false) };
-        if plan.workspace > workspace.as_ref().map_or(0, Memory::bytes) {
-            *workspace = Some(cuda.memory(plan.workspace)?);
+        if plan.workspace > 0 && workspace.is_none() {
+            *workspace = Some(cuda.by_itself().memory(WORKSPACE)?);
         }
         if let Some(bias) = operands.bias {
             plan.point_at_bias(bias)?;
         }
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         let [of_a, of_b, of_out] = plan.layouts;
-        let pointer = |memory: &Memory| memory.address() as *mut c_void;
-        let space = workspace.as_ref().map_or(std::ptr::null_mut(), pointer);
+        let pointer = |address: u64| address as *mut c_void;
+        let space = workspace.as_ref().map_or(std::ptr::null_mut(), |memory| pointer(memory.address()));
         // SAFETY: descriptors made below; the memory is as large as the product says (whoever calls has made it so), and is used
         // again only by what is launched after this, on the same stream.
         unsafe {
@@ -165,7 +205,7 @@ impl Planned {
     fn find(
         handle: sys::cublasLtHandle_t,
         product: &Product,
-        operands: &Operands<'_>,
+        operands: Addresses,
     ) -> Result<Option<Planned>> {
         use sys::cublasLtMatmulDescAttributes_t as Of;
         let described = Described::of(product);
@@ -238,9 +278,9 @@ impl Planned {
         }
     }
 
-    fn point_at_bias(&self, bias: &Memory) -> Result<()> {
+    fn point_at_bias(&self, bias: u64) -> Result<()> {
         let pointer = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
-        self.set(pointer, bias.address())
+        self.set(pointer, bias)
     }
 
     fn set<T: Copy>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<()> {

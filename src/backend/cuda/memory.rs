@@ -72,12 +72,16 @@ unsafe impl Plain for f64 {}
 pub struct Memory {
     address: u64,
     bytes: usize,
-    /// What the pool knows it as.
-    class: usize,
-    pool: Arc<Pool>,
+    /// The pool that it returns to, and what that knows it as.
+    home: Option<(Arc<Pool>, usize)>,
 }
 
 impl Memory {
+    /// A part of memory that somebody else keeps.
+    pub(super) fn lent(address: u64, bytes: usize) -> Memory {
+        Memory { address, bytes, home: None }
+    }
+
     /// Where it is, for the device.
     pub fn address(&self) -> u64 {
         self.address
@@ -95,8 +99,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.class > 0 {
-            self.pool.give(self.address, self.class);
+        if let Some((pool, class)) = &self.home {
+            pool.give(self.address, *class);
         }
     }
 }
@@ -145,25 +149,33 @@ pub(super) struct Pool {
     _stream: Arc<CudaStream>,
     free: Mutex<BTreeMap<usize, Vec<u64>>>,
     reuse: bool,
+    /// Whether what is given back stays until [`Pool::release`]: graphs use it whenever they run.
+    keeps: bool,
 }
 
 impl Pool {
     pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool) -> Arc<Pool> {
-        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse })
+        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse, keeps: false })
+    }
+
+    /// One beside it, for what graphs use.
+    pub(super) fn keeping(&self) -> Arc<Pool> {
+        let (context, stream) = (Arc::clone(&self.context), Arc::clone(&self._stream));
+        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse: self.reuse, keeps: true })
     }
 
     pub(super) fn take(pool: &Arc<Pool>, bytes: usize) -> Result<Memory> {
         if bytes == 0 {
-            return Ok(Memory { address: 0, bytes, class: 0, pool: Arc::clone(pool) });
+            return Ok(Memory::lent(0, bytes));
         }
         // Kernels may read the whole of the last 16 bytes.
         let class = if pool.reuse { class(bytes) } else { bytes.next_multiple_of(16) };
-        let kept = pool.free().get_mut(&class).and_then(Vec::pop);
+        let kept = if pool.reuse { pool.free().get_mut(&class).and_then(Vec::pop) } else { None };
         let address = match kept {
             Some(address) => address,
             None => pool.allocate(class)?,
         };
-        Ok(Memory { address, bytes, class, pool: Arc::clone(pool) })
+        Ok(Memory { address, bytes, home: Some((Arc::clone(pool), class)) })
     }
 
     /// From the driver; if it has no more, after giving back what is not in use.
@@ -171,7 +183,10 @@ impl Pool {
         self.context.bind_to_thread().map_err(failed("use the GPU"))?;
         // SAFETY: memory is released by this pool alone, once.
         unsafe { result::malloc_sync(bytes) }
-            .or_else(|_| {
+            .or_else(|refused| {
+                if self.keeps {
+                    return Err(refused);
+                }
                 self.release();
                 // SAFETY: as above.
                 unsafe { result::malloc_sync(bytes) }
@@ -181,13 +196,13 @@ impl Pool {
 
     fn give(&self, address: u64, class: usize) {
         self.free().entry(class).or_default().push(address);
-        if !self.reuse {
+        if !self.reuse && !self.keeps {
             self.release();
         }
     }
 
     /// Gives all that nobody uses back to the driver, which waits for what still runs.
-    fn release(&self) {
+    pub(super) fn release(&self) {
         for address in std::mem::take(&mut *self.free()).into_values().flatten() {
             // SAFETY: it came from the driver, and nobody has it any more. That the driver may refuse, at the end of the
             // process, harms nobody.

@@ -6,6 +6,9 @@
 //! memory     a pool of device memory: a training step allocates nothing once it has seen its sizes
 //! launch     arguments, checked against what the source declares
 //! nccl       sums over the GPUs of several processes
+//! staging    page-locked memory that uploads go through, so that the host need not wait for them
+//! recorder   what a piece of work asks, written down or compared with what was
+//! graphs     training steps that are one launch
 //! product    who makes the products of linear layers, and how that is chosen
 //! cublaslt   NVIDIA's library for them, if it is there
 //! batch      what kernels read of a batch, uploaded once for all operations on it
@@ -21,31 +24,39 @@
 mod batch;
 pub mod compile;
 mod cublaslt;
+mod graphs;
 pub mod launch;
 pub mod lengths;
 mod memory;
 mod nccl;
 pub mod probe;
 mod product;
+mod recorder;
+mod staging;
 mod timing;
 mod transfer;
 
 pub use batch::{OnDevice, RowTexts};
 pub(crate) use cublaslt::Operands;
+pub use graphs::Graphs;
 pub use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{Kind, Product, Products};
+pub use staging::Awaited;
 
-use super::{Cpu, Device};
+use super::{Cpu, Device, Repeats};
 use crate::ranks::Ranks;
 use crate::tensor::{Shape, Tensor};
-use crate::{Error, Result};
+use crate::{Batch, Error, Result};
+use batch::Scope;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, sys};
 use limbeck_kernels::Kernels;
 use memory::Pool;
+use recorder::Recorder;
+use staging::Staging;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// A GPU and how it stores activations.
 #[derive(Clone)]
@@ -54,6 +65,10 @@ pub struct Cuda {
     storage: Storage,
     /// What makes all products; none for what each prefers.
     products: Option<Products>,
+    graphs: Graphs,
+    /// Who follows what is asked, if anybody does.
+    recorder: Option<Arc<Mutex<Recorder>>>,
+    scope: Arc<Scope>,
 }
 
 struct Shared {
@@ -62,9 +77,12 @@ struct Shared {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     pool: Arc<Pool>,
+    /// What graphs use.
+    reserved: Arc<Pool>,
+    kept: Mutex<graphs::Kept>,
+    staging: Staging,
     functions: Mutex<HashMap<(&'static str, Storage, &'static str), Function>>,
     modules: Mutex<HashMap<(&'static str, Storage), Arc<cudarc::driver::CudaModule>>>,
-    batches: Mutex<Vec<Arc<OnDevice>>>,
     constants: Mutex<Vec<Constant>>,
     communicator: Mutex<Option<nccl::Communicator>>,
     capability: (u32, u32),
@@ -111,7 +129,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`]: there is no driver, no such GPU or no NVRTC; the GPU is older than sm_80. [`Error::Setting`]:
-    /// `LIMBECK_GEMM` asks for what is not there.
+    /// `LIMBECK_GEMM` or `LIMBECK_GRAPHS` asks for what is not there.
     pub fn open(options: &Options) -> Result<Cuda> {
         probe::probe()?;
         let context = CudaContext::new(options.ordinal).map_err(|error| {
@@ -133,14 +151,17 @@ impl Cuda {
         let shared_memory =
             attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let stream = context.new_stream().map_err(failed("make a stream"))?;
+        let pool = Pool::new(Arc::clone(&context), Arc::clone(&stream), options.reuse);
         let shared = Shared {
             cublaslt: OnceLock::new(),
-            pool: Pool::new(Arc::clone(&context), Arc::clone(&stream), options.reuse),
+            reserved: pool.keeping(),
+            pool,
+            kept: Mutex::default(),
+            staging: Staging::new(Arc::clone(&context), Arc::clone(&stream)),
             context,
             stream,
             functions: Mutex::default(),
             modules: Mutex::default(),
-            batches: Mutex::default(),
             constants: Mutex::default(),
             communicator: Mutex::default(),
             capability,
@@ -149,7 +170,14 @@ impl Cuda {
             cache: options.cache.clone(),
             host: Cpu::new(Kernels::select()?),
         };
-        let cuda = Cuda { shared: Arc::new(shared), storage: options.storage, products: None };
+        let cuda = Cuda {
+            shared: Arc::new(shared),
+            storage: options.storage,
+            products: None,
+            graphs: Graphs::asked()?,
+            recorder: None,
+            scope: Arc::default(),
+        };
         cuda.with_products(Products::asked()?)
     }
 
@@ -196,7 +224,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no memory.
     pub fn memory(&self, bytes: usize) -> Result<Memory> {
-        Pool::take(&self.shared.pool, bytes)
+        self.take(bytes)
     }
 
     /// Activations of this shape, content unspecified.
@@ -213,6 +241,16 @@ impl Cuda {
     /// [`Error::Device`]: no memory.
     pub fn tensor(&self, shape: Shape, storage: Storage) -> Result<Tensor<Cuda>> {
         Ok(Tensor::from_buffer(self.buffer(shape.len(), storage)?, shape))
+    }
+
+    /// The same GPU, nobody following what is asked.
+    fn by_itself(&self) -> Cuda {
+        Cuda { recorder: None, scope: Arc::default(), ..self.clone() }
+    }
+
+    fn recorder(&self) -> Option<MutexGuard<'_, Recorder>> {
+        let recorder = self.recorder.as_ref()?;
+        Some(recorder.lock().expect("nothing panics while it holds the recorder"))
     }
 
     /// Makes the GPU this thread's: the driver keeps that for each thread.
@@ -271,6 +309,23 @@ impl Device for Cuda {
                 Ok(bits.into_iter().map(|bits| storage.widen(bits)).collect())
             }
         }
+    }
+
+    fn fills(&self) -> bool {
+        self.graphs != Graphs::Off
+    }
+
+    fn repeated<T>(&self, batch: &Batch, work: impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
+        self.repeat(batch, work)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        // What overflows in f16 decides what the next step's loss is multiplied by.
+        self.storage != Storage::F16
+    }
+
+    fn repeats(&self) -> Option<Repeats> {
+        (self.graphs == Graphs::On).then(|| self.graph_repeats())
     }
 
     fn loss_scale(&self) -> Option<f64> {

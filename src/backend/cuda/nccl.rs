@@ -60,6 +60,7 @@ impl Cuda {
 
     /// Sums each buffer over ranks, in one group; false if [`Cuda::join_ranks`] found no NCCL.
     pub(super) fn sum_by_nccl(&self, buffers: &mut [&mut Buffer]) -> Result<bool> {
+        self.waits()?;
         let communicator = self.shared.communicator.lock().expect("nothing panics while it holds it");
         let Some(Communicator(communicator)) = &*communicator else { return Ok(false) };
         self.bind()?;

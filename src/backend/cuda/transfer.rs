@@ -1,5 +1,6 @@
 //! Between host and device: copies, and casts from one storage to another.
 
+use super::recorder::Asked;
 use super::{Cuda, Memory, Plain, Storage, failed};
 use crate::Result;
 use crate::tensor::Tensor;
@@ -8,19 +9,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Cuda {
-    /// Copies numbers of any kind to the GPU.
+    /// Copies numbers of any kind to the GPU: they have been read when this returns, and are there for what is launched next.
     ///
     /// # Errors
     /// [`crate::Error::Device`].
     pub fn upload_all<T: Plain>(&self, data: &[T]) -> Result<Memory> {
-        let memory = self.memory(size_of_val(data))?;
-        if !data.is_empty() {
-            self.bind()?;
-            // SAFETY: the memory has the size of `data`, and the copy from pageable memory has read it when it returns.
-            unsafe { result::memcpy_htod_async(memory.address(), data, self.shared.stream.cu_stream()) }
-                .map_err(failed("copy to the GPU"))?;
-        }
-        Ok(memory)
+        // SAFETY: numbers have no gaps between them (`Plain`), so that all their bytes can be read.
+        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) };
+        self.upload_bytes(bytes)
     }
 
     /// Bytes that do not change, in device memory: uploaded once, for as long as somebody else holds them too.
@@ -33,7 +29,8 @@ impl Cuda {
         if let Some((_, memory)) = constants.iter().find(|(kept, _)| Arc::ptr_eq(kept, bytes)) {
             return Ok(Arc::clone(memory));
         }
-        let memory = Arc::new(self.upload_all(bytes)?);
+        // No part of the work that first needs it.
+        let memory = Arc::new(self.by_itself().upload_all(bytes)?);
         constants.push((Arc::clone(bytes), Arc::clone(&memory)));
         Ok(memory)
     }
@@ -45,6 +42,7 @@ impl Cuda {
     pub fn download_all<T: Plain>(&self, memory: &Memory, len: usize) -> Result<Vec<T>> {
         let mut data = vec![T::default(); len];
         assert!(size_of_val(&data[..]) <= memory.bytes(), "a download of what is there");
+        self.waits()?;
         if len > 0 {
             self.bind()?;
             let stream = self.shared.stream.cu_stream();
@@ -61,6 +59,7 @@ impl Cuda {
     /// # Errors
     /// [`crate::Error::Device`]: something that was launched has failed.
     pub fn synchronize(&self) -> Result<()> {
+        self.waits()?;
         self.shared.stream.synchronize().map_err(failed("run what was launched before"))
     }
 
@@ -72,11 +71,21 @@ impl Cuda {
         if memory.bytes() == 0 {
             return Ok(());
         }
+        let (address, bytes) = (memory.address(), memory.bytes());
+        if self.compares(|record| record.clears([address, bytes as u64]))? {
+            return Ok(());
+        }
+        self.clear_at(address, bytes)?;
+        self.write(|| Asked::Clear { address, bytes });
+        Ok(())
+    }
+
+    /// The same of memory that is known to be there.
+    pub(super) fn clear_at(&self, address: u64, bytes: usize) -> Result<()> {
         self.bind()?;
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the memory is ours, and of that size.
-        unsafe { result::memset_d8_async(memory.address(), 0, memory.bytes(), stream) }
-            .map_err(failed("clear memory"))
+        unsafe { result::memset_d8_async(address, 0, bytes, stream) }.map_err(failed("clear memory"))
     }
 
     /// `x`, or a copy of it in `storage`.

@@ -13,7 +13,7 @@ const TOKENS: usize = 8;
 const CHUNK: usize = 64;
 
 /// As in `embedding.cu`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 struct Chunk {
     row: i32,
@@ -35,8 +35,11 @@ struct Sorted {
 
 impl Sorted {
     fn new(rows: &[u32]) -> Sorted {
-        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-        order.sort_by_key(|&token| rows[token as usize]);
+        // By row, then by token.
+        let mut keys: Vec<u64> =
+            rows.iter().zip(0..).map(|(&row, token)| u64::from(row) << 32 | token).collect();
+        keys.sort_unstable();
+        let order: Vec<u32> = keys.into_iter().map(|key| key as u32).collect();
         let mut sorted = Sorted { order: Vec::new(), chunks: Vec::new(), rows: Vec::new() };
         let (mut first, mut sums) = (0, 0);
         for same in order.chunk_by(|a, b| rows[*a as usize] == rows[*b as usize]) {
@@ -58,8 +61,18 @@ impl Sorted {
         sorted
     }
 
-    fn sums(&self) -> usize {
-        self.rows.last().map_or(0, |row| row.last as usize)
+    /// The same with as many chunks, and rows of several, as so many tokens can have of a table of `entries`: those that are not
+    /// needed have no tokens. So launches depend on how many tokens there are, and not on which.
+    fn filled(mut self, entries: usize) -> Sorted {
+        let tokens = self.order.len();
+        self.chunks.resize(tokens.min(entries) + tokens / CHUNK, Chunk::default());
+        self.rows.resize(tokens / (CHUNK + 1), Chunk::default());
+        self
+    }
+
+    /// The most sums that rows of several chunks have: such a row has 65 tokens for 2 chunks, and ever more for each.
+    fn most_sums(tokens: usize) -> usize {
+        2 * tokens / (CHUNK + 1)
     }
 }
 
@@ -99,11 +112,11 @@ impl EmbeddingOps for Cuda {
         if !accumulate {
             *dtable = Tensor::from_buffer(self.zeros(dtable.shape().len())?, dtable.shape());
         }
-        let (dy, sorted) = (self.activation(dy)?, Sorted::new(rows));
+        let (dy, sorted) = (self.activation(dy)?, Sorted::new(rows).filled(dtable.rows()));
         let order = self.upload_all(&sorted.order)?;
         let chunks = self.upload_all(&sorted.chunks)?;
         let of_rows = self.upload_all(&sorted.rows)?;
-        let partial = self.buffer(sorted.sums() * cols, Storage::F32)?;
+        let partial = self.buffer(Sorted::most_sums(rows.len()) * cols, Storage::F32)?;
         let (cols, accumulate) = (cols as i32, i32::from(accumulate));
         let arguments: [&dyn Argument; 7] =
             [dy.buffer(), &order, &chunks, &cols, &accumulate, dtable.buffer(), &partial];
@@ -145,7 +158,24 @@ mod tests {
         assert_eq!(seen, (0..500).collect::<Vec<u32>>());
         let kept: Vec<i32> =
             sorted.chunks.iter().map(|chunk| chunk.place).filter(|&place| place >= 0).collect();
-        assert_eq!(kept, (0..sorted.sums() as i32).collect::<Vec<_>>());
+        let sums = sorted.rows.last().map_or(0, |row| row.last);
+        assert_eq!(kept, (0..sums).collect::<Vec<_>>());
         assert!(!sorted.rows.is_empty(), "row 7 is read by more tokens than a chunk has");
+    }
+
+    #[test]
+    fn there_is_room_for_all_chunks() {
+        for (tokens, entries) in [(0, 9), (1, 9), (64, 1), (65, 1), (130, 2), (200, 3), (129, 500), (900, 7)]
+        {
+            for spread in 1..=entries.min(12) {
+                let rows: Vec<u32> = (0..tokens).map(|i| (i * i % spread) as u32).collect();
+                let (sorted, whole) = (Sorted::new(&rows), Sorted::new(&rows).filled(entries));
+                let what = format!("{tokens} tokens, {spread} rows");
+                assert!(whole.chunks.starts_with(&sorted.chunks), "{what}");
+                assert!(whole.rows.starts_with(&sorted.rows), "{what}");
+                let sums = sorted.rows.last().map_or(0, |row| row.last as usize);
+                assert!(sums <= Sorted::most_sums(tokens), "{what}");
+            }
+        }
     }
 }

@@ -66,7 +66,8 @@ pub trait LossOps: Device {
     type Pending;
 
     /// The loss of `logits` (`[texts, classes]`) against labels (`[texts]`) and, if there is one, a teacher's logits
-    /// (`[texts, classes]`); and `scale` times its gradient by the logits.
+    /// (`[texts, classes]`); and `scale` times its gradient by the logits. Rows of logits behind those of texts that have a label
+    /// do not count, and their gradient is zero.
     ///
     /// # Errors
     /// The device's.
@@ -77,6 +78,14 @@ pub trait LossOps: Device {
         teacher: Option<(&[f32], Distillation)>,
         scale: f64,
     ) -> Result<(Self::Pending, Tensor<Self>)>;
+
+    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn call_losses(&self, _pending: &mut Self::Pending) -> Result<()> {
+        Ok(())
+    }
 
     /// What it is: waits for the device.
     ///
@@ -95,11 +104,12 @@ impl LossOps for Cpu {
         teacher: Option<(&[f32], Distillation)>,
         scale: f64,
     ) -> Result<(Losses, Tensor<Self>)> {
-        let Loss { total, cross_entropy, distillation, mut gradient } =
-            mixed(logits.buffer(), labels, teacher);
+        let known = &logits.buffer()[..labels.len() * logits.cols()];
+        let Loss { total, cross_entropy, distillation, mut gradient } = mixed(known, labels, teacher);
         if scale != 1.0 {
             gradient.iter_mut().for_each(|slope| *slope = (f64::from(*slope) * scale) as f32);
         }
+        gradient.resize(logits.shape().len(), 0.0);
         let gradient = Tensor::upload(self, &gradient, logits.shape())?;
         Ok((Losses { total, cross_entropy, distillation }, gradient))
     }

@@ -23,9 +23,9 @@ impl Cuda {
     /// [`crate::Error::Device`].
     pub(in crate::ops) fn dropout_keys(&self, batch: &Batch, site: &Site) -> Result<Memory> {
         let (texts, on_device) = (batch.texts(), self.batch(batch)?);
-        let keys = self.memory(texts * size_of::<u64>())?;
+        let (keys, step) = (self.memory(texts * size_of::<u64>())?, self.step_key(site.noise.key())?);
         let arguments: [&dyn Argument; 5] =
-            [&on_device.samples, &site.noise.key(), &u64::from(site.place), &(texts as i32), &keys];
+            [&on_device.samples, &*step, &u64::from(site.place), &(texts as i32), &keys];
         self.launch(
             "dropout",
             self.storage(),
@@ -42,13 +42,14 @@ impl DropoutOps for Cuda {
         let (shape, on_device) = (x.shape(), self.batch(batch)?);
         let (x, y) = (self.activation(x)?, self.activations(shape)?);
         let (threshold, factor) = site.threshold_and_factor();
+        let step = self.step_key(site.noise.key())?;
         let texts = (RowTexts::of(batch, shape.rows) == RowTexts::Tokens).then_some(&on_device.text_of_token);
         let arguments: [&dyn Argument; 11] = [
             x.buffer(),
             &texts,
             &on_device.offsets,
             &on_device.samples,
-            &site.noise.key(),
+            &*step,
             &u64::from(site.place),
             &threshold,
             &factor,

@@ -13,6 +13,8 @@ use rayon::prelude::*;
 const BLOCK: usize = 1 << 14;
 
 impl AdamWOps for Cpu {
+    type Norm = f64;
+
     fn mask(&self, x: &mut Tensor<Self>, mask: &Mask) -> Result<()> {
         assert_eq!(x.shape().len(), mask.0.len(), "a mask has a byte for each element");
         let blocks = x.buffer_mut().par_chunks_mut(BLOCK).zip(mask.0.par_chunks(BLOCK));
@@ -39,6 +41,10 @@ impl AdamWOps for Cpu {
             let state = [w, m, v].map(Tensor::buffer_mut);
             self.update(state, gradient.buffer(), mask, &step);
         }
+        Ok(norm)
+    }
+
+    fn norm(&self, norm: f64) -> Result<f64> {
         Ok(norm)
     }
 }

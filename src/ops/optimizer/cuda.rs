@@ -3,7 +3,7 @@
 use super::{AdamWOps, AdamWStep, Update};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Memory, Plain, Storage};
+use crate::backend::cuda::{Argument, Awaited, Grid, Memory, Plain, Storage};
 use crate::params::Mask;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -28,7 +28,26 @@ struct Parameter {
 // SAFETY: numbers, and no gaps between them.
 unsafe impl Plain for Parameter {}
 
+/// As in `optimizer.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Told {
+    scale: f64,
+    clip: f64,
+    /// β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, learning rate / (1 - β₁ᵗ).
+    factors: [f32; 7],
+    _padding: u32,
+}
+
+// SAFETY: numbers, and no gaps between them.
+unsafe impl Plain for Told {}
+
+/// The norm of the gradients, and the factor that they were multiplied by, in device memory.
+pub struct Found(Awaited);
+
 impl AdamWOps for Cuda {
+    type Norm = Found;
+
     fn mask(&self, x: &mut Tensor<Self>, mask: &Mask) -> Result<()> {
         let len = x.shape().len();
         assert_eq!(len, mask.0.len(), "a mask has a byte for each element");
@@ -38,7 +57,7 @@ impl AdamWOps for Cuda {
         self.launch("optimizer", Storage::F32, "mask_zeros", grid, &arguments)
     }
 
-    fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<f64> {
+    fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<Found> {
         let AdamWStep { learning_rate, beta1, beta2, eps, weight_decay, gradient_scale, .. } = *step;
         let decayed = (1.0 - learning_rate * weight_decay) as f32;
         let masks = updates.iter().map(|update| update.mask.map(|mask| self.constant(&mask.0)).transpose());
@@ -64,13 +83,6 @@ impl AdamWOps for Cuda {
                 Parameter { addresses, len: len as u64, first_chunk, decay, _padding: 0 }
             })
             .collect();
-        let (table, count) = (self.upload_all(&parameters)?, parameters.len() as i32);
-        let partial = self.memory(chunks * size_of::<f64>())?;
-        let found = self.memory(2 * size_of::<f64>())?;
-        let grid = Grid::blocks(chunks, THREADS);
-        self.launch("optimizer", Storage::F32, "gradient_squares", grid, &[&table, &count, &partial])?;
-        let arguments: [&dyn Argument; 5] = [&partial, &(chunks as i32), &gradient_scale, &clip, &found];
-        self.launch("optimizer", Storage::F32, "clip_factor", Grid::blocks(1, 1024), &arguments)?;
         let factors = [
             beta1,
             1.0 - beta1,
@@ -81,9 +93,23 @@ impl AdamWOps for Cuda {
             learning_rate / step.bias_correction(beta1),
         ]
         .map(|factor| factor as f32);
-        let mut arguments: Vec<&dyn Argument> = vec![&table, &count, &found];
-        arguments.extend(factors.iter().map(|factor| factor as &dyn Argument));
-        self.launch("optimizer", Storage::F32, "adamw", grid, &arguments)?;
-        Ok(self.download_all::<f64>(&found, 2)?[0])
+        let told = self.upload_all(&[Told { scale: gradient_scale, clip, factors, _padding: 0 }])?;
+        let (table, count) = (self.upload_all(&parameters)?, parameters.len() as i32);
+        let partial = self.memory(chunks * size_of::<f64>())?;
+        let found = self.memory(2 * size_of::<f64>())?;
+        let grid = Grid::blocks(chunks, THREADS);
+        self.launch("optimizer", Storage::F32, "gradient_squares", grid, &[&table, &count, &partial])?;
+        let arguments: [&dyn Argument; 4] = [&partial, &(chunks as i32), &told, &found];
+        self.launch("optimizer", Storage::F32, "clip_factor", Grid::blocks(1, 1024), &arguments)?;
+        self.launch("optimizer", Storage::F32, "adamw", grid, &[&table, &count, &found, &told])?;
+        Ok(Found(Awaited::new(found, 2)))
+    }
+
+    fn call_norm(&self, Found(found): &mut Found) -> Result<()> {
+        self.call(found)
+    }
+
+    fn norm(&self, Found(found): Found) -> Result<f64> {
+        Ok(self.receive(found)?[0])
     }
 }

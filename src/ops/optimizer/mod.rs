@@ -37,6 +37,9 @@ pub struct Update<'a, D: Device> {
 
 /// AdamW on a device.
 pub trait AdamWOps: Device {
+    /// A norm that the host need not know yet.
+    type Norm;
+
     /// Sets to exactly zero what the mask drops, whatever is there.
     ///
     /// # Errors
@@ -49,7 +52,21 @@ pub trait AdamWOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<f64>;
+    fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<Self::Norm>;
+
+    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    ///
+    /// # Errors
+    /// The device's.
+    fn call_norm(&self, _norm: &mut Self::Norm) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it is: waits for the device.
+    ///
+    /// # Errors
+    /// The device's: something that was launched has failed.
+    fn norm(&self, norm: Self::Norm) -> Result<f64>;
 }
 
 /// What gradients of that global norm are multiplied by: as torch.nn.utils.clip_grad_norm_ does it, its 1e-6 included.

@@ -51,6 +51,10 @@ unsafe impl Argument for Group {
     fn pointer(&self) -> *const c_void {
         std::ptr::from_ref(self).cast()
     }
+
+    fn bytes(&self) -> usize {
+        size_of::<Group>()
+    }
 }
 
 impl Cuda {

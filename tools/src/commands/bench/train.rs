@@ -12,7 +12,7 @@ use crate::output::Output;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::backend::cuda::probe::probe;
 use limbeck::backend::cuda::{Options, Storage};
-use limbeck::backend::{Cpu, Cuda};
+use limbeck::backend::{Cpu, Cuda, Device as _, Repeats};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
 use limbeck::ops::Backend;
@@ -110,6 +110,7 @@ fn measure<B: Backend>(
     }
     let latency = Latency::of(&mut timings);
     let per_second = steps.lesson.batch.tokens() as f64 / (1e-3 * latency.ms_p50);
+    let repeats = steps.learner.backend.repeats();
     let mut output = Output::new();
     if typed.json {
         output.json(&json!({
@@ -118,6 +119,11 @@ fn measure<B: Backend>(
             "step_ms_p95": latency.ms_p95,
             "tokens_per_second": per_second,
             "losses": losses,
+            "graphs": repeats.map(|repeats| json!({
+                "made": repeats.captured,
+                "steps_replayed": repeats.replayed,
+                "steps_launched": repeats.ordinary,
+            })),
             "machine": Machine::here(kernels, threads, BUILD),
         }))?;
         return output.flush();
@@ -142,6 +148,12 @@ fn measure<B: Backend>(
         ],
     ];
     output.text(aligned(&lines))?;
+    if let Some(Repeats { captured, replayed, ordinary, .. }) = repeats {
+        output.text(format!(
+            "\nCUDA graphs: {captured} made, {replayed} of {} steps were launches of one.\n",
+            replayed + ordinary
+        ))?;
+    }
     output.flush()
 }
 
