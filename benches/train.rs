@@ -1,4 +1,4 @@
-//! A training step: forward with dropout, backward, clipping, AdamW.
+//! A training step: forward with dropout, backward, clipping, AdamW; and the loss over a vocabulary.
 //!
 //! distilbert-base's shape with random weights, on a batch of 32 texts as long as AG News's are. Throughput is
 //! in tokens (criterion prints elements), on all threads. In test mode (`cargo bench -- --test`) the network is
@@ -6,15 +6,21 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use limbeck::Batch;
+use limbeck::autograd::Context;
 use limbeck::backend::Cpu;
 use limbeck::models::ModelConfig;
-use limbeck::models::config::Sizes;
+use limbeck::models::config::{Activation, Sizes};
+use limbeck::nn::{Declare, Linear, ParamSpec};
 use limbeck::ops::noise::Noise;
+use limbeck::ops::vocabulary::{self, Task};
+use limbeck::params::ParamStore;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
+use limbeck::tensor::{Shape, Tensor};
 use limbeck::train::{Learner, Lesson};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;
+use limbeck_kernels::random::SplitMix64;
 
 /// Tokens of 32 texts: the means of 32 equal parts of AG News's lengths, shuffled. Their mean is 53.
 const LENGTHS: [usize; 32] = [
@@ -62,5 +68,34 @@ fn step(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, step);
+/// The loss of masked tokens over BERT's vocabulary, and its gradients, in chunks; throughput in rows.
+fn vocabulary_loss(c: &mut Criterion) {
+    let test = std::env::args().any(|argument| argument == "--test");
+    let [rows, hidden, words] = if test { [20, 32, 500] } else { [256, 768, 30_522] };
+    let kernels = Kernels::select().expect("LIMBECK_ISA names a row that this CPU has");
+    let random = |seed: u64, len: usize| -> Vec<f32> {
+        let mut stream = SplitMix64::new(seed);
+        (0..len).map(|_| 0.05 * stream.signed_unit()).collect()
+    };
+    let mut declare = Declare::default();
+    let table = Linear::new(&mut declare, "words", hidden, words, Activation::Identity);
+    let targets: Vec<u32> = (0..rows).map(|row| (7919 * row % words) as u32).collect();
+    let mut group = c.benchmark_group("vocabulary_loss");
+    group.sample_size(10).throughput(Throughput::Elements(rows as u64));
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let device = Cpu::new(kernels).with_precision(precision);
+        let values = |spec: &ParamSpec| Ok(random(1, spec.len()));
+        let params = ParamStore::new(&device, &declare.specs, values).expect("memory for the table");
+        let h = Tensor::upload(&device, &random(2, rows * hidden), Shape::new(rows, hidden)).expect("memory");
+        let batch = Batch::new();
+        let at = Context { backend: &device, params: &params, batch: &batch };
+        let task = Task { layer: &table, h: &h, targets: &targets, teacher: None, scale: 1.0 };
+        group.bench_function(BenchmarkId::new(name, format!("{rows}x{hidden}x{words}")), |b| {
+            b.iter(|| vocabulary::loss(&at, &task, true).expect("the CPU does not fail"))
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, step, vocabulary_loss);
 criterion_main!(benches);

@@ -87,6 +87,19 @@ impl<D: Device> Grads<D> {
         Ok(())
     }
 
+    /// Adds a gradient to a parameter's.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn put_param(&mut self, device: &D, id: ParamId, gradient: Tensor<D>) -> Result<()> {
+        let place = &mut self.params[id.index()];
+        *place = Some(match place.take() {
+            None => gradient,
+            Some(there) => sum(device, there, gradient)?,
+        });
+        Ok(())
+    }
+
     /// Lets `write` write or add to a parameter's gradient: it is given the tensor, and whether the tensor
     /// already holds a part to be kept.
     ///

@@ -3,11 +3,12 @@
 use super::Grads;
 use crate::Batch;
 use crate::Result;
-use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
+use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, ParamId, attend_projected};
 use crate::ops::embedding::Read;
 use crate::ops::noise::{Noise, Site};
 use crate::ops::rounded::RoundedLayer;
-use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
+use crate::ops::vocabulary::{self, Task, Teacher};
+use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool, select};
 use crate::params::ParamStore;
 use crate::tensor::Tensor;
 use std::cell::{OnceCell, RefCell};
@@ -99,6 +100,8 @@ pub struct Tape<'a, B: Backend> {
     retained: RefCell<Vec<VarId>>,
     attended: Option<Vec<[Var<B>; 3]>>,
     inputs: Option<Vec<(Linear, Var<B>)>>,
+    /// Gradients of parameters that a loss knew as soon as it was computed.
+    known: Vec<(ParamId, Tensor<B>)>,
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
@@ -125,6 +128,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             retained: RefCell::default(),
             attended: None,
             inputs: None,
+            known: Vec::new(),
         }
     }
 
@@ -169,6 +173,9 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn backward(self, derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>) -> Result<Grads<B>> {
         let at = Context { backend: self.backend, params: self.params, batch: self.batch };
         let mut grads = Grads::new(self.params.len(), self.vars as usize, &self.retained.borrow());
+        for (id, gradient) in self.known {
+            grads.put_param(self.backend, id, gradient)?;
+        }
         for (var, dy) in derivatives {
             grads.put_var(self.backend, var.id, dy)?;
         }
@@ -179,6 +186,47 @@ impl<'a, B: Backend> Tape<'a, B> {
         }
         grads.make_deferred(self.backend)?;
         Ok(grads)
+    }
+
+    /// Rows of `x`, ascending: `[rows, n]`.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn select(&mut self, x: &Var<B>, rows: &[u32]) -> Result<Var<B>> {
+        let y = select::forward(&self.at(), x, rows, self.records())?;
+        Ok(self.push(y))
+    }
+
+    /// `norm(x)`, over each row.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn norm(&mut self, norm: &LayerNorm, x: &Var<B>) -> Result<Var<B>> {
+        let y = norm::forward(&self.at(), norm, x, None, None, self.records())?;
+        Ok(self.push(y))
+    }
+
+    /// The loss of a head over a vocabulary that reads `h` (`[rows, hidden]`), against a word for each row, without a result of all rows
+    /// ([`vocabulary`]); and, if the tape records, `scale` times its gradient by `h`, for [`Tape::backward`], which knows of those by the
+    /// head's parameters.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn vocabulary_loss(
+        &mut self,
+        layer: &Linear,
+        h: &Var<B>,
+        targets: &[u32],
+        teacher: Option<Teacher<'_, B>>,
+        scale: f64,
+    ) -> Result<(B::Pending, Option<(Var<B>, Tensor<B>)>)> {
+        let task = Task { layer, h: h.tensor(), targets, teacher, scale };
+        let (pending, gradients) = vocabulary::loss(&self.at(), &task, self.records())?;
+        let by_h = gradients.map(|gradients| {
+            self.known.extend(gradients.params);
+            (h.clone(), gradients.h)
+        });
+        Ok((pending, by_h))
     }
 
     fn push(&mut self, (tensor, node): Recorded<B>) -> Var<B> {

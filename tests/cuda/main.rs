@@ -13,3 +13,4 @@ mod relation;
 mod rows;
 mod step;
 mod terms;
+mod vocabulary;

@@ -75,6 +75,11 @@ impl Cpu {
         self.pool.take(len)
     }
 
+    /// The length of the largest buffer that was asked for so far: tests hold operations to what they say of their memory.
+    pub fn largest_buffer(&self) -> usize {
+        self.pool.largest()
+    }
+
     /// Storage of zeros.
     pub fn zeroed(&self, len: usize) -> Buffer {
         let mut buffer = self.pool.take(len);

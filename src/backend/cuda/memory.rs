@@ -4,6 +4,7 @@ use super::failed;
 use crate::Result;
 use cudarc::driver::{CudaContext, CudaStream, result};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How elements are stored.
@@ -145,14 +146,21 @@ pub(super) struct Pool {
     _stream: Arc<CudaStream>,
     free: Mutex<BTreeMap<usize, Vec<u64>>>,
     reuse: bool,
+    largest: AtomicUsize,
 }
 
 impl Pool {
     pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool) -> Arc<Pool> {
-        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse })
+        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse, largest: AtomicUsize::new(0) })
+    }
+
+    /// The most bytes that were asked for at once.
+    pub(super) fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
     }
 
     pub(super) fn take(pool: &Arc<Pool>, bytes: usize) -> Result<Memory> {
+        pool.largest.fetch_max(bytes, Ordering::Relaxed);
         if bytes == 0 {
             return Ok(Memory { address: 0, bytes, class: 0, pool: Arc::clone(pool) });
         }

@@ -199,6 +199,11 @@ impl Cuda {
         Pool::take(&self.shared.pool, bytes)
     }
 
+    /// The most bytes that were asked for at once so far: tests hold operations to what they say of their memory.
+    pub fn largest_memory(&self) -> usize {
+        self.shared.pool.largest()
+    }
+
     /// Activations of this shape, content unspecified.
     ///
     /// # Errors

@@ -8,11 +8,18 @@ use crate::tensor::Tensor;
 
 const THREADS: usize = 128;
 
-/// Terms of each text, in device memory.
+/// Terms of each text, or of each row over a vocabulary, in device memory.
 pub struct Pending {
     terms: Memory,
     texts: usize,
     alpha: f64,
+}
+
+impl Pending {
+    /// Of `[cross-entropy, divergence]` of each text, or of each row: f64.
+    pub(in crate::ops) fn new(terms: Memory, texts: usize, alpha: f64) -> Pending {
+        Pending { terms, texts, alpha }
+    }
 }
 
 impl LossOps for Cuda {
