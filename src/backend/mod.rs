@@ -9,7 +9,7 @@ pub use cpu::Cpu;
 pub use cuda::Cuda;
 
 use crate::Result;
-use crate::ranks::Ranks;
+use crate::ranks::{Give, Ranks, Summed};
 
 /// Memory that holds `f32` values, and the few operations that no op of its own is worth.
 ///
@@ -42,11 +42,21 @@ pub trait Device: Clone + 'static {
     /// The device failed.
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
 
-    /// Sums each buffer over ranks, in place.
+    /// Runs `compute`, which hands over buckets of `f32` buffers; each is summed over ranks while it goes on. Gives back what it gave,
+    /// and the buckets. Every rank hands over as many, of the same sizes, in the same order.
     ///
     /// # Errors
-    /// [`Error::Ranks`](crate::Error::Ranks); the device failed.
-    fn sum_over_ranks(&self, buffers: &mut [&mut Self::Buffer], ranks: &dyn Ranks) -> Result<()>;
+    /// Those of `compute`, of which the other ranks learn; [`Error::Ranks`](crate::Error::Ranks); the device failed.
+    fn while_summing<T>(
+        &self,
+        ranks: &dyn Ranks,
+        compute: impl FnOnce(&mut Give<'_, Self::Buffer>) -> Result<T>,
+    ) -> Result<(T, Summed<Self::Buffer>)>;
+
+    /// Tells the other ranks that this one has failed: those that wait for it are not to wait any longer, and it not for them.
+    fn abandon(&self, ranks: &dyn Ranks) {
+        ranks.abandon();
+    }
 
     /// What losses are multiplied by at first, so that gradients do not vanish in what they are stored as; `None` where they do not.
     fn loss_scale(&self) -> Option<f64> {

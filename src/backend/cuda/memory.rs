@@ -151,7 +151,13 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool) -> Arc<Pool> {
-        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse, largest: AtomicUsize::new(0) })
+        Arc::new(Pool {
+            context,
+            _stream: stream,
+            free: Mutex::default(),
+            reuse,
+            largest: AtomicUsize::new(0),
+        })
     }
 
     /// The most bytes that were asked for at once.
