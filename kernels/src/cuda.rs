@@ -51,6 +51,7 @@ sources! {
     "relation": ALL,
     "sums": ALL,
     "terms": ALL,
+    "vocabulary": ALL,
 }
 
 /// What sources include, by name.

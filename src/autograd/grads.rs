@@ -1,12 +1,13 @@
 //! Gradients, collected: those of parameters until the optimizer takes them, those of results in between
 //! until the node that made the result takes them.
 
+use super::buckets::Ready;
 use super::tape::VarId;
 use crate::Result;
 use crate::backend::Device;
 use crate::nn::ParamId;
 use crate::ops::linear::{LinearOps, WeightGradient};
-use crate::ranks::Ranks;
+use crate::ranks::{Give, Ranks, Summed};
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of a loss.
@@ -18,6 +19,12 @@ pub struct Grads<D: Device> {
     scale: f64,
     /// Weight gradients that are not made yet: `dz` and `x` of each.
     deferred: Vec<(ParamId, [Tensor<D>; 2])>,
+    /// Which gradients have been handed over to be summed over ranks: nothing may be added to them.
+    handed: Vec<bool>,
+    /// Which of those there were.
+    present: Vec<f64>,
+    /// Sums over ranks that had begun when the backward pass ended, and all of them.
+    overlap: Option<[usize; 2]>,
 }
 
 impl<D: Device> Grads<D> {
@@ -30,7 +37,22 @@ impl<D: Device> Grads<D> {
             retained: keep,
             scale: 1.0,
             deferred: Vec::new(),
+            handed: vec![false; params],
+            present: vec![0.0; params],
+            overlap: None,
         }
+    }
+
+    /// Of gradients that were summed over ranks in buckets: how many buckets' sums had begun when the backward pass ended, and how many
+    /// there are. What has begun on a GPU has been launched.
+    pub fn overlap(&self) -> Option<[usize; 2]> {
+        self.overlap
+    }
+
+    /// Where the gradient of a parameter is, or will be.
+    fn place(&mut self, id: ParamId) -> &mut Option<Tensor<D>> {
+        assert!(!self.handed[id.index()], "a node adds to parameter {id:?} and does not name it");
+        &mut self.params[id.index()]
     }
 
     /// What the loss, and so each gradient, has been multiplied by.
@@ -87,6 +109,19 @@ impl<D: Device> Grads<D> {
         Ok(())
     }
 
+    /// Adds a gradient to a parameter's.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn put_param(&mut self, device: &D, id: ParamId, gradient: Tensor<D>) -> Result<()> {
+        let place = self.place(id);
+        *place = Some(match place.take() {
+            None => gradient,
+            Some(there) => sum(device, there, gradient)?,
+        });
+        Ok(())
+    }
+
     /// Lets `write` write or add to a parameter's gradient: it is given the tensor, and whether the tensor
     /// already holds a part to be kept.
     ///
@@ -99,7 +134,7 @@ impl<D: Device> Grads<D> {
         shape: Shape,
         write: impl FnOnce(&mut Tensor<D>, bool) -> Result<()>,
     ) -> Result<()> {
-        let place = &mut self.params[id.index()];
+        let place = self.place(id);
         let accumulate = place.is_some();
         let tensor = match place {
             Some(tensor) => tensor,
@@ -119,7 +154,7 @@ impl<D: Device> Grads<D> {
         write: impl FnOnce([&mut Tensor<D>; 2], bool) -> Result<()>,
     ) -> Result<()> {
         let accumulate = self.params[params[0].0.index()].is_some();
-        let mut take = |(id, shape): (ParamId, Shape)| match self.params[id.index()].take() {
+        let mut take = |(id, shape): (ParamId, Shape)| match self.place(id).take() {
             Some(tensor) => Ok(tensor),
             None => device.empty(shape.len()).map(|buffer| Tensor::from_buffer(buffer, shape)),
         };
@@ -135,35 +170,9 @@ impl<D: Device> Grads<D> {
         Grads::new(params, 0, &[])
     }
 
-    /// Sums the gradients of parameters over ranks; a rank that has none where others do adds zeros, shaped as `shape` says.
-    ///
-    /// # Errors
-    /// [`Error::Ranks`](crate::Error::Ranks); the device's.
-    pub fn sum_over_ranks(
-        &mut self,
-        device: &D,
-        ranks: &dyn Ranks,
-        shape: impl Fn(ParamId) -> Shape,
-    ) -> Result<()> {
-        let mut present: Vec<f64> =
-            self.params.iter().map(|gradient| f64::from(u8::from(gradient.is_some()))).collect();
-        ranks.sum_wide(&mut present)?;
-        let mut buffers = Vec::new();
-        for (i, (place, present)) in self.params.iter_mut().zip(present).enumerate() {
-            if present == 0.0 {
-                continue;
-            }
-            if place.is_none() {
-                let shape = shape(ParamId(i as u32));
-                *place = Some(Tensor::from_buffer(device.zeros(shape.len())?, shape));
-            }
-            buffers.extend(place.as_mut().map(Tensor::buffer_mut));
-        }
-        device.sum_over_ranks(&mut buffers, ranks)
-    }
-
     /// Leaves the gradient `dzᵀ·x` of a weight to be made with others.
     pub(crate) fn defer(&mut self, id: ParamId, dz: Tensor<D>, x: Tensor<D>) {
+        self.place(id);
         self.deferred.push((id, [dz, x]));
     }
 
@@ -189,6 +198,73 @@ impl<D: Device> Grads<D> {
 }
 
 impl<D: LinearOps> Grads<D> {
+    /// Sums the gradients of parameters over ranks; a rank that has none where others do adds zeros, shaped as `shape` says.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`](crate::Error::Ranks); the device's.
+    pub fn sum_over_ranks(
+        &mut self,
+        device: &D,
+        ranks: &dyn Ranks,
+        shape: impl Fn(ParamId) -> Shape,
+    ) -> Result<()> {
+        let lens: Vec<usize> = (0..self.params.len()).map(|id| shape(ParamId(id as u32)).len()).collect();
+        let mut ready = Ready::new(&lens);
+        let ((), summed) =
+            device.while_summing(ranks, |give| self.hand_over(device, &mut ready, &shape, give))?;
+        self.take_back(device, ranks, summed, shape)
+    }
+
+    /// Hands over the gradients of the buckets that are ready, zeros for those that there are not.
+    pub(super) fn hand_over(
+        &mut self,
+        device: &D,
+        ready: &mut Ready,
+        shape: impl Fn(ParamId) -> Shape,
+        give: &mut Give<'_, D::Buffer>,
+    ) -> Result<()> {
+        while let Some(bucket) = ready.take() {
+            let all = std::mem::take(&mut self.deferred);
+            let (now, later) = all.into_iter().partition(|(id, _)| bucket.contains(id));
+            self.deferred = now;
+            self.make_deferred(device)?;
+            self.deferred = later;
+            let mut buffers = Vec::with_capacity(bucket.len());
+            for id in bucket {
+                let gradient = self.place(id).take();
+                self.handed[id.index()] = true;
+                self.present[id.index()] = f64::from(u8::from(gradient.is_some()));
+                buffers.push(match gradient {
+                    Some(gradient) => gradient.into_buffer().expect("a gradient that nobody else has"),
+                    None => device.zeros(shape(id).len())?,
+                });
+            }
+            give(buffers)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was summed, but for what no rank had a gradient of.
+    pub(super) fn take_back(
+        &mut self,
+        device: &D,
+        ranks: &dyn Ranks,
+        summed: Summed<D::Buffer>,
+        shape: impl Fn(ParamId) -> Shape,
+    ) -> Result<()> {
+        self.overlap = Some([summed.begun, summed.buckets.len()]);
+        // It is here that a rank which is gone is noticed when sums are a GPU's, before anything waits for them.
+        ranks.sum_wide(&mut self.present).inspect_err(|_| device.abandon(ranks))?;
+        // Of parameters in the order in which they were handed over: from the last to the first.
+        let ids = (0..self.params.len()).rev();
+        for (id, buffer) in ids.zip(summed.buckets.into_iter().flatten()) {
+            let shape = shape(ParamId(id as u32));
+            self.params[id] = (self.present[id] > 0.0).then(|| Tensor::from_buffer(buffer, shape));
+        }
+        self.handed.fill(false);
+        Ok(())
+    }
+
     /// Makes the weight gradients that were left for the end: all at once, but for those of a weight that is used again, which add to
     /// the first.
     ///

@@ -1,14 +1,17 @@
 //! The tape, and its implementation of [`Exec`].
 
 use super::Grads;
+use super::buckets::Ready;
 use crate::Batch;
 use crate::Result;
-use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
+use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, ParamId, attend_projected};
 use crate::ops::embedding::Read;
 use crate::ops::noise::{Noise, Site};
 use crate::ops::rounded::RoundedLayer;
-use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
+use crate::ops::vocabulary::{self, Task, Teacher};
+use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool, select};
 use crate::params::ParamStore;
+use crate::ranks::Ranks;
 use crate::tensor::Tensor;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -74,6 +77,11 @@ pub struct Context<'a, B: Backend> {
 /// The backward pass of one operation. It owns what the forward pass saved, runs once, and *adds* the
 /// gradients of its inputs and parameters to `grads`.
 pub trait Node<B: Backend> {
+    /// The parameters to whose gradients it adds, each as often as it may.
+    fn params(&self) -> Vec<ParamId> {
+        Vec::new()
+    }
+
     /// `dy` is the gradient of the operation's result.
     ///
     /// # Errors
@@ -99,6 +107,8 @@ pub struct Tape<'a, B: Backend> {
     retained: RefCell<Vec<VarId>>,
     attended: Option<Vec<[Var<B>; 3]>>,
     inputs: Option<Vec<(Linear, Var<B>)>>,
+    /// Gradients of parameters that a loss knew as soon as it was computed.
+    known: Vec<(ParamId, Tensor<B>)>,
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
@@ -125,6 +135,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             retained: RefCell::default(),
             attended: None,
             inputs: None,
+            known: Vec::new(),
         }
     }
 
@@ -167,18 +178,106 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// # Panics
     /// If the tape does not record.
     pub fn backward(self, derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>) -> Result<Grads<B>> {
+        let backend = self.backend;
+        let mut grads = self.walk(derivatives, |_, _| Ok(()))?;
+        grads.make_deferred(backend)?;
+        Ok(grads)
+    }
+
+    /// As [`Tape::backward`], the gradients of parameters summed over ranks, each bucket of them as soon as nothing more is added to it.
+    ///
+    /// # Errors
+    /// The device's, of which the other ranks learn; [`Error::Ranks`](crate::Error::Ranks).
+    ///
+    /// # Panics
+    /// If the tape does not record.
+    pub fn backward_among(
+        self,
+        derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>,
+        ranks: &dyn Ranks,
+    ) -> Result<Grads<B>> {
+        if !ranks.are_several() {
+            return self.backward(derivatives);
+        }
+        let (backend, params) = (self.backend, self.params);
+        let lens: Vec<usize> = params.iter().map(|(_, param)| param.value().shape().len()).collect();
+        let mut ready = Ready::after(&lens, self.nodes.iter().flatten().flat_map(|(_, node)| node.params()));
+        let shape = |id: ParamId| params.value(id).shape();
+        let (mut grads, summed) = backend.while_summing(ranks, |give| {
+            self.walk(derivatives, |grads, done| {
+                ready.done(done);
+                grads.hand_over(backend, &mut ready, shape, give)
+            })
+        })?;
+        grads.take_back(backend, ranks, summed, shape)?;
+        Ok(grads)
+    }
+
+    /// Runs all nodes from the last to the first; before them, and after each, `after` is told what nothing more will be added to
+    /// by it.
+    fn walk(
+        self,
+        derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>,
+        mut after: impl FnMut(&mut Grads<B>, &[ParamId]) -> Result<()>,
+    ) -> Result<Grads<B>> {
         let at = Context { backend: self.backend, params: self.params, batch: self.batch };
         let mut grads = Grads::new(self.params.len(), self.vars as usize, &self.retained.borrow());
+        for (id, gradient) in self.known {
+            grads.put_param(self.backend, id, gradient)?;
+        }
         for (var, dy) in derivatives {
             grads.put_var(self.backend, var.id, dy)?;
         }
+        after(&mut grads, &[])?;
         for (var, node) in self.nodes.expect("a tape that records").into_iter().rev() {
+            let params = node.params();
             if let Some(dy) = grads.take_var(var) {
                 node.backward(&at, &dy, &mut grads)?;
             }
+            after(&mut grads, &params)?;
         }
-        grads.make_deferred(self.backend)?;
         Ok(grads)
+    }
+
+    /// Rows of `x`, ascending: `[rows, n]`.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn select(&mut self, x: &Var<B>, rows: &[u32]) -> Result<Var<B>> {
+        let y = select::forward(&self.at(), x, rows, self.records())?;
+        Ok(self.push(y))
+    }
+
+    /// `norm(x)`, over each row.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn norm(&mut self, norm: &LayerNorm, x: &Var<B>) -> Result<Var<B>> {
+        let y = norm::forward(&self.at(), norm, x, None, None, self.records())?;
+        Ok(self.push(y))
+    }
+
+    /// The loss of a head over a vocabulary that reads `h` (`[rows, hidden]`), against a word for each row, without a result of all rows
+    /// ([`vocabulary`]); and, if the tape records, `scale` times its gradient by `h`, for [`Tape::backward`], which knows of those by the
+    /// head's parameters.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn vocabulary_loss(
+        &mut self,
+        layer: &Linear,
+        h: &Var<B>,
+        targets: &[u32],
+        teacher: Option<Teacher<'_, B>>,
+        scale: f64,
+    ) -> Result<(B::Pending, Option<(Var<B>, Tensor<B>)>)> {
+        let task = Task { layer, h: h.tensor(), targets, teacher, scale };
+        let (pending, gradients) = vocabulary::loss(&self.at(), &task, self.records())?;
+        let by_h = gradients.map(|gradients| {
+            self.known.extend(gradients.params);
+            (h.clone(), gradients.h)
+        });
+        Ok((pending, by_h))
     }
 
     fn push(&mut self, (tensor, node): Recorded<B>) -> Var<B> {

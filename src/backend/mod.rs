@@ -8,7 +8,7 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 
-use crate::ranks::Ranks;
+use crate::ranks::{Give, Ranks, Summed};
 use crate::{Batch, Result};
 
 /// What has come of work that could be repeated ([`Device::repeated`]): training steps, as CUDA graphs.
@@ -57,11 +57,21 @@ pub trait Device: Clone + 'static {
     /// The device failed.
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
 
-    /// Sums each buffer over ranks, in place.
+    /// Runs `compute`, which hands over buckets of `f32` buffers; each is summed over ranks while it goes on. Gives back what it gave,
+    /// and the buckets. Every rank hands over as many, of the same sizes, in the same order.
     ///
     /// # Errors
-    /// [`Error::Ranks`](crate::Error::Ranks); the device failed.
-    fn sum_over_ranks(&self, buffers: &mut [&mut Self::Buffer], ranks: &dyn Ranks) -> Result<()>;
+    /// Those of `compute`, of which the other ranks learn; [`Error::Ranks`](crate::Error::Ranks); the device failed.
+    fn while_summing<T>(
+        &self,
+        ranks: &dyn Ranks,
+        compute: impl FnOnce(&mut Give<'_, Self::Buffer>) -> Result<T>,
+    ) -> Result<(T, Summed<Self::Buffer>)>;
+
+    /// Tells the other ranks that this one has failed: those that wait for it are not to wait any longer, and it not for them.
+    fn abandon(&self, ranks: &dyn Ranks) {
+        ranks.abandon();
+    }
 
     /// Whether batches are to be filled up to sizes that come again, so that [`Device::repeated`] gains by it.
     fn fills(&self) -> bool {

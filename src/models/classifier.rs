@@ -156,6 +156,15 @@ impl Classifier {
         self.encode(e, x, rows, layer)
     }
 
+    /// The states of all tokens behind the last layer: `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// The executor's.
+    pub fn states<E: Exec>(&self, e: &mut E) -> Result<E::Var> {
+        let embedded = self.embeddings.forward(e)?;
+        self.layers.iter().try_fold(embedded, |x, layer| Ok(layer.forward(e, &x, false)?.hidden))
+    }
+
     /// The states of all tokens behind the decoupled layers, in which each sentence stands alone: `[tokens, hidden]`.
     ///
     /// # Errors

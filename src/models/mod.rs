@@ -3,6 +3,8 @@
 mod classifier;
 pub mod config;
 mod logits;
+#[cfg(feature = "train")]
+pub mod masked;
 pub mod parts;
 
 pub use classifier::{Classifier, Head, Rows, Taps};

@@ -149,6 +149,13 @@ impl Linear {
         Linear { down: Some(Down { weight, inputs }), ..up }
     }
 
+    /// A layer whose matrix is another's, as a table of words is the last one of a language model: declares its bias alone, by its
+    /// whole name.
+    pub fn tied(declare: &mut Declare, weight: ParamId, bias: &str, inputs: usize, outputs: usize) -> Linear {
+        let bias = Some(declare.param(bias.to_owned(), Role::Bias, 1, outputs));
+        Linear { weight, bias, inputs, outputs, activation: Activation::Identity, down: None }
+    }
+
     /// The layer's result: `[rows, inputs]` to `[rows, outputs]`.
     ///
     /// # Errors

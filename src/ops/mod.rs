@@ -18,6 +18,8 @@ pub mod optimizer;
 pub mod pool;
 pub mod relation;
 pub mod rounded;
+pub mod select;
+pub mod vocabulary;
 
 use crate::backend::Device;
 
@@ -38,6 +40,8 @@ pub trait Backend:
     + cosine::CosineOps
     + relation::RelationOps
     + rounded::RoundedOps
+    + select::SelectOps
+    + vocabulary::VocabularyOps
 {
 }
 
@@ -57,5 +61,7 @@ impl<D> Backend for D where
         + cosine::CosineOps
         + relation::RelationOps
         + rounded::RoundedOps
+        + select::SelectOps
+        + vocabulary::VocabularyOps
 {
 }

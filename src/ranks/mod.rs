@@ -9,20 +9,25 @@
 //! launch   how the processes were started: the variables of torchrun, Slurm or Open MPI
 //! tcp      sums through the first rank, over sockets
 //! mpi      sums by MPI (feature `mpi`)
+//! overlap  sums by a thread of their own, while gradients are still computed
 //! ```
 
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod overlap;
 mod tcp;
 
 pub use launch::{Launch, join};
+#[cfg(feature = "cuda")]
+pub(crate) use overlap::Failing;
+pub use overlap::{Give, OneThread, Summed, while_summing};
 pub use tcp::Tcp;
 
 use crate::{Error, Result};
 
-/// The processes, seen from one of them.
-pub trait Ranks {
+/// The processes, seen from one of them. Whatever thread calls, it is one at a time.
+pub trait Ranks: Sync {
     /// This one's number, from 0.
     fn rank(&self) -> usize;
 
@@ -46,6 +51,15 @@ pub trait Ranks {
     /// # Errors
     /// [`Error::Ranks`].
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;
+
+    /// Whether the others may be talked to by another thread than the one that met them.
+    fn any_thread(&self) -> bool {
+        true
+    }
+
+    /// Tells all that this one has failed: what they wait for is an error then, as it is when the process ends, and so is whatever
+    /// another thread of this one waits for.
+    fn abandon(&self) {}
 
     /// Ends it, all being done: to be called by each. One that goes without a word has failed.
     fn leave(&self) {}

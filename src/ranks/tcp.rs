@@ -5,9 +5,9 @@
 
 use super::{Launch, Ranks};
 use crate::{Error, Result};
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long ranks wait for each other at the start.
@@ -23,7 +23,9 @@ const GREETING: &[u8; 8] = b"limbeck1";
 pub struct Tcp {
     rank: usize,
     size: usize,
-    sockets: RefCell<Vec<TcpStream>>,
+    sockets: Vec<TcpStream>,
+    /// Held by whoever talks to the others.
+    turn: Mutex<()>,
 }
 
 impl Tcp {
@@ -37,7 +39,11 @@ impl Tcp {
             0 => welcome(address, *size)?,
             _ => vec![call(address, *rank)?],
         };
-        Ok(Tcp { rank: *rank, size: *size, sockets: RefCell::new(sockets) })
+        Ok(Tcp { rank: *rank, size: *size, sockets, turn: Mutex::new(()) })
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().expect("nothing panics while it talks to the others")
     }
 
     /// The sum over ranks of numbers of `N` bytes, by `add`.
@@ -46,24 +52,31 @@ impl Tcp {
         values: &mut [u8],
         add: impl Fn([u8; N], [u8; N]) -> [u8; N],
     ) -> Result<()> {
-        let mut sockets = self.sockets.borrow_mut();
+        let (_turn, sockets) = (self.turn(), &self.sockets);
         if self.rank > 0 {
-            let socket = &mut sockets[0];
+            let socket = &sockets[0];
             send(socket, values).map_err(|error| lost(0, &error))?;
             let sum = receive(socket, Some(values.len())).map_err(|error| lost(0, &error))?;
             values.copy_from_slice(&sum);
             return Ok(());
         }
-        for (i, socket) in sockets.iter_mut().enumerate() {
+        for (i, socket) in sockets.iter().enumerate() {
             let theirs = receive(socket, Some(values.len())).map_err(|error| lost(i + 1, &error))?;
             let pairs = values.as_chunks_mut::<N>().0.iter_mut().zip(theirs.as_chunks::<N>().0);
             pairs.for_each(|(sum, value)| *sum = add(*sum, *value));
         }
-        for (i, socket) in sockets.iter_mut().enumerate() {
+        for (i, socket) in sockets.iter().enumerate() {
             send(socket, values).map_err(|error| lost(i + 1, &error))?;
         }
         Ok(())
     }
+}
+
+/// Numbers as bytes, little-endian.
+fn bytes_of<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut all = vec![0; N * values.len()];
+    all.as_chunks_mut::<N>().0.iter_mut().zip(values).for_each(|(to, value)| *to = bytes(*value));
+    all
 }
 
 impl Ranks for Tcp {
@@ -76,7 +89,7 @@ impl Ranks for Tcp {
     }
 
     fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut bytes = bytes_of(values, f32::to_le_bytes);
         self.reduce(&mut bytes, |a, b| (f32::from_le_bytes(a) + f32::from_le_bytes(b)).to_le_bytes())?;
         let sums = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum);
@@ -84,20 +97,27 @@ impl Ranks for Tcp {
     }
 
     fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
-        let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut bytes = bytes_of(values, f64::to_le_bytes);
         self.reduce(&mut bytes, |a, b| (f64::from_le_bytes(a) + f64::from_le_bytes(b)).to_le_bytes())?;
         let sums = bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
         values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum);
         Ok(())
     }
 
+    fn abandon(&self) {
+        for socket in &self.sockets {
+            // One that is closed already says so too.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {
-        let mut sockets = self.sockets.borrow_mut();
+        let (_turn, sockets) = (self.turn(), &self.sockets);
         if self.rank > 0 {
-            *bytes = receive(&mut sockets[0], None).map_err(|error| lost(0, &error))?;
+            *bytes = receive(&sockets[0], None).map_err(|error| lost(0, &error))?;
             return Ok(());
         }
-        for (i, socket) in sockets.iter_mut().enumerate() {
+        for (i, socket) in sockets.iter().enumerate() {
             send(socket, bytes).map_err(|error| lost(i + 1, &error))?;
         }
         Ok(())
@@ -172,13 +192,13 @@ fn call(address: &str, rank: usize) -> Result<TcpStream> {
     }
 }
 
-fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+fn send(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     socket.write_all(&(bytes.len() as u64).to_le_bytes())?;
     socket.write_all(bytes)
 }
 
 /// A message, of `length` bytes if that is known.
-fn receive(socket: &mut TcpStream, length: Option<usize>) -> io::Result<Vec<u8>> {
+fn receive(mut socket: &TcpStream, length: Option<usize>) -> io::Result<Vec<u8>> {
     let mut said = [0; 8];
     socket.read_exact(&mut said)?;
     let said = u64::from_le_bytes(said) as usize;
@@ -205,11 +225,11 @@ fn lost(rank: usize, error: &io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn launch(rank: usize, port: u16) -> Launch {
-        Launch { rank, size: 3, local_rank: 0, address: format!("127.0.0.1:{port}"), by_mpi: false }
+    fn launch(rank: usize, size: usize, port: u16) -> Launch {
+        Launch { rank, size, local_rank: 0, address: format!("127.0.0.1:{port}"), by_mpi: false }
     }
 
     fn free_port() -> u16 {
@@ -217,12 +237,17 @@ mod tests {
     }
 
     /// Runs `each` as three ranks.
-    fn as_three<T: Send>(each: impl Fn(&dyn Ranks) -> T + Sync) -> Vec<T> {
+    pub fn as_three<T: Send>(each: impl Fn(&Tcp) -> T + Sync) -> Vec<T> {
+        as_ranks(3, each)
+    }
+
+    /// Runs `each` as so many ranks.
+    pub fn as_ranks<T: Send>(size: usize, each: impl Fn(&Tcp) -> T + Sync) -> Vec<T> {
         let port = free_port();
-        let run = |rank| each(&Tcp::join(&launch(rank, port)).unwrap());
+        let run = |rank| each(&Tcp::join(&launch(rank, size, port)).unwrap());
         let run = &run;
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..3).map(|rank| scope.spawn(move || run(rank))).collect();
+            let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || run(rank))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
@@ -234,6 +259,7 @@ mod tests {
             let (mut narrow, mut wide) = ([mine, 10.0 * mine, 0.1], [f64::from(mine)]);
             ranks.sum(&mut narrow).unwrap();
             ranks.sum_wide(&mut wide).unwrap();
+            let ranks: &dyn Ranks = ranks;
             ranks.barrier().unwrap();
             let word = ranks.from_first(|| Ok(format!("from {}", ranks.rank()))).unwrap();
             (narrow, wide, word)
@@ -247,7 +273,7 @@ mod tests {
     fn what_fails_on_the_first_fails_on_all() {
         let found = as_three(|ranks| {
             let failing = || Err::<(), _>(Error::setting("key", "is wrong", "mend it"));
-            ranks.only_first(failing).unwrap_err().to_string()
+            (ranks as &dyn Ranks).only_first(failing).unwrap_err().to_string()
         });
         assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
     }

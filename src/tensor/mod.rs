@@ -100,6 +100,11 @@ impl<D: Device> Tensor<D> {
         &self.buffer
     }
 
+    /// The storage by itself, if nobody else holds it.
+    pub fn into_buffer(self) -> Option<D::Buffer> {
+        Arc::into_inner(self.buffer)
+    }
+
     /// The storage, to write, if nobody else holds it.
     pub fn unique(&mut self) -> Option<&mut D::Buffer> {
         Arc::get_mut(&mut self.buffer)

@@ -199,16 +199,19 @@ impl<B: Backend> Learner<B> {
         let Learner { model, params, tutor, .. } = &*self;
         let (pending, terms, mut grads) = match lesson.batch.texts() {
             // Fewer texts than ranks.
-            0 => (None, Terms::default(), Grads::none(params.len()).scaled(how.scale)),
+            0 => {
+                let mut none = Grads::none(params.len()).scaled(how.scale);
+                if how.among.ranks.are_several() {
+                    none.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
+                }
+                (None, Terms::default(), none)
+            }
             _ => {
                 let (pending, terms, grads) =
                     all_gradients(backend, model, params, lesson, tutor.as_ref(), how, watch)?;
                 (Some(pending), terms, grads)
             }
         };
-        if how.among.ranks.are_several() {
-            grads.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
-        }
         let norm = self.optimizer.launch(backend, &mut self.params, &mut grads, learning_rate)?;
         Ok(Begun { pending, terms, grads: Some(grads), norm })
     }
@@ -278,7 +281,7 @@ pub fn gradients<B: Backend>(
 /// A loss, the terms that a tutor adds to it, and gradients.
 type Derived<B> = (<B as LossOps>::Pending, Terms<Option<f64>>, Grads<B>);
 
-/// As [`gradients`], of a loss that a tutor adds terms to.
+/// As [`gradients`], of a loss that a tutor adds terms to, summed over ranks.
 fn all_gradients<B: Backend>(
     backend: &B,
     model: &Classifier,
@@ -305,15 +308,18 @@ fn all_gradients<B: Backend>(
     let grads = match watch {
         None => {
             drop(taps);
-            tape.backward(derivatives)?.scaled(scale)
+            tape.backward_among(derivatives, among.ranks)?.scaled(scale)
         }
         Some(watch) => {
             for layer in &taps.layers {
                 tape.retain(&layer.context);
                 tape.retain(&layer.intermediate);
             }
-            let grads = tape.backward(derivatives)?.scaled(scale);
+            let mut grads = tape.backward(derivatives)?.scaled(scale);
             watch(Seen { backend, model, params }, batch, &taps, &grads)?;
+            if among.ranks.are_several() {
+                grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
+            }
             grads
         }
     };

@@ -14,3 +14,4 @@ mod relation;
 mod rows;
 mod step;
 mod terms;
+mod vocabulary;

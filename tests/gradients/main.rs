@@ -10,6 +10,7 @@ mod in_int8;
 mod layers;
 mod losses;
 mod oracle;
+mod vocabulary;
 
 use harness::{Case, FIRSTS, LENGTHS, NOISE, TEXTS, TOKENS, VOCAB, batch, both};
 use limbeck::autograd::Tape;
@@ -96,6 +97,44 @@ fn attention_within_sentences() {
         }
         .check();
     }
+}
+
+/// Rows that were picked have a gradient; so have, from elsewhere, those that were not.
+#[test]
+fn rows_picked_from_all() {
+    for rows in [&[][..], &[0], &[17], &[2, 3, 11, 17]] {
+        Case {
+            name: &format!("rows {rows:?}"),
+            params: &[],
+            inputs: &[(TOKENS, 3)],
+            tape: both!(|tape, x| tape.select(&x[0], rows)),
+            oracle: &|x| rows.iter().flat_map(|row| x[0][*row as usize * 3..][..3].to_vec()).collect(),
+        }
+        .check();
+    }
+    let layer = layer(0, 3, 3, Activation::Identity);
+    let normed = LayerNorm { gamma: ParamId(2), beta: ParamId(3), eps: 0.1 };
+    Case {
+        name: "rows of a result that is read twice",
+        params: &[(3, 3), (1, 3), (1, 3), (1, 3)],
+        inputs: &[(TOKENS, 3)],
+        tape: both!(|tape, x| {
+            let y = tape.linear(&layer, &x[0])?;
+            let few = tape.select(&y, &[1, 5])?;
+            let many = tape.select(&y, &[0, 1, 2, 3, 4, 5, 6, 7])?;
+            let (few, many) = (tape.linear(&layer, &few)?, tape.select(&many, &[5, 6])?);
+            let both = tape.add_norm(&normed, &few, &many, 0.0)?;
+            tape.norm(&normed, &both)
+        }),
+        oracle: &|x| {
+            let row = |y: &[f64], row: usize| y[row * 3..][..3].to_vec();
+            let y = linear(&x[4], &x[0], &x[1], TOKENS, Activation::Identity);
+            let few = linear(&[row(&y, 1), row(&y, 5)].concat(), &x[0], &x[1], 2, Activation::Identity);
+            let z = sum(&few, &[row(&y, 5), row(&y, 6)].concat());
+            norm(&norm(&z, &x[2], &x[3], 0.1), &x[2], &x[3], 0.1)
+        },
+    }
+    .check();
 }
 
 #[test]

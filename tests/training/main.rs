@@ -5,4 +5,5 @@
 mod companions;
 mod endings;
 mod fixture;
+mod ranks;
 mod tutor;

@@ -4,6 +4,7 @@
 //! costs a page fault for every 4 KiB, about a tenth of the step; from the pool it costs nothing.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// Sixteen floats, one cache line, one AVX-512 register.
@@ -46,6 +47,7 @@ impl Drop for Buffer {
 #[derive(Default)]
 pub(super) struct Pool {
     free: Mutex<Vec<Vec<Line>>>,
+    largest: AtomicUsize,
 }
 
 impl Pool {
@@ -53,9 +55,15 @@ impl Pool {
         self.free.lock().expect("nothing panics while it holds the list")
     }
 
+    /// The most floats that a buffer was asked to have.
+    pub(super) fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
+    }
+
     /// A buffer of `len` floats, their values unspecified: a free one that is at most twice as large as
     /// needed, or a fresh one.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+        self.largest.fetch_max(len, Ordering::Relaxed);
         let lines = len.div_ceil(16);
         let mut free = self.free();
         let fits = |have: usize| have >= lines && have <= 2 * lines + 64;

@@ -11,7 +11,7 @@ pub use buffer::Buffer;
 
 use super::Device;
 use crate::Result;
-use crate::ranks::Ranks;
+use crate::ranks::{self, Give, Ranks, Summed};
 use buffer::Pool;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{PackedMatrix, Precision};
@@ -75,6 +75,11 @@ impl Cpu {
         self.pool.take(len)
     }
 
+    /// The length of the largest buffer that was asked for so far: tests hold operations to what they say of their memory.
+    pub fn largest_buffer(&self) -> usize {
+        self.pool.largest()
+    }
+
     /// Storage of zeros.
     pub fn zeroed(&self, len: usize) -> Buffer {
         let mut buffer = self.pool.take(len);
@@ -111,8 +116,12 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn sum_over_ranks(&self, buffers: &mut [&mut Buffer], ranks: &dyn Ranks) -> Result<()> {
-        buffers.iter_mut().try_for_each(|buffer| ranks.sum(buffer))
+    fn while_summing<T>(
+        &self,
+        ranks: &dyn Ranks,
+        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, Summed<Buffer>)> {
+        ranks::while_summing(ranks, compute)
     }
 
     fn sum_squares(&self, x: &Buffer) -> Result<f64> {

@@ -4,6 +4,7 @@ use super::failed;
 use crate::Result;
 use cudarc::driver::{CudaContext, CudaStream, result};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How elements are stored.
@@ -151,20 +152,31 @@ pub(super) struct Pool {
     reuse: bool,
     /// Whether what is given back stays until [`Pool::release`]: graphs use it whenever they run.
     keeps: bool,
+    largest: AtomicUsize,
 }
 
 impl Pool {
     pub(super) fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool) -> Arc<Pool> {
-        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse, keeps: false })
+        Pool::of(context, stream, reuse, false)
+    }
+
+    fn of(context: Arc<CudaContext>, stream: Arc<CudaStream>, reuse: bool, keeps: bool) -> Arc<Pool> {
+        let (free, largest) = (Mutex::default(), AtomicUsize::new(0));
+        Arc::new(Pool { context, _stream: stream, free, reuse, keeps, largest })
     }
 
     /// One beside it, for what graphs use.
     pub(super) fn keeping(&self) -> Arc<Pool> {
-        let (context, stream) = (Arc::clone(&self.context), Arc::clone(&self._stream));
-        Arc::new(Pool { context, _stream: stream, free: Mutex::default(), reuse: self.reuse, keeps: true })
+        Pool::of(Arc::clone(&self.context), Arc::clone(&self._stream), self.reuse, true)
+    }
+
+    /// The most bytes that were asked for at once.
+    pub(super) fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
     }
 
     pub(super) fn take(pool: &Arc<Pool>, bytes: usize) -> Result<Memory> {
+        pool.largest.fetch_max(bytes, Ordering::Relaxed);
         if bytes == 0 {
             return Ok(Memory::lent(0, bytes));
         }

@@ -5,7 +5,7 @@
 //! compile    kernels/cuda/*.cu to machine code, kept on disk by content
 //! memory     a pool of device memory: a training step allocates nothing once it has seen its sizes
 //! launch     arguments, checked against what the source declares
-//! nccl       sums over the GPUs of several processes
+//! nccl       sums over the GPUs of several processes, on a stream of their own
 //! staging    page-locked memory that uploads go through, so that the host need not wait for them
 //! recorder   what a piece of work asks, written down or compared with what was
 //! graphs     training steps that are one launch
@@ -17,7 +17,8 @@
 //! lengths    its texts by length, for kernels that have tiles for short ones
 //! ```
 //!
-//! One context, one stream: an operation follows the one before it, and memory that is given back may be taken at once. Parameters,
+//! One context, one stream: an operation follows the one before it, and memory that is given back may be taken at once. (Sums over
+//! ranks have another one; what they sum is kept until the first has been told to wait for them.) Parameters,
 //! their gradients and moments are `f32`; activations are stored as [`Cuda::storage`] says, and an operation casts what it is
 //! handed otherwise. What an operation does stands beside its CPU half, in `ops/*/cuda.rs`.
 
@@ -45,7 +46,7 @@ pub use product::{Kind, Product, Products};
 pub use staging::Awaited;
 
 use super::{Cpu, Device, Repeats};
-use crate::ranks::Ranks;
+use crate::ranks::{Give, Ranks, Summed};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
 use batch::Scope;
@@ -227,6 +228,11 @@ impl Cuda {
         self.take(bytes)
     }
 
+    /// The most bytes that were asked for at once so far: tests hold operations to what they say of their memory.
+    pub fn largest_memory(&self) -> usize {
+        self.shared.pool.largest()
+    }
+
     /// Activations of this shape, content unspecified.
     ///
     /// # Errors
@@ -332,16 +338,17 @@ impl Device for Cuda {
         (self.storage == Storage::F16).then_some(FIRST_LOSS_SCALE)
     }
 
-    fn sum_over_ranks(&self, buffers: &mut [&mut Buffer], ranks: &dyn Ranks) -> Result<()> {
-        if self.sum_by_nccl(buffers)? {
-            return Ok(());
-        }
-        for buffer in buffers {
-            let mut values = self.download(buffer)?;
-            ranks.sum(&mut values)?;
-            **buffer = self.upload(&values)?;
-        }
-        Ok(())
+    fn while_summing<T>(
+        &self,
+        ranks: &dyn Ranks,
+        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, Summed<Buffer>)> {
+        self.sum_beside(ranks, compute)
+    }
+
+    fn abandon(&self, ranks: &dyn Ranks) {
+        self.leave_group();
+        ranks.abandon();
     }
 
     fn add(&self, x: &Buffer, y: &mut Buffer) -> Result<()> {

@@ -1,21 +1,33 @@
-//! Sums over ranks by NCCL: from GPU to GPU, without the host.
+//! Sums over ranks by NCCL: from GPU to GPU, without the host, beside the kernels that compute what is summed next.
+//!
+//! ```text
+//! stream of the kernels ── gradients of bucket 0 ─┬─ gradients of bucket 1 ─┬─ … ──────────── (waits) ─ optimizer
+//! stream of the sums                              └──── sums of bucket 0 ───┴─ sums of bucket 1 ─┘
+//! ```
 
-use super::{Buffer, Cuda, Storage};
-use crate::ranks::Ranks;
+use super::{Buffer, Cuda, Storage, failed as refused};
+use crate::backend::Device;
+use crate::ranks::{Failing, Give, Ranks, Summed};
 use crate::{Error, Result};
+use cudarc::driver::CudaStream;
 use cudarc::nccl::result::NcclError;
 use cudarc::nccl::{result, sys};
+use std::sync::{Arc, MutexGuard};
 
-/// A communicator of all ranks.
-pub(super) struct Communicator(sys::ncclComm_t);
+/// A communicator of all ranks, and the stream of its sums.
+pub(super) struct Communicator {
+    handle: sys::ncclComm_t,
+    stream: Arc<CudaStream>,
+}
 
 // SAFETY: NCCL's calls may come from any thread, one at a time, which the lock around this sees to.
 unsafe impl Send for Communicator {}
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        // SAFETY: made by comm_init_rank, and not used any more. That others have gone already harms nobody.
-        let _ = unsafe { result::comm_abort(self.0) };
+        // SAFETY: made by comm_init_rank, and not used any more. It ends sums that wait for ranks that are gone; that others have gone
+        // already harms nobody.
+        let _ = unsafe { result::comm_abort(self.handle) };
     }
 }
 
@@ -41,6 +53,7 @@ impl Cuda {
             return Ok(false);
         }
         self.bind()?;
+        let stream = self.shared.context.new_stream().map_err(refused("make a stream"))?;
         let mut name = Vec::new();
         let mut id = sys::ncclUniqueId { internal: [0; 128] };
         ranks.only_first(|| {
@@ -49,26 +62,58 @@ impl Cuda {
         })?;
         ranks.broadcast(&mut name)?;
         id.internal.iter_mut().zip(name).for_each(|(to, from)| *to = from as _);
-        let mut communicator = std::ptr::null_mut();
+        let mut handle = std::ptr::null_mut();
         // SAFETY: a place to write to; the same id on all ranks, and a number of its own for each.
-        unsafe { result::comm_init_rank(&mut communicator, ranks.size() as i32, id, ranks.rank() as i32) }
+        unsafe { result::comm_init_rank(&mut handle, ranks.size() as i32, id, ranks.rank() as i32) }
             .map_err(failed("join a group"))?;
-        *self.shared.communicator.lock().expect("nothing panics while it holds the communicator") =
-            Some(Communicator(communicator));
+        *self.communicator() = Some(Communicator { handle, stream });
         Ok(true)
     }
 
-    /// Sums each buffer over ranks, in one group; false if [`Cuda::join_ranks`] found no NCCL.
-    pub(super) fn sum_by_nccl(&self, buffers: &mut [&mut Buffer]) -> Result<bool> {
+    fn communicator(&self) -> MutexGuard<'_, Option<Communicator>> {
+        self.shared.communicator.lock().expect("nothing panics while it holds the communicator")
+    }
+
+    /// Ends sums that are under way, and the group with them.
+    pub(super) fn leave_group(&self) {
+        *self.communicator() = None;
+    }
+
+    /// [`Device::while_summing`]: by NCCL, or, if [`Cuda::join_ranks`] found none, by the hosts when all has been computed.
+    pub(super) fn sum_beside<T>(
+        &self,
+        ranks: &dyn Ranks,
+        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, Summed<Buffer>)> {
         self.waits()?;
-        let communicator = self.shared.communicator.lock().expect("nothing panics while it holds it");
-        let Some(Communicator(communicator)) = &*communicator else { return Ok(false) };
+        let failing = Failing::unless_told(ranks);
+        let (mut buckets, mut begun) = (Vec::new(), 0);
+        let computed = compute(&mut |bucket| {
+            begun += usize::from(self.begin_sums(&bucket)?);
+            buckets.push(bucket);
+            Ok(())
+        });
+        // What was given is kept until no sum can write to it any more: in the case of an error, until sums have been ended.
+        let done = computed.and_then(|computed| self.await_sums().map(|by_nccl| (computed, by_nccl)));
+        let (computed, by_nccl) = done.inspect_err(|_| self.leave_group())?;
+        if !by_nccl {
+            buckets.iter_mut().try_for_each(|bucket| self.sum_by_hosts(bucket, ranks))?;
+        }
+        failing.went_well();
+        Ok((computed, Summed { buckets, begun }))
+    }
+
+    /// Has a bucket summed in place, in one group, as soon as all that has been launched so far is done; false without NCCL.
+    fn begin_sums(&self, bucket: &[Buffer]) -> Result<bool> {
+        let communicator = self.communicator();
+        let Some(Communicator { handle, stream }) = &*communicator else { return Ok(false) };
         self.bind()?;
+        stream.join(&self.shared.stream).map_err(refused("wait for gradients"))?;
         result::group_start().map_err(failed("begin a sum"))?;
-        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
+        for buffer in bucket.iter().filter(|buffer| !buffer.is_empty()) {
             assert_eq!(buffer.storage(), Storage::F32, "gradients of parameters are f32");
-            let (address, stream) = (buffer.memory().address(), self.shared.stream.cu_stream());
-            // SAFETY: the buffer has that many floats, and is used next by what follows on the same stream.
+            let address = buffer.memory().address();
+            // SAFETY: the buffer has that many floats; whoever has it keeps it until the kernels' stream waits for these sums.
             unsafe {
                 result::all_reduce(
                     address as *const _,
@@ -76,13 +121,31 @@ impl Cuda {
                     buffer.len(),
                     sys::ncclDataType_t::ncclFloat32,
                     sys::ncclRedOp_t::ncclSum,
-                    *communicator,
-                    stream.cast(),
+                    *handle,
+                    stream.cu_stream().cast(),
                 )
             }
             .map_err(failed("sum gradients"))?;
         }
         result::group_end().map_err(failed("sum gradients"))?;
         Ok(true)
+    }
+
+    /// Has whatever is launched from here on wait for all sums that have begun; false without NCCL.
+    fn await_sums(&self) -> Result<bool> {
+        let communicator = self.communicator();
+        let Some(Communicator { stream, .. }) = &*communicator else { return Ok(false) };
+        self.bind()?;
+        self.shared.stream.join(stream).map_err(refused("wait for sums"))?;
+        Ok(true)
+    }
+
+    fn sum_by_hosts(&self, bucket: &mut [Buffer], ranks: &dyn Ranks) -> Result<()> {
+        for buffer in bucket {
+            let mut values = self.download(buffer)?;
+            ranks.sum(&mut values)?;
+            *buffer = self.upload(&values)?;
+        }
+        Ok(())
     }
 }

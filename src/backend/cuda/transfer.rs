@@ -3,7 +3,7 @@
 use super::recorder::Asked;
 use super::{Cuda, Memory, Plain, Storage, failed};
 use crate::Result;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use cudarc::driver::result;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -86,6 +86,16 @@ impl Cuda {
         let stream = self.shared.stream.cu_stream();
         // SAFETY: the memory is ours, and of that size.
         unsafe { result::memset_d8_async(address, 0, bytes, stream) }.map_err(failed("clear memory"))
+    }
+
+    /// Activations of zeros.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub fn zero_activations(&self, shape: Shape) -> Result<Tensor<Cuda>> {
+        let mut zeros = self.buffer(shape.len(), self.storage)?;
+        self.clear(zeros.memory_mut())?;
+        Ok(Tensor::from_buffer(zeros, shape))
     }
 
     /// `x`, or a copy of it in `storage`.

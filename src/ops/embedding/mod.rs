@@ -109,6 +109,10 @@ fn rows(embeddings: &Embeddings, read: Read, batch: &Batch) -> Vec<(ParamId, Vec
 }
 
 impl<B: Backend> Node<B> for Saved {
+    fn params(&self) -> Vec<ParamId> {
+        self.tables.iter().map(|(table, _)| *table).collect()
+    }
+
     fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         for (table, rows) in &self.tables {
             let shape = at.params.value(*table).shape();

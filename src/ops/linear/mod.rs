@@ -20,7 +20,7 @@ use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::models::config::Activation;
-use crate::nn::Linear;
+use crate::nn::{Linear, ParamId};
 use crate::ops::Backend;
 use crate::ops::rounded::{self, Forward, Rounded, RoundedOps};
 use crate::tensor::Tensor;
@@ -118,7 +118,8 @@ pub trait LinearOps: RoundedOps {
         accumulate: bool,
     ) -> Result<()>;
 
-    /// Whether weight gradients wait for the end of the backward pass, to be made together ([`LinearOps::weight_gradients`]).
+    /// Whether weight gradients wait for the end of the backward pass, or until they are to be summed over ranks, to be made together
+    /// ([`LinearOps::weight_gradients`]).
     const DEFERS: bool = false;
 
     /// Several weight gradients, each of another parameter.
@@ -186,6 +187,10 @@ pub fn rounded_forward<B: Backend>(
 }
 
 impl<B: Backend> Node<B> for Saved<B> {
+    fn params(&self) -> Vec<ParamId> {
+        std::iter::once(self.layer.weight).chain(self.layer.bias).collect()
+    }
+
     fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let Saved { layer, input, x, kept } = *self;
         let dz = match &kept {

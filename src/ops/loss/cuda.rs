@@ -3,16 +3,23 @@
 use super::{Distillation, LossOps, Losses};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Awaited, Grid, Storage};
+use crate::backend::cuda::{Argument, Awaited, Grid, Memory, Storage};
 use crate::tensor::Tensor;
 
 const THREADS: usize = 128;
 
-/// Terms of each text, in device memory.
+/// Terms of each text, or of each row over a vocabulary, in device memory.
 pub struct Pending {
     terms: Awaited,
     texts: usize,
     alpha: f64,
+}
+
+impl Pending {
+    /// Of `[cross-entropy, divergence]` of each text, or of each row: f64.
+    pub(in crate::ops) fn new(terms: Memory, texts: usize, alpha: f64) -> Pending {
+        Pending { terms: Awaited::new(terms, 2 * texts), texts, alpha }
+    }
 }
 
 impl LossOps for Cuda {
@@ -49,7 +56,7 @@ impl LossOps for Cuda {
         ];
         let grid = Grid::blocks(shape.rows.div_ceil(THREADS), THREADS);
         self.launch("loss", Storage::F32, "classification_loss", grid, &arguments)?;
-        Ok((Pending { terms: Awaited::new(terms, 2 * texts), texts, alpha }, gradient))
+        Ok((Pending::new(terms, texts, alpha), gradient))
     }
 
     fn call_losses(&self, pending: &mut Pending) -> Result<()> {

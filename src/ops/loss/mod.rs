@@ -15,6 +15,9 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+#[cfg(feature = "cuda")]
+pub use cuda::Pending;
+
 use crate::Result;
 use crate::backend::{Cpu, Device};
 use crate::tensor::Tensor;
@@ -54,7 +57,7 @@ pub struct Losses {
 
 impl Losses {
     /// Both terms, weighed.
-    fn new(cross_entropy: f64, distillation: f64, alpha: f64) -> Losses {
+    pub(in crate::ops) fn new(cross_entropy: f64, distillation: f64, alpha: f64) -> Losses {
         let total = alpha * distillation + (1.0 - alpha) * cross_entropy;
         Losses { total, cross_entropy, distillation }
     }

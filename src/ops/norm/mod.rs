@@ -17,7 +17,7 @@ use crate::Batch;
 use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
-use crate::nn::LayerNorm;
+use crate::nn::{LayerNorm, ParamId};
 use crate::ops::Backend;
 use crate::ops::noise::Site;
 use crate::tensor::Tensor;
@@ -98,6 +98,10 @@ pub fn forward<B: Backend>(
 }
 
 impl<B: Backend> Node<B> for Saved<B> {
+    fn params(&self) -> Vec<ParamId> {
+        vec![self.norm.gamma, self.norm.beta]
+    }
+
     fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
         let (norm, gamma) = (&self.norm, at.params.value(self.norm.gamma));
         let shape = gamma.shape();
