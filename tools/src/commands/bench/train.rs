@@ -12,7 +12,7 @@ use crate::output::Output;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::backend::cuda::probe::probe;
 use limbeck::backend::cuda::{Options, Storage};
-use limbeck::backend::{Cpu, Cuda, Device as _, Repeats};
+use limbeck::backend::{Cpu, Cuda, Repeats};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
 use limbeck::ops::Backend;
