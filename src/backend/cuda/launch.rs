@@ -69,12 +69,12 @@ pub unsafe trait Argument {
     /// Where the value is.
     fn pointer(&self) -> *const c_void;
 
-    /// Its size, as the device lays it out.
+    /// Its size, as the device lays it out; a struct is what it points to itself.
     fn bytes(&self) -> usize {
         match self.kind() {
             Parameter::Pointer | Parameter::Long | Parameter::Double => 8,
             Parameter::Int | Parameter::Unsigned | Parameter::Float => 4,
-            Parameter::Struct(name) => unreachable!("{name} says its size"),
+            Parameter::Struct(_) => size_of_val(self),
         }
     }
 }
