@@ -69,12 +69,13 @@ pub unsafe trait Argument {
     /// Where the value is.
     fn pointer(&self) -> *const c_void;
 
-    /// Its size, as the device lays it out.
+    /// Its bytes that are compared when a step is repeated (`recorder`), from its beginning on: all of them, unless there are gaps
+    /// between its fields or behind them, which would differ from time to time. A struct is what it points to itself.
     fn bytes(&self) -> usize {
         match self.kind() {
             Parameter::Pointer | Parameter::Long | Parameter::Double => 8,
             Parameter::Int | Parameter::Unsigned | Parameter::Float => 4,
-            Parameter::Struct(name) => unreachable!("{name} says its size"),
+            Parameter::Struct(_) => size_of_val(self),
         }
     }
 }

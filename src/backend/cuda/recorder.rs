@@ -32,11 +32,18 @@ pub(super) struct Launch {
     kernel: Kernel,
     function: CudaFunction,
     grid: Grid,
-    /// Arguments, each from a word of its own on.
-    words: Vec<u64>,
+    /// Arguments, each from a line of its own on.
+    lines: Vec<Line>,
     /// Where each begins.
     starts: Vec<usize>,
 }
+
+/// As aligned as any argument has to be, which are those that the copy engine of sm_90 reads.
+#[derive(Clone, Copy)]
+#[repr(align(128))]
+struct Line([u8; LINE]);
+
+const LINE: usize = 128;
 
 impl Launch {
     pub(super) fn of(
@@ -45,26 +52,25 @@ impl Launch {
         grid: Grid,
         arguments: &[&dyn Argument],
     ) -> Launch {
-        let (mut words, mut starts) = (Vec::new(), Vec::new());
+        let (mut lines, mut starts) = (Vec::new(), Vec::new());
         for argument in arguments {
-            let (first, bytes) = (words.len(), argument.bytes());
+            let (first, bytes) = (lines.len(), argument.bytes());
             starts.push(first);
-            words.resize(first + bytes.div_ceil(8), 0);
-            // SAFETY: an argument points to that many bytes (as its trait promises), and the words are as many at least.
-            unsafe {
-                std::ptr::copy_nonoverlapping(argument.pointer().cast(), byte_of(&mut words, first), bytes)
-            };
+            lines.resize(first + bytes.div_ceil(LINE), Line([0; LINE]));
+            let to = lines[first..].as_mut_ptr().cast::<u8>();
+            // SAFETY: an argument points to that many bytes (as its trait promises), and the lines have as many at least.
+            unsafe { std::ptr::copy_nonoverlapping(argument.pointer().cast(), to, bytes) };
         }
-        Launch { kernel, function: function.clone(), grid, words, starts }
+        Launch { kernel, function: function.clone(), grid, lines, starts }
     }
 
     fn is(&self, kernel: Kernel, grid: Grid, arguments: &[&dyn Argument]) -> bool {
         let same = |(argument, &first): (&&dyn Argument, &usize)| {
-            let (bytes, words) = (argument.bytes(), &self.words[first..]);
-            // SAFETY: an argument points to that many bytes, and as many words follow: each has as many bytes as the one that was
-            // written in its place, for a kernel's parameters are of the same types in each launch.
+            let bytes = argument.bytes();
+            // SAFETY: an argument points to that many bytes, and as many were written from the line on: a kernel's parameters are of
+            // the same types in each launch.
             unsafe {
-                let written = std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), bytes);
+                let written = std::slice::from_raw_parts(self.lines[first..].as_ptr().cast::<u8>(), bytes);
                 std::slice::from_raw_parts(argument.pointer().cast::<u8>(), bytes) == written
             }
         };
@@ -75,14 +81,10 @@ impl Launch {
     }
 
     fn issue(&self, cuda: &Cuda) -> Result<()> {
-        let word = |&first: &usize| std::ptr::from_ref(&self.words[first]).cast_mut().cast::<c_void>();
-        let mut pointers: Vec<*mut c_void> = self.starts.iter().map(word).collect();
+        let line = |&first: &usize| std::ptr::from_ref(&self.lines[first]).cast_mut().cast::<c_void>();
+        let mut pointers: Vec<*mut c_void> = self.starts.iter().map(line).collect();
         cuda.issue(&self.function, self.grid, &mut pointers)
     }
-}
-
-fn byte_of(words: &mut [u64], first: usize) -> *mut u8 {
-    words[first..].as_mut_ptr().cast()
 }
 
 impl Asked {

@@ -51,10 +51,6 @@ unsafe impl Argument for Group {
     fn pointer(&self) -> *const c_void {
         std::ptr::from_ref(self).cast()
     }
-
-    fn bytes(&self) -> usize {
-        size_of::<Group>()
-    }
 }
 
 impl Cuda {
