@@ -94,7 +94,8 @@ template <class T, int STAGES_> struct WgmmaTile {
         }
     }
 
-    template <Lies A, Lies B, class Work> __device__ __forceinline__ static void fetch(const Ring& ring, const Work& work, int parts) {
+    template <Lies A, Lies B, class Work>
+    __device__ __forceinline__ static void fetch(const Ring& ring, const Work& work, int parts) {
         Turn turn;
 #pragma unroll 1
         for (int i = blockIdx.x; i < parts; i += gridDim.x) {
@@ -112,7 +113,8 @@ template <class T, int STAGES_> struct WgmmaTile {
         }
     }
 
-    template <Lies LIES> __device__ __forceinline__ static void fetch_operand(unsigned char* to, const TensorMap* map, int m, int k, u64* full) {
+    template <Lies LIES>
+    __device__ __forceinline__ static void fetch_operand(unsigned char* to, const TensorMap* map, int m, int k, u64* full) {
         static_assert(ROWS == COLUMNS, "as many boxes of either operand");
 #pragma unroll
         for (int box = 0; box < ROWS / SIDE; box++) {

@@ -67,8 +67,8 @@ void end_phase(Barrier& barrier) {
 
 // The bytes at an address in shared memory, as a device counts them.
 uint8_t* in_shared(uint32_t address, uint32_t bytes) {
-    const uint32_t from = address - shared_address(dynamic_shared());
-    if (address < shared_address(dynamic_shared()) || from + bytes > dynamic_shared_bytes()) die("an address that is not in the block's shared memory");
+    const uint64_t from = uint64_t(address) - shared_address(dynamic_shared()); // huge if it lies before
+    if (from > dynamic_shared_bytes() || from + bytes > dynamic_shared_bytes()) die("an address outside the block's shared memory");
     return dynamic_shared() + from;
 }
 
