@@ -1,5 +1,5 @@
 //! Compiles every CUDA source for every type, as C++ behind `cpp/machine.h`, into a libcuda.so.1, and a
-//! libnvrtc.so.13 and a libcublasLt.so.13 beside it.
+//! libnvrtc.so.13 and a libcublasLt.so.13 beside it; and `faults`, a program for tests of the emulation itself.
 
 use limbeck_kernels::cuda::{HEADERS, SOURCES};
 use std::fmt::Write as _;
@@ -20,13 +20,15 @@ fn main() {
             path
         })
         .collect();
-    let machine = ["machine.cpp", "warp.cpp", "numbers.cpp", "driver.cpp", "stream.cpp"]
-        .map(|name| Path::new("cpp").join(name));
-    let driver: Vec<PathBuf> = machine.into_iter().chain(wrapped).collect();
+    let machine = ["fiber.cpp", "machine.cpp", "warp.cpp", "hopper.cpp", "numbers.cpp"];
+    let of_machine =
+        |more: &str| machine.into_iter().chain([more]).map(|name| Path::new("cpp").join(name)).collect();
+    let driver: Vec<PathBuf> = [of_machine("driver.cpp"), vec!["cpp/stream.cpp".into()], wrapped].concat();
     let built = library(&out, "libnccl.so", &["cpp/nccl.cpp".into()])
         && library(&out, "libcuda.so.1", &driver)
         && library(&out, "libnvrtc.so.13", &["cpp/nvrtc.cpp".into()])
-        && library(&out, "libcublasLt.so.13", &["cpp/cublaslt.cpp".into(), "cpp/numbers.cpp".into()]);
+        && library(&out, "libcublasLt.so.13", &["cpp/cublaslt.cpp".into(), "cpp/numbers.cpp".into()])
+        && program(&out, "faults", &of_machine("faults.cpp"));
     if built {
         println!("cargo:rustc-env=EMULATION={}", out.display());
     } else {
@@ -60,6 +62,15 @@ fn wrapper(real: &str) -> String {
 
 /// Links a shared library; false if there is no compiler.
 fn library(out: &Path, name: &str, files: &[PathBuf]) -> bool {
+    link(out, name, files, &["-shared", &format!("-Wl,-soname,{name}")])
+}
+
+/// Links a program; false if there is no compiler.
+fn program(out: &Path, name: &str, files: &[PathBuf]) -> bool {
+    link(out, name, files, &[])
+}
+
+fn link(out: &Path, name: &str, files: &[PathBuf], options: &[&str]) -> bool {
     let Ok(compiler) = cc::Build::new().cpp(true).opt_level(2).warnings(false).try_get_compiler() else {
         return false;
     };
@@ -85,7 +96,7 @@ fn library(out: &Path, name: &str, files: &[PathBuf]) -> bool {
         })
         .collect();
     let mut link = compiler.to_command();
-    link.args(["-shared", "-pthread"]).arg(format!("-Wl,-soname,{name}")).arg("-o").arg(out.join(name));
+    link.args(options).arg("-pthread").arg("-o").arg(out.join(name));
     for (object, child) in objects {
         let Some(mut child) = child else { return false };
         let status = child.wait().expect("a compiler that was started");

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | add a kernel | its source in `kernels/cuda`, declared by `KERNEL(threads)`; whoever launches it (`limbeck::ops`) |
 //! | add a source | its line in [`SOURCES`] |
-//! | use another instruction | `kernels/cuda/intrinsics.cuh`: as PTX, and as what it means |
+//! | use another instruction | `kernels/cuda/intrinsics.cuh`, of sm_90a alone `hopper.cuh`: as PTX, and as what it means |
 
 /// A file that NVRTC compiles, once for each type that it is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Source {
     pub text: &'static str,
     /// The types of activations that there are kernels for: what `Real` is defined as.
     pub types: &'static [&'static str],
+    /// The architectures that it is for, as NVRTC names them; none for every one from sm_80 on.
+    pub architectures: Option<&'static [&'static str]>,
 }
 
 /// All types of activations.
@@ -24,34 +26,42 @@ const ALL: &[&str] = &["float", "Bf16", "F16"];
 const HALVES: &[&str] = &["Bf16", "F16"];
 /// Of what has no activations.
 const FLOAT: &[&str] = &["float"];
+/// Of instructions that no other architecture has.
+const HOPPER: &[&str] = &["sm_90a"];
 
 macro_rules! sources {
-    ($($name:literal: $types:expr,)*) => {
+    ($($name:literal: $types:expr $(, for $architectures:expr)?;)*) => {
         /// Every source there is: loading, the compile gate, the emulation and `limbeck kernels` walk this list.
         pub const SOURCES: &[Source] = &[
-            $(Source { name: $name, text: include_str!(concat!("../cuda/", $name, ".cu")), types: $types },)*
+            $(Source {
+                name: $name,
+                text: include_str!(concat!("../cuda/", $name, ".cu")),
+                types: $types,
+                architectures: [$($architectures)?].first().copied(),
+            },)*
         ];
     };
 }
 
 sources! {
-    "attention_backward": HALVES,
-    "attention_forward": HALVES,
-    "attention_rows": ALL,
-    "attention_tiles": HALVES,
-    "dropout": ALL,
-    "elementwise": ALL,
-    "embedding": ALL,
-    "gemm": ALL,
-    "loss": FLOAT,
-    "narrow": ALL,
-    "norm": ALL,
-    "optimizer": FLOAT,
-    "pool": ALL,
-    "relation": ALL,
-    "sums": ALL,
-    "terms": ALL,
-    "vocabulary": ALL,
+    "attention_backward": HALVES;
+    "attention_forward": HALVES;
+    "attention_rows": ALL;
+    "attention_tiles": HALVES;
+    "dropout": ALL;
+    "elementwise": ALL;
+    "embedding": ALL;
+    "gemm": ALL;
+    "gemm_wgmma": HALVES, for HOPPER;
+    "loss": FLOAT;
+    "narrow": ALL;
+    "norm": ALL;
+    "optimizer": FLOAT;
+    "pool": ALL;
+    "relation": ALL;
+    "sums": ALL;
+    "terms": ALL;
+    "vocabulary": ALL;
 }
 
 /// What sources include, by name.
@@ -64,6 +74,8 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("gemm_fma.cuh", include_str!("../cuda/gemm_fma.cuh")),
     ("gemm_staged.cuh", include_str!("../cuda/gemm_staged.cuh")),
     ("gemm_mma.cuh", include_str!("../cuda/gemm_mma.cuh")),
+    ("hopper.cuh", include_str!("../cuda/hopper.cuh")),
+    ("gemm_wgmma.cuh", include_str!("../cuda/gemm_wgmma.cuh")),
     ("attention.cuh", include_str!("../cuda/attention.cuh")),
     ("attention_mma.cuh", include_str!("../cuda/attention_mma.cuh")),
 ];
@@ -119,6 +131,11 @@ impl Source {
     /// The source of that name.
     pub fn find(name: &str) -> Option<&'static Source> {
         SOURCES.iter().find(|source| source.name == name)
+    }
+
+    /// Whether it is for this architecture, as NVRTC names it.
+    pub fn is_for(&self, architecture: &str) -> bool {
+        self.architectures.is_none_or(|all| all.contains(&architecture))
     }
 
     /// Its kernels: what `KERNEL(threads)` declares, in the order of the text.

@@ -113,9 +113,10 @@ impl StageContext<'_> {
             Place::Cuda(cuda) => {
                 let (major, minor) = cuda.capability();
                 // A library that does not work makes no products.
-                let library = if cuda.may_use_library().unwrap_or(false) { "-cublaslt" } else { "" };
+                let beside = cuda.products_beside_own().ok().flatten();
+                let beside = beside.map(|products| format!("-{products}")).unwrap_or_default();
                 let filled = if cuda.graphs() == Graphs::Off { "-unfilled" } else { "" };
-                format!("cuda-sm_{major}{minor}{filled}{library}")
+                format!("cuda-sm_{major}{minor}{filled}{beside}")
             }
         }
     }
@@ -124,15 +125,18 @@ impl StageContext<'_> {
     pub(super) fn mend_kernels(&self, kernels: &str) -> String {
         match kernels.starts_with("cuda") {
             true => {
-                let library =
-                    if kernels.ends_with("cublaslt") { "with cuBLASLt" } else { "with LIMBECK_GEMM=own" };
+                let products = match kernels.rsplit('-').next() {
+                    Some("cublaslt") => "cuBLASLt",
+                    Some("wgmma") => "LIMBECK_GEMM=wgmma",
+                    _ => "LIMBECK_GEMM=own",
+                };
                 let filled = if kernels.contains("-unfilled") {
                     "LIMBECK_GRAPHS=0"
                 } else {
                     "without LIMBECK_GRAPHS=0"
                 };
                 format!(
-                    "go on with --device cuda on such a GPU {library} and {filled}, or choose another --out"
+                    "go on with --device cuda on such a GPU with {products} and {filled}, or choose another --out"
                 )
             }
             false => format!("go on with --device cpu and LIMBECK_ISA={kernels}, or choose another --out"),

@@ -74,7 +74,7 @@ fn the_emulated_device_is_found() {
     }
     let found = probe::probe().unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].name.as_str(), found[0].capability), ("emulated device", (8, 0)));
+    assert_eq!((found[0].name.as_str(), found[0].capability), ("emulated device", (9, 0)));
 }
 
 /// The CPU in f32.

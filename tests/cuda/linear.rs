@@ -1,6 +1,7 @@
 //! Linear layers against sums in f64, for all kinds of sizes, storages and orders of threads.
 //!
-//! By everything that makes products: kernels of ours, and cuBLASLt, which without a GPU is one that stands in for it.
+//! By everything that makes products: kernels of ours for every GPU and for sm_90, and cuBLASLt, which without a GPU is one that
+//! stands in for it.
 //!
 //! A result may differ from the exact one by the rounding of each of its products and sums to f32, and by its own rounding to its
 //! storage: `(depth + 8) · 2⁻²³ · Σ |products|`, and half a unit in the last place.
@@ -36,24 +37,42 @@ const SIZES: [[usize; 3]; 14] = [
 /// What takes several large tiles on a GPU of a hundred multiprocessors and more; too much for the emulation.
 const LARGE: [usize; 3] = [1500, 1160, 1048];
 
-fn sizes(cuda: &Cuda) -> impl Iterator<Item = [usize; 3]> {
-    SIZES.into_iter().chain((cuda.multiprocessors() > 16).then_some(LARGE))
+/// What the kernels for sm_90 make besides: many columns of result, or of depth; more tiles than blocks, and more steps than
+/// their ring has stages; slices of a weight's gradient.
+const HOPPER: [[usize; 3]; 5] =
+    [[70, 768, 72], [9, 40, 3072], [9, 3072, 40], [1100, 40, 48], [260, 136, 768]];
+
+fn sizes(cuda: &Cuda, products: Products) -> impl Iterator<Item = [usize; 3]> {
+    let hopper = products == Products::Wgmma && cuda.storage() != Storage::F32;
+    let more = if hopper { &HOPPER[..] } else { &[] };
+    SIZES.into_iter().chain(more.iter().copied()).chain((cuda.multiprocessors() > 16).then_some(LARGE))
 }
 
 /// Every device, by everything that makes products there. Fails if what is there has made none.
 fn on_products(test: impl Fn(&Cuda, &str, Products)) {
     on_devices(&Storage::ALL, |cuda, what| {
         for products in cuda.offered().unwrap() {
-            let made = in_emulation().then(limbeck_emulation::products_made);
+            let before = in_emulation().then(made);
             let of_one = cuda.with_products(Some(products)).unwrap();
             test(&of_one, &format!("{what}, {products}"), products);
-            if let Some(made) = made {
-                let by_library = limbeck_emulation::products_made() > made;
-                assert_eq!(by_library, products == Products::CublasLt, "{what}: who has multiplied");
+            if let Some([by_library, by_warpgroups]) = before {
+                let [library, warpgroups] = made();
+                assert_eq!(
+                    library > by_library,
+                    products == Products::CublasLt,
+                    "{what}: who has multiplied"
+                );
+                let hopper = products == Products::Wgmma && cuda.storage() != Storage::F32;
+                assert_eq!(warpgroups > by_warpgroups, hopper, "{what}: who has multiplied");
             }
         }
-        assert!(!in_emulation() || cuda.offered().unwrap() == Products::ALL, "{what}: it has a cuBLASLt");
+        assert!(!in_emulation() || cuda.offered().unwrap() == Products::ALL, "{what}: it has all");
     });
+}
+
+/// Products that the emulated library has made, and warpgroups.
+fn made() -> [u64; 2] {
+    [limbeck_emulation::products_made(), limbeck_emulation::warpgroup_products()]
 }
 
 /// A matrix of numbers that its storage holds.
@@ -163,7 +182,7 @@ fn storage_of(cuda: &Cuda, outputs: usize) -> Storage {
 #[test]
 fn forward() {
     on_products(|cuda, what, products| {
-        for (i, [m, n, k]) in sizes(cuda).enumerate() {
+        for (i, [m, n, k]) in sizes(cuda, products).enumerate() {
             let storage = storage_of(cuda, n);
             let x = Matrix::random(1, m, k, cuda.storage());
             let weight = Matrix::random(2, n, k, storage);
@@ -202,8 +221,8 @@ fn forward() {
 
 #[test]
 fn input_gradient() {
-    on_products(|cuda, what, _| {
-        for [m, n, k] in sizes(cuda) {
+    on_products(|cuda, what, products| {
+        for [m, n, k] in sizes(cuda, products) {
             let what = format!("{what}, {m} × {n} × {k}");
             let (storage, of_dz) = (cuda.storage(), storage_of(cuda, n));
             let dz = Matrix::random(1, m, n, of_dz);
@@ -229,8 +248,8 @@ fn input_gradient() {
 
 #[test]
 fn parameter_gradients() {
-    on_products(|cuda, what, _| {
-        for [m, n, k] in sizes(cuda).chain([[600, 40, 8], [1100, 33, 5], [700, 3, 30]]) {
+    on_products(|cuda, what, products| {
+        for [m, n, k] in sizes(cuda, products).chain([[600, 40, 8], [1100, 33, 5], [700, 3, 30]]) {
             let what = format!("{what}, {m} × {n} × {k}");
             let of_dz = storage_of(cuda, n);
             let (dz, x) = (Matrix::random(1, m, n, of_dz), Matrix::random(2, m, k, cuda.storage()));
@@ -258,10 +277,12 @@ fn parameter_gradients() {
 
 #[test]
 fn weight_gradients_of_several_layers() {
-    on_products(|cuda, what, _| {
+    on_products(|cuda, what, products| {
         // More than one launch takes, of different lengths, some in slices, some added to what is there.
         let rows = |i: usize| if i.is_multiple_of(10) { 600 } else { i * 13 % 7 * 8 };
-        let layers: Vec<[usize; 3]> = (0..50).map(|i| [rows(i), 33 + i * 8 % 41, 8 + i % 5 * 8]).collect();
+        let step = if products == Products::Wgmma { 8 } else { 1 };
+        let outputs = |i: usize| (33 + i * 8 % 41).next_multiple_of(step);
+        let layers: Vec<[usize; 3]> = (0..50).map(|i| [rows(i), outputs(i), 8 + i % 5 * 8]).collect();
         let storage = cuda.storage();
         let operands: Vec<[Matrix; 2]> = layers
             .iter()

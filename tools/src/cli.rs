@@ -17,8 +17,9 @@ pub use sweep::{Sweep, SweepCommand, SweepReport};
 const AFTER: &str = "\
 A MODEL is a Hugging Face directory (config.json, model.safetensors, tokenizer) or one .limbeck file.
 LIMBECK_ISA=NAME forces a row of kernels, as `limbeck kernels` names them; unset or empty, the best that this CPU has.
-LIMBECK_GEMM=own or =cublaslt has all matrix products on a GPU made by kernels of ours, or by NVIDIA's library; unset or
-empty, each by what is expected to be faster: the library, where it is installed, for large ones.
+LIMBECK_GEMM=own, =cublaslt or =wgmma has all matrix products on a GPU made by kernels of ours, by NVIDIA's library, or by kernels
+of ours for sm_90 alone; unset or empty, each by what is expected to be faster: the library, where it is installed, for
+large ones, else own.
 LIMBECK_GRAPHS=0 has a GPU's training steps launched kernel by kernel, and batches not filled up to few sizes; =fill fills them
 up, for the numbers that steps have as CUDA graphs, which they are if it is unset or empty.
 LIMBECK_CACHE=DIR is where eval keeps token ids between calls, and --device cuda its compiled kernels; unset, the user's cache

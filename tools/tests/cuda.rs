@@ -103,7 +103,7 @@ fn a_gpu_trains_and_evaluates() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     run(&train, Some(emulation));
-    assert!(fs::read_to_string(out.join("run.json")).unwrap().contains("cuda-sm_80"));
+    assert!(fs::read_to_string(out.join("run.json")).unwrap().contains("cuda-sm_90"));
     assert!(fs::read_dir(cache.join("cuda")).unwrap().count() > 5, "compiled kernels are kept");
     // What a GPU began the CPU does not finish unasked.
     fs::remove_dir_all(out.join("baseline")).unwrap();

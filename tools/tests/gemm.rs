@@ -53,8 +53,9 @@ fn every_product_is_measured_by_all_that_make_it() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         let rows = json["rows"].as_array().unwrap();
-        // Three products of three layers and the square, each by two.
-        assert_eq!(rows.len(), 20, "{json:#}");
+        // Three products of three layers and the square, each by all; but wgmma has no f32.
+        let makers = if precision == "f32" { 2 } else { 3 };
+        assert_eq!(rows.len(), 10 * makers, "{json:#}");
         for row in rows {
             let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} of {row:#}"));
             let error = number("error");
@@ -78,8 +79,11 @@ fn the_table_has_a_line_for_each_and_the_mean() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(printed.matches("  cublaslt  ").count(), 10, "{printed}");
     assert_eq!(printed.matches("  own  ").count(), 10, "{printed}");
+    assert_eq!(printed.matches("  wgmma  ").count(), 10, "{printed}");
     assert!(printed.contains("expand weight gradient") && printed.contains("24 × 72 × 40"), "{printed}");
-    assert!(printed.contains("geometric mean"), "{printed}");
+    for name in ["own", "wgmma"] {
+        assert!(printed.contains(&format!("\n{name}: ")) && printed.contains("geometric mean"), "{printed}");
+    }
 }
 
 #[test]
@@ -94,14 +98,30 @@ fn without_the_library_there_are_our_kernels_and_asking_for_it_is_an_error() {
     // Where the real one is installed, no path of ours hides it.
     if json["cublaslt"].is_null() {
         let rows = json["rows"].as_array().unwrap();
-        assert!(rows.len() == 10 && rows.iter().all(|row| row["made_by"] == "own"), "{json:#}");
+        assert!(rows.len() == 20 && rows.iter().all(|row| row["made_by"] != "cublaslt"), "{json:#}");
         let asked = limbeck(without.path()).env("LIMBECK_GEMM", "cublaslt").args(TINY).output().unwrap();
         refused(&asked, 2, &["LIMBECK_GEMM", "there is no cuBLASLt", "nvidia-cublas"]);
     }
     let misspelt = limbeck(folder).env("LIMBECK_GEMM", "cublas").args(TINY).output().unwrap();
-    refused(&misspelt, 2, &["LIMBECK_GEMM", "\"cublas\"", "own or cublaslt"]);
+    refused(&misspelt, 2, &["LIMBECK_GEMM", "\"cublas\"", "own or cublaslt or wgmma"]);
     let broken = limbeck(folder).env("EMULATED_CUBLASLT_BROKEN", "1").args(TINY).output().unwrap();
     refused(&broken, 1, &["cuBLASLt could not begin", "LIMBECK_GEMM=own"]);
+}
+
+#[test]
+fn wgmma_is_for_sm_90_alone() {
+    let Some(folder) = emulation() else { return };
+    let ampere = || {
+        let mut command = limbeck(folder);
+        command.env("EMULATED_CAPABILITY", "80").args(TINY);
+        command
+    };
+    let output = ampere().arg("--json").output().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert!(rows.len() == 20 && rows.iter().all(|row| row["made_by"] != "wgmma"), "{json:#}");
+    let asked = ampere().env("LIMBECK_GEMM", "wgmma").output().unwrap();
+    refused(&asked, 2, &["LIMBECK_GEMM", "the GPU is sm_80", "sm_90"]);
 }
 
 #[test]

@@ -71,6 +71,11 @@ struct Module {
 // Of this thread's launches.
 thread_local int order = -1;
 
+int capability() { return setting("EMULATED_CAPABILITY", 90); }
+
+// Bytes of a block that asks for more than 48 KiB.
+unsigned most_shared() { return capability() == 90 ? 232448 : 101376; }
+
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
 } // namespace
@@ -83,14 +88,13 @@ DRIVER(cuDeviceGetName)(char* name, int bytes, int) { return std::snprintf(name,
 DRIVER(cuDeviceGetUuid_v2)(void* uuid, int) { return std::memset(uuid, 0, 16), SUCCESS; }
 DRIVER(cuDeviceTotalMem_v2)(size_t* bytes, int) { return *bytes = size_t(8) << 30, SUCCESS; }
 DRIVER(cuDeviceGetAttribute)(int* value, int attribute, int) {
-    const int capability = setting("EMULATED_CAPABILITY", 80);
     switch (attribute) {
     case 1: *value = 1024; break;              // threads of a block
-    case 8: case 97: *value = 101376; break;   // shared memory of a block, of one that asks for more
+    case 8: case 97: *value = most_shared(); break; // shared memory of a block, of one that asks for more
     case 10: *value = 32; break;               // threads of a warp
     case 16: *value = 4; break;                // multiprocessors
-    case 75: *value = capability / 10; break;  // compute capability
-    case 76: *value = capability % 10; break;
+    case 75: *value = capability() / 10; break;  // compute capability
+    case 76: *value = capability() % 10; break;
     case 115: *value = 1; break;               // memory pools
     default: *value = 0;
     }
@@ -176,7 +180,7 @@ DRIVER(cuFuncSetAttribute)(void*, int, int) { return SUCCESS; }
 DRIVER(cuFuncGetAttribute)(int* value, int, void*) { return *value = 0, SUCCESS; }
 DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                        void* stream, void** arguments, void**) {
-    const bool fits = size_t(bx) * by * bz <= 1024 && bx && by && bz && gx && gy && gz && gy <= 65535 && gz <= 65535 && shared <= 101376;
+    const bool fits = size_t(bx) * by * bz <= 1024 && bx && by && bz && gx && gy && gz && gy <= 65535 && gz <= 65535 && shared <= most_shared();
     if (!fits) return INVALID_VALUE;
     const Kernel& kernel = *static_cast<Kernel*>(function);
     const int workers = setting("EMULATED_WORKERS", 1), how = order >= 0 ? order : setting("EMULATED_ORDER", 0);
@@ -186,6 +190,13 @@ DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, un
     });
 }
 
+DRIVER(cuTensorMapEncodeTiled)(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides,
+                               const unsigned* box, const unsigned* element_strides, int interleave, int swizzle, int promotion, int fill) {
+    const bool known = emulation::encode_map(map, type, rank, address, sizes, strides, box, element_strides, interleave, swizzle, promotion, fill);
+    return known ? SUCCESS : INVALID_VALUE;
+}
+
+extern "C" __attribute__((visibility("default"))) uint64_t emulation_warpgroup_products() { return emulation::warpgroup_products(); }
 extern "C" __attribute__((visibility("default"))) void emulation_set_order(int to) { order = to; }
 
 DRIVER(cuGetErrorName)(int error, const char** name) {

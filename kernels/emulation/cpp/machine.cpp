@@ -1,10 +1,12 @@
 // Fibers, the meetings of warps and blocks, and launches.
+#include "fiber.h"
 #include "machine.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <sys/mman.h>
 #include <thread>
@@ -13,9 +15,7 @@
 namespace emulation {
 namespace {
 
-constexpr size_t STACK = 256 << 10;
-
-enum class State { Ready, AtWarp, AtBlock, Done };
+enum class State { Ready, AtWarp, AtGroup, Until, AtBlock, Done };
 
 struct Copy {
     void* to;
@@ -31,6 +31,10 @@ struct Lane {
     unsigned mask = 0;
     Meeting act = nullptr;
     void* brought = nullptr;
+    Gathering gathering = nullptr;
+    bool (*come)(const void*) = nullptr;
+    const void* what = nullptr;
+    const char* message = nullptr;
     int vote = 0;
     // Copies to shared memory that are under way: made at the wait, so that a wait that is missing shows.
     std::vector<Copy> open;
@@ -49,7 +53,9 @@ struct Machine {
     const Kernel* kernel = nullptr;
     void** arguments = nullptr;
     int order = 0;
+    uint32_t random = 1;
     std::vector<int> warps;
+    std::deque<std::function<void()>> later[2]; // of each unit
 };
 
 thread_local Machine* machine;
@@ -73,82 +79,6 @@ void give_back(Machine* m) {
 
 } // namespace
 
-extern "C" void emulation_switch(void** save, void* load);
-#if defined(__x86_64__)
-asm(R"(
-.text
-.globl emulation_switch
-.hidden emulation_switch
-.type emulation_switch,@function
-emulation_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size emulation_switch,.-emulation_switch
-)");
-static void* fresh(uint8_t* stack, void (*start)()) {
-    void** p = reinterpret_cast<void**>(stack + STACK);
-    *--p = nullptr; // where a call would have left its return address: keeps the stack aligned
-    *--p = reinterpret_cast<void*>(start);
-    for (int i = 0; i < 6; i++) *--p = nullptr;
-    return p;
-}
-#elif defined(__aarch64__)
-asm(R"(
-.text
-.globl emulation_switch
-.hidden emulation_switch
-.type emulation_switch,%function
-emulation_switch:
-  sub sp, sp, #160
-  stp x19, x20, [sp]
-  stp x21, x22, [sp, #16]
-  stp x23, x24, [sp, #32]
-  stp x25, x26, [sp, #48]
-  stp x27, x28, [sp, #64]
-  stp x29, x30, [sp, #80]
-  stp d8, d9, [sp, #96]
-  stp d10, d11, [sp, #112]
-  stp d12, d13, [sp, #128]
-  stp d14, d15, [sp, #144]
-  mov x9, sp
-  str x9, [x0]
-  mov sp, x1
-  ldp x19, x20, [sp]
-  ldp x21, x22, [sp, #16]
-  ldp x23, x24, [sp, #32]
-  ldp x25, x26, [sp, #48]
-  ldp x27, x28, [sp, #64]
-  ldp x29, x30, [sp, #80]
-  ldp d8, d9, [sp, #96]
-  ldp d10, d11, [sp, #112]
-  ldp d12, d13, [sp, #128]
-  ldp d14, d15, [sp, #144]
-  add sp, sp, #160
-  ret
-)");
-static void* fresh(uint8_t* stack, void (*start)()) {
-    void** p = reinterpret_cast<void**>(stack + STACK - 160);
-    std::memset(p, 0, 160);
-    p[11] = reinterpret_cast<void*>(start);
-    return p;
-}
-#else
-#error "the emulation knows how to switch fibers on x86-64 and aarch64"
-#endif
-
 const Place& place() { return machine->place; }
 
 void die(const char* what) {
@@ -162,6 +92,8 @@ uint8_t* dynamic_shared() {
     const uintptr_t start = reinterpret_cast<uintptr_t>(machine->shared.data());
     return reinterpret_cast<uint8_t*>((start + 127) & ~uintptr_t(127));
 }
+
+size_t dynamic_shared_bytes() { return machine->shared_bytes; }
 
 static void wait(State state) {
     Lane* me = machine->current;
@@ -186,6 +118,44 @@ void meet(unsigned mask, Meeting act, void* mine) {
     me->act = act;
     me->brought = mine;
     wait(State::AtWarp);
+}
+
+void gather(Gathering act, void* mine) {
+    machine->current->gathering = act;
+    machine->current->brought = mine;
+    wait(State::AtGroup);
+}
+
+void wait_until(bool (*come)(const void*), const void* what, const char* message) {
+    Lane* me = machine->current;
+    me->come = come;
+    me->what = what;
+    me->message = message;
+    if (!come(what)) wait(State::Until);
+}
+
+static uint32_t chance() {
+    uint32_t& random = machine->random;
+    random ^= random << 13, random ^= random >> 17, random ^= random << 5;
+    return random;
+}
+
+void put_off(Unit unit, std::function<void()> work) {
+    const bool at_once = unit == Unit::Copies && (machine->order == 1 || (machine->order > 1 && chance() & 1));
+    if (at_once) return work();
+    machine->later[int(unit)].push_back(std::move(work));
+}
+
+// Does the next of what was put off; whether there was any.
+static bool do_later() {
+    for (auto& works : machine->later) {
+        if (works.empty()) continue;
+        const auto work = std::move(works.front());
+        works.pop_front();
+        work();
+        return true;
+    }
+    return false;
 }
 
 void cp_async(void* shared, const void* global, int bytes) {
@@ -253,15 +223,32 @@ static bool settle(Lane* lanes, int count) {
     return any;
 }
 
-// Runs each warp until all its lanes wait for the block or are done; whether anything moved.
-static bool run_warps(int threads, uint32_t& random) {
+// Does what a warpgroup has come to, all its threads; whether there was such a one.
+static bool settle_groups(int threads) {
+    bool any = false;
+    for (int group = 0; (group + 1) * WARPGROUP_THREADS <= threads; group++) {
+        Lane* lanes = &machine->lanes[group * WARPGROUP_THREADS];
+        void* brought[WARPGROUP_THREADS];
+        bool complete = true;
+        for (int i = 0; i < WARPGROUP_THREADS && complete; i++) {
+            complete = lanes[i].state == State::AtGroup && lanes[i].gathering == lanes[0].gathering;
+            brought[i] = lanes[i].brought;
+        }
+        if (!complete) continue;
+        machine->current = lanes;
+        lanes[0].gathering(group, brought);
+        for (int i = 0; i < WARPGROUP_THREADS; i++) lanes[i].state = State::Ready;
+        any = true;
+    }
+    return any;
+}
+
+// Runs each warp until all its lanes wait for others or are done; whether anything moved.
+static bool run_warps(int threads) {
     Machine& m = *machine;
     const int warps = int(m.warps.size());
     if (m.order > 1)
-        for (int w = warps - 1; w > 0; w--) {
-            random ^= random << 13, random ^= random >> 17, random ^= random << 5;
-            std::swap(m.warps[w], m.warps[random % (w + 1)]);
-        }
+        for (int w = warps - 1; w > 0; w--) std::swap(m.warps[w], m.warps[chance() % (w + 1)]);
     bool moved = false;
     for (int w : m.warps) {
         Lane* lanes = &m.lanes[w * 32];
@@ -270,12 +257,13 @@ static bool run_warps(int threads, uint32_t& random) {
             ran = false;
             for (int k = 0; k < count; k++) {
                 Lane& lane = lanes[m.order == 1 ? count - 1 - k : k];
+                if (lane.state == State::Until && lane.come(lane.what)) lane.state = State::Ready;
                 if (lane.state == State::Ready) resume(lane), ran = true;
             }
             ran |= settle(lanes, count);
         }
     }
-    return moved;
+    return settle_groups(threads) || moved;
 }
 
 static void run_block() {
@@ -291,22 +279,28 @@ static void run_block() {
     const int warps = (threads + 31) / 32;
     m.warps.resize(warps);
     for (int w = 0; w < warps; w++) m.warps[w] = m.order == 1 ? warps - 1 - w : w;
-    uint32_t random = uint32_t(m.order) * 2654435761u + m.place.block.x + 1;
+    m.random = uint32_t(m.order) * 2654435761u + m.place.block.x + 1;
+    hopper_begin();
     for (;;) {
-        const bool moved = run_warps(threads, random);
+        const bool moved = run_warps(threads) || do_later();
         int done = 0, waiting = 0, votes = 0;
         for (int i = 0; i < threads; i++) {
             done += m.lanes[i].state == State::Done;
             waiting += m.lanes[i].state == State::AtBlock;
             votes += m.lanes[i].vote;
         }
-        if (done == threads) return;
+        if (done == threads) {
+            if (!m.later[0].empty() || !m.later[1].empty()) die("a block ends with copies or products under way");
+            return hopper_end();
+        }
         if (waiting == threads) {
             m.votes = votes;
             for (int i = 0; i < threads; i++) m.lanes[i].state = State::Ready, m.lanes[i].vote = 0;
-        } else if (!moved || waiting + done == threads) {
-            for (int i = 0; i < threads; i++)
+        } else if (!moved) {
+            for (int i = 0; i < threads; i++) {
                 if (m.lanes[i].state != State::Done) m.current = &m.lanes[i];
+                if (m.lanes[i].state == State::Until) die(m.lanes[i].message);
+            }
             die(done ? "a barrier that threads which have returned never reach" : "a meeting that not all threads come to");
         }
     }
@@ -329,6 +323,7 @@ void launch(const Kernel& kernel, void** arguments, dim3 blocks, dim3 threads, u
             if (stack == MAP_FAILED) die("no memory for stacks");
             m.stacks.push_back(static_cast<uint8_t*>(stack));
         }
+        m.shared_bytes = shared_bytes;
         m.shared.resize(shared_bytes + 128);
         for (size_t b; (b = next++) < total;) {
             m.place.block = {unsigned(b % blocks.x), unsigned(b / blocks.x % blocks.y), unsigned(b / blocks.x / blocks.y)};

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <tuple>
 #include <type_traits>
@@ -59,6 +60,7 @@ const Place& place();
 
 [[noreturn]] void die(const char* what);
 uint8_t* dynamic_shared();
+size_t dynamic_shared_bytes();
 
 void block_barrier();
 // Meets the other lanes of `mask`; `act` is then called once, with what each lane brought (null for lanes outside).
@@ -66,6 +68,17 @@ using Meeting = void (*)(void* const (&brought)[32], unsigned mask);
 void meet(unsigned mask, Meeting act, void* mine);
 // Meets the block: how many threads said so.
 int block_vote(bool mine);
+// Meets the other threads of the warpgroup; `act` is then called once, with the number of the group and what each brought.
+constexpr int WARPGROUP_THREADS = 128;
+using Gathering = void (*)(int group, void* const (&brought)[WARPGROUP_THREADS]);
+void gather(Gathering act, void* mine);
+// Lets the block's other threads run until `come` says so of `what`; the message is for when it never does.
+void wait_until(bool (*come)(const void* what), const void* what, const char* message);
+
+// What a device does by itself, at some time after it was asked to: its tensor cores as late as can be, when no thread can
+// move; copies later still, at once, or either way by chance, by the order of threads.
+enum class Unit { TensorCores, Copies };
+void put_off(Unit unit, std::function<void()> work);
 
 void cp_async(void* shared, const void* global, int bytes);
 void cp_async_commit();
@@ -81,6 +94,27 @@ uint16_t to_bf16(float x);
 float from_half(uint16_t bits);
 uint16_t to_half(float x);
 
+// cpp/hopper.cpp: what sm_90a adds. Addresses in shared memory are as a device counts them.
+uint32_t shared_address(const void* p);
+void barrier_init(unsigned long long* barrier, unsigned arrivals);
+void barriers_fence();
+void barrier_arrive(unsigned long long* barrier, unsigned expected_bytes);
+void barrier_wait(const unsigned long long* barrier, unsigned parity);
+// cuTensorMapEncodeTiled: false for what the driver refuses.
+bool encode_map(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
+                const unsigned* element_strides, int interleave, int swizzle, int promotion, int fill);
+void copy_box(void* shared, const void* map, int row, int column, unsigned long long* barrier);
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int pending);
+// d += a·b for 64 × columns of d and 16 of k, a and b by descriptors.
+void wgmma(float* d, int columns, uint64_t a, uint64_t b, bool a_across, bool b_across, bool half);
+// A block begins, and has ended: then nothing may be under way.
+void hopper_begin();
+void hopper_end();
+// What this thread's launches have multiplied by wgmma.
+uint64_t warpgroup_products();
+
 void mma_16816(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool half);
 void ldmatrix(unsigned* into, int matrices, const void* row, bool transposed);
 
@@ -94,9 +128,15 @@ template <class F> struct Arguments;
 template <class... A> struct Arguments<void (*)(A...)> {
     using Types = std::tuple<std::remove_cv_t<A>...>;
 };
+// Wherever it lies: a launch that was written down has its arguments at multiples of 8 bytes.
+template <class T> T argument(const void* at) {
+    T value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+}
 template <auto KERNEL, size_t... I> void call(void** arguments, std::index_sequence<I...>) {
     using Types = typename Arguments<decltype(KERNEL)>::Types;
-    KERNEL(*static_cast<std::tuple_element_t<I, Types>*>(arguments[I])...);
+    KERNEL(argument<std::tuple_element_t<I, Types>>(arguments[I])...);
 }
 template <auto KERNEL> void entry(void** arguments) {
     using Types = typename Arguments<decltype(KERNEL)>::Types;
@@ -110,7 +150,7 @@ struct Kept {
 };
 template <auto KERNEL, size_t... I> Kept copy(void** arguments, std::index_sequence<I...>) {
     using Types = typename Arguments<decltype(KERNEL)>::Types;
-    auto values = std::make_shared<Types>(*static_cast<std::tuple_element_t<I, Types>*>(arguments[I])...);
+    auto values = std::make_shared<Types>(argument<std::tuple_element_t<I, Types>>(arguments[I])...);
     return {{static_cast<void*>(&std::get<I>(*values))...}, values};
 }
 template <auto KERNEL> Kept keep(void** arguments) {

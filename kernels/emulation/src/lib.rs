@@ -1,7 +1,7 @@
 //! For tests: has `cudarc` find a driver, an NVRTC and a cuBLASLt that need no GPU, and run limbeck's CUDA kernels on the CPU.
 //!
 //! `cpp/machine.*` is the CUDA machine (threads as fibers, blocks over host threads), `cpp/warp.cpp` what a warp's instructions
-//! mean, `cpp/driver.cpp` and `cpp/stream.cpp` a libcuda over host memory, which does what is asked of a stream when
+//! mean, `cpp/hopper.cpp` what a warpgroup's and the copies of sm_90 do, `cpp/driver.cpp` and `cpp/stream.cpp` a libcuda over host memory, which does what is asked of a stream when
 //! somebody waits for it, `cpp/nvrtc.cpp` an NVRTC that compiles nothing: the kernels are in the
 //! driver already, compiled from the very sources that a GPU's NVRTC gets. `cpp/cublaslt.cpp` multiplies as its descriptors say. Nothing here says anything about speed.
 
@@ -57,6 +57,20 @@ pub fn set_order(order: Order) {
         let set: Symbol<'_, unsafe extern "C" fn(i32)> =
             loaded.driver.get(b"emulation_set_order").expect("in cpp/driver.cpp");
         set(order);
+    }
+}
+
+/// Products of warpgroups (wgmma) that kernels of this thread have made.
+///
+/// # Panics
+/// If [`load`] has not succeeded.
+pub fn warpgroup_products() -> u64 {
+    let loaded = loaded().expect("emulation::load succeeded");
+    // SAFETY: the library is ours (cpp/driver.cpp), and so is the function's type.
+    unsafe {
+        let made: Symbol<'_, unsafe extern "C" fn() -> u64> =
+            loaded.driver.get(b"emulation_warpgroup_products").expect("in cpp/driver.cpp");
+        made()
     }
 }
 

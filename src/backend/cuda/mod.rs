@@ -11,6 +11,7 @@
 //! graphs     training steps that are one launch
 //! product    who makes the products of linear layers, and how that is chosen
 //! cublaslt   NVIDIA's library for them, if it is there
+//! tensor_map matrices as the copy engine of sm_90 is told of them
 //! batch      what kernels read of a batch, uploaded once for all operations on it
 //! transfer   copies and casts
 //! timing     how long launches take, by events
@@ -34,6 +35,7 @@ pub mod probe;
 mod product;
 mod recorder;
 mod staging;
+mod tensor_map;
 mod timing;
 mod transfer;
 
@@ -44,6 +46,7 @@ pub use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{Kind, Product, Products};
 pub use staging::Awaited;
+pub(crate) use tensor_map::TensorMap;
 
 use super::{Cpu, Device, Repeats};
 use crate::ranks::{Give, Ranks, Summed};

@@ -1,11 +1,16 @@
-//! The products of linear layers, and what can make them on a GPU: kernels of ours, or NVIDIA's cuBLASLt where it is installed.
+//! The products of linear layers, and what can make them on a GPU: kernels of ours, for every GPU or for Hopper's alone, or
+//! NVIDIA's cuBLASLt where it is installed.
 //!
 //! Which of them makes a product is the choice of [`Product::preferred`], unless `LIMBECK_GEMM` or [`Cuda::with_products`] names
 //! one for all. It decides about time, and about the last bits of the sums: a run that is to be repeated bit for bit names one.
 
+use super::probe::driver_version;
 use super::{Cuda, Storage};
 use crate::{Error, Result};
 use std::fmt;
+
+/// The first CUDA driver, as it gives its version, that tells the copy engine of matrices.
+const NEEDED_DRIVER: i32 = 12_000;
 
 /// Which product of a linear layer `y = activation(x·Wᵀ + b)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,14 +51,23 @@ impl Product {
         if self.kind == Kind::WeightGradient { Storage::F32 } else { self.storage }
     }
 
+    /// Whether [`Products::Wgmma`] makes it: of two-byte elements, in rows that begin at multiples of 16 bytes.
+    pub fn suits_wgmma(&self) -> bool {
+        self.storage != Storage::F32 && self.aligned() && self.multiply_adds() > 0
+    }
+
+    /// Whether rows of operands begin at multiples of 16 bytes.
+    fn aligned(&self) -> bool {
+        [self.outputs, self.inputs].iter().all(|row| (row * self.storage.bytes()).is_multiple_of(16))
+    }
+
     /// Which of those there are makes it, unless another is asked for. Kernels of ours do more beside the sums; a library has better
     /// ones for what is large and aligned, where sums are all that counts. The limit is an estimate, which `limbeck bench gemm`
-    /// measures.
+    /// measures. [`Products::Wgmma`] is not among them: what a GPU does with those kernels has not been measured, and `mma.sync` has
+    /// run on more kinds.
     fn preferred(&self, library: bool) -> Products {
         const LARGE: usize = 1 << 27;
-        let aligned =
-            [self.outputs, self.inputs].iter().all(|row| (row * self.storage.bytes()).is_multiple_of(16));
-        match library && aligned && self.multiply_adds() >= LARGE {
+        match library && self.aligned() && self.multiply_adds() >= LARGE {
             true => Products::CublasLt,
             false => Products::Own,
         }
@@ -68,11 +82,14 @@ pub enum Products {
     /// NVIDIA's library, where it is found. It has no GELU of the exact kind, so that an activation is a kernel of ours after it,
     /// and it adds a bias as activations are stored, not in f32.
     CublasLt,
+    /// kernels/cuda/gemm_wgmma.cu: Hopper's tensor cores at their full rate, on sm_90 alone. What [`Product::suits_wgmma`] leaves out
+    /// is made by [`Products::Own`].
+    Wgmma,
 }
 
 impl Products {
     /// All of them.
-    pub const ALL: [Products; 2] = [Products::Own, Products::CublasLt];
+    pub const ALL: [Products; 3] = [Products::Own, Products::CublasLt, Products::Wgmma];
 
     /// The environment variable that names one for all products.
     pub const VARIABLE: &str = "LIMBECK_GEMM";
@@ -82,6 +99,7 @@ impl Products {
         match self {
             Products::Own => "own",
             Products::CublasLt => "cublaslt",
+            Products::Wgmma => "wgmma",
         }
     }
 
@@ -126,15 +144,32 @@ impl Cuda {
             );
             return Err(Error::setting(Products::VARIABLE, problem, mend));
         }
+        if products == Some(Products::Wgmma) && !cuda.has_wgmma()? {
+            let (major, minor) = self.capability();
+            let problem = format!(
+                "the GPU is sm_{major}{minor}, CUDA driver {}: wgmma is an instruction of sm_90, for drivers from {NEEDED_DRIVER} on",
+                driver_version()?
+            );
+            let mend = format!("set it to {}, or unset it and let each product choose", Products::Own);
+            return Err(Error::setting(Products::VARIABLE, problem, mend));
+        }
         Ok(cuda)
     }
 
-    /// Whether the library may make products: then a run's numbers are those of the library too.
+    /// Whose numbers a run's may be beside those of [`Products::Own`]: of what was asked for, or the library's where it is there.
     ///
     /// # Errors
     /// [`Error::Device`]: a library is there and does not work.
-    pub fn may_use_library(&self) -> Result<bool> {
-        Ok(self.products != Some(Products::Own) && self.cublaslt()?.is_some())
+    pub fn products_beside_own(&self) -> Result<Option<Products>> {
+        match self.products {
+            Some(Products::Own) => Ok(None),
+            Some(products) => Ok(Some(products)),
+            None => Ok(self.cublaslt()?.map(|_| Products::CublasLt)),
+        }
+    }
+
+    fn has_wgmma(&self) -> Result<bool> {
+        Ok(self.capability() == (9, 0) && driver_version()? >= NEEDED_DRIVER)
     }
 
     /// Those that there are.
@@ -142,11 +177,16 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: a library is there and does not work.
     pub fn offered(&self) -> Result<Vec<Products>> {
-        let library = self.cublaslt()?.is_some();
-        Ok(Products::ALL.into_iter().filter(|products| library || *products == Products::Own).collect())
+        let (library, wgmma) = (self.cublaslt()?.is_some(), self.has_wgmma()?);
+        let there = |products: &Products| match products {
+            Products::Own => true,
+            Products::CublasLt => library,
+            Products::Wgmma => wgmma,
+        };
+        Ok(Products::ALL.into_iter().filter(there).collect())
     }
 
-    /// What makes this product. A library may still refuse it, and then it is ours.
+    /// What makes this product. It may still refuse it, and then [`Products::Own`] makes it.
     ///
     /// # Errors
     /// [`Error::Device`]: a library is there and does not work.
@@ -181,12 +221,34 @@ mod tests {
     }
 
     #[test]
+    fn wgmma_makes_aligned_products_of_two_bytes_and_none_by_itself() {
+        for (storage, inputs, suits) in [
+            (Storage::Bf16, 768, true),
+            (Storage::F16, 40, true),
+            (Storage::Bf16, 44, false),
+            (Storage::Bf16, 0, false),
+            (Storage::F32, 768, false),
+        ] {
+            let product = Product {
+                kind: Kind::Forward,
+                rows: 12_800,
+                outputs: 768,
+                inputs,
+                storage,
+                accumulate: false,
+            };
+            assert_eq!(product.suits_wgmma(), suits, "{product:?}");
+            assert!([true, false].iter().all(|library| product.preferred(*library) != Products::Wgmma));
+        }
+    }
+
+    #[test]
     fn names_are_those_of_the_variable() {
         for products in Products::ALL {
             assert_eq!(Products::named(products.name()).unwrap(), Some(products));
         }
         assert_eq!(Products::named("").unwrap(), None);
         let error = Products::named("cutlass").unwrap_err().to_string();
-        assert!(error.contains("own or cublaslt") && error.contains("LIMBECK_GEMM"), "{error}");
+        assert!(error.contains("own or cublaslt or wgmma") && error.contains("LIMBECK_GEMM"), "{error}");
     }
 }

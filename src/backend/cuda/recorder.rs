@@ -41,7 +41,7 @@ pub(super) struct Launch {
 /// As aligned as any argument has to be, which are those that the copy engine of sm_90 reads.
 #[derive(Clone, Copy)]
 #[repr(align(128))]
-struct Line([u8; LINE]);
+struct Line(#[allow(dead_code, reason = "read by way of pointers")] [u8; LINE]);
 
 const LINE: usize = 128;
 
@@ -81,7 +81,7 @@ impl Launch {
     }
 
     fn issue(&self, cuda: &Cuda) -> Result<()> {
-        let line = |&first: &usize| std::ptr::from_ref(&self.lines[first]).cast_mut().cast::<c_void>();
+        let line = |&first: &usize| self.lines[first..].as_ptr().cast_mut().cast::<c_void>();
         let mut pointers: Vec<*mut c_void> = self.starts.iter().map(line).collect();
         cuda.issue(&self.function, self.grid, &mut pointers)
     }

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use limbeck::backend::cuda::Storage;
 
 const GEMM: &str = "\
-All that make products take turns: kernels of ours, and cuBLASLt if it is on the library path. A layer's product is timed with its
-bias and activation. `error` is how far the worst of 512 sums is from the same in f64, the root of their mean square being 1.";
+All that make products take turns: kernels of ours for every GPU (own), those for sm_90 alone (wgmma), and cuBLASLt if it is on the
+library path. A layer's product is timed with its bias and activation. `error` is how far the worst of 512 sums is from the same in f64, the root of their mean square being 1.";
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {

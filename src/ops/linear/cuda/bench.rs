@@ -83,7 +83,7 @@ pub fn square(size: usize, storage: Storage) -> Case {
     Case { layer: "square", product, activation: Activation::Identity }
 }
 
-/// Measures a product by each that makes it, in turns. A library that refuses it is left out.
+/// Measures a product by each that makes it, in turns. What refuses it is left out.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device).
@@ -101,7 +101,12 @@ pub fn measure(cuda: &Cuda, case: &Case, rounds: Rounds) -> Result<Vec<Measured>
     for products in cuda.offered()? {
         let runner = cuda.with_products(Some(products))?;
         let error = exact.error(&cuda, &sets[0].call(&runner, case)?)?;
-        if products == Products::CublasLt && !cuda.library_makes(&case.product)? {
+        let makes = match products {
+            Products::Own => true,
+            Products::CublasLt => cuda.library_makes(&case.product)?,
+            Products::Wgmma => case.product.suits_wgmma(),
+        };
+        if !makes {
             continue;
         }
         measured.push(Measured { products, time: Duration::ZERO, error });

@@ -1,10 +1,10 @@
 //! Weight gradients, several in one launch: one alone has too few tiles for a GPU.
 
 use super::super::WeightGradient;
-use super::plan::{Plan, Size, Sums, THREADS};
+use super::plan::{Plan, Size, Sums};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Sliced, Storage};
+use crate::backend::cuda::{Argument, Buffer, Grid, Sliced, Storage};
 use crate::tensor::Shape;
 use limbeck_kernels::cuda::Parameter;
 use std::ffi::c_void;
@@ -59,12 +59,15 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device).
     pub(super) fn grouped_weight_gradients(&self, wanted: &mut [WeightGradient<'_, Cuda>]) -> Result<()> {
-        let mut own = Vec::with_capacity(wanted.len());
+        let (mut own, mut wgmma) = (Vec::with_capacity(wanted.len()), Vec::new());
         for of in wanted {
-            if !self.library_weight_gradient(of)? {
+            if self.wgmma_makes_gradient(of)? {
+                wgmma.push(of);
+            } else if !self.library_weight_gradient(of)? {
                 own.push(of);
             }
         }
+        self.wgmma_weight_gradients(&mut wgmma)?;
         own.chunks_mut(Group::MOST).try_for_each(|group| self.weight_gradient_group(group))
     }
 
@@ -74,34 +77,55 @@ impl Cuda {
         let products: Vec<Sums> = wanted.iter().map(|of| of.sums()).collect();
         let aligned = products.iter().all(|sums| self.aligned([sums.rows, sums.cols]));
         let plan = Plan::of(&products, self.storage(), aligned, true, self.multiprocessors());
+        let slices = self.slices_of(wanted, &products, plan)?;
         let mut group = Group { at: [Entry::default(); Group::MOST] };
-        let (mut partials, mut blocks) = (Vec::new(), 0);
+        let mut blocks = 0;
         for (i, (of, sums)) in wanted.iter_mut().zip(&products).enumerate() {
-            let slices = plan.slices(*sums);
-            let partial = (slices > 1).then(|| self.buffer(slices * of.dw.shape().len(), Storage::F32));
-            let partial = partial.transpose()?;
             blocks += plan.blocks(*sums);
-            let to = partial.as_ref().unwrap_or(of.dw.buffer_mut());
             group.at[i] = Entry {
                 dz: operands[i][0].buffer().memory().address(),
                 x: operands[i][1].buffer().memory().address(),
-                dw: to.memory().address(),
+                dw: slices[i].as_ref().unwrap_or(of.dw.buffer_mut()).memory().address(),
                 m: sums.depth as i32,
                 n: sums.rows as i32,
                 k: sums.cols as i32,
                 slice: plan.slice as i32,
-                accumulate: i32::from(of.accumulate && slices == 1),
+                accumulate: i32::from(of.accumulate && slices[i].is_none()),
                 blocks: i32::try_from(blocks).expect("a grid that the device has"),
             };
-            partials.push(partial);
         }
         let kernel = match plan.size {
             Size::Large => "weight_gradients_large",
-            Size::Small => "weight_gradients_small",
+            Size::Small | Size::Hopper => "weight_gradients_small",
         };
-        let grid = Grid::blocks(blocks, THREADS).with_shared(plan.tile.shared());
+        let grid = Grid::blocks(blocks, plan.tile.threads()).with_shared(plan.tile.shared());
         self.launch("gemm", self.storage(), kernel, grid, &[&group])?;
-        for ((of, sums), partial) in wanted.iter_mut().zip(&products).zip(&partials) {
+        self.sum_slices_of(wanted, &products, plan, &slices)
+    }
+
+    /// Memory for the slices of each gradient; none where there is but one, which is the gradient itself.
+    pub(super) fn slices_of(
+        &self,
+        wanted: &[&mut WeightGradient<'_, Cuda>],
+        products: &[Sums],
+        plan: Plan,
+    ) -> Result<Vec<Option<Buffer>>> {
+        let slices = |(of, sums): (&&mut WeightGradient<'_, Cuda>, &Sums)| {
+            let count = plan.slices(*sums);
+            (count > 1).then(|| self.buffer(count * of.dw.shape().len(), Storage::F32)).transpose()
+        };
+        wanted.iter().zip(products).map(slices).collect()
+    }
+
+    /// Adds them up.
+    pub(super) fn sum_slices_of(
+        &self,
+        wanted: &mut [&mut WeightGradient<'_, Cuda>],
+        products: &[Sums],
+        plan: Plan,
+        slices: &[Option<Buffer>],
+    ) -> Result<()> {
+        for ((of, sums), partial) in wanted.iter_mut().zip(products).zip(slices) {
             let Some(partial) = partial else { continue };
             let stride = of.dw.shape().len();
             let sliced = Sliced { partial, first: 0, slices: plan.slices(*sums), stride };

@@ -85,7 +85,12 @@ impl Cuda {
         self.multiply_by_library(&product, &Operands { a, b, bias: None, out: out.memory() })
     }
 
-    fn product_of(&self, kind: Kind, [rows, outputs, inputs]: [usize; 3], accumulate: bool) -> Product {
+    pub(super) fn product_of(
+        &self,
+        kind: Kind,
+        [rows, outputs, inputs]: [usize; 3],
+        accumulate: bool,
+    ) -> Product {
         Product { kind, rows, outputs, inputs, storage: self.storage(), accumulate }
     }
 }

@@ -1,11 +1,12 @@
 //! A linear layer on a GPU. The products are those of `gemm.cu`, in tiles that `plan` chooses; layers with few outputs,
 //! which are classifiers, have kernels of their own (`narrow.cu`), and outputs in f32. What is not narrow a library may multiply
-//! instead (`library`).
+//! instead (`library`), or kernels for sm_90 alone (`wgmma`).
 
 pub mod bench;
 mod group;
 mod library;
 mod plan;
+mod wgmma;
 
 use super::{LinearOps, Orientation, WeightGradient};
 use crate::Result;
@@ -13,7 +14,7 @@ use crate::backend::cuda::{Argument, Buffer, Grid, Sliced, Storage};
 use crate::backend::{Cuda, Device};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
-use plan::{Plan, Size, Sums, THREADS};
+use plan::{Plan, Size, Sums};
 use std::borrow::Cow;
 
 /// A layer of at most so many outputs is narrow: its weight, outputs and their gradients are f32.
@@ -55,6 +56,9 @@ impl LinearOps for Cuda {
         assert_eq!((x.cols(), bias.cols()), (k, n), "linear: columns of x, and a bias for each output");
         let (shape, narrow) = (Shape::new(x.rows(), n), n <= NARROW);
         if !narrow && let Some(made) = self.library_forward(x, &weight.0, bias, activation, keep)? {
+            return Ok(made);
+        }
+        if !narrow && let Some(made) = self.wgmma_forward(x, &weight.0, bias, activation, keep)? {
             return Ok(made);
         }
         let y = self.tensor(shape, self.weight_storage(n))?;
@@ -119,7 +123,10 @@ impl LinearOps for Cuda {
         let mut dx = into.map_or_else(|| self.activations(shape), Ok)?;
         let [m, n, k] = [rows, outputs, inputs].map(|size| size as i32);
         let dz = self.stored(dz, self.weight_storage(outputs))?;
-        if outputs > NARROW && self.library_input_gradient(&dz, &weight.0, &dx, accumulate != 0)? {
+        if outputs > NARROW
+            && (self.library_input_gradient(&dz, &weight.0, &dx, accumulate != 0)?
+                || self.wgmma_input_gradient(&dz, &weight.0, &dx, accumulate != 0)?)
+        {
             return Ok(dx);
         }
         let arguments: [&dyn Argument; 7] =
@@ -202,7 +209,7 @@ impl Cuda {
     ) -> Result<()> {
         let plan = Plan::of(&[sums], self.storage(), self.aligned(widths), false, self.multiprocessors());
         let kernel = if plan.size == Size::Large { large } else { small };
-        let grid = Grid::blocks(plan.blocks(sums), THREADS).with_shared(plan.tile.shared());
+        let grid = Grid::blocks(plan.blocks(sums), plan.tile.threads()).with_shared(plan.tile.shared());
         self.launch("gemm", self.storage(), kernel, grid, arguments)
     }
 

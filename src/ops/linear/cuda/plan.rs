@@ -25,31 +25,33 @@ pub(super) struct Sums {
     pub depth: usize,
 }
 
-/// What a block makes, and how: as kernels/cuda/gemm.cu declares it.
+/// What a block makes, and how: as kernels/cuda/gemm.cu and gemm_wgmma.cu declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tile {
     /// By tensor cores, `stages` steps under way.
     Mma { rows: usize, cols: usize, stages: usize },
+    /// By tensor cores of sm_90, a warpgroup 128 × 128 sums, `stages` steps under way. Blocks stay and make several.
+    Wgmma { stages: usize },
     /// By fused multiply-adds in f32, a thread `each[0] × each[1]` sums.
     Fma { rows: usize, cols: usize, each: [usize; 2] },
 }
 
-/// Threads of a block, whatever its tile.
-pub(super) const THREADS: usize = 128;
-
-/// A tile for large products and one for small ones or rows that are not aligned.
+/// A tile for large products, one for small ones or rows that are not aligned, and that of the kernels for sm_90.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     Large,
     Small,
+    Hopper,
 }
 
 impl Tile {
     /// That of `size` for activations stored as `storage`.
     pub(super) const fn of(storage: Storage, size: Size) -> Tile {
         match (storage, size) {
+            (Storage::F32, Size::Hopper) => panic!("the kernels for sm_90 have elements of two bytes"),
             (Storage::F32, Size::Large) => Tile::Fma { rows: 128, cols: 64, each: [8, 8] },
             (Storage::F32, Size::Small) => Tile::Fma { rows: 64, cols: 32, each: [4, 4] },
+            (_, Size::Hopper) => Tile::Wgmma { stages: 6 },
             (_, Size::Large) => Tile::Mma { rows: 128, cols: 128, stages: 3 },
             (_, Size::Small) => Tile::Mma { rows: 64, cols: 64, stages: 4 },
         }
@@ -58,6 +60,24 @@ impl Tile {
     fn sides(self) -> [usize; 2] {
         match self {
             Tile::Mma { rows, cols, .. } | Tile::Fma { rows, cols, .. } => [rows, cols],
+            Tile::Wgmma { .. } => [128; 2],
+        }
+    }
+
+    /// Threads of a block.
+    pub(super) fn threads(self) -> usize {
+        match self {
+            Tile::Mma { .. } | Tile::Fma { .. } => 128,
+            Tile::Wgmma { .. } => 384,
+        }
+    }
+
+    /// What a slice of the depth is a multiple of.
+    fn step(self) -> usize {
+        match self {
+            // Of both kinds.
+            Tile::Mma { .. } | Tile::Fma { .. } => 32,
+            Tile::Wgmma { .. } => 64,
         }
     }
 
@@ -65,6 +85,11 @@ impl Tile {
     pub(super) fn shared(self) -> usize {
         match self {
             Tile::Mma { rows, cols, stages } => stages * (rows + cols) * 32 * 2,
+            // What it takes to begin at a multiple of 1024; four boxes of 64 × 64 for a stage; 16 × 64 floats for each of eight
+            // warps; two barriers of 8 bytes for each stage and one for each warpgroup that multiplies.
+            Tile::Wgmma { stages } => {
+                1024 + stages * 4 * 64 * 64 * 2 + 8 * 16 * 64 * 4 + 2 * (stages + 1) * 8
+            }
             // Two steps of 16, lines of shared memory four floats longer than the tile.
             Tile::Fma { rows, cols, .. } => 2 * 16 * (rows + 4 + cols + 4) * 4,
         }
@@ -83,6 +108,8 @@ impl Tile {
             // products.
             Tile::Mma { rows, .. } if rows >= 128 => 1024.0,
             Tile::Mma { .. } => 560.0,
+            // Half of what the tensor cores can: more than 128 × 128 sums for each element read would take more registers.
+            Tile::Wgmma { .. } => 1200.0,
             Tile::Fma { each: [8, _], .. } => 110.0,
             Tile::Fma { .. } => 64.0,
         }
@@ -119,20 +146,32 @@ impl Plan {
         sliced: bool,
         multiprocessors: usize,
     ) -> Plan {
-        let depth = products.iter().map(|sums| sums.depth).max().unwrap_or(0);
-        let most = if sliced { (depth / LEAST_SLICE).clamp(1, 64) } else { 1 };
         let sizes: &[Size] = match storage {
             Storage::F32 => &[Size::Large, Size::Small],
             _ if aligned => &[Size::Large, Size::Small],
             _ => &[Size::Small],
         };
+        Plan::best(products, storage, sizes, sliced, multiprocessors)
+    }
+
+    /// How `products` run in one launch of the kernels for sm_90, which they suit.
+    pub(super) fn hopper(products: &[Sums], storage: Storage, sliced: bool, multiprocessors: usize) -> Plan {
+        Plan::best(products, storage, &[Size::Hopper], sliced, multiprocessors)
+    }
+
+    fn best(
+        products: &[Sums],
+        storage: Storage,
+        sizes: &[Size],
+        sliced: bool,
+        multiprocessors: usize,
+    ) -> Plan {
+        let depth = products.iter().map(|sums| sums.depth).max().unwrap_or(0);
+        let most = if sliced { (depth / LEAST_SLICE).clamp(1, 64) } else { 1 };
         let plans = sizes.iter().flat_map(|&size| {
-            // Slices are whole steps of both kinds of tiles.
-            (1..=most).map(move |slices| Plan {
-                size,
-                tile: Tile::of(storage, size),
-                slice: depth.div_ceil(slices).next_multiple_of(32),
-            })
+            let tile = Tile::of(storage, size);
+            let slice = move |slices| depth.div_ceil(slices).next_multiple_of(tile.step());
+            (1..=most).map(move |slices| Plan { size, tile, slice: slice(slices) })
         });
         plans
             .map(|plan| (plan.clocks(products, multiprocessors), plan))
@@ -172,10 +211,17 @@ mod tests {
 
     #[test]
     fn tiles_are_what_the_source_declares() {
+        let hopper = Source::find("gemm_wgmma").unwrap();
+        let Tile::Wgmma { stages } = Tile::of(Storage::Bf16, Size::Hopper) else { unreachable!() };
+        assert!(hopper.text.contains(&format!("using Tile = WgmmaTile<Real, {stages}>;")));
+        for kernel in hopper.kernels() {
+            assert_eq!(kernel.threads as usize, Tile::Wgmma { stages }.threads(), "{}", kernel.name);
+        }
         let text = Source::find("gemm").unwrap().text;
         for storage in Storage::ALL {
             for (size, name) in [(Size::Large, "Large"), (Size::Small, "Small")] {
                 let tile = match Tile::of(storage, size) {
+                    Tile::Wgmma { .. } => unreachable!("of its own source"),
                     Tile::Mma { rows, cols, stages } => format!("MmaTile<T, {rows}, {cols}, {stages}>"),
                     Tile::Fma { rows, cols, each: [m, n] } => format!("FmaTile<{rows}, {cols}, {m}, {n}>"),
                 };
@@ -214,6 +260,20 @@ mod tests {
         for multiprocessors in [108, 114, 128, 132, 144] {
             assert_eq!(products(multiprocessors, [1500, 1160, 1048]), [Size::Large; 3], "{multiprocessors}");
         }
+    }
+
+    #[test]
+    fn slices_for_sm_90_are_whole_boxes() {
+        let sums = Sums { rows: 768, cols: 768, depth: 12_800 };
+        for multiprocessors in [4, 78, 114, 132] {
+            let plan = Plan::hopper(&[sums], Storage::Bf16, true, multiprocessors);
+            assert!(
+                plan.slice.is_multiple_of(64) && plan.slices(sums) * plan.slice >= sums.depth,
+                "{plan:?}"
+            );
+            assert!(plan.tile.shared() <= 232_448);
+        }
+        assert_eq!(Plan::hopper(&[sums], Storage::F16, false, 132).slices(sums), 1);
     }
 
     #[test]

@@ -66,11 +66,13 @@ pub fn gemm(typed: &BenchGemm) -> Result<(), Failure> {
     ))?;
     output.text(table(&rows))?;
     output.text("Of peak: of the largest rate in this table.\n")?;
-    if let Some(mean) = mean_of_library(&rows) {
-        output.text(format!(
-            "Own kernels: {} of cuBLASLt, the geometric mean over the layers.\n",
-            share(mean)
-        ))?;
+    for products in Products::ALL.into_iter().filter(|products| *products != Products::CublasLt) {
+        if let Some(mean) = mean_of_library(&rows, products) {
+            output.text(format!(
+                "{products}: {} of cuBLASLt, the geometric mean over the layers.\n",
+                share(mean)
+            ))?;
+        }
     }
     output.flush()
 }
@@ -100,9 +102,9 @@ fn teraflops(case: &Case, measured: &Measured) -> f64 {
 }
 
 /// Of the products of layers that both have made.
-fn mean_of_library(rows: &[Row]) -> Option<f64> {
-    let own = rows.iter().filter(|row| row.measured.products == Products::Own && row.case.layer != "square");
-    let logs: Vec<f64> = own.filter_map(|row| row.of_library).map(f64::ln).collect();
+fn mean_of_library(rows: &[Row], products: Products) -> Option<f64> {
+    let made = rows.iter().filter(|row| row.measured.products == products && row.case.layer != "square");
+    let logs: Vec<f64> = made.filter_map(|row| row.of_library).map(f64::ln).collect();
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
