@@ -82,7 +82,7 @@ impl Launch {
     }
 
     fn issue(&self, cuda: &Cuda) -> Result<()> {
-        let line = |&first: &usize| std::ptr::from_ref(&self.lines[first]).cast_mut().cast::<c_void>();
+        let line = |&first: &usize| self.lines[first..].as_ptr().cast_mut().cast::<c_void>();
         let mut pointers: Vec<*mut c_void> = self.starts.iter().map(line).collect();
         cuda.issue(&self.function, self.grid, &mut pointers)
     }
