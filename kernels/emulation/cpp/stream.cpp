@@ -2,6 +2,7 @@
 #include "stream.h"
 
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <list>
 #include <map>
@@ -16,9 +17,10 @@ namespace {
 using Works = std::vector<Work>;
 
 struct Stream {
-    std::mutex running; // held while its work is done
-    std::mutex lock;    // of what follows
+    std::mutex lock;
+    std::condition_variable turn; // when a piece of work is done
     std::deque<Work> waiting;
+    bool busy = false; // while a thread does some of it
     uint64_t submitted = 0, done = 0;
     std::unique_ptr<Works> captured;
     bool broken = false;
@@ -70,22 +72,28 @@ void reap() {
     for (auto& work : ready) work();
 }
 
+// Whoever comes does what there is to do, one at a time; the others wait for no more than what they came for, since what is done
+// next may itself be to wait for another stream.
 void run(Stream& stream, uint64_t until) {
-    std::lock_guard<std::mutex> running(stream.running);
-    for (;;) {
-        Work work;
-        {
-            std::lock_guard<std::mutex> guard(stream.lock);
-            if (stream.done >= until) return;
-            work = std::move(stream.waiting.front());
-            stream.waiting.pop_front();
+    std::unique_lock<std::mutex> guard(stream.lock);
+    while (stream.done < until) {
+        if (stream.busy) {
+            stream.turn.wait(guard);
+            continue;
         }
+        Work work = std::move(stream.waiting.front());
+        stream.waiting.pop_front();
+        stream.busy = true;
+        guard.unlock();
         work();
-        {
-            std::lock_guard<std::mutex> guard(stream.lock);
-            stream.done++;
-        }
+        work = nullptr;
+        guard.lock();
+        stream.busy = false;
+        stream.done++;
+        stream.turn.notify_all();
+        guard.unlock();
         reap();
+        guard.lock();
     }
 }
 

@@ -45,6 +45,12 @@ struct Line(#[allow(dead_code, reason = "read by way of pointers")] [u8; LINE]);
 
 const LINE: usize = 128;
 
+/// What an argument is, byte for byte.
+fn bytes_of(argument: &dyn Argument) -> &[u8] {
+    // SAFETY: it points to that many bytes, which live as long as it does (as its trait promises).
+    unsafe { std::slice::from_raw_parts(argument.pointer().cast(), argument.bytes()) }
+}
+
 impl Launch {
     pub(super) fn of(
         kernel: Kernel,
@@ -54,25 +60,20 @@ impl Launch {
     ) -> Launch {
         let (mut lines, mut starts) = (Vec::new(), Vec::new());
         for argument in arguments {
-            let (first, bytes) = (lines.len(), argument.bytes());
-            starts.push(first);
-            lines.resize(first + bytes.div_ceil(LINE), Line([0; LINE]));
-            let to = lines[first..].as_mut_ptr().cast::<u8>();
-            // SAFETY: an argument points to that many bytes (as its trait promises), and the lines have as many at least.
-            unsafe { std::ptr::copy_nonoverlapping(argument.pointer().cast(), to, bytes) };
+            starts.push(lines.len());
+            lines.extend(bytes_of(*argument).chunks(LINE).map(|part| {
+                let mut line = Line([0; LINE]);
+                line.0[..part.len()].copy_from_slice(part);
+                line
+            }));
         }
         Launch { kernel, function: function.clone(), grid, lines, starts }
     }
 
     fn is(&self, kernel: Kernel, grid: Grid, arguments: &[&dyn Argument]) -> bool {
         let same = |(argument, &first): (&&dyn Argument, &usize)| {
-            let bytes = argument.bytes();
-            // SAFETY: an argument points to that many bytes, and as many were written from the line on: a kernel's parameters are of
-            // the same types in each launch.
-            unsafe {
-                let written = std::slice::from_raw_parts(self.lines[first..].as_ptr().cast::<u8>(), bytes);
-                std::slice::from_raw_parts(argument.pointer().cast::<u8>(), bytes) == written
-            }
+            let mut parts = bytes_of(*argument).chunks(LINE).zip(&self.lines[first..]);
+            parts.all(|(part, line)| *part == line.0[..part.len()])
         };
         self.kernel == kernel
             && self.grid == grid
