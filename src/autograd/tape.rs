@@ -92,6 +92,9 @@ pub trait Node<B: Backend> {
 /// An operation's result, and its node if one was recorded.
 pub type Recorded<B> = (Tensor<B>, Option<Box<dyn Node<B>>>);
 
+/// A loss's derivative by a variable.
+pub type Derivative<B> = (Var<B>, Tensor<B>);
+
 /// The node that made a variable.
 type Entry<B> = (VarId, Box<dyn Node<B>>);
 
@@ -177,7 +180,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     ///
     /// # Panics
     /// If the tape does not record.
-    pub fn backward(self, derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>) -> Result<Grads<B>> {
+    pub fn backward(self, derivatives: impl IntoIterator<Item = Derivative<B>>) -> Result<Grads<B>> {
         let backend = self.backend;
         let mut grads = self.walk(derivatives, |_, _| Ok(()))?;
         grads.make_deferred(backend)?;
@@ -193,7 +196,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// If the tape does not record.
     pub fn backward_among(
         self,
-        derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>,
+        derivatives: impl IntoIterator<Item = Derivative<B>>,
         ranks: &dyn Ranks,
     ) -> Result<Grads<B>> {
         if !ranks.are_several() {
@@ -217,7 +220,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// by it.
     fn walk(
         self,
-        derivatives: impl IntoIterator<Item = (Var<B>, Tensor<B>)>,
+        derivatives: impl IntoIterator<Item = Derivative<B>>,
         mut after: impl FnMut(&mut Grads<B>, &[ParamId]) -> Result<()>,
     ) -> Result<Grads<B>> {
         let at = Context { backend: self.backend, params: self.params, batch: self.batch };
@@ -270,7 +273,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         targets: &[u32],
         teacher: Option<Teacher<'_, B>>,
         scale: f64,
-    ) -> Result<(B::Pending, Option<(Var<B>, Tensor<B>)>)> {
+    ) -> Result<(B::Pending, Option<Derivative<B>>)> {
         let task = Task { layer, h: h.tensor(), targets, teacher, scale };
         let (pending, gradients) = vocabulary::loss(&self.at(), &task, self.records())?;
         let by_h = gradients.map(|gradients| {

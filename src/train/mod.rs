@@ -8,6 +8,7 @@ pub mod layer_map;
 pub mod learner;
 mod log;
 mod loss_scale;
+mod masked;
 mod metrics;
 pub mod optimizer;
 pub mod order;
@@ -21,6 +22,7 @@ pub mod tutor;
 
 pub use learner::{Learner, Lesson, Seen, Step};
 pub use loss_scale::LossScale;
+pub use masked::Masked;
 pub use optimizer::{AdamW, AdamWSettings};
 pub use order::Order;
 pub use progress::{Progress, Silent, StepReport};
