@@ -37,11 +37,11 @@ __device__ __forceinline__ Softmax softmax(Powers mine, float* maxima, double* s
 }
 
 // A block a row of `logits`, which is row `first + blockIdx.x` of all. terms[row] = [cross-entropy, T²·KL]; the gradient is `scale`
-// times that of (1 - alpha)·cross-entropy + alpha·T²·KL. `teacher` is null where there is none; alpha is 0 then.
-KERNEL(256) vocabulary_loss(Real* logits, const Real* teacher, const int* targets, double temperature, double alpha, double scale, int first,
-                            int vocabulary, double* terms) {
+// times that of (1 - alpha)·cross-entropy + alpha·T²·KL. how = [T, alpha, scale]. `teacher` is null where there is none; alpha is 0 then.
+KERNEL(256) vocabulary_loss(Real* logits, const Real* teacher, const int* targets, const double* how, int first, int vocabulary, double* terms) {
     __shared__ float maxima[WARP];
     __shared__ double sums[WARP];
+    const double temperature = how[0], alpha = how[1], scale = how[2];
     const int row = first + blockIdx.x, target = targets[row];
     Real* s = logits + size_t(blockIdx.x) * vocabulary;
     const Real* t = teacher ? teacher + size_t(blockIdx.x) * vocabulary : nullptr;

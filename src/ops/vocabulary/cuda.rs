@@ -11,10 +11,10 @@ use crate::tensor::Tensor;
 pub struct RowLosses {
     targets: Memory,
     terms: Memory,
+    /// `double[3]`: temperature, alpha, and the scale of a row's gradient.
+    how: Memory,
     rows: usize,
-    how: Distillation,
-    /// Of a row's gradient.
-    scale: f64,
+    alpha: f64,
 }
 
 impl VocabularyOps for Cuda {
@@ -25,14 +25,10 @@ impl VocabularyOps for Cuda {
 
     fn row_losses(&self, targets: &[u32], how: Distillation, scale: f64) -> Result<RowLosses> {
         let rows = targets.len();
+        let (temperature, alpha) = (f64::from(how.temperature), f64::from(how.alpha));
+        let how = self.upload_all(&[temperature, alpha, scale / rows.max(1) as f64])?;
         let terms = self.memory(2 * rows * size_of::<f64>())?;
-        Ok(RowLosses {
-            targets: self.upload_all(targets)?,
-            terms,
-            rows,
-            how,
-            scale: scale / rows.max(1) as f64,
-        })
+        Ok(RowLosses { targets: self.upload_all(targets)?, terms, how, rows, alpha })
     }
 
     fn logit_gradient(
@@ -44,13 +40,11 @@ impl VocabularyOps for Cuda {
     ) -> Result<Tensor<Self>> {
         let (shape, storage) = (logits.shape(), logits.buffer().storage());
         let teacher = teacher.as_ref().map(|teacher| self.stored(teacher, storage)).transpose()?;
-        let arguments: [&dyn Argument; 9] = [
+        let arguments: [&dyn Argument; 7] = [
             logits.buffer(),
             &teacher.as_ref().map(|teacher| teacher.buffer()),
             &losses.targets,
-            &f64::from(losses.how.temperature),
-            &f64::from(losses.how.alpha),
-            &losses.scale,
+            &losses.how,
             &(first as i32),
             &(shape.cols as i32),
             &losses.terms,
@@ -59,7 +53,7 @@ impl VocabularyOps for Cuda {
         Ok(logits)
     }
 
-    fn mean_of_rows(&self, RowLosses { terms, rows, how, .. }: RowLosses) -> Pending {
-        Pending::new(terms, rows, f64::from(how.alpha))
+    fn mean_of_rows(&self, RowLosses { terms, rows, alpha, .. }: RowLosses) -> Pending {
+        Pending::new(terms, rows, alpha)
     }
 }
