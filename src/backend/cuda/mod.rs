@@ -6,6 +6,7 @@
 //! memory     a pool of device memory: a training step allocates nothing once it has seen its sizes
 //! launch     arguments, checked against what the source declares
 //! nccl       sums over the GPUs of several processes
+//! libnccl    NVIDIA's library for that, if it is there
 //! product    who makes the products of linear layers, and how that is chosen
 //! cublaslt   NVIDIA's library for them, if it is there
 //! batch      what kernels read of a batch, uploaded once for all operations on it
@@ -23,6 +24,7 @@ pub mod compile;
 mod cublaslt;
 pub mod launch;
 pub mod lengths;
+mod libnccl;
 mod memory;
 mod nccl;
 pub mod probe;

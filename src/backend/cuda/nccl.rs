@@ -1,13 +1,25 @@
 //! Sums over ranks by NCCL: from GPU to GPU, without the host.
+//!
+//! A kernel of NCCL's waits for those of the other GPUs, for ever if one of the ranks has gone. So who waits for the GPU looks after
+//! the ranks meanwhile, and ends the sums if one has gone.
 
+use super::libnccl::{self as result, NcclError};
 use super::{Buffer, Cuda, Storage};
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Watch};
 use crate::{Error, Result};
-use cudarc::nccl::result::NcclError;
-use cudarc::nccl::{result, sys};
+use cudarc::nccl::sys;
+use std::time::{Duration, Instant};
+
+/// How often who waits for the GPU looks after the other ranks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A communicator of all ranks.
-pub(super) struct Communicator(sys::ncclComm_t);
+pub(super) struct Communicator {
+    handle: sys::ncclComm_t,
+    watch: Option<Watch>,
+    /// Whether sums have been launched that nobody has waited for: ranks may go when there are none.
+    summing: bool,
+}
 
 // SAFETY: NCCL's calls may come from any thread, one at a time, which the lock around this sees to.
 unsafe impl Send for Communicator {}
@@ -15,7 +27,7 @@ unsafe impl Send for Communicator {}
 impl Drop for Communicator {
     fn drop(&mut self) {
         // SAFETY: made by comm_init_rank, and not used any more. That others have gone already harms nobody.
-        let _ = unsafe { result::comm_abort(self.0) };
+        let _ = unsafe { result::comm_abort(self.handle) };
     }
 }
 
@@ -33,9 +45,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Ranks`]: NCCL refuses, or another rank has failed.
     pub fn join_ranks(&self, ranks: &dyn Ranks) -> Result<bool> {
-        // SAFETY: loads the library, which runs its constructors, as the first call of it would.
-        let present = unsafe { sys::is_culib_present() };
-        let mut all = [f64::from(u8::from(present))];
+        let mut all = [f64::from(u8::from(result::is_present()))];
         ranks.sum_wide(&mut all)?;
         if (all[0] as usize) < ranks.size() {
             return Ok(false);
@@ -53,16 +63,40 @@ impl Cuda {
         // SAFETY: a place to write to; the same id on all ranks, and a number of its own for each.
         unsafe { result::comm_init_rank(&mut communicator, ranks.size() as i32, id, ranks.rank() as i32) }
             .map_err(failed("join a group"))?;
+        let joined = Communicator { handle: communicator, watch: ranks.watch()?, summing: false };
         *self.shared.communicator.lock().expect("nothing panics while it holds the communicator") =
-            Some(Communicator(communicator));
+            Some(joined);
         Ok(true)
+    }
+
+    /// Waits for what has been launched if sums of several ranks are among it; else does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]: one of them has gone.
+    pub(super) fn await_ranks(&self) -> Result<()> {
+        let mut communicator = self.shared.communicator.lock().expect("nothing panics while it holds it");
+        let Some(Communicator { watch: Some(watch), summing, .. }) = &mut *communicator else {
+            return Ok(());
+        };
+        if !std::mem::take(summing) {
+            return Ok(());
+        }
+        let launched = self.shared.stream.record_event(None).map_err(super::failed("wait for the sums"))?;
+        let over = || launched.try_is_complete().map_err(super::failed("run what was launched before"));
+        let awaited = wait(over, watch);
+        if matches!(awaited, Err(Error::Ranks { .. })) {
+            // Ends the kernels that wait, without which nothing else would end.
+            *communicator = None;
+        }
+        awaited
     }
 
     /// Sums each buffer over ranks, in one group; false if [`Cuda::join_ranks`] found no NCCL.
     pub(super) fn sum_by_nccl(&self, buffers: &mut [&mut Buffer]) -> Result<bool> {
-        let communicator = self.shared.communicator.lock().expect("nothing panics while it holds it");
-        let Some(Communicator(communicator)) = &*communicator else { return Ok(false) };
+        let mut communicator = self.shared.communicator.lock().expect("nothing panics while it holds it");
+        let Some(Communicator { handle, summing, .. }) = &mut *communicator else { return Ok(false) };
         self.bind()?;
+        *summing = true;
         result::group_start().map_err(failed("begin a sum"))?;
         for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
             assert_eq!(buffer.storage(), Storage::F32, "gradients of parameters are f32");
@@ -75,7 +109,7 @@ impl Cuda {
                     buffer.len(),
                     sys::ncclDataType_t::ncclFloat32,
                     sys::ncclRedOp_t::ncclSum,
-                    *communicator,
+                    *handle,
                     stream.cast(),
                 )
             }
@@ -83,5 +117,39 @@ impl Cuda {
         }
         result::group_end().map_err(failed("sum gradients"))?;
         Ok(true)
+    }
+}
+
+/// Waits until it is `over`, or a rank has gone.
+fn wait(over: impl Fn() -> Result<bool>, watch: &Watch) -> Result<()> {
+    let mut looked = Instant::now();
+    while !over()? {
+        if looked.elapsed() >= LOOK {
+            watch()?;
+            looked = Instant::now();
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn waiting_ends_with_the_work_or_with_a_rank() {
+        let gone = || Error::Ranks { problem: "rank 1 has stopped".into(), mend: String::new() };
+        let watch: Watch = Box::new(move || Err(gone()));
+        let asked = Cell::new(0);
+        let third = || {
+            asked.set(asked.get() + 1);
+            Ok(asked.get() == 3)
+        };
+        wait(third, &watch).unwrap();
+        assert_eq!(asked.get(), 3, "ranks are not looked after before it takes long");
+        let error = wait(|| Ok(false), &watch).unwrap_err().to_string();
+        assert!(error.contains("rank 1 has stopped"), "{error}");
     }
 }

@@ -59,8 +59,10 @@ impl Cuda {
     /// Waits for all that has been launched.
     ///
     /// # Errors
-    /// [`crate::Error::Device`]: something that was launched has failed.
+    /// [`crate::Error::Device`]: something that was launched has failed. [`crate::Error::Ranks`]: a rank whose GPU this one's waits for
+    /// has gone.
     pub fn synchronize(&self) -> Result<()> {
+        self.await_ranks()?;
         self.shared.stream.synchronize().map_err(failed("run what was launched before"))
     }
 
