@@ -49,6 +49,15 @@ Result release(Address address) {
     return SUCCESS;
 }
 
+// Shared memory that a kernel's blocks have been allowed beyond the 48 KiB that are theirs without asking.
+std::map<const void*, unsigned> asked;
+
+bool is_asked(const void* function, unsigned shared) {
+    std::lock_guard<std::mutex> guard(lock);
+    const auto found = asked.find(function);
+    return shared <= 48 << 10 || (found != asked.end() && shared <= found->second);
+}
+
 // A module of the stand-in NVRTC: "emulated SOURCE TYPE".
 struct Module {
     std::string source, type;
@@ -66,7 +75,7 @@ template <class T> T* at(Address address) { return reinterpret_cast<T*>(address)
 #define DRIVER(name) extern "C" __attribute__((visibility("default"))) Result name
 
 DRIVER(cuInit)(unsigned) { return setting("EMULATED_NO_DEVICE", 0) ? NO_DEVICE : SUCCESS; }
-DRIVER(cuDriverGetVersion)(int* version) { return *version = 13000, SUCCESS; }
+DRIVER(cuDriverGetVersion)(int* version) { return *version = setting("EMULATED_DRIVER", 13000), SUCCESS; }
 DRIVER(cuDeviceGetCount)(int* count) { return *count = 1, SUCCESS; }
 DRIVER(cuDeviceGet)(int* device, int ordinal) { return *device = ordinal, ordinal ? 101 : SUCCESS; }
 DRIVER(cuDeviceGetName)(char* name, int bytes, int) { return std::snprintf(name, bytes, "emulated device"), SUCCESS; }
@@ -116,14 +125,15 @@ DRIVER(cuEventDestroy_v2)(void* event) { return std::free(event), SUCCESS; }
 DRIVER(cuEventRecord)(void* event, void*) { return *static_cast<int64_t*>(event) = now(), SUCCESS; }
 DRIVER(cuEventSynchronize)(void*) { return SUCCESS; }
 DRIVER(cuEventQuery)(void*) { return SUCCESS; }
-DRIVER(cuEventElapsedTime_v2)(float* ms, void* from, void* to) {
+// Drivers since CUDA 12.8 call it cuEventElapsedTime_v2 as well: this one is older.
+DRIVER(cuEventElapsedTime)(float* ms, void* from, void* to) {
     return *ms = float(*static_cast<int64_t*>(to) - *static_cast<int64_t*>(from)) / 1e6f, SUCCESS;
 }
-DRIVER(cuEventElapsedTime)(float* ms, void* from, void* to) { return cuEventElapsedTime_v2(ms, from, to); }
 
 DRIVER(cuModuleLoadData)(void** out, const void* image) {
     char source[64], type[16];
     if (std::sscanf(static_cast<const char*>(image), "emulated %63s %15s", source, type) != 2) return INVALID_IMAGE;
+    if (setting("EMULATED_DRIVER", 13000) < 13000) return INVALID_IMAGE; // which is of the stand-in NVRTC's version
     *out = new Module{source, type};
     return SUCCESS;
 }
@@ -135,12 +145,16 @@ DRIVER(cuModuleGetFunction)(void** out, void* module, const char* name) {
     *out = const_cast<emulation::Kernel*>(kernel);
     return SUCCESS;
 }
-DRIVER(cuFuncSetAttribute)(void*, int, int) { return SUCCESS; }
+DRIVER(cuFuncSetAttribute)(void* function, int attribute, int value) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (attribute == 8) asked[function] = value;
+    return SUCCESS;
+}
 DRIVER(cuFuncGetAttribute)(int* value, int, void*) { return *value = 0, SUCCESS; }
 DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*,
                        void** arguments, void**) {
     const bool fits = size_t(bx) * by * bz <= 1024 && bx && by && bz && gx && gy && gz && gy <= 65535 && gz <= 65535 && shared <= 101376;
-    if (!fits) return INVALID_VALUE;
+    if (!fits || !is_asked(function, shared)) return INVALID_VALUE;
     const emulation::Kernel& kernel = *static_cast<emulation::Kernel*>(function);
     emulation::launch(kernel, arguments, {gx, gy, gz}, {bx, by, bz}, shared, setting("EMULATED_WORKERS", 1), order >= 0 ? order : setting("EMULATED_ORDER", 0));
     return SUCCESS;
