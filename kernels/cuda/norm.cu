@@ -1,5 +1,15 @@
 // Layer norm, a warp a row: y = (z - mean)·rstd·gamma + beta with z = dropout(x) + residual (see limbeck::ops::norm).
-#include "prelude.cuh"
+//
+// Lanes take eight neighbouring columns at a time, sixteen bytes of them where rows allow it: reading and writing is all the time there
+// is. What a lane reads again it has read or written itself.
+#include "gemm_end.cuh"
+
+constexpr int EACH = 8;
+
+// Calls `with(column, count)` for the columns of this lane; of EACH columns from there on there are `count`, or all if it is more.
+template <class F> __device__ __forceinline__ void each(int cols, F with) {
+    for (int i = lane_of_thread() * EACH; i < cols; i += WARP * EACH) with(i, cols - i);
+}
 
 // The rows' place of dropout, if there is one: rows are tokens, or texts where `text_of_token` is null.
 __device__ __forceinline__ Dropout dropout_of(const u64* keys, const int* text_of_token, u32 threshold, float factor, int row) {
@@ -21,27 +31,45 @@ KERNEL(256) norm_forward(const Real* x, const u64* keys, const int* text_of_toke
     const u32 first = first_index(text_of_token, offsets, row, cols);
     const size_t start = size_t(row) * cols;
     float sum = 0.0f;
-    for (int i = lane_of_thread(); i < cols; i += WARP) {
-        float value = to_float(x[start + i]);
+    each(cols, [&](int i, int count) {
+        float values[EACH];
+        load_columns(x + start + i, count, values);
         if (residual) {
-            if (keys) value *= dropout.keep(first + u32(i));
-            // As it is stored: what the backward pass reads is what was normalized.
-            const Real stored = from_float<Real>(value + to_float(residual[start + i]));
-            z[start + i] = stored;
-            value = to_float(stored);
+            float more[EACH];
+            load_columns(residual + start + i, count, more);
+#pragma unroll
+            for (int j = 0; j < EACH; j++) {
+                if (keys) values[j] *= dropout.keep(first + u32(i + j));
+                // As it is stored: what the backward pass reads is what was normalized.
+                values[j] = to_float(from_float<Real>(values[j] + more[j]));
+            }
+            store_columns(z + start + i, count, values);
         }
-        sum += value;
-    }
+#pragma unroll
+        for (int j = 0; j < EACH; j++) sum += values[j]; // those that do not exist are zeros
+    });
     const Real* read = residual ? z : x;
     const float average = warp_sum(sum) / cols;
     float squares = 0.0f;
-    for (int i = lane_of_thread(); i < cols; i += WARP) {
-        const float d = to_float(read[start + i]) - average;
-        squares += d * d;
-    }
+    each(cols, [&](int i, int count) {
+        float values[EACH];
+        load_columns(read + start + i, count, values);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            const float d = j < count ? values[j] - average : 0.0f;
+            squares += d * d;
+        }
+    });
     const float scale = rsqrtf(warp_sum(squares) / cols + eps);
-    for (int i = lane_of_thread(); i < cols; i += WARP)
-        y[start + i] = from_float<Real>((to_float(read[start + i]) - average) * scale * gamma[i] + beta[i]);
+    each(cols, [&](int i, int count) {
+        float values[EACH], factors[EACH], shifts[EACH];
+        load_columns(read + start + i, count, values);
+        load_columns(gamma + i, count, factors);
+        load_columns(beta + i, count, shifts);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) values[j] = (values[j] - average) * scale * factors[j] + shifts[j];
+        store_columns(y + start + i, count, values);
+    });
     if (lane_of_thread() == 0) mean[row] = average, rstd[row] = scale;
 }
 
@@ -54,19 +82,40 @@ KERNEL(256) norm_backward(const Real* dy, const Real* z, const u64* keys, const 
     const u32 first = first_index(text_of_token, offsets, row, cols);
     const size_t start = size_t(row) * cols;
     const float average = mean[row], scale = rstd[row];
+    // Gradients of what was normalized, and that itself.
+    const auto load = [&](int i, int count, float(&g)[EACH], float(&n)[EACH]) {
+        float factors[EACH];
+        load_columns(dy + start + i, count, g);
+        load_columns(z + start + i, count, n);
+        load_columns(gamma + i, count, factors);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            g[j] *= factors[j]; // zero where there is no column
+            n[j] = (n[j] - average) * scale;
+        }
+    };
     float sum = 0.0f, product = 0.0f;
-    for (int i = lane_of_thread(); i < cols; i += WARP) {
-        const float g = to_float(dy[start + i]) * gamma[i];
-        sum += g;
-        product += g * (to_float(z[start + i]) - average) * scale;
-    }
+    each(cols, [&](int i, int count) {
+        float g[EACH], n[EACH];
+        load(i, count, g, n);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            sum += g[j];
+            product += g[j] * n[j];
+        }
+    });
     const float of_g = warp_sum(sum) / cols, of_gn = warp_sum(product) / cols;
-    for (int i = lane_of_thread(); i < cols; i += WARP) {
-        const float n = (to_float(z[start + i]) - average) * scale;
-        const float slope = scale * (to_float(dy[start + i]) * gamma[i] - of_g - n * of_gn);
-        dz[start + i] = from_float<Real>(slope);
-        if (keys) dx[start + i] = from_float<Real>(slope * dropout.keep(first + u32(i)));
-    }
+    each(cols, [&](int i, int count) {
+        float slopes[EACH], n[EACH];
+        load(i, count, slopes, n);
+#pragma unroll
+        for (int j = 0; j < EACH; j++) slopes[j] = scale * (slopes[j] - of_g - n[j] * of_gn);
+        store_columns(dz + start + i, count, slopes);
+        if (!keys) return;
+#pragma unroll
+        for (int j = 0; j < EACH; j++) slopes[j] *= dropout.keep(first + u32(i + j));
+        store_columns(dx + start + i, count, slopes);
+    });
 }
 
 // Sums over a slice of the rows, of dy·n and of dy, a thread a column: partial[slice] = [dgamma, dbeta]. `sum_slices` adds them up.

@@ -3,16 +3,22 @@
 //! | started by | number, how many | where the first listens |
 //! |---|---|---|
 //! | `torchrun` and the like | `RANK`, `WORLD_SIZE` | `MASTER_ADDR`, `MASTER_PORT` |
-//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS` | the same, or the first of `SLURM_STEP_NODELIST`'s address |
+//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS` | the same, or the first machine of `SLURM_STEP_NODELIST` |
 //! | Open MPI's `mpirun` | `OMPI_COMM_WORLD_RANK`, `OMPI_COMM_WORLD_SIZE` | the same; with the feature `mpi`, MPI itself |
 //!
 //! Which GPU is whose say `LOCAL_RANK`, `SLURM_LOCALID` or `OMPI_COMM_WORLD_LOCAL_RANK`.
+//!
+//! torchrun itself may listen on `MASTER_PORT`, for PyTorch's processes to meet there, and says so by
+//! `TORCHELASTIC_USE_AGENT_STORE`: ours then meet at another port, which follows from that one.
 
 use super::{Alone, Ranks, Tcp};
 use crate::{Error, Result};
 
 /// Where the first rank listens if nobody says: torchrun's port.
 const PORT: u16 = 29_500;
+
+/// How far from torchrun's port ours is, where torchrun listens there itself.
+const ASIDE: u16 = 1000;
 
 /// How this process was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +67,15 @@ impl Launch {
                     format!("make it less than {size}, or unset both"),
                 ));
             }
-            let host = variable("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".into());
-            let port = number("MASTER_PORT")?.unwrap_or(usize::from(PORT));
+            let own_host = || match rank.starts_with("SLURM") {
+                true => variable("SLURM_STEP_NODELIST").and_then(|nodes| first_host(&nodes)),
+                false => None,
+            };
+            let host = variable("MASTER_ADDR").filter(|host| !host.is_empty()).or_else(own_host);
+            let host = host.unwrap_or_else(|| "127.0.0.1".into());
+            let port = port(number("MASTER_PORT")?)?;
+            let taken = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|says| says == "True");
+            let port = if taken { port.checked_add(ASIDE).unwrap_or_else(|| port - ASIDE) } else { port };
             return Ok(Launch {
                 rank: own,
                 size: number_of_all,
@@ -81,6 +94,29 @@ impl Launch {
     pub fn of_environment() -> Result<Launch> {
         Launch::read(|name| std::env::var(name).ok())
     }
+}
+
+/// The port that `MASTER_PORT` names.
+fn port(named: Option<usize>) -> Result<u16> {
+    let Some(named) = named else { return Ok(PORT) };
+    u16::try_from(named).ok().filter(|port| *port > 0).ok_or_else(|| {
+        let mend = "make it one of 1 to 65535, the same for all ranks, or unset it";
+        Error::setting("MASTER_PORT", format!("{named} is no port"), mend)
+    })
+}
+
+/// The first machine of a list of Slurm's, as `gpu[03-05,9],login1` or `rack[1-2]node[07,09]`; none if it is empty.
+fn first_host(nodes: &str) -> Option<String> {
+    let (mut host, mut rest) = (String::new(), nodes.chars());
+    while let Some(letter) = rest.next().filter(|letter| *letter != ',') {
+        if letter != '[' {
+            host.push(letter);
+            continue;
+        }
+        let ranges: String = rest.by_ref().take_while(|letter| *letter != ']').collect();
+        host.extend(ranges.chars().take_while(|letter| !matches!(letter, '-' | ',')));
+    }
+    (!host.is_empty()).then_some(host)
 }
 
 /// Meets the other processes.
@@ -130,7 +166,45 @@ mod tests {
     }
 
     #[test]
+    fn torchrun_keeps_its_own_port() {
+        let of = |port: &str, agent: &str| {
+            let variables = [
+                ("RANK", "0"),
+                ("WORLD_SIZE", "2"),
+                ("MASTER_ADDR", "localhost"),
+                ("MASTER_PORT", port),
+                ("TORCHELASTIC_USE_AGENT_STORE", agent),
+            ];
+            launch(&variables).unwrap().address
+        };
+        assert_eq!(of("29500", "False"), "localhost:29500");
+        assert_eq!(of("29500", "True"), "localhost:30500");
+        assert_eq!(of("65000", "True"), "localhost:64000");
+    }
+
+    #[test]
+    fn the_first_machine_of_slurm_is_where_ranks_meet() {
+        for (nodes, first) in [
+            ("gpu7", "gpu7"),
+            ("gpu[03-05,9],login1", "gpu03"),
+            ("a1,a2", "a1"),
+            ("rack[1-2]node[07,09].cluster", "rack1node07.cluster"),
+        ] {
+            let all = [("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_STEP_NODELIST", nodes)];
+            assert_eq!(launch(&all).unwrap().address, format!("{first}:29500"));
+            let named = [&all[..], &[("MASTER_ADDR", "other")]].concat();
+            assert_eq!(launch(&named).unwrap().address, "other:29500");
+        }
+    }
+
+    #[test]
     fn nonsense_names_the_variable() {
+        let ports =
+            ["0", "70000", "x"].map(|port| [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_PORT", port)]);
+        for variables in &ports {
+            let error = launch(variables).unwrap_err().to_string();
+            assert!(error.starts_with("MASTER_PORT"), "{error}");
+        }
         for (variables, name) in [
             ([("RANK", "x"), ("WORLD_SIZE", "2")], "RANK"),
             ([("RANK", "2"), ("WORLD_SIZE", "2")], "RANK"),

@@ -61,9 +61,20 @@ pub trait Ranks: Sync {
     /// another thread of this one waits for.
     fn abandon(&self) {}
 
+    /// What tells whether all are there still, for who waits for them by other means; none if whoever started them ends all with one.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    fn watch(&self) -> Result<Option<Watch>> {
+        Ok(None)
+    }
+
     /// Ends it, all being done: to be called by each. One that goes without a word has failed.
     fn leave(&self) {}
 }
+
+/// Fails if a rank has gone; waits for none.
+pub type Watch = Box<dyn Fn() -> Result<()> + Send>;
 
 /// One process alone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,6 +173,27 @@ impl dyn Ranks + '_ {
     /// Those of `write`.
     pub fn only_first(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
         self.from_first(write)
+    }
+
+    /// Fails on all ranks unless all say the same of `what`: what they compute is to be the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`] naming what the first rank and this one say.
+    pub fn agree(&self, what: &str, own: &str) -> Result<()> {
+        let first = self.from_first(|| Ok(own.to_owned()))?;
+        let mut others = [f64::from(u8::from(first != own))];
+        self.sum_wide(&mut others)?;
+        if others[0] == 0.0 {
+            return Ok(());
+        }
+        let problem = match first == own {
+            true => format!("{} of {} ranks have another {what} than {own}", others[0], self.size()),
+            false => format!("the {what} of rank {} is {own}, and that of the first {first}", self.rank()),
+        };
+        Err(Error::Ranks {
+            problem,
+            mend: "start the same program with the same recipe, on equal machines".into(),
+        })
     }
 
     /// The part of `count` things that is this rank's: parts are consecutive, and the earlier ones are larger by one where `count` does

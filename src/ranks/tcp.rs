@@ -3,10 +3,10 @@
 //! A message is its length in bytes (8, little-endian) and the bytes. A rank that ends closes its socket, which the others notice
 //! in their next sum: so one that fails stops all.
 
-use super::{Launch, Ranks};
+use super::{Launch, Ranks, Watch};
 use crate::{Error, Result};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two tries to meet.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a rank says first, so that no other program is taken for one.
-const GREETING: &[u8; 8] = b"limbeck1";
+/// How long one waits for what the other says at the start.
+const WORD: Duration = Duration::from_secs(5);
+
+/// What a rank says first, with its number and how many there are, and what the first answers: no other program, and no other run,
+/// is taken for one of ours.
+const GREETING: &[u8; 8] = b"limbeck2";
 
 /// Sockets to the others: of the first rank, to each; of another, to the first.
 pub struct Tcp {
@@ -37,7 +41,7 @@ impl Tcp {
         let Launch { rank, size, address, .. } = launch;
         let sockets = match rank {
             0 => welcome(address, *size)?,
-            _ => vec![call(address, *rank)?],
+            _ => vec![call(address, *rank, *size)?],
         };
         Ok(Tcp { rank: *rank, size: *size, sockets, turn: Mutex::new(()) })
     }
@@ -122,6 +126,29 @@ impl Ranks for Tcp {
         }
         Ok(())
     }
+
+    fn watch(&self) -> Result<Option<Watch>> {
+        let first = if self.rank == 0 { 1 } else { 0 };
+        let sockets = self.sockets.iter().map(TcpStream::try_clone).collect::<io::Result<Vec<_>>>();
+        let sockets = sockets.map_err(|error| lost(first, &error))?;
+        let look = move || {
+            let mut ranks = sockets.iter().zip(first..);
+            ranks.try_for_each(|(socket, rank)| is_open(socket).map_err(|error| lost(rank, &error)))
+        };
+        Ok(Some(Box::new(look)))
+    }
+}
+
+/// Whether the other end is there, without waiting for a word of it.
+fn is_open(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let next = socket.peek(&mut [0]);
+    socket.set_nonblocking(false)?;
+    match next {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Waits for all other ranks, and sorts them by their numbers.
@@ -131,20 +158,19 @@ fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
         let mend = "choose another with MASTER_PORT, the same for all";
         Error::Ranks { problem: format!("cannot listen on port {port}: {error}"), mend: mend.into() }
     };
-    let number = port.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
-    let listener = TcpListener::bind(("0.0.0.0", number)).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
+    let number: u16 = port.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
+    let listeners = listen(number).map_err(refused)?;
     let (start, mut sockets) = (Instant::now(), Vec::new());
     sockets.resize_with(size - 1, || None);
     while sockets.iter().any(Option::is_none) {
-        match listener.accept() {
-            Ok((socket, _)) => {
-                if let Some((rank, socket)) = greeted(socket).filter(|(rank, _)| (1..size).contains(rank)) {
+        match listeners.iter().find_map(|listener| listener.accept().ok()) {
+            Some((socket, _)) => {
+                if let Some((rank, socket)) = greeted(socket, size) {
                     sockets[rank - 1] = Some(socket);
                 }
             }
-            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-            Err(_) => {
+            None if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            None => {
                 let missing = (1..size).filter(|rank| sockets[rank - 1].is_none());
                 let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
                 let problem = format!("of {size} ranks, {} did not come to port {port}", missing.join(", "));
@@ -156,40 +182,82 @@ fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
     Ok(sockets.into_iter().flatten().collect())
 }
 
-/// The number that somebody who calls says, if it is one of us.
-fn greeted(mut socket: TcpStream) -> Option<(usize, TcpStream)> {
-    socket.set_nonblocking(false).ok()?;
-    socket.set_nodelay(true).ok()?;
-    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let mut said = [0; 16];
-    socket.read_exact(&mut said).ok()?;
-    let (greeting, rank) = said.split_at(8);
-    socket.set_read_timeout(None).ok()?;
-    (greeting == GREETING)
-        .then(|| (u64::from_le_bytes(rank.try_into().expect("8 of 16 bytes")) as usize, socket))
+/// Listens at all of this machine's addresses, without waiting. Where it has those of both kinds, the first listener may have both
+/// already, and then there is no second.
+fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
+    let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+    let (mut listeners, mut refused) = (Vec::new(), None);
+    for address in any {
+        match TcpListener::bind((address, port)) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => refused = Some(error),
+        }
+    }
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    match refused {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
 }
 
-/// Calls the first rank until it listens.
-fn call(address: &str, rank: usize) -> Result<TcpStream> {
+/// The number that somebody who calls says, if it is one of us; it is answered.
+fn greeted(mut socket: TcpStream, size: usize) -> Option<(usize, TcpStream)> {
+    socket.set_nonblocking(false).ok()?;
+    socket.set_nodelay(true).ok()?;
+    socket.set_read_timeout(Some(WORD)).ok()?;
+    let mut said = [0; 24];
+    socket.read_exact(&mut said).ok()?;
+    let rank = (1..size).find(|&rank| said == greeting(rank, size))?;
+    socket.write_all(GREETING).ok()?;
+    socket.set_read_timeout(None).ok()?;
+    Some((rank, socket))
+}
+
+/// What a rank says when it calls.
+fn greeting(rank: usize, size: usize) -> [u8; 24] {
+    let mut said = [0; 24];
+    said[..8].copy_from_slice(GREETING);
+    said[8..16].copy_from_slice(&(rank as u64).to_le_bytes());
+    said[16..].copy_from_slice(&(size as u64).to_le_bytes());
+    said
+}
+
+/// Calls the first rank until it answers.
+fn call(address: &str, rank: usize, size: usize) -> Result<TcpStream> {
     let start = Instant::now();
     loop {
-        let called = address.to_socket_addrs().and_then(|mut found| {
-            let found = found.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-            let mut socket = TcpStream::connect_timeout(&found, PATIENCE)?;
-            socket.set_nodelay(true)?;
-            socket.write_all(&[&GREETING[..], &(rank as u64).to_le_bytes()].concat())?;
-            Ok(socket)
-        });
-        match called {
+        match answered(address, rank, size) {
             Ok(socket) => return Ok(socket),
             Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
             Err(error) => {
                 let problem = format!("rank {rank} does not reach the first rank at {address}: {error}");
-                let mend = "say where it is with MASTER_ADDR and MASTER_PORT";
+                let mend = "say where it is with MASTER_ADDR and MASTER_PORT, and how many there are with WORLD_SIZE, the same for all";
                 return Err(Error::Ranks { problem, mend: mend.into() });
             }
         }
     }
+}
+
+/// A socket to the first rank, which has answered: a name may have several addresses, at one of which it listens.
+fn answered(address: &str, rank: usize, size: usize) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for found in address.to_socket_addrs()? {
+        let reached = TcpStream::connect_timeout(&found, WORD).and_then(|mut socket| {
+            socket.set_nodelay(true)?;
+            socket.write_all(&greeting(rank, size))?;
+            let mut answer = [0; 8];
+            socket.set_read_timeout(Some(6 * WORD))?;
+            socket.read_exact(&mut answer)?;
+            socket.set_read_timeout(None)?;
+            let other = || io::Error::other("what listens there is not the first rank of this run");
+            if answer == *GREETING { Ok(socket) } else { Err(other()) }
+        });
+        match reached {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn send(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
@@ -276,6 +344,57 @@ pub(super) mod tests {
             (ranks as &dyn Ranks).only_first(failing).unwrap_err().to_string()
         });
         assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
+    }
+
+    #[test]
+    fn ranks_meet_at_a_name_of_several_addresses() {
+        let address = format!("localhost:{}", free_port());
+        let of = |rank| Launch { address: address.clone(), ..launch(rank, 2, 0) };
+        let join = |rank| Tcp::join(&of(rank)).unwrap().broadcast(&mut vec![1]).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| join(0));
+            scope.spawn(|| join(1));
+        });
+    }
+
+    #[test]
+    fn another_program_is_not_taken_for_the_first_rank() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut socket, _) = listener.accept().unwrap();
+                socket.read_exact(&mut [0; 24]).unwrap();
+                socket.write_all(b"HTTP/1.1 400 Bad Request").unwrap();
+            });
+            let error = answered(&address, 1, 2).unwrap_err().to_string();
+            assert!(error.contains("not the first rank"), "{error}");
+            // Nor one of another number of ranks.
+            let calls = scope.spawn(|| answered(&address, 1, 3).is_ok());
+            assert!(greeted(listener.accept().unwrap().0, 2).is_none());
+            assert!(!calls.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn one_that_has_gone_is_noticed_without_waiting_for_it() {
+        let found = as_three(|ranks| {
+            let watch = ranks.watch().unwrap().expect("sockets can be watched");
+            watch().unwrap();
+            (ranks as &dyn Ranks).barrier().unwrap();
+            if ranks.rank() == 2 {
+                return String::new();
+            }
+            let start = Instant::now();
+            while start.elapsed() < PATIENCE {
+                if let Err(error) = watch() {
+                    return error.to_string();
+                }
+            }
+            panic!("nobody has gone");
+        });
+        assert!(found[0].contains("rank 2 has stopped"), "{found:?}");
+        assert!(found[1].contains("rank 0 has stopped"), "{found:?}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Where a run trains: on the CPU or on a GPU. Files are quantized, and int8 computes, on the CPU always.
 
-use super::StageContext;
 use super::recipe::tables::{Train, TrainPrecision};
+use super::{Stage, StageContext};
 use crate::backend::Cpu;
 #[cfg(feature = "cuda")]
 use crate::backend::Cuda;
 #[cfg(feature = "cuda")]
-use crate::backend::cuda::{Graphs, Options, Storage};
+use crate::backend::cuda::{Graphs, Options, Storage, probe};
 use crate::ranks::Ranks;
 use crate::{Error, Result};
 use limbeck_kernels::gemm::Precision;
@@ -23,12 +23,14 @@ pub enum Place {
 }
 
 impl Place {
-    /// A GPU by its number, compiled kernels being kept in `cache`.
+    /// A GPU by its number, compiled kernels being kept in `cache`. Where there is only one, it is that one: Slurm can be told to show
+    /// each process its own GPU alone, whatever the process's number.
     ///
     /// # Errors
     /// [`Error::Device`] if there is none that can be used.
     #[cfg(feature = "cuda")]
     pub fn cuda(ordinal: usize, cache: &Path) -> Result<Place> {
+        let ordinal = if probe::probe()?.len() == 1 { 0 } else { ordinal };
         let options = Options { ordinal, cache: Some(cache.to_owned()), ..Options::default() };
         Ok(Place::Cuda(Cuda::open(&options)?))
     }
@@ -56,7 +58,7 @@ impl Place {
             Place::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
             Place::Cuda(cuda) if ranks.are_several() => Ok((!cuda.join_ranks(ranks)?).then_some(
-                "gradients are summed by way of the hosts: there is no NCCL (libnccl.so on the library path) on every machine",
+                "gradients are summed by way of the hosts: there is no NCCL (libnccl.so.2 on the library path) on every machine",
             )),
             #[cfg(feature = "cuda")]
             Place::Cuda(_) => Ok(None),
@@ -119,6 +121,28 @@ impl StageContext<'_> {
                 format!("cuda-sm_{major}{minor}{filled}{beside}")
             }
         }
+    }
+
+    /// Fails on all ranks unless each has the first one's recipe, and kernels whose numbers are the same bits: what each decides by
+    /// itself (which heads to delete, say) has to be the same.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`].
+    pub fn agree(&self) -> Result<()> {
+        if !self.ranks.are_several() {
+            return Ok(());
+        }
+        self.ranks.agree("recipe", &self.recipe_hash(Stage::Distill))?;
+        let kernels = match self.place {
+            Place::Cpu => self.kernels_name(),
+            // Sums are cut into as many slices as fill a GPU, and some things are computed by its host.
+            #[cfg(feature = "cuda")]
+            Place::Cuda(cuda) => {
+                let (name, host) = (self.kernels_name(), self.kernels.isa().name());
+                format!("{name} with {} multiprocessors, beside {host}", cuda.multiprocessors())
+            }
+        };
+        self.ranks.agree("device", &kernels)
     }
 
     /// How a run of the kernels of that name is gone on with.

@@ -177,7 +177,9 @@ pub fn train<B: Backend>(
     let steps = training.schedule.steps;
     let mut order = Order::new(training.seed, training.rows.len(), training.batch);
     let mut position = Position::default();
-    if training.resume && state::exists(&training.state) {
+    // The first says whether there is a state: another machine may see the same folder a moment later.
+    let goes_on = training.ranks.from_first(|| Ok(training.resume && state::exists(&training.state)))?;
+    if goes_on {
         let (found, extra) = state::load(&training.state, learner, training.origin())?;
         position = found;
         if let Some(companion) = &mut companion {
@@ -210,7 +212,7 @@ pub fn train<B: Backend>(
                 other => other?,
             }
         }
-        let stopping = stopping(training)?;
+        let stopping = stopping(training, position.step)?;
         let every = training.checkpoint_every;
         let due = every > 0 && position.step > began && position.step.is_multiple_of(every);
         if stopping || due || position.step >= steps || position.stopped_early {
@@ -288,11 +290,18 @@ fn tokens(training: &Training<'_>, places: &[u32]) -> usize {
     places.iter().map(|place| training.texts.tokens(training.rows.start + *place as usize).len()).sum()
 }
 
-/// Whether a signal has asked any of the ranks to stop.
-fn stopping(training: &Training<'_>) -> Result<bool> {
-    let mut asked = [f64::from(u8::from(training.stop.load(Ordering::Relaxed)))];
-    training.ranks.sum_wide(&mut asked)?;
-    Ok(asked[0] > 0.0)
+/// Whether a signal has asked any of the ranks to stop, all of which have taken so many steps.
+fn stopping(training: &Training<'_>, step: u64) -> Result<bool> {
+    let mut sums = [f64::from(u8::from(training.stop.load(Ordering::Relaxed))), step as f64];
+    training.ranks.sum_wide(&mut sums)?;
+    let [asked, steps] = sums;
+    if steps != training.ranks.size() as f64 * step as f64 {
+        let problem =
+            format!("rank {} has taken {step} steps, and others not as many", training.ranks.rank());
+        let mend = "see that all machines have the same --out folder, and start all again with --resume";
+        return Err(Error::Ranks { problem, mend: mend.into() });
+    }
+    Ok(asked > 0.0)
 }
 
 /// This rank's part of a batch.

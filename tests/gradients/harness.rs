@@ -1,7 +1,7 @@
 //! What every test here does with a case: runs it on the tape and on the oracle, and compares gradients.
 
 use limbeck::autograd::{Tape, Var};
-use limbeck::backend::cuda::{Options, Storage};
+use limbeck::backend::cuda::{Options, Storage, probe};
 use limbeck::backend::{Cpu, Cuda};
 use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::ops::Backend;
@@ -14,6 +14,7 @@ use limbeck::{Batch, Result, Text};
 use limbeck_emulation::ORDERS;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::SplitMix64;
+use std::sync::OnceLock;
 
 /// Largest error, as a share of the largest magnitude in the tensor: sums here have at most 50 terms, each
 /// rounded a few times.
@@ -29,6 +30,12 @@ pub const FIRSTS: [usize; 5] = [2, 1, 3, 1, 5];
 pub const TOKENS: usize = 18;
 pub const TEXTS: usize = LENGTHS.len();
 pub const VOCAB: usize = 9;
+
+/// Whether there is a GPU: asked before the emulation is loaded, which would answer.
+fn has_gpu() -> bool {
+    static GPU: OnceLock<bool> = OnceLock::new();
+    *GPU.get_or_init(|| probe::probe().is_ok())
+}
 
 /// Numbers in [-1, 1) that depend on the key alone.
 pub fn random(key: u64, len: usize) -> Vec<f32> {
@@ -133,9 +140,14 @@ impl Case<'_> {
             let cpu = Cpu::new(kernels);
             compare(&kernels.isa().to_string(), self.run(&cpu, self.tape.cpu, given));
         }
+        let options = Options { storage: Storage::F32, reuse: false, ..Options::default() };
+        // A stand-in beside a real driver would be a compiler of one and a driver of the other.
+        if has_gpu() {
+            compare("a GPU", self.run(&Cuda::open(&options).unwrap(), self.tape.cuda, given));
+            return;
+        }
         for order in ORDERS.into_iter().filter(|_| limbeck_emulation::load()) {
             limbeck_emulation::set_order(order);
-            let options = Options { storage: Storage::F32, reuse: false, ..Options::default() };
             let cuda = Cuda::open(&options).unwrap();
             compare(&format!("emulated CUDA, {order:?}"), self.run(&cuda, self.tape.cuda, given));
         }

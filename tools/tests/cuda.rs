@@ -87,6 +87,13 @@ fn what_is_missing_is_said() {
         said(&output).contains("NVRTC does not compile norm.cu")
             && said(&output).contains("error: as asked for")
     );
+    let old = &mut limbeck(&train, Some(emulation));
+    let output = old.env("EMULATED_DRIVER", "12040").env("LIMBECK_CACHE", cache.path()).output().unwrap();
+    assert!(
+        said(&output).contains("for CUDA 12.4") && said(&output).contains("NVRTC 13.0"),
+        "{}",
+        said(&output)
+    );
     let found = limbeck(&["kernels", "--json"], Some(emulation)).output().unwrap();
     assert!(String::from_utf8_lossy(&found.stdout).contains("emulated device"));
 }

@@ -189,8 +189,8 @@ fn two_ranks_on_gpus_learn_what_one_learns() {
             .chain(settings.into_iter().flat_map(|key| ["--set", key]))
             .collect();
         let ended = folder.start_with(name, size, &few, |command| {
-            // Each rank's GPU is its machine's first.
-            command.env("LD_LIBRARY_PATH", emulation).env("LOCAL_RANK", "0");
+            // Each sees one GPU, which is then its own, whatever its number.
+            command.env("LD_LIBRARY_PATH", emulation).env("LOCAL_RANK", "1");
         });
         let ended: Vec<Output> = ended.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
         let said: Vec<_> = ended.iter().map(|output| String::from_utf8_lossy(&output.stderr)).collect();

@@ -63,6 +63,15 @@ Status release(Address address) {
     return SUCCESS;
 }
 
+// Shared memory that a kernel's blocks have been allowed beyond the 48 KiB that are theirs without asking.
+std::map<const void*, unsigned> asked;
+
+bool is_asked(const void* function, unsigned shared) {
+    std::lock_guard<std::mutex> guard(lock);
+    const auto found = asked.find(function);
+    return shared <= 48 << 10 || (found != asked.end() && shared <= found->second);
+}
+
 // A module of the stand-in NVRTC: "emulated SOURCE TYPE".
 struct Module {
     std::string source, type;
@@ -81,7 +90,7 @@ template <class T> T* at(Address address) { return reinterpret_cast<T*>(address)
 } // namespace
 
 DRIVER(cuInit)(unsigned) { return setting("EMULATED_NO_DEVICE", 0) ? NO_DEVICE : SUCCESS; }
-DRIVER(cuDriverGetVersion)(int* version) { return *version = 13000, SUCCESS; }
+DRIVER(cuDriverGetVersion)(int* version) { return *version = setting("EMULATED_DRIVER", 13000), SUCCESS; }
 DRIVER(cuDeviceGetCount)(int* count) { return *count = 1, SUCCESS; }
 DRIVER(cuDeviceGet)(int* device, int ordinal) { return *device = ordinal, ordinal ? 101 : SUCCESS; }
 DRIVER(cuDeviceGetName)(char* name, int bytes, int) { return std::snprintf(name, bytes, "emulated device"), SUCCESS; }
@@ -165,6 +174,7 @@ DRIVER(cuModuleLoadData)(void** out, const void* image) {
     if (const Status status = forbidden_in_capture()) return status;
     char source[64], type[16];
     if (std::sscanf(static_cast<const char*>(image), "emulated %63s %15s", source, type) != 2) return INVALID_IMAGE;
+    if (setting("EMULATED_DRIVER", 13000) < 13000) return INVALID_IMAGE; // which is of the stand-in NVRTC's version
     *out = new Module{source, type};
     return SUCCESS;
 }
@@ -176,12 +186,16 @@ DRIVER(cuModuleGetFunction)(void** out, void* module, const char* name) {
     *out = const_cast<Kernel*>(kernel);
     return SUCCESS;
 }
-DRIVER(cuFuncSetAttribute)(void*, int, int) { return SUCCESS; }
+DRIVER(cuFuncSetAttribute)(void* function, int attribute, int value) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (attribute == 8) asked[function] = value;
+    return SUCCESS;
+}
 DRIVER(cuFuncGetAttribute)(int* value, int, void*) { return *value = 0, SUCCESS; }
 DRIVER(cuLaunchKernel)(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                        void* stream, void** arguments, void**) {
     const bool fits = size_t(bx) * by * bz <= 1024 && bx && by && bz && gx && gy && gz && gy <= 65535 && gz <= 65535 && shared <= most_shared();
-    if (!fits) return INVALID_VALUE;
+    if (!fits || !is_asked(function, shared)) return INVALID_VALUE;
     const Kernel& kernel = *static_cast<Kernel*>(function);
     const int workers = setting("EMULATED_WORKERS", 1), how = order >= 0 ? order : setting("EMULATED_ORDER", 0);
     const dim3 blocks{gx, gy, gz}, threads{bx, by, bz};

@@ -158,10 +158,19 @@ static bool do_later() {
     return false;
 }
 
+static void make(const Copy& copy) {
+    std::memset(copy.to, 0, 16);
+    std::memcpy(copy.to, copy.from, copy.bytes);
+}
+
 void cp_async(void* shared, const void* global, int bytes) {
     if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) & 15) die("cp.async of 16 bytes that are not aligned");
     if (bytes < 0 || bytes > 16) die("cp.async reads 0 to 16 bytes");
-    machine->current->open.push_back({shared, global, bytes});
+    const Copy copy{shared, global, bytes};
+    // A device may make it at any time from now until it is waited for: here at once in one order of threads, so that what is still
+    // read there shows, and at the wait in the others.
+    if (machine->order == 1) make(copy);
+    else machine->current->open.push_back(copy);
 }
 
 void cp_async_commit() {
@@ -173,10 +182,7 @@ void cp_async_commit() {
 void cp_async_wait(int pending) {
     auto& committed = machine->current->committed;
     while (int(committed.size()) > pending) {
-        for (const Copy& copy : committed.front()) {
-            std::memset(copy.to, 0, 16);
-            std::memcpy(copy.to, copy.from, copy.bytes);
-        }
+        for (const Copy& copy : committed.front()) make(copy);
         committed.erase(committed.begin());
     }
 }
@@ -352,3 +358,8 @@ const Kernel* find(const char* source, const char* type, const char* name) {
 }
 
 } // namespace emulation
+
+// What a kernel that is compiled with -fsanitize=alignment calls where an address is no multiple of what its type asks for.
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1_abort(void*, uintptr_t) {
+    emulation::die("a load or store that is not aligned");
+}

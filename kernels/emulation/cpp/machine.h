@@ -3,8 +3,8 @@
 // Each thread of a block is a fiber of one host thread, so shared memory is thread-local; blocks are spread over host
 // threads. An operation of a warp (shuffle, vote, ldmatrix, mma) is done once, when every live lane of its mask has come
 // to it. Programs that would hang or read garbage on a device end here with a message: a barrier that some threads never
-// reach, a shuffle from a lane outside the mask, a copy that is not aligned, a copy to shared memory that nobody waited
-// for (it is made at the wait, and shared memory begins as NaN).
+// reach, a shuffle from a lane outside the mask, a load, store or copy that is not aligned, a copy to shared memory that nobody waited
+// for (it is made at the wait, and shared memory begins as NaN) or that comes too early (in one order of threads it is made at once).
 #pragma once
 
 #include <cmath>
@@ -138,8 +138,11 @@ template <auto KERNEL, size_t... I> void call(void** arguments, std::index_seque
     using Types = typename Arguments<decltype(KERNEL)>::Types;
     KERNEL(argument<std::tuple_element_t<I, Types>>(arguments[I])...);
 }
+// What a device takes of arguments.
+constexpr size_t MOST_ARGUMENT_BYTES = 4096;
 template <auto KERNEL> void entry(void** arguments) {
     using Types = typename Arguments<decltype(KERNEL)>::Types;
+    static_assert(sizeof(Types) <= MOST_ARGUMENT_BYTES, "a kernel's arguments are at most 4 KiB");
     call<KERNEL>(arguments, std::make_index_sequence<std::tuple_size_v<Types>>{});
 }
 

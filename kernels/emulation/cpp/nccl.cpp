@@ -1,4 +1,4 @@
-// A libnccl.so: sums over processes of one machine, through shared memory that is named after the group.
+// A libnccl.so.2: sums over processes of one machine, through shared memory that is named after the group.
 #include "beside.h"
 
 #include <atomic>
@@ -44,6 +44,9 @@ struct Id {
 
 #define NCCL(name) extern "C" __attribute__((visibility("default"))) int name
 
+extern "C" __attribute__((visibility("default"))) const char* ncclGetErrorString(int result) {
+    return result == 4 ? "invalid argument" : result == 2 ? "unhandled system error" : "an error of the stand-in";
+}
 NCCL(ncclGetUniqueId)(Id* id) {
     static int made = 0;
     std::memset(id->internal, 0, sizeof id->internal);

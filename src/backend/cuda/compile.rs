@@ -73,13 +73,37 @@ fn path(source: &Source, target: &Target, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join(format!("{}-{}.cubin", source.name, &key(source, target)?[..32])))
 }
 
-/// The hash of all that the machine code depends on.
-fn key(source: &Source, target: &Target) -> Result<String> {
+/// The version of NVRTC, major and minor.
+///
+/// # Errors
+/// The compiler's.
+fn version() -> std::result::Result<(i32, i32), result::NvrtcError> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: two numbers to write to.
-    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }
-        .result()
-        .map_err(|error| refused(source, error, ""))?;
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result()?;
+    Ok((major, minor))
+}
+
+/// What is to be said of a driver that does not read machine code, where NVRTC is newer than the driver: CUDA `driver`, as 12040
+/// for 12.4, reads what versions up to 12's last one make.
+pub(super) fn too_new(driver: i32) -> Option<Error> {
+    let (major, minor) = version().ok()?;
+    let of_driver = driver / 1000;
+    (major > of_driver).then(|| {
+        let problem = format!(
+            "the driver, which is for CUDA {of_driver}.{}, does not read what NVRTC {major}.{minor} compiles",
+            driver % 1000 / 10
+        );
+        let mend = format!(
+            "put an NVRTC {of_driver} first on LD_LIBRARY_PATH (pip install nvidia-cuda-nvrtc-cu{of_driver}), or install a newer driver"
+        );
+        Error::device(problem, mend)
+    })
+}
+
+/// The hash of all that the machine code depends on.
+fn key(source: &Source, target: &Target) -> Result<String> {
+    let (major, minor) = version().map_err(|error| refused(source, error, ""))?;
     let mut all = format!("{major}.{minor}\n{}\n{}\n", target.options().join(" "), source.text);
     HEADERS.iter().for_each(|(name, text)| all += &format!("{name}\n{text}\n"));
     Ok(files::sha256(all.as_bytes()))

@@ -2,7 +2,7 @@
 //! panic of ours and not a crash of the device.
 
 use super::recorder::{Asked, Launch};
-use super::{Buffer, Cuda, Function, Memory, Storage, compile, failed};
+use super::{Buffer, Cuda, Function, Memory, Storage, compile, failed, probe};
 use crate::Result;
 use cudarc::driver::{CudaFunction, result, sys};
 use limbeck_kernels::cuda::{Declared, Parameter, Source};
@@ -260,7 +260,10 @@ impl Cuda {
         let module = match kept {
             Some(module) => module,
             // Nothing was kept, or the driver does not read it: a disk that was full, another driver.
-            None => load(compile::keep(source, &target, cache)?).map_err(failed("load kernels"))?,
+            None => load(compile::keep(source, &target, cache)?).map_err(|error| {
+                let too_new = probe::driver_version().ok().and_then(compile::too_new);
+                too_new.unwrap_or_else(|| failed("load kernels")(error))
+            })?,
         };
         modules.insert((source.name, storage), Arc::clone(&module));
         Ok(module)

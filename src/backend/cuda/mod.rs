@@ -6,6 +6,7 @@
 //! memory     a pool of device memory: a training step allocates nothing once it has seen its sizes
 //! launch     arguments, checked against what the source declares
 //! nccl       sums over the GPUs of several processes, on a stream of their own
+//! libnccl    NVIDIA's library for that, if it is there
 //! staging    page-locked memory that uploads go through, so that the host need not wait for them
 //! recorder   what a piece of work asks, written down or compared with what was
 //! graphs     training steps that are one launch
@@ -29,6 +30,7 @@ mod cublaslt;
 mod graphs;
 pub mod launch;
 pub mod lengths;
+mod libnccl;
 mod memory;
 mod nccl;
 pub mod probe;

@@ -4,20 +4,30 @@
 //! stream of the kernels ── gradients of bucket 0 ─┬─ gradients of bucket 1 ─┬─ … ──────────── (waits) ─ optimizer
 //! stream of the sums                              └──── sums of bucket 0 ───┴─ sums of bucket 1 ─┘
 //! ```
+//!
+//! A kernel of NCCL's waits for those of the other GPUs, for ever if one of the ranks has gone. So who waits for the GPU looks after
+//! the ranks meanwhile, and ends the sums if one has gone.
 
+use super::libnccl::{self as result, NcclError};
 use super::{Buffer, Cuda, Storage, failed as refused};
 use crate::backend::Device;
-use crate::ranks::{Failing, Give, Ranks, Summed};
+use crate::ranks::{Failing, Give, Ranks, Summed, Watch};
 use crate::{Error, Result};
 use cudarc::driver::CudaStream;
-use cudarc::nccl::result::NcclError;
-use cudarc::nccl::{result, sys};
+use cudarc::nccl::sys;
 use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How often who waits for the GPU looks after the other ranks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A communicator of all ranks, and the stream of its sums.
 pub(super) struct Communicator {
     handle: sys::ncclComm_t,
     stream: Arc<CudaStream>,
+    watch: Option<Watch>,
+    /// Whether sums have been launched that nobody has waited for: ranks may go when there are none.
+    summing: bool,
 }
 
 // SAFETY: NCCL's calls may come from any thread, one at a time, which the lock around this sees to.
@@ -45,9 +55,7 @@ impl Cuda {
     /// # Errors
     /// [`Error::Ranks`]: NCCL refuses, or another rank has failed.
     pub fn join_ranks(&self, ranks: &dyn Ranks) -> Result<bool> {
-        // SAFETY: loads the library, which runs its constructors, as the first call of it would.
-        let present = unsafe { sys::is_culib_present() };
-        let mut all = [f64::from(u8::from(present))];
+        let mut all = [f64::from(u8::from(result::is_present()))];
         ranks.sum_wide(&mut all)?;
         if (all[0] as usize) < ranks.size() {
             return Ok(false);
@@ -66,7 +74,7 @@ impl Cuda {
         // SAFETY: a place to write to; the same id on all ranks, and a number of its own for each.
         unsafe { result::comm_init_rank(&mut handle, ranks.size() as i32, id, ranks.rank() as i32) }
             .map_err(failed("join a group"))?;
-        *self.communicator() = Some(Communicator { handle, stream });
+        *self.communicator() = Some(Communicator { handle, stream, watch: ranks.watch()?, summing: false });
         Ok(true)
     }
 
@@ -77,6 +85,28 @@ impl Cuda {
     /// Ends sums that are under way, and the group with them.
     pub(super) fn leave_group(&self) {
         *self.communicator() = None;
+    }
+
+    /// Waits for what has been launched if sums of several ranks are among it; else does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]: one of them has gone.
+    pub(super) fn await_ranks(&self) -> Result<()> {
+        let mut communicator = self.communicator();
+        let Some(Communicator { watch: Some(watch), summing, .. }) = &mut *communicator else {
+            return Ok(());
+        };
+        if !std::mem::take(summing) {
+            return Ok(());
+        }
+        let launched = self.shared.stream.record_event(None).map_err(refused("wait for the sums"))?;
+        let over = || launched.try_is_complete().map_err(refused("run what was launched before"));
+        let awaited = wait(over, watch);
+        if matches!(awaited, Err(Error::Ranks { .. })) {
+            // Ends the kernels that wait, without which nothing else would end.
+            *communicator = None;
+        }
+        awaited
     }
 
     /// [`Device::while_summing`]: by NCCL, or, if [`Cuda::join_ranks`] found none, by the hosts when all has been computed.
@@ -105,9 +135,12 @@ impl Cuda {
 
     /// Has a bucket summed in place, in one group, as soon as all that has been launched so far is done; false without NCCL.
     fn begin_sums(&self, bucket: &[Buffer]) -> Result<bool> {
-        let communicator = self.communicator();
-        let Some(Communicator { handle, stream }) = &*communicator else { return Ok(false) };
+        let mut communicator = self.communicator();
+        let Some(Communicator { handle, stream, summing, .. }) = &mut *communicator else {
+            return Ok(false);
+        };
         self.bind()?;
+        *summing = true;
         stream.join(&self.shared.stream).map_err(refused("wait for gradients"))?;
         result::group_start().map_err(failed("begin a sum"))?;
         for buffer in bucket.iter().filter(|buffer| !buffer.is_empty()) {
@@ -147,5 +180,39 @@ impl Cuda {
             *buffer = self.upload(&values)?;
         }
         Ok(())
+    }
+}
+
+/// Waits until it is `over`, or a rank has gone.
+fn wait(over: impl Fn() -> Result<bool>, watch: &Watch) -> Result<()> {
+    let mut looked = Instant::now();
+    while !over()? {
+        if looked.elapsed() >= LOOK {
+            watch()?;
+            looked = Instant::now();
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn waiting_ends_with_the_work_or_with_a_rank() {
+        let gone = || Error::Ranks { problem: "rank 1 has stopped".into(), mend: String::new() };
+        let watch: Watch = Box::new(move || Err(gone()));
+        let asked = Cell::new(0);
+        let third = || {
+            asked.set(asked.get() + 1);
+            Ok(asked.get() == 3)
+        };
+        wait(third, &watch).unwrap();
+        assert_eq!(asked.get(), 3, "ranks are not looked after before it takes long");
+        let error = wait(|| Ok(false), &watch).unwrap_err().to_string();
+        assert!(error.contains("rank 1 has stopped"), "{error}");
     }
 }

@@ -109,10 +109,11 @@ impl Cuda {
     /// The numbers: waits for them.
     ///
     /// # Errors
-    /// [`crate::Error::Device`]: something that was launched has failed.
+    /// [`crate::Error::Device`]: something that was launched has failed. [`crate::Error::Ranks`]: a rank that it waits for has gone.
     pub(crate) fn receive(&self, awaited: Awaited) -> Result<Vec<f64>> {
         let Awaited { memory, len, coming, here } = awaited;
         let Some(coming) = coming else { return here.map_or_else(|| self.download_all(&memory, len), Ok) };
+        self.await_ranks()?;
         coming.event.synchronize().map_err(failed("run what was launched before"))?;
         // SAFETY: the copy of that many numbers is there; page-locked memory begins at a page.
         let numbers = unsafe { std::slice::from_raw_parts(coming.to.start.cast::<f64>(), len) }.to_vec();

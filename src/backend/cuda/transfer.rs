@@ -45,6 +45,8 @@ impl Cuda {
         self.waits()?;
         if len > 0 {
             self.bind()?;
+            // A copy to memory that is not page-locked may wait by itself.
+            self.await_ranks()?;
             let stream = self.shared.stream.cu_stream();
             // SAFETY: `data` is as long as what is copied, and lives until the stream has been waited for.
             unsafe { result::memcpy_dtoh_async(&mut data, memory.address(), stream) }
@@ -57,9 +59,11 @@ impl Cuda {
     /// Waits for all that has been launched.
     ///
     /// # Errors
-    /// [`crate::Error::Device`]: something that was launched has failed.
+    /// [`crate::Error::Device`]: something that was launched has failed. [`crate::Error::Ranks`]: a rank whose GPU this one's waits for
+    /// has gone.
     pub fn synchronize(&self) -> Result<()> {
         self.waits()?;
+        self.await_ranks()?;
         self.shared.stream.synchronize().map_err(failed("run what was launched before"))
     }
 

@@ -85,7 +85,7 @@ fn in_context(
     if let Some(remark) = place.join(ranks)? {
         progress.message(remark);
     }
-    let done = act(&StageContext {
+    let context = StageContext {
         recipe: &recipe,
         out: &out,
         resume: options.resume,
@@ -95,7 +95,9 @@ fn in_context(
         ranks,
         progress: &*progress,
         stop: &stop,
-    });
+    };
+    context.agree()?;
+    let done = act(&context);
     if done.is_ok() {
         ranks.leave();
     }
