@@ -35,6 +35,9 @@ pub struct Launch {
     pub by_mpi: bool,
 }
 
+/// The most processes: what is more is a slip.
+const MOST: usize = 1 << 16;
+
 impl Launch {
     /// What `variable` says, by the environment or a test.
     ///
@@ -59,7 +62,11 @@ impl Launch {
         ];
         for (rank, size, local) in families {
             let (Some(number_of_all), Some(own)) = (number(size)?, number(rank)?) else { continue };
-            if number_of_all == 0 || own >= number_of_all {
+            if !(1..=MOST).contains(&number_of_all) {
+                let problem = format!("{number_of_all} processes");
+                return Err(Error::setting(size, problem, format!("make it 1 to {MOST}, or unset it")));
+            }
+            if own >= number_of_all {
                 let problem = format!("{own} of {number_of_all} ranks, which are counted from 0");
                 return Err(Error::setting(
                     rank,
@@ -163,6 +170,14 @@ mod tests {
         assert_eq!((found.rank, found.size), (0, 2));
         // A batch script by itself is one process, however many tasks its steps will have.
         assert_eq!(launch(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]).unwrap().size, 1);
+    }
+
+    #[test]
+    fn numbers_of_processes_that_cannot_be_are_named() {
+        for wrong in ["0", "65537", "18446744073709551615"] {
+            let error = launch(&[("RANK", "0"), ("WORLD_SIZE", wrong)]).unwrap_err().to_string();
+            assert!(error.contains("WORLD_SIZE") && error.contains("1 to 65536"), "{error}");
+        }
     }
 
     #[test]

@@ -233,9 +233,9 @@ pub struct Bench {
     /// How a training step multiplies matrices; on a GPU, how it stores activations too
     #[arg(long, value_enum, default_value = "f32", requires = "train")]
     pub precision: Precision,
-    /// Longest training text in tokens; the rest is cut
-    #[arg(long, value_name = "N", default_value_t = 256, requires = "train", value_parser = clap::value_parser!(u32).range(3..))]
-    pub max_tokens: u32,
+    /// Longest training text in tokens, the rest of which is cut; default: 256, or as many as the model reads
+    #[arg(long, value_name = "N", requires = "train", value_parser = clap::value_parser!(u32).range(3..))]
+    pub max_tokens: Option<u32>,
     /// Work once for each line "go" of standard input (the protocol of tools/compare)
     #[arg(long, conflicts_with = "json")]
     pub interactive: bool,

@@ -137,6 +137,7 @@ impl Cuda {
     /// [`Error::Device`]: there is no driver, no such GPU or no NVRTC; the GPU is older than sm_80. [`Error::Setting`]:
     /// `LIMBECK_GEMM` or `LIMBECK_GRAPHS` asks for what is not there.
     pub fn open(options: &Options) -> Result<Cuda> {
+        let (products, graphs) = (Products::asked()?, Graphs::asked()?);
         probe::probe()?;
         let context = CudaContext::new(options.ordinal).map_err(|error| {
             Error::device(format!("GPU {} cannot be opened: {error}", options.ordinal), ANOTHER)
@@ -180,11 +181,11 @@ impl Cuda {
             shared: Arc::new(shared),
             storage: options.storage,
             products: None,
-            graphs: Graphs::asked()?,
+            graphs,
             recorder: None,
             scope: Arc::default(),
         };
-        cuda.with_products(Products::asked()?)
+        cuda.with_products(products)
     }
 
     /// The same GPU, its memory shared, storing activations as `storage`.

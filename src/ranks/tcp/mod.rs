@@ -171,9 +171,10 @@ fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
             }
             None if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
             None => {
-                let missing = (1..size).filter(|rank| sockets[rank - 1].is_none());
-                let missing: Vec<String> = missing.map(|rank| rank.to_string()).collect();
-                let problem = format!("of {size} ranks, {} did not come to port {port}", missing.join(", "));
+                let missing = || (1..size).filter(|rank| sockets[rank - 1].is_none());
+                let mut named: Vec<String> = missing().take(8).map(|rank| rank.to_string()).collect();
+                named.extend((missing().count() > named.len()).then(|| "…".to_owned()));
+                let problem = format!("of {size} ranks, {} did not come to port {port}", named.join(", "));
                 let mend = "start all of them, with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE";
                 return Err(Error::Ranks { problem, mend: mend.into() });
             }
@@ -284,6 +285,7 @@ fn receive(mut socket: &TcpStream, length: Option<usize>) -> io::Result<Vec<u8>>
 fn lost(rank: usize, error: &io::Error) -> Error {
     let problem = match error.kind() {
         io::ErrorKind::InvalidData => format!("rank {rank}: {error}"),
+        io::ErrorKind::UnexpectedEof => format!("rank {rank} has stopped: it closed its connection"),
         _ => format!("rank {rank} has stopped ({error})"),
     };
     Error::Ranks {

@@ -28,10 +28,11 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Texts a step, untimed and timed steps, unless others are asked for.
+// Unless others are asked for: texts a step, untimed and timed steps, tokens of the longest text.
 const BATCH: u32 = 32;
 const WARMUP: u32 = 2;
 const REPEAT: u32 = 10;
+const MAX_TOKENS: usize = 256;
 
 /// Small enough that a bench of any length does no harm to a model.
 const LEARNING_RATE: f64 = 2e-5;
@@ -167,10 +168,12 @@ impl<B: Backend> Steps<B> {
     fn prepare(typed: &Bench, model: &Path, data: &Path, device: B) -> Result<Steps<B>, Failure> {
         let directory = HfDirectory::open(model)?;
         let tokenizer = directory.tokenizer()?;
-        let max_tokens = typed.max_tokens as usize;
-        if max_tokens > directory.config.positions {
-            let positions = directory.config.positions;
-            return Err(Failure::Usage(format!("--max-tokens {max_tokens}: the model reads {positions}")));
+        let positions = directory.config.positions;
+        let max_tokens = typed.max_tokens.map_or(MAX_TOKENS.min(positions), |typed| typed as usize);
+        if max_tokens > positions {
+            let problem =
+                format!("--max-tokens {max_tokens}: the model reads {positions}; make it at most that");
+            return Err(Failure::Usage(problem));
         }
         let table = TableSource::open(data, &TableOptions::default())?;
         let mut batch = Batch::new();
