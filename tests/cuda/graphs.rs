@@ -15,7 +15,7 @@ use limbeck::train::{Learner, Lesson, Step};
 use limbeck_emulation::{Order, graphs_launched};
 
 /// Of both sizes: one that is measured, one that is written down, the others replayed.
-const STEPS: u64 = 8;
+const STEPS: u64 = 6;
 
 /// Two sizes in turns, each time of other lengths in another order.
 fn lesson(step: u64) -> Lesson {
