@@ -53,6 +53,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::Ranks`].
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables, reason = "the CPU has nothing to meet"))]
     pub fn join(&self, ranks: &dyn Ranks) -> Result<Option<&'static str>> {
         match self {
             Place::Cpu => Ok(None),
