@@ -198,7 +198,8 @@ impl<D: Device> Grads<D> {
 }
 
 impl<D: LinearOps> Grads<D> {
-    /// Sums the gradients of parameters over ranks; a rank that has none where others do adds zeros, shaped as `shape` says.
+    /// Sums the gradients of parameters over ranks, if there are several; a rank that has none where others do adds zeros, shaped as
+    /// `shape` says.
     ///
     /// # Errors
     /// [`Error::Ranks`](crate::Error::Ranks); the device's.
@@ -208,6 +209,9 @@ impl<D: LinearOps> Grads<D> {
         ranks: &dyn Ranks,
         shape: impl Fn(ParamId) -> Shape,
     ) -> Result<()> {
+        if !ranks.are_several() {
+            return Ok(());
+        }
         let lens: Vec<usize> = (0..self.params.len()).map(|id| shape(ParamId(id as u32)).len()).collect();
         let mut ready = Ready::new(&lens);
         let ((), summed) =

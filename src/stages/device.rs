@@ -46,23 +46,21 @@ impl Place {
             mend: "build with the feature cuda, or use --device cpu".into(),
         })
     }
-}
 
-impl Place {
     /// Meets the devices of the other ranks. Gives what is to be said of it, if anything is.
     ///
     /// # Errors
     /// [`Error::Ranks`].
-    #[cfg_attr(not(feature = "cuda"), allow(unused_variables, reason = "the CPU has nothing to meet"))]
     pub fn join(&self, ranks: &dyn Ranks) -> Result<Option<&'static str>> {
+        if !ranks.are_several() {
+            return Ok(None);
+        }
         match self {
             Place::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
-            Place::Cuda(cuda) if ranks.are_several() => Ok((!cuda.join_ranks(ranks)?).then_some(
+            Place::Cuda(cuda) => Ok((!cuda.join_ranks(ranks)?).then_some(
                 "gradients are summed by way of the hosts: there is no NCCL (libnccl.so.2 on the library path) on every machine",
             )),
-            #[cfg(feature = "cuda")]
-            Place::Cuda(_) => Ok(None),
         }
     }
 }

@@ -124,8 +124,8 @@ pub struct Learner<B: Backend> {
 }
 
 impl<B: Backend> Learner<B> {
-    /// One step at `learning_rate`, as [`Learner::step_among`] by a process alone. With `watch`, the gradients of attention contexts and of feed-forward
-    /// units are kept for it.
+    /// One step at `learning_rate`, as [`Learner::step_among`] by a process alone. With `watch`, the gradients of attention contexts
+    /// and of feed-forward units are kept for it.
     ///
     /// # Errors
     /// [`Error::Diverged`](crate::Error::Diverged) if the loss or a gradient is not finite, in which case the parameters are as before
@@ -201,9 +201,7 @@ impl<B: Backend> Learner<B> {
             // Fewer texts than ranks.
             0 => {
                 let mut none = Grads::none(params.len()).scaled(how.scale);
-                if how.among.ranks.are_several() {
-                    none.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
-                }
+                none.sum_over_ranks(backend, how.among.ranks, |id| params.value(id).shape())?;
                 (None, Terms::default(), none)
             }
             _ => {
@@ -317,9 +315,7 @@ fn all_gradients<B: Backend>(
             }
             let mut grads = tape.backward(derivatives)?.scaled(scale);
             watch(Seen { backend, model, params }, batch, &taps, &grads)?;
-            if among.ranks.are_several() {
-                grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
-            }
+            grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
             grads
         }
     };

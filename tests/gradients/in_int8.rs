@@ -1,8 +1,9 @@
 //! Gradients straight through rounding: at values that int8 holds they are the exact ones.
 
-use super::harness::{Case, TEXTS, TOKENS, both};
+use super::attention::each_attention;
+use super::harness::{Case, LENGTHS, TEXTS, TOKENS, both};
 use super::oracle::{attention, linear};
-use super::{each_attention, each_linear, layer};
+use super::{each_linear, layer};
 use limbeck::models::config::Activation;
 use limbeck::nn::{Attend, Attention, Exec, Linear};
 
@@ -75,7 +76,7 @@ fn attention_absorbed_into_the_first_token() {
 
 /// The first token of each text.
 fn firsts() -> impl Iterator<Item = usize> {
-    super::LENGTHS.into_iter().scan(0, |next, length| {
+    LENGTHS.into_iter().scan(0, |next, length| {
         let first = *next;
         *next += length;
         Some(first)

@@ -41,7 +41,7 @@ pub(super) struct Launch {
 /// As aligned as any argument has to be, which are those that the copy engine of sm_90 reads.
 #[derive(Clone, Copy)]
 #[repr(align(128))]
-struct Line(#[allow(dead_code, reason = "read by way of pointers")] [u8; LINE]);
+struct Line([u8; LINE]);
 
 const LINE: usize = 128;
 

@@ -160,7 +160,9 @@ impl Staging {
         }
         let copy = || {
             self.context.bind_to_thread()?;
-            let place = if data.len() > BLOCK { None } else { self.place(data.len())? };
+            // Nobody else takes a place until the copy from this one is on the stream, and so before an event behind it.
+            let mut blocks = self.blocks.lock().expect("nothing panics while it holds the list");
+            let place = if data.len() > BLOCK { None } else { self.place(&mut blocks, data.len())? };
             let from = match place {
                 // SAFETY: the place has room for the data, and no upload from it is under way.
                 Some(place) => unsafe {
@@ -178,9 +180,8 @@ impl Staging {
     }
 
     /// Room for so many bytes, at most those of a block; none where there is no page-locked memory.
-    fn place(&self, bytes: usize) -> Result<Option<*mut u8>, DriverError> {
-        let mut blocks = self.blocks.lock().expect("nothing panics while it holds the list");
-        let Blocks { current, full, refused } = &mut *blocks;
+    fn place(&self, blocks: &mut Blocks, bytes: usize) -> Result<Option<*mut u8>, DriverError> {
+        let Blocks { current, full, refused } = blocks;
         if current.as_ref().is_none_or(|(_, used)| used + bytes > BLOCK) {
             if let Some((block, _)) = current.take() {
                 let event = self.context.new_event(None)?;

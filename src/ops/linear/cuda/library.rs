@@ -72,9 +72,7 @@ impl Cuda {
 
     /// One of several: a library has no launch for them all.
     pub(super) fn library_weight_gradient(&self, of: &mut WeightGradient<'_, Cuda>) -> Result<bool> {
-        let sums = of.sums();
-        let product =
-            self.product_of(Kind::WeightGradient, [sums.depth, sums.rows, sums.cols], of.accumulate);
+        let product = self.gradient_product(of);
         if self.products(&product)? != Products::CublasLt {
             return Ok(false);
         }
@@ -83,6 +81,12 @@ impl Cuda {
         assert_eq!(out.storage(), Storage::F32, "linear: gradients of parameters are f32");
         let (a, b) = (x.buffer().memory(), dz.buffer().memory());
         self.multiply_by_library(&product, &Operands { a, b, bias: None, out: out.memory() })
+    }
+
+    /// What a weight's gradient is to whoever may make it.
+    pub(super) fn gradient_product(&self, of: &WeightGradient<'_, Cuda>) -> Product {
+        let sums = of.sums();
+        self.product_of(Kind::WeightGradient, [sums.depth, sums.rows, sums.cols], of.accumulate)
     }
 
     pub(super) fn product_of(

@@ -79,7 +79,7 @@ impl Cuda {
         let (code, kept) = (code(activation), z.as_ref().map(Tensor::buffer));
         let arguments: [&dyn Argument; 9] =
             [&of_x, &of_weight, bias.buffer(), &code, &m, &n, &k, y.buffer(), &kept];
-        self.launch_wgmma("linear_forward_wgmma", &[sums], false, &arguments)?;
+        self.launch_product("linear_forward_wgmma", sums, &arguments)?;
         let kept = kept_of(activation, keep, &y, z);
         Ok(Some((y, kept)))
     }
@@ -101,15 +101,13 @@ impl Cuda {
         let [m, n, k] = [sums.rows, sums.depth, sums.cols].map(|size| size as i32);
         let arguments: [&dyn Argument; 7] =
             [&of_dz, &of_weight, &m, &n, &k, &i32::from(accumulate), dx.buffer()];
-        self.launch_wgmma("input_gradient_wgmma", &[sums], false, &arguments)?;
+        self.launch_product("input_gradient_wgmma", sums, &arguments)?;
         Ok(true)
     }
 
     /// Whether these kernels make that weight's gradient.
     pub(super) fn wgmma_makes_gradient(&self, of: &WeightGradient<'_, Cuda>) -> Result<bool> {
-        let sums = of.sums();
-        let sizes = [sums.depth, sums.rows, sums.cols];
-        self.by_wgmma(&self.product_of(Kind::WeightGradient, sizes, of.accumulate))
+        self.by_wgmma(&self.gradient_product(of))
     }
 
     /// Those, in as few launches as there can be.
@@ -143,20 +141,24 @@ impl Cuda {
                 blocks: i32::try_from(blocks).expect("a grid that the device has"),
             };
         }
-        self.launch_wgmma("weight_gradients_wgmma", &products, true, &[&group, &(blocks as i32)])?;
+        self.launch_wgmma("weight_gradients_wgmma", plan, blocks, &[&group, &(blocks as i32)])?;
         self.sum_slices_of(wanted, &products, plan, &slices)
+    }
+
+    /// A product that is not cut into slices.
+    fn launch_product(&self, kernel: &'static str, sums: Sums, arguments: &[&dyn Argument]) -> Result<()> {
+        let plan = Plan::hopper(&[sums], self.storage(), false, self.multiprocessors());
+        self.launch_wgmma(kernel, plan, plan.blocks(sums), arguments)
     }
 
     /// Blocks stay, one on each multiprocessor, and make several tiles where there are more.
     fn launch_wgmma(
         &self,
         kernel: &'static str,
-        products: &[Sums],
-        sliced: bool,
+        plan: Plan,
+        blocks: usize,
         arguments: &[&dyn Argument],
     ) -> Result<()> {
-        let plan = Plan::hopper(products, self.storage(), sliced, self.multiprocessors());
-        let blocks: usize = products.iter().map(|sums| plan.blocks(*sums)).sum();
         let grid = Grid::blocks(blocks.min(self.multiprocessors()), plan.tile.threads());
         self.launch("gemm_wgmma", self.storage(), kernel, grid.with_shared(plan.tile.shared()), arguments)
     }
