@@ -94,3 +94,25 @@ pub fn unpack_row(nibbles: &[u8], multipliers: &[u8], out: &mut [i8]) {
         out.copy_from_slice(&group[..out.len()]);
     }
 }
+
+/// Bytes of the int4 weights of a block of 16 outputs by 4 inputs.
+pub const BLOCK_NIBBLES: usize = 32;
+
+/// The int8 weights of a block, as [`PackedBlocks`](limbeck_kernels::gemm::PackedBlocks) has them: byte i of `nibbles` holds weight i
+/// in the low half and weight i + 32 in the high half. `multipliers`: of the group that each of the 16 outputs has there.
+///
+/// Whatever the bytes are, this ends; those of a damaged file may wrap around.
+pub fn unpack_block(nibbles: &[u8; BLOCK_NIBBLES], multipliers: &[u8; 16]) -> [i8; 2 * BLOCK_NIBBLES] {
+    std::array::from_fn(|place| {
+        let byte = nibbles[place % BLOCK_NIBBLES].cast_signed();
+        let weight = if place < BLOCK_NIBBLES { (byte << 4) >> 4 } else { byte >> 4 };
+        weight.wrapping_mul(multipliers[place / 4].cast_signed())
+    })
+}
+
+/// The inverse: a block's int4 weights, two a byte.
+#[cfg(feature = "train")]
+pub fn pack_block(weights: &[i8; 2 * BLOCK_NIBBLES]) -> [u8; BLOCK_NIBBLES] {
+    let nibble = |place: usize| weights[place].cast_unsigned() & 15;
+    std::array::from_fn(|place| nibble(place) | nibble(place + BLOCK_NIBBLES) << 4)
+}

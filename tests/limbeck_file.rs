@@ -1,6 +1,7 @@
 //! The `.limbeck` file: readable by others, checked against itself, and never a panic, whatever its bytes are.
 #![cfg(feature = "train")]
 
+use limbeck::compress::layout::Layout;
 use limbeck::compress::quantize::{Extras, Form, Quantization, golden_texts, quantize};
 use limbeck::files::sha256;
 use limbeck::infer::format::{ALIGNMENT, Parents};
@@ -41,7 +42,17 @@ fn values(spec: &ParamSpec) -> Result<Vec<f32>> {
     Ok((0..spec.len()).map(value).collect())
 }
 
+/// The same, with blocks of zeros in matrices: the first four inputs of each.
+fn with_zero_blocks(spec: &ParamSpec) -> Result<Vec<f32>> {
+    let mut values = values(spec)?;
+    if spec.role == Role::Weight {
+        values.chunks_mut(spec.cols).for_each(|row| row[..4.min(spec.cols)].fill(0.0));
+    }
+    Ok(values)
+}
+
 fn image(quantization: Quantization) -> Image {
+    let values = if quantization.layout == Layout::Blocks { with_zero_blocks } else { values };
     let extras = Extras {
         vocabulary: Some(WordPiece::pack(&PIECES, Rules::bert(true)).unwrap()),
         parents: Parents { model: Some("00ff".to_owned()), recipe: None },
@@ -54,9 +65,13 @@ const HALVES: Quantization =
     Quantization { weights: Form::F16, embeddings: Form::Bf16, ..Quantization::INT8 };
 const INT4: Quantization = Quantization { weights: Form::Int4, embeddings: Form::Int4, ..Quantization::INT8 };
 
-/// The files of all tests, made once: int8, f32, int4 and 16-bit floats.
-static FILES: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
-    [Quantization::INT8, Quantization::NONE, INT4, HALVES].map(|form| image(form).bytes().to_vec())
+const BLOCKS: Quantization = Quantization { layout: Layout::Blocks, ..Quantization::INT8 };
+const INT4_BLOCKS: Quantization = Quantization { layout: Layout::Blocks, ..INT4 };
+
+/// The files of all tests, made once: int8, f32, int4, 16-bit floats, and int8 and int4 without blocks of zeros.
+static FILES: LazyLock<[Vec<u8>; 6]> = LazyLock::new(|| {
+    let forms = [Quantization::INT8, Quantization::NONE, INT4, HALVES, BLOCKS, INT4_BLOCKS];
+    forms.map(|form| image(form).bytes().to_vec())
 });
 
 fn map(bytes: &[u8]) -> Mmap {
@@ -117,8 +132,15 @@ fn what_is_written_is_read() {
         (Quantization::NONE, StoredAs::F32),
         (INT4, StoredAs::Int4),
         (HALVES, StoredAs::Half),
+        (BLOCKS, StoredAs::Int8Blocks),
+        (INT4_BLOCKS, StoredAs::Int4Blocks),
     ];
     for (quantization, form) in forms {
+        let table = match form {
+            StoredAs::Int8Blocks => StoredAs::Int8,
+            StoredAs::Int4Blocks => StoredAs::Int4,
+            other => other,
+        };
         let path = directory.path().join("model.limbeck");
         let image = image(quantization);
         image.write(&path).unwrap();
@@ -132,13 +154,12 @@ fn what_is_written_is_read() {
         let tokenizer = model.tokenizer().unwrap();
         assert_eq!(tokenizer.encode("Unaffable.", 12), [2, 5, 6, 7, 8, 3]);
         for parameter in model.parameters() {
-            let quantized = matches!(parameter.spec.role, Role::Weight | Role::Embedding);
-            assert_eq!(
-                parameter.form,
-                if quantized { form } else { StoredAs::F32 },
-                "{}",
-                parameter.spec.name
-            );
+            let expected = match parameter.spec.role {
+                Role::Weight => form,
+                Role::Embedding => table,
+                Role::Bias | Role::Gamma | Role::Beta => StoredAs::F32,
+            };
+            assert_eq!(parameter.form, expected, "{}", parameter.spec.name);
         }
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside the file");
@@ -223,7 +244,7 @@ fn no_flipped_bit_of_the_header_panics_under_a_new_hash() {
 proptest! {
     #[test]
     fn no_damage_panics(
-        form in 0..4usize,
+        form in 0..6usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
     ) {
         let mut file = FILES[form].clone();

@@ -187,6 +187,17 @@ const ALL_RULES: [Rules; 4] = [
     Rules { clean_text: false, space_ideographs: true, strip_accents: false, lower_case: true },
 ];
 
+/// Marks are put in order after controls are removed, not around them; other controls than ASCII's, too.
+#[test]
+fn what_is_removed_parts_no_marks() {
+    for rules in ALL_RULES {
+        let pair = Pair::new(&pieces_with(['\u{8d4}', '\u{1d16d}']), rules);
+        for control in ['\u{0}', '\u{7f}', '\u{ad}', '\u{200b}', 'b', ' ', '\t'] {
+            pair.check(&format!("\u{8d4}{control}\u{1d16d}a"), usize::MAX);
+        }
+    }
+}
+
 /// Every scalar value, between letters and after a mark that canonical ordering moves. In steps of a
 /// thousand, whose characters (and what they decompose to and are lowered to) are the vocabulary.
 #[test]

@@ -12,8 +12,10 @@ use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::ops::rounded::Rounding;
+use crate::quantized::{
+    BLOCK_NIBBLES, Int4Rows, Int8Rows, RowRounding, groups_of, matches, nibbles_of, pack_block,
+};
 pub use crate::quantized::{Exceptions, Form};
-use crate::quantized::{Int4Rows, Int8Rows, RowRounding, groups_of, matches, nibbles_of};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use limbeck_kernels::Kernels;
@@ -30,7 +32,7 @@ pub struct Quantization {
     pub weights: Form,
     /// Embedding tables.
     pub embeddings: Form,
-    /// Which int8 matrices leave their zero blocks out.
+    /// Which matrices of whole numbers leave their zero blocks out.
     pub layout: Layout,
     /// Matrices and tables that become something else: matrices all floats, or all of whole numbers.
     pub exceptions: Exceptions,
@@ -183,12 +185,7 @@ pub fn quantize(
                 let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
                 (rows, times)
             }
-            Form::Int4 => {
-                let rows = Int4Rows::by_row(&values, spec.rows, spec.cols);
-                let int8 = rows.unpack();
-                int4(spec, rows, &mut tensors);
-                (int8, None)
-            }
+            Form::Int4 => int4(kernels, spec, &values, quantization.layout, &mut tensors),
         };
         let bytes = tensors[first..].iter().map(|tensor| tensor.bytes.len()).sum();
         let signal_to_noise = rows.signal_to_noise(&values);
@@ -217,32 +214,37 @@ pub fn int8_bytes(n: usize, k: usize) -> usize {
     packed_i8_len(n, k) + 4 * n + 4 * n.next_multiple_of(16)
 }
 
-/// Bytes that a matrix or table of these values takes in a file, the padding between tensors left out. With `blocks` an
-/// int8 matrix leaves its zero blocks out where that is smaller, whatever its speed.
+/// Bytes that a matrix or table of these values takes in a file, the padding between tensors left out. With `blocks` a
+/// matrix in int8 or int4 leaves its zero blocks out where that is smaller, whatever its speed.
 ///
 /// # Panics
 /// If there are not `spec.len()` values.
 pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) -> usize {
     assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
     let (n, k) = (spec.rows, spec.cols);
-    match form {
-        Form::F32 => 4 * n * k,
-        Form::F16 | Form::Bf16 => 2 * n * k,
-        Form::Int4 => n * (nibbles_of(k) + groups_of(k) + 4),
-        Form::Int8 | Form::Int8Tensor if spec.role == Role::Embedding => n * (k + 4),
-        Form::Int8 | Form::Int8Tensor => {
-            let mut panels = vec![0; packed_i8_len(n, k)];
-            let dense = panels.len();
-            let mut sparse = || {
-                let rows = RowRounding::new(form, values).rows(values, n, k);
-                pack_i8(&rows.bytes, n, k, &mut panels);
-                let PackedBlocks { blocks, words, starts } = pack_blocks_i8(&panels, n, k);
-                blocks.len() + words.len() + 4 * starts.len()
-            };
-            let spared = if blocks { dense.saturating_sub(sparse()) } else { 0 };
-            int8_bytes(n, k) - spared
-        }
+    let matrix = spec.role == Role::Weight;
+    let (dense, rest) = match form {
+        Form::F32 => return 4 * n * k,
+        Form::F16 | Form::Bf16 => return 2 * n * k,
+        Form::Int4 => (n * nibbles_of(k), n * (groups_of(k) + 4)),
+        Form::Int8 | Form::Int8Tensor if !matrix => (n * k, 4 * n),
+        Form::Int8 | Form::Int8Tensor => (packed_i8_len(n, k), int8_bytes(n, k) - packed_i8_len(n, k)),
+    };
+    if !(blocks && matrix) {
+        return dense + rest;
     }
+    let PackedBlocks { words, starts, .. } =
+        blocks_of(&RowRounding::new(form, values).rows(values, n, k).bytes, spec);
+    let of_a_block = if form == Form::Int4 { BLOCK_NIBBLES } else { BLOCK_SHAPE[0] * BLOCK_SHAPE[1] };
+    dense.min(words.len() * (of_a_block + 1) + 4 * starts.len()) + rest
+}
+
+/// The blocks of a matrix of these weights that are not zero.
+fn blocks_of(weights: &[i8], spec: &ParamSpec) -> PackedBlocks {
+    let (n, k) = (spec.rows, spec.cols);
+    let mut panels = vec![0; packed_i8_len(n, k)];
+    pack_i8(weights, n, k, &mut panels);
+    pack_blocks_i8(&panels, n, k)
 }
 
 /// Texts for [`Extras::golden`] where no real ones are at hand: random ids of a few lengths, always the same for
@@ -279,52 +281,91 @@ fn int8(
     layout: Layout,
     tensors: &mut Vec<Tensor>,
 ) -> Option<LayoutTimes> {
+    let name = &spec.name;
+    let mut times = None;
     if spec.role == Role::Weight {
-        return matrix(kernels, spec, rows, layout, tensors);
+        let packed = Packed::new(&rows.bytes, spec);
+        let (blocks, chosen) = packed.choose(kernels, layout);
+        match blocks {
+            None => tensors.push(bytes(name.clone(), packed.panels_shape().to_vec(), &packed.panels)),
+            Some(PackedBlocks { blocks, words, starts }) => {
+                let shape = vec![words.len(), BLOCK_SHAPE[0], BLOCK_SHAPE[1]];
+                tensors.push(bytes(name.clone(), shape, &blocks));
+                tensors.extend(lists(name, words, &starts));
+            }
+        }
+        tensors.push(integers(sums_name(name), &packed.sums));
+        times = chosen;
+    } else {
+        tensors.push(bytes(name.clone(), spec.dims(), &rows.bytes));
     }
-    tensors.push(bytes(spec.name.clone(), spec.dims(), &rows.bytes));
-    tensors.push(scales(scale_name(&spec.name), &rows.scale));
-    None
-}
-
-/// Lays a matrix or table in int4 out.
-fn int4(spec: &ParamSpec, rows: Int4Rows, tensors: &mut Vec<Tensor>) {
-    let ParamSpec { name, rows: n, cols: k, .. } = spec;
-    let mut push = |name: String, cols: usize, bytes: Vec<u8>| {
-        tensors.push(Tensor { name, dtype: Dtype::U8, shape: vec![*n, cols], bytes });
-    };
-    push(name.clone(), nibbles_of(*k), rows.nibbles);
-    push(multipliers_name(name), groups_of(*k), rows.multipliers);
     tensors.push(scales(scale_name(name), &rows.scale));
+    times
 }
 
-/// Lays a matrix out, densely or in blocks.
-fn matrix(
+/// Lays a matrix or table in int4 out; the same in int8 is returned.
+fn int4(
     kernels: Kernels,
     spec: &ParamSpec,
-    rows: &Int8Rows,
+    values: &[f32],
     layout: Layout,
     tensors: &mut Vec<Tensor>,
-) -> Option<LayoutTimes> {
-    let (n, k) = (spec.rows, spec.cols);
-    let mut panels = vec![0; packed_i8_len(n, k)];
-    pack_i8(&rows.bytes, n, k, &mut panels);
-    let mut sums = vec![0; n.next_multiple_of(16)];
-    packed_i8_sums(&panels, n, k, &mut sums);
-    let (blocks, times) = layout::choose(kernels, layout, &panels, &sums, [n, k]);
+) -> (Int8Rows, Option<LayoutTimes>) {
+    let ParamSpec { name, rows: n, cols: k, .. } = spec;
+    let rows = Int4Rows::by_row(values, *n, *k);
+    let int8 = rows.unpack();
+    // What is multiplied is the same as in int8, and so is what is faster.
+    let (blocks, times) = match spec.role {
+        Role::Weight => Packed::new(&int8.bytes, spec).choose(kernels, layout),
+        _ => (None, None),
+    };
+    let nibbles = |shape, bytes| Tensor { name: name.clone(), dtype: Dtype::U8, shape, bytes };
     match blocks {
-        None => tensors.push(bytes(spec.name.clone(), panels_shape(n, k).to_vec(), &panels)),
-        Some(PackedBlocks { blocks, words, starts }) => {
-            let shape = vec![words.len(), BLOCK_SHAPE[0], BLOCK_SHAPE[1]];
-            tensors.push(bytes(spec.name.clone(), shape, &blocks));
-            let (name, shape) = (words_name(&spec.name), vec![words.len()]);
-            tensors.push(Tensor { name, dtype: Dtype::U8, shape, bytes: words });
-            tensors.push(integers(starts_name(&spec.name), &starts));
+        None => tensors.push(nibbles(vec![*n, nibbles_of(*k)], rows.nibbles)),
+        Some(_) => {
+            let PackedBlocks { blocks, words, starts } = blocks_of(&rows.weights(), spec);
+            let packed = blocks.as_chunks().0.iter().flat_map(pack_block).collect();
+            tensors.push(nibbles(vec![words.len(), BLOCK_NIBBLES], packed));
+            tensors.extend(lists(name, words, &starts));
         }
     }
+    let (name, shape) = (multipliers_name(name), vec![*n, groups_of(*k)]);
+    tensors.push(Tensor { name, dtype: Dtype::U8, shape, bytes: rows.multipliers });
     tensors.push(scales(scale_name(&spec.name), &rows.scale));
-    tensors.push(integers(sums_name(&spec.name), &sums));
-    times
+    (int8, times)
+}
+
+/// A matrix in int8, as products read it.
+struct Packed {
+    panels: Vec<i8>,
+    sums: Vec<i32>,
+    shape: [usize; 2],
+}
+
+impl Packed {
+    fn new(weights: &[i8], spec: &ParamSpec) -> Packed {
+        let (n, k) = (spec.rows, spec.cols);
+        let mut panels = vec![0; packed_i8_len(n, k)];
+        pack_i8(weights, n, k, &mut panels);
+        let mut sums = vec![0; n.next_multiple_of(16)];
+        packed_i8_sums(&panels, n, k, &mut sums);
+        Packed { panels, sums, shape: [n, k] }
+    }
+
+    fn choose(&self, kernels: Kernels, layout: Layout) -> (Option<PackedBlocks>, Option<LayoutTimes>) {
+        layout::choose(kernels, layout, &self.panels, &self.sums, self.shape)
+    }
+
+    fn panels_shape(&self) -> [usize; 4] {
+        panels_shape(self.shape[0], self.shape[1])
+    }
+}
+
+/// Which blocks of a matrix there are.
+fn lists(name: &str, words: Vec<u8>, starts: &[i32]) -> [Tensor; 2] {
+    let (words_name, shape) = (words_name(name), vec![words.len()]);
+    let words = Tensor { name: words_name, dtype: Dtype::U8, shape, bytes: words };
+    [words, integers(starts_name(name), starts)]
 }
 
 fn integers(name: String, values: &[i32]) -> Tensor {

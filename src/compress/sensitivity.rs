@@ -119,7 +119,7 @@ pub struct Sensitive {
 }
 
 impl Sensitive {
-    /// Bytes that int4 saves; none where zero blocks that int8 leaves out weigh more.
+    /// Bytes that int4 saves; none where what it adds for each group weighs more.
     pub fn saved(&self) -> usize {
         self.int8.bytes.saturating_sub(self.int4.bytes)
     }
@@ -152,7 +152,7 @@ pub struct Looking<'a> {
     pub texts: &'a TokenSet,
     /// So many of them, from the first on.
     pub count: usize,
-    /// Whether zero blocks of int8 matrices are left out of the file.
+    /// Whether zero blocks of matrices are left out of the file.
     pub blocks: bool,
     /// Told how far it is.
     pub progress: &'a dyn Progress,

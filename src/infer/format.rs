@@ -22,6 +22,7 @@
 //! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
 //! | a matrix in floats | F32, F16 or BF16 `[n, k]` | as in a Hugging Face checkpoint |
 //! | a matrix or table `[n, k]` in int4 | U8 `[n, 16·⌈k/32⌉]` | row by row, two weights a byte: [`unpack_row`](crate::quantized::unpack_row) |
+//! | … block-sparse | U8 `[blocks, 32]`, `.words` and `.starts` as in int8 | two weights a byte: [`unpack_block`](crate::quantized::unpack_block) |
 //! | … `.multipliers` | U8 `[n, ⌈k/32⌉]` | of each group of 32 weights of a row: times it, they are int8 weights |
 //! | … `.scale` | F32 `[n]` | an output's, or a row's, int8 weights are to be multiplied by this |
 //! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |
@@ -59,8 +60,8 @@ use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
 /// those of attention in f32; version 4 no int4 and no 16-bit floats; version 5 neither factored matrices nor shared or decoupled
-/// layers, and no pairs among the golden texts.
-pub const VERSION: u32 = 6;
+/// layers, and no pairs among the golden texts; version 6 no blocks in int4.
+pub const VERSION: u32 = 7;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";

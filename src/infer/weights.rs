@@ -21,12 +21,18 @@ pub(super) enum Floats {
 /// The blocks of a matrix, and where they belong.
 pub(super) struct Blocks {
     pub bytes: Range<usize>,
+    pub lists: Lists,
+}
+
+/// Which blocks of a matrix there are.
+pub(super) struct Lists {
     pub words: Range<usize>,
     pub starts: Range<usize>,
 }
 
 /// A matrix in int8, packed, in memory.
 pub(super) struct Unpacked {
+    /// All panels, or the blocks that the file has; bytes of padding may follow.
     pub panels: Mmap,
     pub sums: Vec<i32>,
     /// Bytes that it takes in the file, its scales left out.
@@ -51,6 +57,8 @@ pub(super) enum Value {
     MatrixI4 { unpacked: Unpacked, scale: Range<usize> },
     /// A matrix in int8 of which only some blocks are in the file.
     BlocksI8 { blocks: Blocks, scale: Range<usize>, sums: Range<usize> },
+    /// The same in int4, unpacked at load.
+    BlocksI4 { unpacked: Unpacked, lists: Lists, scale: Range<usize> },
 }
 
 /// A matrix, as a product takes it.
@@ -142,18 +150,28 @@ impl Weights {
                 Matrix::I8 { weights, scale: self.numbers(scale) }
             }
             Value::BlocksI8 { blocks, scale, sums } => {
-                let weights = self.blocks(spec, blocks, sums).into();
+                let (bytes, sums) = (self.numbers(&blocks.bytes), self.numbers(sums));
+                let weights = self.blocks(spec, bytes, &blocks.lists, sums).into();
+                Matrix::I8 { weights, scale: self.numbers(scale) }
+            }
+            Value::BlocksI4 { unpacked, lists, scale } => {
+                let bytes = numbers(&unpacked.panels[..64 * lists.words.len()]);
+                let weights = self.blocks(spec, bytes, lists, &unpacked.sums).into();
                 Matrix::I8 { weights, scale: self.numbers(scale) }
             }
             _ => unreachable!("{} is no matrix", spec.name),
         }
     }
 
-    /// A block-sparse matrix.
-    pub fn blocks(&self, spec: &ParamSpec, blocks: &Blocks, sums: &Range<usize>) -> BlocksI8<'_> {
-        let words = &self.bytes[blocks.words.clone()];
-        let (bytes, starts) = (self.numbers(&blocks.bytes), self.numbers(&blocks.starts));
-        BlocksI8::new(bytes, words, starts, self.numbers(sums), [spec.rows, spec.cols])
+    fn blocks<'a>(
+        &'a self,
+        spec: &ParamSpec,
+        blocks: &'a [i8],
+        lists: &Lists,
+        sums: &'a [i32],
+    ) -> BlocksI8<'a> {
+        let (words, starts) = (&self.bytes[lists.words.clone()], self.numbers(&lists.starts));
+        BlocksI8::new(blocks, words, starts, sums, [spec.rows, spec.cols])
     }
 
     fn numbers<T: Number>(&self, range: &Range<usize>) -> &[T] {
@@ -162,8 +180,11 @@ impl Weights {
 
     /// Whether products read bytes, so that whoever makes their input should quantize it.
     pub fn any_int8(&self) -> bool {
-        let int8 = |value: &Value| {
-            matches!(value, Value::MatrixI8 { .. } | Value::MatrixI4 { .. } | Value::BlocksI8 { .. })
+        let int8 = |value: &Value| match value {
+            Value::MatrixI8 { .. } | Value::MatrixI4 { .. } => true,
+            Value::BlocksI8 { .. } | Value::BlocksI4 { .. } => true,
+            Value::Vector(_) | Value::Matrix { .. } => false,
+            Value::Table(_) | Value::TableI8 { .. } | Value::TableI4 { .. } => false,
         };
         self.values.iter().any(int8)
     }

@@ -136,13 +136,22 @@ impl Int4Rows {
 
     /// The same in int8.
     pub fn unpack(&self) -> Int8Rows {
+        Int8Rows { bytes: self.times(&self.multipliers), scale: self.scale.clone(), cols: self.cols }
+    }
+
+    /// The int4 weights alone: `[rows, cols]`.
+    pub fn weights(&self) -> Vec<i8> {
+        self.times(&vec![1; self.multipliers.len()])
+    }
+
+    fn times(&self, multipliers: &[u8]) -> Vec<i8> {
         let (nibbles, groups) = (nibbles_of(self.cols), groups_of(self.cols));
         let mut bytes = vec![0; self.scale.len() * self.cols];
         for (row, out) in bytes.chunks_mut(self.cols.max(1)).enumerate() {
             let nibbles = &self.nibbles[row * nibbles..(row + 1) * nibbles];
-            unpack_row(nibbles, &self.multipliers[row * groups..(row + 1) * groups], out);
+            unpack_row(nibbles, &multipliers[row * groups..(row + 1) * groups], out);
         }
-        Int8Rows { bytes, scale: self.scale.clone(), cols: self.cols }
+        bytes
     }
 }
 

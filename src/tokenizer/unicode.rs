@@ -7,7 +7,8 @@
 
 /// Whether cleaning removes the character.
 pub(super) fn is_removed(c: char) -> bool {
-    contains(&REMOVED, c)
+    // Most characters, without a search.
+    !matches!(c, ' '..='~') && contains(&REMOVED, c)
 }
 
 /// Whether the character is a nonspacing mark.

@@ -165,15 +165,15 @@ fn normalize<B: AsRef<[u8]>>(text: &str, pieces: &mut Pieces<'_, B>) {
         if pieces.is_full() {
             return;
         }
-        if c.is_ascii() {
+        if rules.clean_text && is_removed(c) {
+            // As if it had never stood there: it parts no marks.
+        } else if c.is_ascii() {
             flush(&mut marks, pieces);
             match c {
                 '\t' | '\n' | '\r' | ' ' => pieces.end_word(),
-                _ if rules.clean_text && c.is_ascii_control() => {}
                 _ if rules.lower_case => pieces.push(c.to_ascii_lowercase()),
                 _ => pieces.push(c),
             }
-        } else if rules.clean_text && is_removed(c) {
         } else if rules.space_ideographs && is_chinese(c) {
             flush(&mut marks, pieces);
             pieces.end_word();

@@ -1,11 +1,14 @@
 //! int4: what a session computes from it is what its definition says.
 
-use super::{INT4, configs, distance, int8, texts, values};
-use limbeck::compress::quantize::{Form, Quantization};
+use super::{INT4, configs, distance, int8, texts, values, with_zero_blocks};
+use limbeck::compress::layout::Layout;
+use limbeck::compress::quantize::{Extras, Form, Quantization, quantize, stored_bytes};
 use limbeck::infer::{Model, Session, StoredAs};
 use limbeck::nn::{ParamSpec, Role};
-use limbeck::quantized::Int4Rows;
+use limbeck::quantized::{Int4Rows, pack_block, unpack_block};
 use limbeck::{Batch, Result};
+use std::array::from_fn;
+use std::path::Path;
 
 /// The values that int4 stands for, where a parameter's role says so.
 fn rounded(spec: &ParamSpec, roles: &[Role]) -> Result<Vec<f32>> {
@@ -64,4 +67,45 @@ fn int4_takes_half_the_bytes() {
     let values = vec![1.0; 3 * 384];
     let rows = Int4Rows::by_row(&values, 3, 384);
     assert_eq!(rows.nibbles.len() + rows.multipliers.len(), 3 * (384 / 2 + 384 / 32));
+}
+
+/// A block by the words of the format's table: byte i holds the weight i in its low half and the weight i + 32 in its high one,
+/// and four weights in a row are an output's.
+#[test]
+fn a_block_is_unpacked_as_the_format_says() {
+    let nibbles: [u8; 32] = from_fn(|place| (place * 37 + 11) as u8);
+    let multipliers: [u8; 16] = from_fn(|output| output as u8 + 1);
+    let weights = unpack_block(&nibbles, &multipliers);
+    let mut int4 = [0; 64];
+    for (place, &weight) in weights.iter().enumerate() {
+        let half = if place < 32 { nibbles[place] & 15 } else { nibbles[place - 32] >> 4 };
+        int4[place] = if half < 8 { half as i8 } else { half as i8 - 16 };
+        assert_eq!(weight, int4[place] * multipliers[place / 4] as i8);
+    }
+    assert_eq!(pack_block(&int4), nibbles);
+}
+
+#[test]
+fn blocks_in_int4_take_half_the_bytes_of_blocks_in_int8() {
+    let spec = ParamSpec { name: "w".into(), role: Role::Weight, rows: 64, cols: 384 };
+    // One block in four: all inputs of every fourth panel.
+    let value = |place: usize| if place / 384 / 16 == 1 { (place % 13) as f32 - 6.5 } else { 0.0 };
+    let values: Vec<f32> = (0..spec.len()).map(value).collect();
+    let [dense, int8, int4] = [(Form::Int4, false), (Form::Int8, true), (Form::Int4, true)]
+        .map(|(form, blocks)| stored_bytes(&spec, form, blocks, &values));
+    let (blocks, starts) = (16 * 384 / 64, 4 * 5);
+    assert_eq!(dense, 64 * (192 + 12 + 4));
+    assert_eq!(int8, blocks * 65 + starts + 64 * (4 + 4));
+    assert_eq!(int4, blocks * 33 + starts + 64 * (12 + 4));
+    let quantization = Quantization { layout: Layout::Blocks, weights: Form::Int4, ..Quantization::INT8 };
+    let config = configs().swap_remove(0);
+    let made =
+        quantize(Path::new("blocks"), &config, with_zero_blocks, quantization, &Extras::default()).unwrap();
+    let (_, specs) = limbeck::models::Classifier::new(&config);
+    for loss in made.losses.iter().filter(|loss| loss.layout.is_some()) {
+        let spec = specs.iter().find(|spec| spec.name == loss.name).unwrap();
+        let blocks = stored_bytes(spec, Form::Int4, true, &with_zero_blocks(spec).unwrap());
+        let dense = stored_bytes(spec, Form::Int4, false, &with_zero_blocks(spec).unwrap());
+        assert!(loss.bytes == blocks || blocks == dense, "{}: {} of {blocks}", loss.name, loss.bytes);
+    }
 }

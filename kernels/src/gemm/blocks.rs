@@ -52,6 +52,44 @@ pub fn pack_blocks_i8(packed: &[i8], n: usize, k: usize) -> PackedBlocks {
     out
 }
 
+/// What is wrong with the lists of blocks of weights with `k` inputs, if anything is: they must follow each other, cover all
+/// blocks, and name the words of their part in ascending order.
+pub fn blocks_problem(words: &[u8], starts: &[i32], k: usize) -> Option<String> {
+    let ends = (starts.first(), starts.last().map(|&end| usize::try_from(end)));
+    if ends != (Some(&0), Some(Ok(words.len()))) {
+        return Some(format!("its lists do not cover its {} blocks", words.len()));
+    }
+    let parts: Vec<usize> = depth_blocks(k.div_ceil(4)).map(|part| part.len()).collect();
+    for (list, ends) in starts.windows(2).enumerate() {
+        let range = usize::try_from(ends[0]).ok().zip(usize::try_from(ends[1]).ok());
+        let Some(words) = range.and_then(|(start, end)| words.get(start..end)) else {
+            return Some(format!("list {list} of its blocks is from {} to {}", ends[0], ends[1]));
+        };
+        let depth = parts[list % parts.len()];
+        let ascending = words.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || words.last().is_some_and(|&last| usize::from(last) >= depth) {
+            return Some(format!("list {list} of its blocks names no {depth} words in order"));
+        }
+    }
+    None
+}
+
+/// Where each block stands: its panel, and its word of those along all of k. `words` and `starts` as
+/// [`pack_blocks_i8`] gives them for weights of `k` inputs; blocks of lists that [`blocks_problem`] finds wrong stand
+/// anywhere.
+pub fn block_places<'a>(
+    words: &'a [u8],
+    starts: &'a [i32],
+    k: usize,
+) -> impl Iterator<Item = [usize; 2]> + 'a {
+    let parts: Vec<usize> = depth_blocks(k.div_ceil(4)).map(|part| part.start).collect();
+    starts.windows(2).enumerate().flat_map(move |(list, ends)| {
+        let [panel, part] = [list / parts.len(), parts[list % parts.len()]];
+        let words = words.get(ends[0] as usize..ends[1] as usize).unwrap_or_default();
+        words.iter().map(move |&word| [panel, part + usize::from(word)])
+    })
+}
+
 /// Block-sparse weights: the right operand of an int8 product.
 #[derive(Clone, Copy, Debug)]
 pub struct BlocksI8<'a> {
@@ -65,7 +103,7 @@ pub struct BlocksI8<'a> {
 
 impl<'a> BlocksI8<'a> {
     /// Weights `[n, k]` as [`pack_blocks_i8`] lays them out, and their sums as
-    /// [`packed_i8_sums`](super::packed_i8_sums) gives them. A product with weights that [`BlocksI8::problem`] finds
+    /// [`packed_i8_sums`](super::packed_i8_sums) gives them. A product with weights that [`blocks_problem`] finds
     /// wrong is wrong too, but reads nothing else.
     ///
     /// # Panics
@@ -85,28 +123,6 @@ impl<'a> BlocksI8<'a> {
         );
         assert_eq!(sums.len(), n.next_multiple_of(PANEL), "one sum per output of every panel");
         Self { blocks: blocks.as_chunks().0, words, starts, sums, n, k }
-    }
-
-    /// What is wrong with the lists, if anything is: they must follow each other, cover all blocks, and name the words
-    /// of their part in ascending order.
-    pub fn problem(&self) -> Option<String> {
-        let ends = (self.starts.first(), self.starts.last().map(|&end| usize::try_from(end)));
-        if ends != (Some(&0), Some(Ok(self.words.len()))) {
-            return Some(format!("its lists do not cover its {} blocks", self.words.len()));
-        }
-        let parts: Vec<usize> = depth_blocks(self.k.div_ceil(4)).map(|part| part.len()).collect();
-        for (list, ends) in self.starts.windows(2).enumerate() {
-            let words = usize::try_from(ends[0]).ok().zip(usize::try_from(ends[1]).ok());
-            let Some(words) = words.and_then(|(start, end)| self.words.get(start..end)) else {
-                return Some(format!("list {list} of its blocks is from {} to {}", ends[0], ends[1]));
-            };
-            let depth = parts[list % parts.len()];
-            let ascending = words.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || words.last().is_some_and(|&last| usize::from(last) >= depth) {
-                return Some(format!("list {list} of its blocks names no {depth} words in order"));
-            }
-        }
-        None
     }
 
     /// The blocks of a list, and their words; none if the lists are damaged.

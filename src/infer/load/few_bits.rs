@@ -4,12 +4,14 @@ use super::File;
 use crate::checkpoint::{Dtype, bf16_to_f32, f16_to_f32};
 use crate::infer::bytes::{numbers, numbers_mut};
 use crate::infer::format::{self, MAX_INPUTS};
-use crate::infer::weights::{Blocks, Unpacked, Value};
+use crate::infer::weights::{Blocks, Lists, Unpacked, Value};
 use crate::nn::ParamSpec;
-use crate::quantized::{groups_of, nibbles_of, unpack_row};
+use crate::quantized::{BLOCK_NIBBLES, GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
 use crate::{Error, Result};
-use limbeck_kernels::gemm::{BLOCK_SHAPE, BlocksI8, blocks_i8_parts, pack_i8, packed_i8_len, packed_i8_sums};
-use memmap2::MmapMut;
+use limbeck_kernels::gemm::{BLOCK_SHAPE, block_places, blocks_i8_parts, blocks_problem};
+use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
+use memmap2::{Mmap, MmapMut};
+use std::array::from_fn;
 use std::ops::Range;
 
 impl File<'_> {
@@ -27,16 +29,25 @@ impl File<'_> {
 
     /// Weights, multipliers and scales.
     pub(super) fn take_int4(&mut self, spec: &ParamSpec) -> Result<[Range<usize>; 3]> {
+        let nibbles = self.take(&spec.name, Dtype::U8, &[spec.rows, nibbles_of(spec.cols)])?;
+        let [multipliers, scale] = self.take_steps(spec)?;
+        Ok([nibbles, multipliers, scale])
+    }
+
+    /// Multipliers and scales of a matrix or table in int4.
+    fn take_steps(&mut self, spec: &ParamSpec) -> Result<[Range<usize>; 2]> {
         let ParamSpec { name, rows, cols, .. } = spec;
-        let nibbles = self.take(name, Dtype::U8, &[*rows, nibbles_of(*cols)])?;
-        let multipliers =
-            self.take(&format::multipliers_name(name), Dtype::U8, &[*rows, groups_of(*cols)])?;
-        Ok([nibbles, multipliers, self.take_finite(&format::scale_name(name), &[*rows])?])
+        let shape = [*rows, groups_of(*cols)];
+        let multipliers = self.take(&format::multipliers_name(name), Dtype::U8, &shape)?;
+        Ok([multipliers, self.take_finite(&format::scale_name(name), &[*rows])?])
     }
 
     /// Unpacks a matrix into memory.
     pub(super) fn int4_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
         self.check_inputs(spec)?;
+        if self.header.tensors.contains_key(&format::words_name(&spec.name)) {
+            return self.int4_blocks(spec);
+        }
         let (rows, cols) = (spec.rows, spec.cols);
         let [nibbles, multipliers, scale] = self.take_int4(spec)?;
         let stored = nibbles.len() + multipliers.len();
@@ -46,15 +57,46 @@ impl File<'_> {
             let nibbles = &nibbles[row * nibbles_of(cols)..];
             unpack_row(nibbles, &multipliers[row * groups_of(cols)..], weights);
         }
-        // A map begins on a page, as products like it.
-        let length = packed_i8_len(rows, cols);
-        let no_memory = || Error::io("unpack", self.path);
-        let mut panels = MmapMut::map_anon(length.max(1)).map_err(no_memory())?;
-        pack_i8(&weights, rows, cols, numbers_mut(&mut panels[..length]));
-        let panels = panels.make_read_only().map_err(no_memory())?;
         let mut sums = vec![0; rows.next_multiple_of(16)];
-        packed_i8_sums(numbers(&panels[..length]), rows, cols, &mut sums);
+        let panels = self.memory(packed_i8_len(rows, cols), |panels| {
+            pack_i8(&weights, rows, cols, panels);
+            packed_i8_sums(panels, rows, cols, &mut sums);
+        })?;
         Ok(Value::MatrixI4 { unpacked: Unpacked { panels, sums, stored }, scale })
+    }
+
+    /// Unpacks a block-sparse matrix into memory.
+    fn int4_blocks(&mut self, spec: &ParamSpec) -> Result<Value> {
+        let lists = self.take_lists(spec)?;
+        let count = lists.words.len();
+        let nibbles = self.take(&spec.name, Dtype::U8, &[count, BLOCK_NIBBLES])?;
+        let [multipliers, scale] = self.take_steps(spec)?;
+        let stored = nibbles.len() + multipliers.len() + count + lists.starts.len();
+        let groups = groups_of(spec.cols);
+        let (nibbles, multipliers) = (&self.bytes[nibbles], &self.bytes[multipliers]);
+        let (words, starts) = (&self.bytes[lists.words.clone()], numbers(&self.bytes[lists.starts.clone()]));
+        let mut sums = vec![0; spec.rows.next_multiple_of(16)];
+        let panels = self.memory(64 * count, |blocks| {
+            let places = block_places(words, starts, spec.cols).zip(nibbles.as_chunks().0);
+            for (([panel, word], nibbles), block) in places.zip(blocks.as_chunks_mut::<64>().0) {
+                // Outputs that only fill a panel have no multipliers; their weights are zero.
+                let multiplier =
+                    |output: usize| multipliers.get((16 * panel + output) * groups + 4 * word / GROUP);
+                *block = unpack_block(nibbles, &from_fn(|output| multiplier(output).copied().unwrap_or(0)));
+                for (sum, weights) in sums[16 * panel..].iter_mut().zip(block.as_chunks::<4>().0) {
+                    *sum += weights.iter().map(|&weight| i32::from(weight)).sum::<i32>();
+                }
+            }
+        })?;
+        Ok(Value::BlocksI4 { unpacked: Unpacked { panels, sums, stored }, lists, scale })
+    }
+
+    /// Memory of `length` bytes that begins on a page, as products like it.
+    fn memory(&self, length: usize, fill: impl FnOnce(&mut [i8])) -> Result<Mmap> {
+        let no_memory = || Error::io("unpack", self.path);
+        let mut memory = MmapMut::map_anon(length.max(1)).map_err(no_memory())?;
+        fill(numbers_mut(&mut memory[..length]));
+        memory.make_read_only().map_err(no_memory())
     }
 
     fn check_inputs(&self, spec: &ParamSpec) -> Result<()> {
@@ -68,9 +110,8 @@ impl File<'_> {
     pub(super) fn int8_matrix(&mut self, spec: &ParamSpec) -> Result<Value> {
         let ParamSpec { name, rows, cols, .. } = spec;
         self.check_inputs(spec)?;
-        let words = format::words_name(name);
-        if self.header.tensors.contains_key(&words) {
-            return self.blocks(spec, &words);
+        if self.header.tensors.contains_key(&format::words_name(name)) {
+            return self.int8_blocks(spec);
         }
         let panels = self.take(name, Dtype::I8, &format::panels_shape(*rows, *cols))?;
         let (scale, sums) = self.scale_and_sums(spec)?;
@@ -90,29 +131,32 @@ impl File<'_> {
         Ok((scale, sums))
     }
 
-    /// A block-sparse matrix. Its lists are compared with its shape; they are a sixty-fourth of its bytes.
-    fn blocks(&mut self, spec: &ParamSpec, words_name: &str) -> Result<Value> {
-        let ParamSpec { name, rows, cols, .. } = spec;
-        let count = self.header.tensors[words_name].bytes.len();
-        let lists = rows.div_ceil(BLOCK_SHAPE[0]) * blocks_i8_parts(*cols);
-        let blocks = Blocks {
-            bytes: self.take(name, Dtype::I8, &[count, BLOCK_SHAPE[0], BLOCK_SHAPE[1]])?,
-            words: self.take(words_name, Dtype::U8, &[count])?,
-            starts: self.take(&format::starts_name(name), Dtype::I32, &[lists + 1])?,
-        };
+    fn int8_blocks(&mut self, spec: &ParamSpec) -> Result<Value> {
+        let lists = self.take_lists(spec)?;
+        let shape = [lists.words.len(), BLOCK_SHAPE[0], BLOCK_SHAPE[1]];
+        let blocks = Blocks { bytes: self.take(&spec.name, Dtype::I8, &shape)?, lists };
         let (scale, sums) = self.scale_and_sums(spec)?;
-        let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
-        let (words, starts) = (bytes(&blocks.words), numbers(bytes(&blocks.starts)));
-        let lists = BlocksI8::new(
-            numbers(bytes(&blocks.bytes)),
-            words,
-            starts,
-            numbers(bytes(&sums)),
-            [*rows, *cols],
-        );
-        if let Some(problem) = lists.problem() {
-            return Err(self.wrong(name, problem));
-        }
         Ok(Value::BlocksI8 { blocks, scale, sums })
+    }
+
+    /// The lists of a block-sparse matrix, compared with its shape; they are small beside its blocks.
+    fn take_lists(&mut self, spec: &ParamSpec) -> Result<Lists> {
+        let ParamSpec { name, rows, cols, .. } = spec;
+        let words_name = format::words_name(name);
+        let count = self.header.tensors[&words_name].bytes.len();
+        let panels = rows.div_ceil(BLOCK_SHAPE[0]);
+        let lists = Lists {
+            words: self.take(&words_name, Dtype::U8, &[count])?,
+            starts: self.take(
+                &format::starts_name(name),
+                Dtype::I32,
+                &[panels * blocks_i8_parts(*cols) + 1],
+            )?,
+        };
+        let (words, starts) = (&self.bytes[lists.words.clone()], numbers(&self.bytes[lists.starts.clone()]));
+        match blocks_problem(words, starts, *cols) {
+            None => Ok(lists),
+            Some(problem) => Err(self.wrong(name, problem)),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a model holds, parameter by parameter.
 
 use super::Model;
-use crate::infer::weights::{Floats, Table, Value};
+use crate::infer::weights::{Blocks, Floats, Table, Value};
 use crate::nn::{ParamId, ParamSpec};
 use limbeck_kernels::gemm::packed_i8_len;
 
@@ -18,6 +18,8 @@ pub enum StoredAs {
     Int8Blocks,
     /// Halves of bytes, in groups with a multiplier each.
     Int4,
+    /// Halves of bytes, without the blocks that are zero.
+    Int4Blocks,
 }
 
 /// One parameter as it is held.
@@ -46,8 +48,11 @@ impl Model {
                 }
                 Value::MatrixI4 { unpacked, scale } => (StoredAs::Int4, unpacked.stored + scale.len()),
                 Value::BlocksI8 { blocks, scale, sums } => {
-                    let parts = [&blocks.bytes, &blocks.words, &blocks.starts, scale, sums];
+                    let parts = [&blocks.bytes, &blocks.lists.words, &blocks.lists.starts, scale, sums];
                     (StoredAs::Int8Blocks, parts.iter().map(|part| part.len()).sum())
+                }
+                Value::BlocksI4 { unpacked, scale, .. } => {
+                    (StoredAs::Int4Blocks, unpacked.stored + scale.len())
                 }
                 Value::Table(Floats::Widened(_)) | Value::Matrix { width: 2, .. } => {
                     (StoredAs::Half, 2 * spec.len())
@@ -76,7 +81,9 @@ impl Model {
                 rest(nonzero(&weights.bytes[range.clone()]))
             }
             Value::BlocksI8 { blocks, .. } => rest(nonzero(&weights.bytes[blocks.bytes.clone()])),
-            Value::MatrixI4 { unpacked, .. } => rest(nonzero(&unpacked.panels)),
+            Value::MatrixI4 { unpacked, .. } | Value::BlocksI4 { unpacked, .. } => {
+                rest(nonzero(&unpacked.panels))
+            }
             Value::TableI4 { nibbles, .. } => {
                 let nibbles = weights.bytes[nibbles.clone()].iter();
                 rest(nibbles.map(|byte| usize::from(byte & 15 != 0) + usize::from(byte & 240 != 0)).sum())
@@ -99,8 +106,8 @@ impl Model {
             Value::MatrixI4 { unpacked, .. } => {
                 zero_blocks(&unpacked.panels[..packed_i8_len(spec.rows, spec.cols)])
             }
-            Value::BlocksI8 { blocks, .. } => {
-                (spec.rows.div_ceil(16) * spec.cols.div_ceil(4)).saturating_sub(blocks.words.len())
+            Value::BlocksI8 { blocks: Blocks { lists, .. }, .. } | Value::BlocksI4 { lists, .. } => {
+                (spec.rows.div_ceil(16) * spec.cols.div_ceil(4)).saturating_sub(lists.words.len())
             }
             Value::Matrix { packed, .. } => packed.zero_blocks(),
             Value::Vector(_) | Value::Table(_) | Value::TableI8 { .. } | Value::TableI4 { .. } => {
