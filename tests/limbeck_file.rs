@@ -155,7 +155,7 @@ fn what_is_written_is_read() {
         assert_eq!(tokenizer.encode("Unaffable.", 12), [2, 5, 6, 7, 8, 3]);
         for parameter in model.parameters() {
             let expected = match parameter.spec.role {
-                Role::Weight if parameter.spec.len() > 0 => form,
+                Role::Weight if !parameter.spec.is_empty() => form,
                 Role::Weight | Role::Embedding => table,
                 Role::Bias | Role::Gamma | Role::Beta => StoredAs::F32,
             };

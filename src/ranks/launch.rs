@@ -61,7 +61,13 @@ impl Launch {
             ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
         ];
         for (rank, size, local) in families {
-            let (Some(number_of_all), Some(own)) = (number(size)?, number(rank)?) else { continue };
+            let (number_of_all, own) = match (number(size)?, number(rank)?) {
+                (Some(number_of_all), Some(own)) => (number_of_all, own),
+                // Slurm and Open MPI may set one for other purposes; torchrun sets both.
+                (Some(_), None) if rank == "RANK" => return Err(half(size, rank)),
+                (None, Some(_)) if rank == "RANK" => return Err(half(rank, size)),
+                _ => continue,
+            };
             if !(1..=MOST).contains(&number_of_all) {
                 let problem = format!("{number_of_all} processes");
                 return Err(Error::setting(size, problem, format!("make it 1 to {MOST}, or unset it")));
@@ -101,6 +107,14 @@ impl Launch {
     pub fn of_environment() -> Result<Launch> {
         Launch::read(|name| std::env::var(name).ok())
     }
+}
+
+fn half(set: &str, missing: &str) -> Error {
+    Error::setting(
+        set,
+        format!("it is set, and {missing} is not"),
+        "set both, or unset both: then it is one process",
+    )
 }
 
 /// The port that `MASTER_PORT` names.
@@ -177,6 +191,14 @@ mod tests {
         for wrong in ["0", "65537", "18446744073709551615"] {
             let error = launch(&[("RANK", "0"), ("WORLD_SIZE", wrong)]).unwrap_err().to_string();
             assert!(error.contains("WORLD_SIZE") && error.contains("1 to 65536"), "{error}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_pair_is_refused() {
+        for (set, missing) in [("RANK", "WORLD_SIZE"), ("WORLD_SIZE", "RANK")] {
+            let error = launch(&[(set, "1")]).unwrap_err().to_string();
+            assert!(error.contains(&format!("{missing} is not")), "{error}");
         }
     }
 

@@ -5,6 +5,7 @@ use crate::cli::BenchGemm;
 use crate::engine;
 use crate::failure::Failure;
 use crate::output::Output;
+use limbeck::Error;
 use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{Kind, Options, Products, probe};
 use limbeck::ops::linear::cuda::bench::{Case, Measured, Rounds, cases, measure, square};
@@ -30,10 +31,20 @@ impl Row {
     }
 }
 
+/// There is nothing to measure on another device.
+fn without_gpu(error: Error) -> Error {
+    match error {
+        Error::Device { problem, .. } => {
+            Error::Device { problem, mend: "run it where there is an NVIDIA GPU".to_owned() }
+        }
+        other => other,
+    }
+}
+
 pub fn gemm(typed: &BenchGemm) -> Result<(), Failure> {
-    let gpu = probe::probe()?.swap_remove(0);
-    let cuda =
-        Cuda::open(&Options { cache: Some(engine::usual_cache().join("cuda")), ..Options::default() })?;
+    let gpu = probe::probe().map_err(without_gpu)?.swap_remove(0);
+    let options = Options { cache: Some(engine::usual_cache().join("cuda")), ..Options::default() };
+    let cuda = Cuda::open(&options).map_err(without_gpu)?;
     let rounds = Rounds { timed: typed.repeat as usize, warmup: typed.warmup as usize, calls: CALLS };
     let rows = rows(&cuda, typed, rounds)?;
     let library = cuda.library_version()?;
