@@ -11,7 +11,7 @@ use crate::autograd::{Grads, Var};
 use crate::models::{ModelConfig, Taps};
 use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::train::{Companion, Event, Learner, Schedule, Seen};
+use crate::train::{Companion, CompanionState, Event, Learner, Schedule, Seen};
 use crate::{Batch, Result};
 
 /// How much of each part goes, and by which measure.
@@ -184,8 +184,8 @@ impl Gradual {
         Gradual { events: rounds.events(), rounds: Some(rounds), ..Gradual::new(budget, 1, 0, config, seed) }
     }
 
-    /// Deletes what masks of blocks have emptied. What goes back to earlier weights is left whole until the end, for what a
-    /// bias takes over is not what it would have taken over then.
+    /// Deletes what masks of blocks have emptied. Where weights go back to earlier values that waits for the end: what a bias takes
+    /// over is computed from weights, and would have to go back as well.
     fn leave_emptied<B: Backend>(&mut self, learner: &mut Learner<B>) -> Result<()> {
         let blocks = &self.budget.blocks;
         let goes_back = self.rounds.as_ref().is_some_and(|rounds| rounds.rewinds() == Rewind::Weights);
@@ -288,28 +288,19 @@ impl<B: Backend> Companion<B> for Gradual {
         self.over()
     }
 
-    fn state(&self) -> Vec<f64> {
+    fn saved(&self) -> CompanionState {
         let mut state = vec![self.done as f64, self.gone.0.len() as f64];
         state.extend(self.gone.0.iter().map(|gone| *gone as f64));
         state.extend(self.scores.flatten());
         state.extend(self.watched.iter().flat_map(|watched| watched.0.iter().flatten()));
-        state
+        let earlier = self.rounds.as_ref().map(|rounds| rounds.earlier().to_vec());
+        CompanionState { numbers: state, earlier: earlier.unwrap_or_default() }
     }
 
-    fn earlier(&self) -> &[Vec<f32>] {
-        self.rounds.as_ref().map_or(&[], Rounds::earlier)
-    }
-
-    fn restore(
-        &mut self,
-        step: u64,
-        state: &[f64],
-        earlier: Vec<Vec<f32>>,
-        learner: &Learner<B>,
-    ) -> Result<(), String> {
+    fn restore(&mut self, step: u64, saved: CompanionState, learner: &Learner<B>) -> Result<(), String> {
         let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
         let Learner { model, params, .. } = learner;
-        let (done, rest) = state.split_first().ok_or_else(problem)?;
+        let (done, rest) = saved.numbers.split_first().ok_or_else(problem)?;
         let (count, rest) = rest.split_first().ok_or_else(problem)?;
         let (gone, scores) = rest.split_at_checked(*count as usize).ok_or_else(problem)?;
         if !gone.is_empty() && gone.len() != self.budget.blocks.all(model).len() {
@@ -327,8 +318,8 @@ impl<B: Backend> Companion<B> for Gradual {
             self.watched = Some(zeros.unflatten(blocks).ok_or_else(problem)?);
         }
         let fits = match &mut self.rounds {
-            None => earlier.is_empty(),
-            Some(rounds) => rounds.restore(step, earlier, learner),
+            None => saved.earlier.is_empty(),
+            Some(rounds) => rounds.restore(step, saved.earlier, learner),
         };
         if fits { Ok(()) } else { Err("it has no earlier weights of this network".to_owned()) }
     }

@@ -171,7 +171,7 @@ impl Scores {
         order.into_iter().map(|layer| layer.into_iter().flatten().collect()).collect()
     }
 
-    /// Adds the products of layers that share their parameters up, in the first of them: as if gates of theirs were apart.
+    /// Layers that share their parameters have their products added up in the first of them, which is then scored as one layer.
     pub(super) fn share_products(&mut self, config: &ModelConfig) {
         for layer in 0..self.products.len() {
             let (before, from) = self.products.split_at_mut(layer);
@@ -182,8 +182,8 @@ impl Scores {
         }
     }
 
-    /// Of layers that share their parameters the first one's scores alone, for measures that each of them has in full:
-    /// [`budget`] sums those of a group.
+    /// Leaves the scores of layers that share their parameters in the first of them alone: what is measured on parameters is the
+    /// same in each, and [`budget`] would add it up.
     pub(super) fn of_owners(mut self, config: &ModelConfig) -> Scores {
         for layer in (0..self.heads.len()).filter(|layer| config.owner(*layer) != *layer) {
             self.heads[layer].fill(0.0);

@@ -52,7 +52,7 @@ pub fn problem(config: &ModelConfig, distinct: usize) -> Option<String> {
     masked.map(|name| format!("{name} is masked, which other layers' weights are not"))
 }
 
-/// Has a learner's layers share `distinct` sets of parameters. All else keeps its values, masks and moments.
+/// Makes the layers of a network use `distinct` sets of parameters. All else keeps its values, masks and moments.
 ///
 /// # Errors
 /// The device's.

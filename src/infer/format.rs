@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 6.
+//! What a `.limbeck` file holds, version 7.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:

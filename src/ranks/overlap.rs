@@ -9,7 +9,7 @@
 //! others' first, and so on, so that none waits for a sum that another has not come to. A bucket is summed as one message, element by
 //! element in the order of ranks, so that its bits are those of a sum that nobody overlapped.
 
-use super::Ranks;
+use super::{Ranks, Watch};
 use crate::{Error, Result};
 use std::ops::DerefMut;
 use std::panic::resume_unwind;
@@ -48,7 +48,8 @@ impl Drop for Failing<'_> {
     }
 }
 
-/// Ranks that are talked to by one thread alone, so that nothing is overlapped: to compare with.
+/// Ranks that are talked to by one thread alone, so that nothing is overlapped: for tests and benches to compare with.
+#[doc(hidden)]
 pub struct OneThread<R>(pub R);
 
 impl<R: Ranks> Ranks for OneThread<R> {
@@ -78,6 +79,10 @@ impl<R: Ranks> Ranks for OneThread<R> {
 
     fn abandon(&self) {
         self.0.abandon();
+    }
+
+    fn watch(&self) -> Result<Option<Watch>> {
+        self.0.watch()
     }
 
     fn leave(&self) {

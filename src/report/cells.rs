@@ -49,6 +49,11 @@ pub fn share(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)
 }
 
+/// A fraction by which something is more, in per cent, as `+1.8 %`.
+pub fn more(fraction: f64) -> String {
+    format!("{:+.1} %", 100.0 * fraction)
+}
+
 /// A difference of fractions, in points, as `-0.11`.
 pub fn points(difference: f64) -> String {
     format!("{:+.2}", 100.0 * difference)

@@ -109,10 +109,10 @@ impl fmt::Display for Inspection {
             writeln!(
                 f,
                 "\n{layers} of {of} layers are decoupled: a pair of {first} and {second} tokens takes {} multiply-adds, and {} \
-                 ({:.1} %) once its first sentence is prepared",
+                 ({}) once its first sentence is prepared",
                 grouped(*multiply_adds),
                 grouped(*prepared),
-                100.0 * *prepared as f64 / *multiply_adds as f64
+                share(*prepared as f64 / *multiply_adds as f64)
             )?;
         }
         let sparse: Vec<&MatrixBlocks> = self.matrices.iter().filter(|matrix| matrix.zero > 0).collect();

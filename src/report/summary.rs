@@ -12,10 +12,8 @@ use super::over_seeds::Accuracy;
 use super::picture::{Kind, Mark, Panel, Scale};
 use super::statistics::{Interval, mean};
 use super::table::{Figures, Table};
+use crate::stages::Stage;
 use serde::Serialize;
-
-/// The four variants that a run makes; other rows of its table are controls.
-const STAGES: [&str; 4] = ["baseline", "pruned", "distilled", "int8"];
 
 /// A setting whose time, as its own run compared it, is this much beyond the front's may yet be on it when all are timed
 /// together.
@@ -212,7 +210,7 @@ fn row<'a>(trial: &'a Finished, variant: &str) -> Option<&'a Figures> {
 fn references(finished: &[Finished]) -> Vec<Point> {
     let mut variants: Vec<&str> = Vec::new();
     for row in finished.iter().flat_map(|trial| &trial.table.rows) {
-        let own = STAGES[1..].contains(&row.variant.as_str());
+        let own = Stage::ALL[1..].iter().any(|stage| stage.variant() == row.variant);
         if !own && !variants.contains(&row.variant.as_str()) {
             variants.push(&row.variant);
         }
@@ -240,7 +238,7 @@ fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<
         rows.iter().map(|(trial, row)| [row.accuracy, trial.table.rows[0].accuracy]).collect();
     let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
     let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
-    let is_baseline = reference && name == STAGES[0];
+    let is_baseline = reference && name == Stage::Train.variant();
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();
     Some(Point {
         name: name.to_owned(),

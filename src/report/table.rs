@@ -6,7 +6,7 @@
 //! ```
 
 use super::cells::{
-    accuracy, aligned, dash, grouped, markdown, mib, milliseconds, p_value, points, share, times,
+    accuracy, aligned, dash, grouped, markdown, mib, milliseconds, more, p_value, points, share, times,
 };
 use super::{Confusion, Latency, Machine, Paired};
 use crate::stages::Control;
@@ -201,8 +201,7 @@ impl Table {
         let others = rows.filter_map(|row| Some((row, row.tokens.filter(|&tokens| tokens != baseline)?)));
         others
             .map(|(row, tokens)| {
-                let more = 100.0 * (tokens as f64 / baseline.max(1) as f64 - 1.0);
-                format!("{} {more:+.1} %", row.variant)
+                format!("{} {}", row.variant, more(tokens as f64 / baseline.max(1) as f64 - 1.0))
             })
             .collect()
     }

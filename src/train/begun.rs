@@ -21,7 +21,7 @@ pub(super) struct Begun<B: Backend> {
 }
 
 impl<B: Backend> Begun<B> {
-    /// Has the numbers come to the host behind the step, where nothing that follows can overwrite them.
+    /// Starts copying the numbers to the host, behind this step and before whatever follows it.
     pub(super) fn call(mut self, backend: &B) -> Result<Begun<B>> {
         self.pending.as_mut().map_or(Ok(()), |pending| backend.call_losses(pending))?;
         backend.call_norm(&mut self.norm)?;
@@ -30,16 +30,15 @@ impl<B: Backend> Begun<B> {
 }
 
 impl<B: Backend> Learner<B> {
-    /// Waits for a step, and says what it did.
+    /// Waits for a step, and says what it did. Its number, from 1, is for errors.
     ///
     /// # Errors
     /// As [`Learner::step_among`].
-    pub(super) fn finish(&mut self, begun: Begun<B>, among: Among<'_>) -> Result<Step> {
+    pub(super) fn finish(&mut self, begun: Begun<B>, among: Among<'_>, step: u64) -> Result<Step> {
         let Begun { pending, terms, grads, norm } = begun;
         let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
         // A loss that is not finite has a gradient that is not, and that changes nothing.
         let gradient_norm = self.backend.norm(norm)?;
-        let step = self.optimizer.steps();
         let goes_on = self.optimizer.took(gradient_norm);
         let (mut loss, terms) = among.all(losses, terms)?;
         if let Some(weights) = self.tutor.as_ref().map(Tutor::weights) {

@@ -26,7 +26,7 @@ pub(super) fn filled(lesson: &Lesson, positions: usize) -> Option<Lesson> {
     let mut filled = lesson.clone();
     for text in 0..texts {
         let ids = vec![0; missing * (text + 1) / texts - missing * text / texts];
-        // Their dropout is of no concern.
+        // The number keys their dropout: any but a text's will do.
         filled.batch.push(&ids, u64::MAX - text as u64);
     }
     if !lesson.batch.token_types.is_empty() {

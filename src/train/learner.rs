@@ -153,7 +153,8 @@ impl<B: Backend> Learner<B> {
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
         let begun = self.begin(lesson, among, noise, learning_rate, watch)?;
-        self.finish(begun, among)
+        let step = self.optimizer.steps();
+        self.finish(begun, among, step)
     }
 
     /// Has the device do a step, which is to be finished ([`Learner::finish`]).

@@ -4,8 +4,8 @@ use super::begun::Begun;
 use super::learner::{Among, Learner};
 use super::metrics::Metrics;
 use super::progress::{Pace, Progress, StepReport};
+use crate::Result;
 use crate::ops::Backend;
-use crate::{Error, Result};
 
 /// A step of a training that has begun, and what is told of it when it is finished.
 pub(super) struct UnderWay<'t, B: Backend> {
@@ -33,19 +33,11 @@ impl Log<'_> {
         under_way: Option<UnderWay<'_, B>>,
     ) -> Result<()> {
         let Some(UnderWay { begun, among, step, rate, tokens }) = under_way else { return Ok(()) };
-        let done = learner.finish(begun, among).map_err(|error| in_step(step, error))?;
+        let done = learner.finish(begun, among, step)?;
         let tokens_per_second = self.pace.add(tokens);
         let (loss, terms) = (done.loss, done.terms);
         let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };
         self.progress.step(report);
         self.metrics.step(step, &done, rate, tokens)
-    }
-}
-
-/// A divergence by the step of the training: the optimizer may have begun anew since.
-pub(super) fn in_step(step: u64, error: Error) -> Error {
-    match error {
-        Error::Diverged { loss, blame, mend, .. } => Error::Diverged { step, loss, blame, mend },
-        other => other,
     }
 }

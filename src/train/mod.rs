@@ -2,6 +2,7 @@
 //! students learn from them.
 
 mod begun;
+mod companion;
 pub mod evaluate;
 mod filling;
 pub mod layer_map;
@@ -13,6 +14,7 @@ mod metrics;
 pub mod optimizer;
 pub mod order;
 pub mod progress;
+mod run;
 pub mod schedule;
 mod state;
 pub mod teacher;
@@ -20,6 +22,7 @@ pub mod terms;
 mod trainer;
 pub mod tutor;
 
+pub use companion::{Companion, CompanionState, Event};
 pub use learner::{Learner, Lesson, Seen, Step};
 pub use loss_scale::LossScale;
 pub use masked::Masked;
@@ -29,5 +32,5 @@ pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
 pub use terms::Terms;
-pub use trainer::{Companion, Event, Trained, Training, train};
+pub use trainer::{Trained, Training, train};
 pub use tutor::{Inside, Tutor};

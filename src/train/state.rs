@@ -4,6 +4,7 @@
 //! file is complete, so that a kill at any moment leaves one whole state.
 
 use super::LossScale;
+use super::companion::CompanionState;
 use super::learner::Learner;
 use super::optimizer::AdamW;
 use crate::checkpoint::{
@@ -66,14 +67,6 @@ struct Saved {
     loss_scale: Option<(f64, u64)>,
 }
 
-/// What a companion has in a state.
-pub(super) struct Extra {
-    /// Its numbers.
-    pub numbers: Vec<f64>,
-    /// The values of each parameter at an earlier point, or nothing.
-    pub earlier: Vec<Vec<f32>>,
-}
-
 /// Floats by their bits: decimal notation need not give the same number back.
 mod exact {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -98,7 +91,7 @@ pub(super) fn save<B: Backend>(
     directory: &Path,
     learner: &Learner<B>,
     position: &Position,
-    (companion, earlier): (&[f64], &[Vec<f32>]),
+    companion: &CompanionState,
     [texts, parent]: [&str; 2],
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
@@ -111,12 +104,12 @@ pub(super) fn save<B: Backend>(
             tensors.push((format!("{kind}/{}", param.spec.name), tensor.shape(), tensor.download(backend)?));
         }
     }
-    for ((_, param), values) in learner.params.iter().zip(earlier) {
+    for ((_, param), values) in learner.params.iter().zip(&companion.earlier) {
         tensors.push((format!("{EARLIER}{}", param.spec.name), param.value().shape(), values.clone()));
     }
     let path = directory.join(&name);
-    let numbers: Vec<u8> = companion.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let companion = (COMPANION.to_owned(), Shape::vector(companion.len()), Dtype::F64, numbers);
+    let numbers: Vec<u8> = companion.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let companion = (COMPANION.to_owned(), Shape::vector(companion.numbers.len()), Dtype::F64, numbers);
     write(&path, &tensors, &[masks(&learner.params), vec![companion]].concat())?;
     let saved = Saved {
         position: position.clone(),
@@ -145,7 +138,7 @@ pub(super) fn load<B: Backend>(
     directory: &Path,
     learner: &mut Learner<B>,
     [texts, parent]: [&str; 2],
-) -> Result<(Position, Extra)> {
+) -> Result<(Position, CompanionState)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     let saved: Saved =
@@ -187,7 +180,7 @@ pub(super) fn load<B: Backend>(
             file.read_f32(&name, earlier.last_mut().expect("just pushed"))?;
         }
     }
-    Ok((saved.position, Extra { numbers: numbers.collect(), earlier }))
+    Ok((saved.position, CompanionState { numbers: numbers.collect(), earlier }))
 }
 
 /// The error for a state whose parts do not belong together.

@@ -1,7 +1,9 @@
 //! Blocks: their scores against sums in f64 and slopes of the loss, their masks, and budgets met exactly.
 
 use crate::common::{distance, magnitude as largest};
-use crate::network::{HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states};
+use crate::network::{
+    HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states, step_beside,
+};
 use limbeck::backend::Cpu;
 use limbeck::compress::gradual::prune;
 use limbeck::compress::{
@@ -12,9 +14,8 @@ use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::blocks::BlockShape;
 use limbeck::ops::loss;
-use limbeck::ops::noise::Noise;
 use limbeck::train::learner::gradients;
-use limbeck::train::{Companion, Learner};
+use limbeck::train::{Companion, CompanionState, Learner};
 
 /// Matrices are 24×24, 20×24 and 24×20: every shape but 4×4 and single weights leaves smaller blocks at an edge.
 const SHAPES: [BlockShape; 6] =
@@ -252,21 +253,7 @@ fn what_was_masked_before_stays_masked() {
 
 /// Trains for `steps` steps beside `gradual`; says after which steps it pruned.
 pub fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: std::ops::Range<u64>) -> Vec<u64> {
-    let mut changed = Vec::new();
-    for step in steps {
-        let (lesson, noise) = (lesson(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
-        if Companion::<Cpu>::watches(gradual, step) {
-            let watch: &mut limbeck::train::learner::Watch<'_, Cpu> =
-                &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
-            learner.step(&lesson, noise, 1e-2, Some(watch)).unwrap();
-        } else {
-            learner.step(&lesson, noise, 1e-2, None).unwrap();
-        }
-        if gradual.after(step, learner).unwrap().is_some() {
-            changed.push(step);
-        }
-    }
-    changed
+    steps.filter(|&step| step_beside(learner, gradual, step, 1e-2).is_some()).collect()
 }
 
 #[test]
@@ -367,12 +354,12 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
     train(&mut whole, &mut gradual, 0..24);
     let mut first = new(&broken, budget);
     train(&mut broken, &mut first, 0..11);
-    let state = Companion::<Cpu>::state(&first);
+    let saved = Companion::<Cpu>::saved(&first);
     // A score for each block, not for each weight.
     let weights: usize = budget.all(&broken.model).iter().map(|&id| broken.params.get(id).spec.len()).sum();
-    assert!(state.len() < weights / 16, "{} numbers for {weights} weights", state.len());
+    assert!(saved.numbers.len() < weights / 16, "{} numbers for {weights} weights", saved.numbers.len());
     let mut second = new(&broken, budget);
-    second.restore(11, &state, Vec::new(), &broken).unwrap();
+    second.restore(11, saved.clone(), &broken).unwrap();
     train(&mut broken, &mut second, 11..24);
     for (id, _) in whole.params.iter() {
         let [whole, broken] =
@@ -380,6 +367,7 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
         assert!(whole == broken);
     }
     let other = BlockBudget { shape: SHAPES[0], ..budget };
-    assert!(new(&broken, other).restore(11, &state, Vec::new(), &broken).is_err());
-    assert!(new(&broken, budget).restore(11, &state[..1], Vec::new(), &broken).is_err());
+    assert!(new(&broken, other).restore(11, saved.clone(), &broken).is_err());
+    let cut = CompanionState { numbers: saved.numbers[..1].to_vec(), ..saved };
+    assert!(new(&broken, budget).restore(11, cut, &broken).is_err());
 }

@@ -22,11 +22,16 @@ fn keep() -> Keep {
 
 /// What [`keep`] keeps of a parameter of DistilBERT, by its name.
 fn kept(name: &str, rows: usize, cols: usize, values: &[f32]) -> Vec<f32> {
+    kept_by(&keep(), name, rows, cols, values)
+}
+
+/// What is kept of a parameter of DistilBERT, by its name.
+pub fn kept_by(keep: &Keep, name: &str, rows: usize, cols: usize, values: &[f32]) -> Vec<f32> {
     let Some(rest) = name.strip_prefix("distilbert.transformer.layer.") else { return values.to_vec() };
     let (layer, part) = rest.split_once('.').unwrap();
     let layer: usize = layer.parse().unwrap();
-    let in_head = |i: usize| keep().heads[layer].contains(&(i / HEAD_SIZE));
-    let is_unit = |i: usize| keep().units[layer].contains(&i);
+    let in_head = |i: usize| keep.heads[layer].contains(&(i / HEAD_SIZE));
+    let is_unit = |i: usize| keep.units[layer].contains(&i);
     let stays = |row: usize, col: usize| match part {
         "attention.q_lin.weight" | "attention.k_lin.weight" | "attention.v_lin.weight" => in_head(row),
         "attention.q_lin.bias" | "attention.k_lin.bias" | "attention.v_lin.bias" => in_head(col),

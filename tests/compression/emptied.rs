@@ -109,9 +109,9 @@ fn budgets_count_what_has_left() {
         for step in 0..24 {
             train(&mut learner, &mut gradual, step..step + 1);
             let mut again = Gradual::new(budget, 4, 24, &dense, 1);
-            let state = Companion::<Cpu>::state(&gradual);
-            again.restore(step, &state, Vec::new(), &learner).unwrap();
-            assert_eq!(Companion::<Cpu>::state(&again), state);
+            let saved = Companion::<Cpu>::saved(&gradual);
+            again.restore(step, saved.clone(), &learner).unwrap();
+            assert_eq!(Companion::<Cpu>::saved(&again), saved);
             gradual = again;
         }
         let left = learner.model.config.layers.iter().map(|layer| layer.intermediate).sum::<usize>();

@@ -2,12 +2,15 @@
 
 use limbeck::Batch;
 use limbeck::backend::Cpu;
+use limbeck::compress::Gradual;
 use limbeck::models::config::{Architecture, DropoutConfig, Pooling, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::nn::{ParamId, ParamSpec, Role};
+use limbeck::ops::noise::Noise;
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
-use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
+use limbeck::train::learner::Watch;
+use limbeck::train::{AdamW, AdamWSettings, Companion, Event, Learner, Lesson};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::{SplitMix64, mix};
 
@@ -128,4 +131,18 @@ pub fn assert_masks(learner: &Learner<Cpu>) {
             assert_eq!(leak, None, "{}: a masked element is not zero", param.spec.name);
         }
     }
+}
+
+/// Takes step `step` (from 0) beside `gradual` in the order that the training loop has; says what it did to the network.
+pub fn step_beside(learner: &mut Learner<Cpu>, gradual: &mut Gradual, step: u64, rate: f64) -> Option<Event> {
+    let (lesson, noise) = (lesson(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
+    Companion::<Cpu>::before(gradual, step, learner).unwrap();
+    if Companion::<Cpu>::watches(gradual, step) {
+        let watch: &mut Watch<'_, Cpu> =
+            &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
+        learner.step(&lesson, noise, rate, Some(watch)).unwrap();
+    } else {
+        learner.step(&lesson, noise, rate, None).unwrap();
+    }
+    gradual.after(step, learner).unwrap()
 }

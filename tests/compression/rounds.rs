@@ -1,15 +1,15 @@
 //! Pruning in rounds: what is left goes back to where it was, in value, rate and moments, and a state is gone on from.
 
-use crate::network::{bits, config, download, learner, lesson, states};
+use crate::deletion::kept_by;
+use crate::network::{bits, config, download, learner, states, step_beside};
 use limbeck::backend::Cpu;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, Rewind, Rounds,
-    Scope,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, Keep, Rewind,
+    Rounds, Scope,
 };
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::ops::blocks::BlockShape;
-use limbeck::ops::noise::Noise;
-use limbeck::train::{Companion, Learner, Schedule};
+use limbeck::train::{Companion, CompanionState, Learner, Schedule};
 use std::ops::Range;
 
 const STEPS: u64 = 24;
@@ -51,22 +51,32 @@ fn companion(learner: &Learner<Cpu>, rewind: Rewind, to: f64) -> Gradual {
 fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: Range<u64>) -> Vec<u64> {
     let mut events = Vec::new();
     for step in steps {
-        let (lesson, noise) = (lesson(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
-        Companion::<Cpu>::before(gradual, step, learner).unwrap();
         let rate = Companion::<Cpu>::rate(gradual, step, &SCHEDULE);
-        if Companion::<Cpu>::watches(gradual, step) {
-            let watch: &mut limbeck::train::learner::Watch<'_, Cpu> =
-                &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
-            learner.step(&lesson, noise, rate, Some(watch)).unwrap();
-        } else {
-            learner.step(&lesson, noise, rate, None).unwrap();
-        }
-        if let Some(event) = gradual.after(step, learner).unwrap() {
+        if let Some(event) = step_beside(learner, gradual, step, rate) {
             events.push(step);
             assert_eq!((event.number, event.of), ((step as usize + 1) / 6, EVENTS));
         }
     }
     events
+}
+
+/// What is left of a network: heads by their numbers; of units, those whose bias it has.
+fn left(learner: &Learner<Cpu>, whole: &Learner<Cpu>) -> Keep {
+    let biases = |learner: &Learner<Cpu>, layer: usize| {
+        let bias = learner.model.layers[layer].expand.bias.unwrap();
+        bits(&download(learner, learner.params.value(bias)))
+    };
+    let layers = &learner.model.config.layers;
+    let units = (0..layers.len()).map(|layer| {
+        let all = biases(whole, layer);
+        let place = |bias: &u32| all.iter().position(|other| other == bias).expect("a bias of the point's");
+        biases(learner, layer).iter().map(place).collect()
+    });
+    Keep {
+        heads: layers.iter().map(|layer| layer.heads.clone()).collect(),
+        units: units.collect(),
+        ..Keep::all(&whole.model.config)
+    }
 }
 
 /// Every value that is left is one that the whole network had, in the place that its row and column lead to.
@@ -81,25 +91,17 @@ fn what_is_left_goes_back_to_the_weights_of_the_point() {
         for (first, end) in [(0, 6), (6, 12), (12, 18)] {
             assert_eq!(train(&mut learner, &mut gradual, first..end), [end - 1]);
             assert_eq!(learner.optimizer.steps(), 0, "the optimizer begins anew");
-            // The same deletion, by hand: heads by their numbers; of units, those whose bias it has.
+            let keep = left(&learner, &at_point);
             for (id, param) in learner.params.iter() {
-                let now = states(&learner, id);
+                let (name, now) = (&param.spec.name, states(&learner, id));
                 let mask =
                     param.mask.as_ref().map(|mask| mask.0.to_vec()).unwrap_or(vec![1; param.spec.len()]);
-                let before = bits(&download(&at_point, at_point.params.value(id)));
-                let name = &param.spec.name;
-                for (value, kept) in now[0].iter().zip(&mask) {
-                    assert!(*kept == 1 || *value == 0.0, "{name}: masked");
-                    assert!(
-                        *kept == 0 || before.contains(&value.to_bits()),
-                        "{name}: {value} is not of the point"
-                    );
-                }
-                if param.spec.len() == before.len() {
-                    let same = now[0].iter().zip(&mask).zip(&before);
-                    let mut kept = same.filter(|((_, kept), _)| **kept == 1);
-                    assert!(kept.all(|((value, _), before)| value.to_bits() == *before), "{name}");
-                }
+                let shape = at_point.params.value(id).shape();
+                let before = download(&at_point, at_point.params.value(id));
+                let before = kept_by(&keep, name, shape.rows, shape.cols, &before);
+                let expected: Vec<f32> =
+                    before.iter().zip(&mask).map(|(value, kept)| value * f32::from(*kept)).collect();
+                assert_eq!(now[0], expected, "{name}");
                 assert!(now[1].iter().chain(&now[2]).all(|moment| *moment == 0.0), "{name}: moments");
             }
         }
@@ -114,7 +116,7 @@ fn what_is_left_goes_back_to_the_weights_of_the_point() {
     }
 }
 
-/// As magnitudes go, the same weights go whether values are set back or not; what is left differs.
+/// Rates begin anew in each round where that is asked for; values and moments stay as they are unless weights go back.
 #[test]
 fn rates_and_weights_are_set_back_as_asked() {
     let rates = |rewind| {
@@ -129,7 +131,7 @@ fn rates_and_weights_are_set_back_as_asked() {
         let mut gradual = companion(&learner, rewind, 0.0);
         train(&mut learner, &mut gradual, 0..6);
         assert_eq!(learner.optimizer.steps(), 6, "{rewind:?}: moments stay");
-        assert!(Companion::<Cpu>::earlier(&gradual).is_empty());
+        assert!(Companion::<Cpu>::saved(&gradual).earlier.is_empty());
         let [value, m, _] = states(&learner, learner.model.embeddings.norm.gamma);
         let first = states(&dropping(), learner.model.embeddings.norm.gamma)[0].clone();
         assert!(value != first && m.iter().any(|m| *m != 0.0), "{rewind:?}: weights stay");
@@ -146,10 +148,9 @@ fn a_state_is_gone_on_from_in_every_round_and_a_wrong_one_refused() {
             train(&mut whole, &mut gradual, 0..STEPS);
             let mut first = companion(&broken, rewind, to);
             train(&mut broken, &mut first, 0..stop);
-            let (state, earlier) =
-                (Companion::<Cpu>::state(&first), Companion::<Cpu>::earlier(&first).to_vec());
+            let saved = Companion::<Cpu>::saved(&first);
             let mut second = companion(&broken, rewind, to);
-            second.restore(stop, &state, earlier.clone(), &broken).unwrap();
+            second.restore(stop, saved.clone(), &broken).unwrap();
             train(&mut broken, &mut second, stop..STEPS);
             for (id, _) in whole.params.iter() {
                 let [whole, broken] = [&whole, &broken].map(|learner| states(learner, id).map(|s| bits(&s)));
@@ -157,11 +158,13 @@ fn a_state_is_gone_on_from_in_every_round_and_a_wrong_one_refused() {
             }
             if rewind == Rewind::Weights && stop == 4 {
                 let mut other = companion(&broken, rewind, to);
-                let refused = other.restore(stop, &state, Vec::new(), &dropping()).unwrap_err();
+                let refused = other
+                    .restore(stop, CompanionState { earlier: vec![], ..saved.clone() }, &dropping())
+                    .unwrap_err();
                 assert!(refused.contains("earlier weights"), "{refused}");
-                let mut cut = earlier.clone();
-                cut[0].pop();
-                assert!(other.restore(stop, &state, cut, &dropping()).is_err());
+                let mut cut = saved.clone();
+                cut.earlier[0].pop();
+                assert!(other.restore(stop, cut, &dropping()).is_err());
             }
         }
     }

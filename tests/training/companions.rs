@@ -4,7 +4,7 @@ use crate::fixture::{learner, notes, training};
 use limbeck::autograd::{Grads, Var};
 use limbeck::backend::Cpu;
 use limbeck::models::Taps;
-use limbeck::train::{Companion, Event, Learner, Progress, Seen, Silent, StepReport, train};
+use limbeck::train::{Companion, CompanionState, Event, Learner, Progress, Seen, Silent, StepReport, train};
 use limbeck::{Batch, Error, Result};
 use serde_json::Value;
 use std::fs;
@@ -82,10 +82,10 @@ impl Companion<Cpu> for Patient {
     fn settled(&self) -> bool {
         self.done >= self.last
     }
-    fn state(&self) -> Vec<f64> {
-        Vec::new()
+    fn saved(&self) -> CompanionState {
+        CompanionState::default()
     }
-    fn restore(&mut self, _: u64, _: &[f64], _: Vec<Vec<f32>>, _: &Learner<Cpu>) -> Result<(), String> {
+    fn restore(&mut self, _: u64, _: CompanionState, _: &Learner<Cpu>) -> Result<(), String> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::{engine, progress};
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::report::cells::{aligned, grouped, p_value};
+use limbeck::report::cells::{aligned, grouped, p_value, percent, points};
 use limbeck::report::measure::{Texts, answers};
 use limbeck::report::{Confusion, Paired};
 use serde_json::{Value, json};
@@ -50,9 +50,10 @@ pub fn eval(typed: &Eval) -> Result<(), Failure> {
                 output.text(classes(other))?;
             }
             output.text(to_text(model, other))?;
-            let difference = 100.0 * (first.confusion.accuracy() - other.confusion.accuracy());
+            let difference = first.confusion.accuracy() - other.confusion.accuracy();
             output.text(format!(
-                "\ndifference {difference:+.2} points; right alone: {} against {}; {} (McNemar, exact)\n",
+                "\ndifference {} points; right alone: {} against {}; {} (McNemar, exact)\n",
+                points(difference),
                 grouped(pair.only_second),
                 grouped(pair.only_first),
                 p_value(pair.p_value())
@@ -127,12 +128,12 @@ fn to_text(path: &Path, answers: &Answers) -> String {
     let confusion = &answers.confusion;
     let interval = confusion.interval();
     let mut text = format!(
-        "{}\naccuracy {:.2} % (95 %: {:.2} to {:.2}), macro-F1 {:.2} %, {} texts\n",
+        "{}\naccuracy {} % (95 %: {} to {}), macro-F1 {} %, {} texts\n",
         path.display(),
-        100.0 * confusion.accuracy(),
-        100.0 * interval.low,
-        100.0 * interval.high,
-        100.0 * confusion.macro_f1(),
+        percent(confusion.accuracy()),
+        percent(interval.low),
+        percent(interval.high),
+        percent(confusion.macro_f1()),
         grouped(confusion.total())
     );
     let classes = confusion.classes();

@@ -44,7 +44,7 @@ pub struct Train {
     pub beta2: f64,
     /// AdamW's addition to the denominator. Default 1e-8.
     pub eps: f64,
-    /// `"f32"` or `"bf16"`. Default `"f32"`.
+    /// `"f32"`, `"bf16"`, or, on a GPU, `"f16"`. Default `"f32"`.
     pub precision: TrainPrecision,
     /// Evaluate the held-out rows every so many steps; 0 = at the end of each epoch. Default 0.
     pub evaluate_every: u64,

@@ -122,7 +122,7 @@ impl Runner<'_> {
 
     /// Where the baseline of a trial is trained: other settings, or other kernels, have another place.
     fn baseline_directory(&self, context: &StageContext<'_>) -> PathBuf {
-        let decided = format!("{} {}", context.recipe_hash(Stage::Train), self.compute.kernels.isa().name());
+        let decided = format!("{} {}", context.recipe_hash(Stage::Train), context.kernels_name());
         self.compute.out.join("baselines").join(&files::sha256(decided.as_bytes())[..16])
     }
 }

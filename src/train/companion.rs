@@ -1,0 +1,116 @@
+//! What changes a network while it trains.
+
+use super::learner::{Learner, Seen};
+use super::schedule::Schedule;
+use crate::autograd::{Grads, Var};
+use crate::models::Taps;
+use crate::ops::Backend;
+use crate::{Batch, Result};
+
+/// A change of the network while it trains, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+    /// What was set back to an earlier point of the training, if anything was.
+    pub rewound: Option<&'static str>,
+}
+
+/// What changes a network while it trains: gradual pruning.
+pub trait Companion<B: Backend> {
+    /// Looks at the network before step `step` (from 0).
+    ///
+    /// # Errors
+    /// The device's.
+    fn before(&mut self, _step: u64, _learner: &Learner<B>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The learning rate of step `step` (from 0) of a training with this schedule.
+    fn rate(&self, step: u64, schedule: &Schedule) -> f64 {
+        schedule.rate(step)
+    }
+
+    /// Whether step `step` (from 0) is to be watched.
+    fn watches(&self, step: u64) -> bool;
+
+    /// Looks at a step that is watched.
+    ///
+    /// # Errors
+    /// The device's.
+    fn watch(
+        &mut self,
+        seen: Seen<'_, B>,
+        batch: &Batch,
+        taps: &Taps<Var<B>>,
+        grads: &Grads<B>,
+    ) -> Result<()>;
+
+    /// May change the network after step `step` (from 0); says what it did.
+    ///
+    /// # Errors
+    /// The device's.
+    fn after(&mut self, step: u64, learner: &mut Learner<B>) -> Result<Option<Event>>;
+
+    /// Whether it has changed the network for the last time. Until then no evaluation is the best, since it is
+    /// not of the network that was asked for, and the training does not end early.
+    fn settled(&self) -> bool;
+
+    /// Whether it never minds what a step did before the next one begins.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// What [`Companion::restore`] needs.
+    fn saved(&self) -> CompanionState;
+
+    /// Goes on after `step` steps from what was saved then, with the network as it was.
+    ///
+    /// # Errors
+    /// What is wrong with it, if it is not of this companion and this network.
+    fn restore(&mut self, step: u64, saved: CompanionState, learner: &Learner<B>) -> Result<(), String>;
+}
+
+/// What a companion has in a saved state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CompanionState {
+    /// Its numbers: there may be one for each block of weights.
+    pub numbers: Vec<f64>,
+    /// The values of each parameter at an earlier point, or nothing.
+    pub earlier: Vec<Vec<f32>>,
+}
+
+/// The companion of a training that has none.
+pub(super) struct Nobody;
+
+impl<B: Backend> Companion<B> for Nobody {
+    fn watches(&self, _: u64) -> bool {
+        false
+    }
+
+    fn watch(&mut self, _: Seen<'_, B>, _: &Batch, _: &Taps<Var<B>>, _: &Grads<B>) -> Result<()> {
+        Ok(())
+    }
+
+    fn after(&mut self, _: u64, _: &mut Learner<B>) -> Result<Option<Event>> {
+        Ok(None)
+    }
+
+    fn settled(&self) -> bool {
+        true
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+
+    fn saved(&self) -> CompanionState {
+        CompanionState::default()
+    }
+
+    fn restore(&mut self, _: u64, _: CompanionState, _: &Learner<B>) -> Result<(), String> {
+        Ok(())
+    }
+}
