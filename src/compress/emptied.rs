@@ -9,7 +9,7 @@
 //!
 //! Units leave in groups that are as wide as blocks, so that what is left is of whole blocks still.
 
-use super::gradual::delete;
+use super::rebuild::delete;
 use super::structure::{Deletion, Keep};
 use crate::Result;
 use crate::nn::{Layer, Linear, ParamId};

@@ -1,14 +1,14 @@
-//! A word table as the product of a narrower table and a projection, and the product again.
+//! A word table as the product of a narrower table and a projection.
 //!
 //! ```text
 //! words [vocab, hidden] ─factor─► words [vocab, size], projection [hidden, size] and a bias of zeros ─training─► …
-//!                       ◄─fold── the product; the bias goes to the positions
 //! ```
 //!
-//! The factors are the best of their size ([`low_rank`](super::low_rank)); training goes on from there.
+//! The factors are the best of their size ([`low_rank`](super::low_rank)); training goes on from there. [`expand`](super::expand) is
+//! the way back.
 
 use super::low_rank::{factor, transposed};
-use super::rebuild::rebuild;
+use super::rebuild::{Origin, rebuild};
 use crate::Result;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{Linear, ParamId};
@@ -44,43 +44,11 @@ pub fn factorize<B: Backend>(learner: &mut Learner<B>, size: usize) -> Result<f6
         (projection.bias.expect("a projection has one"), vec![0.0; config.hidden]),
     ]);
     let config = factored.config;
-    rebuild(learner, &config, |id, _| values.remove(&id))?;
+    rebuild(learner, &config, |id, _| Origin::given_or_named(values.remove(&id)))?;
     Ok(factors.energy(size))
 }
 
-/// The same network with its word table whole: its configuration and its parameters' values, row-major, in the order in
-/// which it declares them, from those of the factored one. What is whole stays as it is.
-///
-/// # Panics
-/// If there are more or fewer values than the network declares.
-pub fn fold(config: &ModelConfig, mut values: Vec<Vec<f32>>) -> (ModelConfig, Vec<Vec<f32>>) {
-    let Some(size) = config.embedding_size else { return (config.clone(), values) };
-    let (model, specs) = Classifier::new(config);
-    assert!(values.len() == specs.len() && values.iter().zip(&specs).all(|(v, spec)| v.len() == spec.len()));
-    let projection = projection_of(&model);
-    let bias = projection.bias.expect("a projection has one");
-    let [weight, bias] = [projection.weight, bias].map(|id| std::mem::take(&mut values[id.index()]));
-    let words = &mut values[model.embeddings.words.index()];
-    *words =
-        words.chunks_exact(size).flat_map(|row| weight.chunks_exact(size).map(|w| product(row, w))).collect();
-    let positions = &mut values[model.embeddings.positions.index()];
-    for row in positions.chunks_exact_mut(config.hidden) {
-        row.iter_mut().zip(&bias).for_each(|(position, bias)| *position += bias);
-    }
-    let folded = ModelConfig { embedding_size: None, ..config.clone() };
-    let mut by_name: HashMap<String, Vec<f32>> =
-        specs.into_iter().map(|spec| spec.name).zip(values).collect();
-    let declared = Classifier::new(&folded).1;
-    let values =
-        declared.iter().map(|spec| by_name.remove(&spec.name).expect("it has what the factored one has"));
-    (folded, values.collect())
-}
-
-fn projection_of(model: &Classifier) -> &Linear {
+/// What makes a factored table's rows as wide as the network.
+pub(super) fn projection_of(model: &Classifier) -> &Linear {
     model.embeddings.projection.as_ref().expect("a factored table has a projection")
-}
-
-/// `a·b`, summed in f64.
-pub(super) fn product(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32
 }

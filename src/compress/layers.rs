@@ -11,13 +11,13 @@
 //!
 //! Layers that stay keep their order, move up, and remember where they stood (`ModelConfig::deleted_layers`).
 
+use super::rebuild::{Origin, rebuild};
 use crate::Result;
 use crate::autograd::{Grads, Tape, Var};
 use crate::models::parts::Kind;
 use crate::models::{Classifier, ModelConfig, Rows};
-use crate::nn::{ParamId, ParamSpec};
+use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::params::ParamStore;
 use crate::tensor::Tensor;
 use crate::train::{Learner, Lesson};
 use limbeck_kernels::random::mix;
@@ -101,26 +101,9 @@ pub fn keep_layers<B: Backend>(learner: &mut Learner<B>, keep: &[usize]) -> Resu
     if keep.len() == learner.model.layers.len() {
         return Ok(());
     }
-    assert!(learner.tutor.is_none(), "layers go before a tutor counts them");
-    let backend = learner.backend.clone();
-    let (mut model, specs) = Classifier::new(&config(&learner.model.config, keep));
-    let sources = sources(&learner.model, &model, keep);
-    let mut next = sources.iter();
-    let source =
-        |next: &mut std::slice::Iter<'_, ParamId>| *next.next().expect("a source for each parameter");
-    let mut params =
-        ParamStore::new(&backend, &specs, |_| learner.params.value(source(&mut next)).download(&backend))?;
-    model.config.masked = renamed(&learner.model.config.masked, &learner.params, &sources, &specs);
-    let mut moments = Vec::with_capacity(specs.len());
-    for (id, from) in (0..).map(ParamId).zip(&sources) {
-        if let Some(mask) = &learner.params.get(*from).mask {
-            params.set_mask(&backend, id, mask.clone())?;
-        }
-        moments.push(learner.optimizer.moments()[from.index()].clone());
-    }
-    learner.optimizer = learner.optimizer.with_moments(moments);
-    (learner.model, learner.params) = (model, params);
-    Ok(())
+    let smaller = config(&learner.model.config, keep);
+    let sources = sources(&learner.model, &Classifier::new(&smaller).0, keep);
+    rebuild(learner, &smaller, |id, _| Origin::From(sources[id.index()]))
 }
 
 /// The configuration of what stays.
@@ -157,20 +140,6 @@ fn sources(model: &Classifier, smaller: &Classifier, keep: &[usize]) -> Vec<Para
     }
     pairs.sort_unstable();
     pairs.into_iter().map(|(_, from)| from).collect()
-}
-
-/// The names that the masked parameters have now.
-fn renamed<B: Backend>(
-    masked: &[String],
-    params: &ParamStore<B>,
-    sources: &[ParamId],
-    specs: &[ParamSpec],
-) -> Vec<String> {
-    let pairs = sources.iter().zip(specs);
-    pairs
-        .filter(|(from, _)| masked.contains(&params.get(**from).spec.name))
-        .map(|(_, spec)| spec.name.clone())
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod budget;
 pub mod calibration;
 pub mod emptied;
 pub mod expand;
@@ -29,13 +30,15 @@ pub mod width;
 
 pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Gone};
+pub use budget::{Budget, prune};
 pub use emptied::delete_emptied;
-pub use gradual::{Budget, Gradual};
+pub use gradual::Gradual;
 pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
 pub use ranks::{RankBudget, RankScope};
+pub use rebuild::delete;
 pub use rounds::{Rewind, Rounds};
 pub use sharing::ShareStart;
 pub use structure::Keep;

@@ -15,7 +15,7 @@ use super::blocks::BlockMatrices;
 use super::expand::matrix;
 use super::low_rank::{Factors, factor};
 use super::quantize::int8_bytes;
-use super::rebuild::rebuild;
+use super::rebuild::{Origin, rebuild};
 use crate::Result;
 use crate::models::config::Ranks;
 use crate::models::{Classifier, ModelConfig};
@@ -162,7 +162,7 @@ pub fn factorize_to<B: Backend>(
         values.insert(linear.weight, truncated(&factors.left, of.values.len(), rank));
         values.insert(linear.reader(), factors.right[..rank * of.sides[1]].to_vec());
     }
-    rebuild(learner, &config, |id, _| values.remove(&id))?;
+    rebuild(learner, &config, |id, _| Origin::given_or_named(values.remove(&id)))?;
     Ok(sum)
 }
 
@@ -218,7 +218,7 @@ fn candidates<B: Backend>(learner: &Learner<B>, matrices: BlockMatrices) -> Resu
 ///
 /// # Errors
 /// The device's.
-pub fn fold<B: Backend>(learner: &mut Learner<B>) -> Result<usize> {
+pub fn unfactor<B: Backend>(learner: &mut Learner<B>) -> Result<usize> {
     let Learner { backend, model, params, .. } = &*learner;
     let config = &model.config;
     let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
@@ -238,7 +238,7 @@ pub fn fold<B: Backend>(learner: &mut Learner<B>) -> Result<usize> {
     if count > 0 {
         let config = with_ranks(config, ranks);
         learner.tutor = None;
-        rebuild(learner, &config, |_, spec| whole.remove(&spec.name))?;
+        rebuild(learner, &config, |_, spec| Origin::given_or_named(whole.remove(&spec.name)))?;
     }
     Ok(count)
 }

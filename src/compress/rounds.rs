@@ -154,22 +154,9 @@ impl Rounds {
     }
 }
 
-/// The fraction pruned after `progress` (0 to 1) of events that each take the same fraction of what is left.
-pub fn geometric(target: f64, progress: f64) -> f64 {
-    1.0 - (1.0 - target).powf(progress.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_event_takes_the_same_fraction_of_what_is_left() {
-        assert_eq!((geometric(0.875, 0.0), geometric(0.875, 1.0)), (0.0, 0.875));
-        assert!((geometric(0.875, 1.0 / 3.0) - 0.5).abs() < 1e-12);
-        assert!((geometric(0.875, 2.0 / 3.0) - 0.75).abs() < 1e-12);
-        assert_eq!((geometric(1.0, 0.0), geometric(1.0, 0.5)), (0.0, 1.0));
-    }
 
     #[test]
     fn rounds_are_equal_and_events_are_at_their_ends() {

@@ -8,7 +8,7 @@
 //! sum of its layers'. Neighbours do most alike, so groups are of neighbours, as even as they can be.
 
 use super::expand::norms;
-use super::rebuild::rebuild;
+use super::rebuild::{Origin, rebuild};
 use crate::Result;
 use crate::models::ModelConfig;
 use crate::nn::{Layer, Linear, ParamId};
@@ -79,7 +79,7 @@ pub fn share<B: Backend>(learner: &mut Learner<B>, distinct: usize, start: Share
             }
         }
     }
-    rebuild(learner, &config, |_, spec| means.remove(&spec.name))
+    rebuild(learner, &config, |_, spec| Origin::given_or_named(means.remove(&spec.name)))
 }
 
 /// All parameters of a layer; those of layers of equal sizes correspond.

@@ -6,13 +6,8 @@
 //! outputs at zero. A word piece is its row of the word table; what is left computes the same for texts without it. A
 //! hidden feature is a row or column of every matrix, and a place of every norm ([`width`](super::width)).
 
-use crate::Result;
-use crate::backend::Device;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{Linear, ParamId, ParamSpec};
-use crate::ops::linear::LinearOps;
-use crate::params::{Mask, ParamStore};
-use crate::tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
 
 /// What stays, as places among what is there now, ascending; of heads and units one list a layer, the same for layers that share
@@ -159,9 +154,10 @@ impl Deletion {
             stay(&outputs(&layer.expand), &keep.units[i]);
             stay(&[(layer.contract.reader(), Side::Cols)], &keep.units[i]);
         }
-        let (smaller, specs) = Classifier::new(&keep.config(&model.config));
         let (_, larger) = Classifier::new(&model.config);
-        Deletion { parts, cols: larger.iter().map(|spec| spec.cols).collect(), model: smaller, specs }
+        let cols = larger.iter().map(|spec| spec.cols).collect();
+        let (model, specs) = Classifier::new(&keep.config(&model.config));
+        Deletion { parts, cols, model, specs }
     }
 
     /// What stays of the values of parameter `id`, `[rows, cols]`.
@@ -177,41 +173,5 @@ impl Deletion {
             None => rows.concat(),
             Some(kept) => rows.iter().flat_map(|row| kept.iter().map(|&col| row[col])).collect(),
         }
-    }
-
-    /// What stays of a whole store, masks included.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn store<D: LinearOps>(&self, device: &D, params: &ParamStore<D>) -> Result<ParamStore<D>> {
-        let mut ids = 0..;
-        // What is not the network's own stays as it is.
-        let others = params.iter().skip(self.specs.len()).map(|(_, param)| param.spec.clone());
-        let specs: Vec<ParamSpec> = self.specs.iter().cloned().chain(others).collect();
-        let mut smaller = ParamStore::new(device, &specs, |_| {
-            let id = ParamId(ids.next().expect("endless"));
-            self.values(device, id, params.value(id))
-        })?;
-        for (id, param) in params.iter() {
-            if let Some(mask) = &param.mask {
-                // Values are zero already where the mask drops them.
-                smaller.set_mask(device, id, Mask(self.apply(id, &mask.0).into()))?;
-            }
-        }
-        Ok(smaller)
-    }
-
-    /// What stays of one tensor that has the shape of parameter `id`: a moment, say.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn tensor<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Tensor<D>> {
-        let spec = self.specs.get(id.index());
-        let shape = spec.map_or(tensor.shape(), |spec| Shape::new(spec.rows, spec.cols));
-        Tensor::upload(device, &self.values(device, id, tensor)?, shape)
-    }
-
-    fn values<D: Device>(&self, device: &D, id: ParamId, tensor: &Tensor<D>) -> Result<Vec<f32>> {
-        Ok(self.apply(id, &tensor.download(device)?))
     }
 }

@@ -18,9 +18,9 @@
 //! themselves, by gates before the classifier, and as many stay. Heads keep their size, so `head_size · heads` is no
 //! longer the width; transformers has no key for that ([`Padding`](super::Padding) says when it needs none).
 
-use super::gradual::delete;
 use super::importance::select;
 use super::magnitude::Scope;
+use super::rebuild::delete;
 use super::structure::{Keep, Side, dense_sides, hidden_sides};
 use crate::Result;
 use crate::nn::{LayerNorm, ParamId, Role};

@@ -14,7 +14,6 @@ use super::artifact::weights_hash;
 use crate::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, check_complete, is_stock, read_values};
 use crate::compress::Padding;
 use crate::compress::expand::expand;
-use crate::compress::factorization::fold;
 use crate::compress::quantize::{Extras, Quantization, golden_texts, quantize};
 use crate::infer::format::Parents;
 use crate::models::config::Pooling;
@@ -61,8 +60,7 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
     match format {
         ExportFormat::Hf => save(out, &directory, &directory.config, &specs, &values),
         ExportFormat::HfPadded => {
-            let (config, values) = fold(&directory.config, values);
-            let (config, values) = expand(&config, values);
+            let (config, values) = expand(&directory.config, values);
             let padding = Padding::new(&config);
             check_stock(&directory, &padding.model.config)?;
             let values: Vec<_> =

@@ -15,8 +15,8 @@ use super::{
     Corpus, Stage, StageContext, artifact, decoupling, factorization, structure, teachers, training,
     vocabulary, width,
 };
-use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
+use crate::compress::prune as apply;
 use crate::compress::{
     BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gone, Gradual, Importance,
     LayerImportance, Rewind, Rounds, Scope, Scores, attention_scores, delete_emptied,

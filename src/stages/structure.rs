@@ -96,7 +96,7 @@ pub fn factorize<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B
 /// # Errors
 /// The device's.
 pub fn fold<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -> Result<()> {
-    let whole = ranks::fold(learner)?;
+    let whole = ranks::unfactor(learner)?;
     if whole > 0 {
         context
             .progress

@@ -3,7 +3,7 @@
 use super::{Corpus, StageContext};
 use crate::checkpoint::HfDirectory;
 use crate::compress::Keep;
-use crate::compress::gradual::delete;
+use crate::compress::delete;
 use crate::compress::vocabulary::{Effect, Reading, TooFew, Words, choose};
 use crate::data::TokenSet;
 use crate::ops::Backend;

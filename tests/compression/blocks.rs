@@ -5,7 +5,7 @@ use crate::network::{
     HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states, step_beside,
 };
 use limbeck::backend::Cpu;
-use limbeck::compress::gradual::prune;
+use limbeck::compress::prune;
 use limbeck::compress::{
     BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gone, Gradual, Importance,
     Scope, Scores, magnitude,

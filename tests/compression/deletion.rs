@@ -5,7 +5,7 @@ use crate::network::{
 };
 use limbeck::backend::Cpu;
 use limbeck::compress::Keep;
-use limbeck::compress::gradual::delete;
+use limbeck::compress::delete;
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::params::Mask;
 use limbeck::train::Learner;

@@ -4,8 +4,9 @@ use crate::common::distance;
 use crate::network::{bits, config, download, id, learner, lesson, states};
 use limbeck::backend::Cpu;
 use limbeck::compress::Keep;
-use limbeck::compress::factorization::{factorize, fold, most_useful};
-use limbeck::compress::gradual::delete;
+use limbeck::compress::delete;
+use limbeck::compress::expand::expand;
+use limbeck::compress::factorization::{factorize, most_useful};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::models::{Classifier, ModelConfig};
@@ -21,10 +22,10 @@ fn families() -> [ModelConfig; 2] {
         .map(|(architecture, pooling)| config(architecture, pooling, 0.0))
 }
 
-/// The logits of what [`fold`] makes of a learner's network.
+/// The logits of what [`expand`] makes of a learner's network.
 fn folded(learner: &Learner<Cpu>, batch: &limbeck::Batch) -> (ModelConfig, Vec<f32>) {
     let values = learner.params.iter().map(|(_, param)| download(learner, param.value())).collect();
-    let (config, values) = fold(&learner.model.config, values);
+    let (config, values) = expand(&learner.model.config, values);
     let (model, specs) = Classifier::new(&config);
     let mut values = values.into_iter();
     let params = ParamStore::new(&learner.backend, &specs, |_| Ok(values.next().unwrap())).unwrap();

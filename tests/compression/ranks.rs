@@ -7,11 +7,11 @@ use crate::slopes::compare_with_slopes;
 use limbeck::backend::Cpu;
 use limbeck::compress::Gone;
 use limbeck::compress::expand::expand;
-use limbeck::compress::gradual::{delete, prune};
-use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, fold, pays};
+use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, pays, unfactor};
 use limbeck::compress::{
     BlockBudget, BlockMatrices, Budget, Importance, Keep, RankBudget, RankScope, Scope, Scores,
 };
+use limbeck::compress::{delete, prune};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::models::{Classifier, ModelConfig};
@@ -201,7 +201,7 @@ fn heads_and_units_go_from_factors_as_from_products() {
         assert_eq!(factored.model.config.ranks, [[5, 5, 5, 5, 4, 4]; 3], "ranks stay");
 
         // With 1 head of 6 columns and 3 units, products of rank 4 or 5 are no smaller; with 3 heads they are.
-        let folded = fold(&mut factored).unwrap();
+        let whole = unfactor(&mut factored).unwrap();
         let ranks = factored.model.config.ranks.clone();
         for (layer, ranks) in ranks.iter().enumerate() {
             let sides = factored.model.config.sides(layer);
@@ -211,10 +211,10 @@ fn heads_and_units_go_from_factors_as_from_products() {
             }
         }
         assert_eq!(ranks[2], [0; 6]);
-        assert!(folded == ranks.as_flattened().iter().filter(|&&rank| rank == 0).count() && folded < 18);
+        assert!(whole == ranks.as_flattened().iter().filter(|&&rank| rank == 0).count() && whole < 18);
         assert!(distance(&factored.logits(&batch).unwrap(), &found) <= 1e-5);
         factored.step(&lesson(0..6), None, 1e-2, None).unwrap();
-        assert_eq!(fold(&mut factored).unwrap(), 0);
+        assert_eq!(unfactor(&mut factored).unwrap(), 0);
     }
 }
 
@@ -256,8 +256,8 @@ fn blocks_and_weights_of_factors_are_masked_and_masked_factors_stay() {
         let units = (0..3).map(|_| vec![0, 1]).collect();
         let keep = Keep { units, ..Keep::all(&learner.model.config) };
         delete(&mut learner, &keep).unwrap();
-        let folded = fold(&mut learner).unwrap();
-        assert_eq!(folded, 0, "zeros of a factor are none of the product: those of two units stay factored");
+        let whole = unfactor(&mut learner).unwrap();
+        assert_eq!(whole, 0, "zeros of a factor are none of the product: those of two units stay factored");
         assert_masks(&learner);
     }
 }

@@ -5,7 +5,7 @@ use crate::common::shared;
 use crate::network::{bits, config, id, learner, lesson, states, text};
 use limbeck::Batch;
 use limbeck::compress::Keep;
-use limbeck::compress::gradual::delete;
+use limbeck::compress::delete;
 use limbeck::compress::vocabulary::{Reading, Words, choose};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::tokenizer::{Rules, Tokenizer, WordPiece};

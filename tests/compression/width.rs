@@ -8,8 +8,8 @@ use crate::network::{
 use crate::oracle::Oracle;
 use limbeck::Batch;
 use limbeck::backend::Cpu;
+use limbeck::compress::delete;
 use limbeck::compress::factorization::factorize;
-use limbeck::compress::gradual::delete;
 use limbeck::compress::width::narrow;
 use limbeck::compress::{Keep, WidthScores};
 use limbeck::infer::{Model, Session};

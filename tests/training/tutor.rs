@@ -5,7 +5,7 @@ use crate::fixture::{learner, learner_of, notes};
 use limbeck::Batch;
 use limbeck::backend::Cpu;
 use limbeck::compress::Keep;
-use limbeck::compress::gradual::delete;
+use limbeck::compress::delete;
 use limbeck::data::TokenSet;
 use limbeck::models::Classifier;
 use limbeck::models::config::{LayerConfig, ModelConfig, Pooling};
