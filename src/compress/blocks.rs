@@ -27,6 +27,7 @@
 //! weight nor a moment to bring back. The cubic schedule makes up for that by dropping few blocks late, when those
 //! that are left matter.
 
+use super::lowest::{fill, stay};
 use super::structure::Deletion;
 use crate::Result;
 use crate::autograd::Grads;
@@ -228,11 +229,7 @@ impl BlockScores {
 
     /// Lists of these lengths, filled from one; `None` if it is not as long as all of them.
     pub(super) fn unflatten(mut self, flat: &[f64]) -> Option<BlockScores> {
-        let places: Vec<&mut f64> = self.0.iter_mut().flatten().collect();
-        if places.len() != flat.len() {
-            return None;
-        }
-        places.into_iter().zip(flat).for_each(|(place, score)| *place = *score);
+        fill(self.0.iter_mut().flatten(), flat)?;
         Some(self)
     }
 }
@@ -298,23 +295,11 @@ pub fn mask<B: Backend>(
     Ok(())
 }
 
-/// Which blocks stay when exactly `round(fraction · all)` go, those of lowest score; of equal ones the earlier. So many have
-/// gone before, of those that there were.
+/// Which blocks stay when exactly `round(fraction · all)` go, those of lowest score. So many have gone before, of those that there
+/// were.
 fn kept(scores: &[Vec<f64>], gone: usize, fraction: f64) -> Vec<Vec<bool>> {
-    let mut places: Vec<(usize, usize)> = (0..scores.len())
-        .flat_map(|matrix| (0..scores[matrix].len()).map(move |block| (matrix, block)))
-        .collect();
-    let drop = ((fraction * (places.len() + gone) as f64).round() as usize).saturating_sub(gone);
-    // Places break ties, so which go does not depend on how they are found; there may be one for each weight.
-    let order = |a: &(usize, usize), b: &(usize, usize)| {
-        scores[a.0][a.1].total_cmp(&scores[b.0][b.1]).then_with(|| a.cmp(b))
-    };
-    if (1..places.len()).contains(&drop) {
-        places.select_nth_unstable_by(drop, order);
-    }
-    let mut kept: Vec<Vec<bool>> = scores.iter().map(|scores| vec![true; scores.len()]).collect();
-    places.iter().take(drop).for_each(|&(matrix, block)| kept[matrix][block] = false);
-    kept
+    let all = scores.iter().map(Vec::len).sum::<usize>() + gone;
+    stay(scores, ((fraction * all as f64).round() as usize).saturating_sub(gone))
 }
 
 /// The mask of a matrix of this shape.

@@ -3,6 +3,7 @@
 //! Scores are sums over texts and are streamed: memory does not grow with the texts that are looked at.
 
 use super::expand::matrix;
+use super::lowest::{fill, stay};
 use super::magnitude::Scope;
 use super::structure::Keep;
 use crate::Batch;
@@ -211,11 +212,7 @@ impl Scores {
     /// These scores with the numbers of such a list; `None` if it is not as long as theirs.
     pub fn unflatten(mut self, flat: &[f64]) -> Option<Scores> {
         let lists = self.heads.iter_mut().chain(&mut self.units).chain(&mut self.products);
-        let places: Vec<&mut f64> = lists.flatten().collect();
-        if places.len() != flat.len() {
-            return None;
-        }
-        places.into_iter().zip(flat).for_each(|(place, score)| *place = *score);
+        fill(lists.flatten(), flat)?;
         Some(self)
     }
 }
@@ -224,24 +221,19 @@ impl Scores {
 /// earlier. With [`Scope::Each`] every layer loses the same fraction.
 pub fn select(scores: &[Vec<f64>], delete: usize, scope: Scope) -> Vec<Vec<usize>> {
     let all: usize = scores.iter().map(Vec::len).sum();
-    let mut dropped: Vec<Vec<bool>> = scores.iter().map(|layer| vec![false; layer.len()]).collect();
-    let mut drop_lowest = |layers: std::ops::Range<usize>, count: usize| {
-        let places = layers.flat_map(|layer| (0..scores[layer].len()).map(move |place| (layer, place)));
-        let mut places: Vec<(usize, usize)> = places.collect();
-        places.sort_by(|a, b| scores[a.0][a.1].total_cmp(&scores[b.0][b.1]));
-        places.iter().take(count).for_each(|&(layer, place)| dropped[layer][place] = true);
-    };
-    match scope {
-        Scope::Global => drop_lowest(0..scores.len(), delete),
+    let stays = match scope {
+        Scope::Global => stay(scores, delete),
         Scope::Each => {
             let fraction = delete as f64 / all.max(1) as f64;
-            for (layer, of_layer) in scores.iter().enumerate() {
-                drop_lowest(layer..layer + 1, (fraction * of_layer.len() as f64).round() as usize);
-            }
+            let of_one = |layer: &Vec<f64>| {
+                let count = (fraction * layer.len() as f64).round() as usize;
+                stay(std::slice::from_ref(layer), count).remove(0)
+            };
+            scores.iter().map(of_one).collect()
         }
-    }
-    let kept = |layer: &Vec<bool>| (0..layer.len()).filter(|&place| !layer[place]).collect();
-    dropped.iter().map(kept).collect()
+    };
+    let kept = |layer: &Vec<bool>| (0..layer.len()).filter(|&place| layer[place]).collect();
+    stays.iter().map(kept).collect()
 }
 
 /// What stays so that `heads` and `units` of the *original* network's are gone, as fractions. Layers that share their parameters

@@ -1,5 +1,6 @@
 //! Masks that drop the smallest weights.
 
+use super::lowest::stay;
 use crate::Result;
 use crate::models::Classifier;
 use crate::nn::{Linear, ParamId};
@@ -56,27 +57,10 @@ pub fn mask<D: LinearOps>(
 /// earlier.
 fn smallest(tensors: &[Vec<f32>], fraction: f64) -> Vec<Mask> {
     let all: usize = tensors.iter().map(Vec::len).sum();
-    let drop = (fraction * all as f64).round() as usize;
-    let mut masks: Vec<Vec<u8>> = tensors.iter().map(|values| vec![1; values.len()]).collect();
-    if drop == 0 {
-        return masks.into_iter().map(|mask| Mask(mask.into())).collect();
-    }
-    let mut magnitudes: Vec<f32> = tensors.iter().flatten().map(|value| value.abs()).collect();
-    let (_, &mut threshold, _) = magnitudes.select_nth_unstable_by(drop - 1, f32::total_cmp);
-    let below = magnitudes.iter().filter(|magnitude| **magnitude < threshold).count();
-    let mut at_threshold = drop - below;
-    for (values, mask) in tensors.iter().zip(&mut masks) {
-        for (value, kept) in values.iter().zip(mask) {
-            let magnitude = value.abs();
-            if magnitude < threshold {
-                *kept = 0;
-            } else if magnitude == threshold && at_threshold > 0 {
-                *kept = 0;
-                at_threshold -= 1;
-            }
-        }
-    }
-    masks.into_iter().map(|mask| Mask(mask.into())).collect()
+    let magnitudes = |values: &Vec<f32>| values.iter().map(|value| f64::from(value.abs())).collect();
+    let magnitudes: Vec<Vec<f64>> = tensors.iter().map(magnitudes).collect();
+    let kept = stay(&magnitudes, (fraction * all as f64).round() as usize);
+    kept.into_iter().map(|kept| Mask(kept.into_iter().map(u8::from).collect())).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod importance;
 pub mod layers;
 pub mod layout;
 pub mod low_rank;
+mod lowest;
 pub mod magnitude;
 pub mod pad;
 pub mod precision;
