@@ -128,7 +128,7 @@ fn wgmma_is_for_sm_90_alone() {
 fn without_a_gpu_it_says_what_was_looked_for() {
     let Some(folder) = emulation() else { return };
     let output = limbeck(folder).env("EMULATED_NO_DEVICE", "1").args(TINY).output().unwrap();
-    refused(&output, 1, &["the CUDA driver finds no GPU", "nvidia-smi"]);
+    refused(&output, 1, &["the CUDA driver finds no GPU", "nvidia-smi", "where there is an NVIDIA GPU"]);
 }
 
 fn refused(output: &Output, code: i32, words: &[&str]) {

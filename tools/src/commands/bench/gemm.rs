@@ -34,8 +34,9 @@ impl Row {
 /// There is nothing to measure on another device.
 fn without_gpu(error: Error) -> Error {
     match error {
-        Error::Device { problem, .. } => {
-            Error::Device { problem, mend: "run it where there is an NVIDIA GPU".to_owned() }
+        Error::Device { problem, mend } => {
+            let mend = mend.replace("use --device cpu", "run it where there is an NVIDIA GPU");
+            Error::Device { problem, mend }
         }
         other => other,
     }
