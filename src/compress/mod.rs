@@ -26,6 +26,7 @@ pub mod schedule;
 pub mod sensitivity;
 pub mod sharing;
 pub mod structure;
+mod tensors;
 pub mod vocabulary;
 pub mod width;
 

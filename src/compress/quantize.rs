@@ -4,24 +4,19 @@
 //! each row of a table, or the whole matrix, as the published system has it. Activations need nothing here: a session
 //! quantizes them as they come.
 
-use super::layout::{self, Layout, LayoutTimes};
+use super::layout::{Layout, LayoutTimes};
+use super::tensors::{floats, whole_numbers};
 use crate::checkpoint::Dtype;
 use crate::infer::format::{Golden, MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
-use crate::infer::format::{multipliers_name, panels_shape, scale_name, starts_name, sums_name, words_name};
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::ops::rounded::Rounding;
-use crate::quantized::{
-    BLOCK_NIBBLES, Int4Rows, Int8Rows, RowRounding, groups_of, matches, nibbles_of, pack_block,
-};
+use crate::quantized::matches;
 pub use crate::quantized::{Exceptions, Form};
 use crate::{Error, Result};
-use half::{bf16, f16};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{
-    BLOCK_SHAPE, PackedBlocks, pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums,
-};
+use limbeck_kernels::gemm::packed_i8_len;
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
 
@@ -173,24 +168,16 @@ pub fn quantize(
         let values = values(spec)?;
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
         check(path, spec, &values)?;
-        let first = tensors.len();
         let form = rounding.form(spec);
-        let (rows, layout) = match form {
-            Form::F32 | Form::F16 | Form::Bf16 => {
-                tensors.push(floats(path, spec, form, &values)?);
-                continue;
-            }
-            Form::Int8 | Form::Int8Tensor => {
-                let rows = RowRounding::new(form, &values).rows(&values, spec.rows, spec.cols);
-                let times = int8(kernels, spec, &rows, quantization.layout, &mut tensors);
-                (rows, times)
-            }
-            Form::Int4 => int4(kernels, spec, &values, quantization.layout, &mut tensors),
-        };
-        let bytes = tensors[first..].iter().map(|tensor| tensor.bytes.len()).sum();
-        let signal_to_noise = rows.signal_to_noise(&values);
+        if !form.is_integer() {
+            tensors.push(floats(path, spec, form, &values)?);
+            continue;
+        }
+        let laid = whole_numbers(kernels, spec, form, quantization.layout, &values);
+        let (bytes, signal_to_noise) = (laid.bytes(), laid.rows.signal_to_noise(&values));
         let ParamSpec { name, rows, cols, .. } = spec.clone();
-        losses.push(Loss { name, rows, cols, bytes, signal_to_noise, layout });
+        losses.push(Loss { name, rows, cols, bytes, signal_to_noise, layout: laid.times });
+        tensors.extend(laid.tensors);
     }
     if let Some(bytes) = &extras.vocabulary {
         let (name, shape) = (VOCABULARY.to_owned(), vec![bytes.len()]);
@@ -217,34 +204,21 @@ pub fn int8_bytes(n: usize, k: usize) -> usize {
 /// Bytes that a matrix or table of these values takes in a file, the padding between tensors left out. With `blocks` a
 /// matrix in int8 or int4 leaves its zero blocks out where that is smaller, whatever its speed.
 ///
+/// # Errors
+/// [`Error::Isa`].
+///
 /// # Panics
 /// If there are not `spec.len()` values.
-pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) -> usize {
+pub fn stored_bytes(spec: &ParamSpec, form: Form, blocks: bool, values: &[f32]) -> Result<usize> {
     assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
-    let (n, k) = (spec.rows, spec.cols);
-    let matrix = spec.role == Role::Weight;
-    let (dense, rest) = match form {
-        Form::F32 => return 4 * n * k,
-        Form::F16 | Form::Bf16 => return 2 * n * k,
-        Form::Int4 => (n * nibbles_of(k), n * (groups_of(k) + 4)),
-        Form::Int8 | Form::Int8Tensor if !matrix => (n * k, 4 * n),
-        Form::Int8 | Form::Int8Tensor => (packed_i8_len(n, k), int8_bytes(n, k) - packed_i8_len(n, k)),
-    };
-    if !(blocks && matrix) {
-        return dense + rest;
-    }
-    let PackedBlocks { words, starts, .. } =
-        blocks_of(&RowRounding::new(form, values).rows(values, n, k).bytes, spec);
-    let of_a_block = if form == Form::Int4 { BLOCK_NIBBLES } else { BLOCK_SHAPE[0] * BLOCK_SHAPE[1] };
-    dense.min(words.len() * (of_a_block + 1) + 4 * starts.len()) + rest
-}
-
-/// The blocks of a matrix of these weights that are not zero.
-fn blocks_of(weights: &[i8], spec: &ParamSpec) -> PackedBlocks {
-    let (n, k) = (spec.rows, spec.cols);
-    let mut panels = vec![0; packed_i8_len(n, k)];
-    pack_i8(weights, n, k, &mut panels);
-    pack_blocks_i8(&panels, n, k)
+    let kernels = Kernels::select()?;
+    let bytes = |layout| whole_numbers(kernels, spec, form, layout, values).bytes();
+    Ok(match form {
+        Form::F32 => 4 * spec.len(),
+        Form::F16 | Form::Bf16 => 2 * spec.len(),
+        _ if blocks => bytes(Layout::Dense).min(bytes(Layout::Blocks)),
+        _ => bytes(Layout::Dense),
+    })
 }
 
 /// Texts for [`Extras::golden`] where no real ones are at hand: random ids of a few lengths, always the same for
@@ -271,138 +245,4 @@ fn check(path: &Path, spec: &ParamSpec, values: &[f32]) -> Result<()> {
         return Err(Error::tensor(path, &spec.name, problem, "keep the weights in f32"));
     }
     Ok(())
-}
-
-/// Lays a matrix or table in int8 out.
-fn int8(
-    kernels: Kernels,
-    spec: &ParamSpec,
-    rows: &Int8Rows,
-    layout: Layout,
-    tensors: &mut Vec<Tensor>,
-) -> Option<LayoutTimes> {
-    let name = &spec.name;
-    let mut times = None;
-    if spec.role == Role::Weight {
-        let packed = Packed::new(&rows.bytes, spec);
-        let (blocks, chosen) = packed.choose(kernels, layout);
-        match blocks {
-            None => tensors.push(bytes(name.clone(), packed.panels_shape().to_vec(), &packed.panels)),
-            Some(PackedBlocks { blocks, words, starts }) => {
-                let shape = vec![words.len(), BLOCK_SHAPE[0], BLOCK_SHAPE[1]];
-                tensors.push(bytes(name.clone(), shape, &blocks));
-                tensors.extend(lists(name, words, &starts));
-            }
-        }
-        tensors.push(integers(sums_name(name), &packed.sums));
-        times = chosen;
-    } else {
-        tensors.push(bytes(name.clone(), spec.dims(), &rows.bytes));
-    }
-    tensors.push(scales(scale_name(name), &rows.scale));
-    times
-}
-
-/// Lays a matrix or table in int4 out; the same in int8 is returned.
-fn int4(
-    kernels: Kernels,
-    spec: &ParamSpec,
-    values: &[f32],
-    layout: Layout,
-    tensors: &mut Vec<Tensor>,
-) -> (Int8Rows, Option<LayoutTimes>) {
-    let ParamSpec { name, rows: n, cols: k, .. } = spec;
-    let rows = Int4Rows::by_row(values, *n, *k);
-    let int8 = rows.unpack();
-    // What is multiplied is the same as in int8, and so is what is faster.
-    let (blocks, times) = match spec.role {
-        Role::Weight => Packed::new(&int8.bytes, spec).choose(kernels, layout),
-        _ => (None, None),
-    };
-    let nibbles = |shape, bytes| Tensor { name: name.clone(), dtype: Dtype::U8, shape, bytes };
-    match blocks {
-        None => tensors.push(nibbles(vec![*n, nibbles_of(*k)], rows.nibbles)),
-        Some(_) => {
-            let PackedBlocks { blocks, words, starts } = blocks_of(&rows.weights(), spec);
-            let packed = blocks.as_chunks().0.iter().flat_map(pack_block).collect();
-            tensors.push(nibbles(vec![words.len(), BLOCK_NIBBLES], packed));
-            tensors.extend(lists(name, words, &starts));
-        }
-    }
-    let (name, shape) = (multipliers_name(name), vec![*n, groups_of(*k)]);
-    tensors.push(Tensor { name, dtype: Dtype::U8, shape, bytes: rows.multipliers });
-    tensors.push(scales(scale_name(&spec.name), &rows.scale));
-    (int8, times)
-}
-
-/// A matrix in int8, as products read it.
-struct Packed {
-    panels: Vec<i8>,
-    sums: Vec<i32>,
-    shape: [usize; 2],
-}
-
-impl Packed {
-    fn new(weights: &[i8], spec: &ParamSpec) -> Packed {
-        let (n, k) = (spec.rows, spec.cols);
-        let mut panels = vec![0; packed_i8_len(n, k)];
-        pack_i8(weights, n, k, &mut panels);
-        let mut sums = vec![0; n.next_multiple_of(16)];
-        packed_i8_sums(&panels, n, k, &mut sums);
-        Packed { panels, sums, shape: [n, k] }
-    }
-
-    fn choose(&self, kernels: Kernels, layout: Layout) -> (Option<PackedBlocks>, Option<LayoutTimes>) {
-        layout::choose(kernels, layout, &self.panels, &self.sums, self.shape)
-    }
-
-    fn panels_shape(&self) -> [usize; 4] {
-        panels_shape(self.shape[0], self.shape[1])
-    }
-}
-
-/// Which blocks of a matrix there are.
-fn lists(name: &str, words: Vec<u8>, starts: &[i32]) -> [Tensor; 2] {
-    let (words_name, shape) = (words_name(name), vec![words.len()]);
-    let words = Tensor { name: words_name, dtype: Dtype::U8, shape, bytes: words };
-    [words, integers(starts_name(name), starts)]
-}
-
-fn integers(name: String, values: &[i32]) -> Tensor {
-    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name, dtype: Dtype::I32, shape: vec![values.len()], bytes }
-}
-
-fn bytes(name: String, shape: Vec<usize>, values: &[i8]) -> Tensor {
-    Tensor {
-        name,
-        dtype: Dtype::I8,
-        shape,
-        bytes: values.iter().map(|&value| value.cast_unsigned()).collect(),
-    }
-}
-
-fn scales(name: String, values: &[f32]) -> Tensor {
-    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name, dtype: Dtype::F32, shape: vec![values.len()], bytes }
-}
-
-/// A parameter in floats.
-fn floats(path: &Path, spec: &ParamSpec, form: Form, values: &[f32]) -> Result<Tensor> {
-    let (dtype, bytes) = match form {
-        Form::F16 => {
-            let halves = values.iter().map(|&value| f16::from_f32(value));
-            if let Some(place) = halves.clone().position(|half| !half.is_finite()) {
-                let problem = format!("element {place} is {}, beyond the largest f16", values[place]);
-                return Err(Error::tensor(path, &spec.name, problem, "store it as bf16"));
-            }
-            (Dtype::F16, halves.flat_map(f16::to_le_bytes).collect())
-        }
-        Form::Bf16 => {
-            let halves = values.iter().map(|&value| bf16::from_f32(value));
-            (Dtype::Bf16, halves.flat_map(bf16::to_le_bytes).collect())
-        }
-        _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-    };
-    Ok(Tensor { name: spec.name.clone(), dtype, shape: spec.dims(), bytes })
 }

@@ -92,7 +92,7 @@ fn blocks_in_int4_take_half_the_bytes_of_blocks_in_int8() {
     let value = |place: usize| if place / 384 / 16 == 1 { (place % 13) as f32 - 6.5 } else { 0.0 };
     let values: Vec<f32> = (0..spec.len()).map(value).collect();
     let [dense, int8, int4] = [(Form::Int4, false), (Form::Int8, true), (Form::Int4, true)]
-        .map(|(form, blocks)| stored_bytes(&spec, form, blocks, &values));
+        .map(|(form, blocks)| stored_bytes(&spec, form, blocks, &values).unwrap());
     let (blocks, starts) = (16 * 384 / 64, 4 * 5);
     assert_eq!(dense, 64 * (192 + 12 + 4));
     assert_eq!(int8, blocks * 65 + starts + 64 * (4 + 4));
@@ -104,8 +104,8 @@ fn blocks_in_int4_take_half_the_bytes_of_blocks_in_int8() {
     let (_, specs) = limbeck::models::Classifier::new(&config);
     for loss in made.losses.iter().filter(|loss| loss.layout.is_some()) {
         let spec = specs.iter().find(|spec| spec.name == loss.name).unwrap();
-        let blocks = stored_bytes(spec, Form::Int4, true, &with_zero_blocks(spec).unwrap());
-        let dense = stored_bytes(spec, Form::Int4, false, &with_zero_blocks(spec).unwrap());
+        let blocks = stored_bytes(spec, Form::Int4, true, &with_zero_blocks(spec).unwrap()).unwrap();
+        let dense = stored_bytes(spec, Form::Int4, false, &with_zero_blocks(spec).unwrap()).unwrap();
         assert!(loss.bytes == blocks || blocks == dense, "{}: {} of {blocks}", loss.name, loss.bytes);
     }
 }

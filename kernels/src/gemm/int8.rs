@@ -51,6 +51,14 @@ pub fn packed_i8_sums(packed: &[i8], n: usize, k: usize, sums: &mut [i32]) {
     }
 }
 
+/// Weights `[n, k]` as [`pack_i8`] lays them out, and their sums as [`packed_i8_sums`] gives them.
+pub fn packed_i8_with_sums(weights: &[i8], n: usize, k: usize) -> (Vec<i8>, Vec<i32>) {
+    let (mut packed, mut sums) = (vec![0; packed_i8_len(n, k)], vec![0; n.next_multiple_of(PANEL)]);
+    pack_i8(weights, n, k, &mut packed);
+    packed_i8_sums(&packed, n, k, &mut sums);
+    (packed, sums)
+}
+
 /// Packed int8 weights, dense.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedI8<'a> {

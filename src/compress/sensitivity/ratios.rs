@@ -56,10 +56,9 @@ impl<B: Backend> Ratios<B> {
                 continue;
             }
             let values = param.value().download(backend)?;
-            let mut sums = Sums {
-                bytes: FORMS.map(|form| stored_bytes(spec, form, blocks, &values)),
-                ..Sums::default()
-            };
+            let bytes = |form| stored_bytes(spec, form, blocks, &values);
+            let [int8, int4] = FORMS.map(bytes);
+            let mut sums = Sums { bytes: [int8?, int4?], ..Sums::default() };
             for (form, noise) in FORMS.into_iter().zip(&mut sums.weights) {
                 noise.add(&values, &rounded(form, spec, &values));
             }

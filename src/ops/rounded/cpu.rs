@@ -11,7 +11,7 @@ use crate::ops::linear::activate;
 use crate::quantized::{Form, Int8Rows, RowRounding};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
-use limbeck_kernels::gemm::{LayerI8, PackedI8, QuantizedRows, pack_i8, packed_i8_len, packed_i8_sums};
+use limbeck_kernels::gemm::{LayerI8, PackedI8, QuantizedRows, packed_i8_with_sums};
 use limbeck_kernels::rows::{AbsorbedArgs, INT8_KEYS};
 use rayon::prelude::*;
 
@@ -55,10 +55,7 @@ impl RoundedOps for Cpu {
     fn round_weight(&self, weight: &Tensor<Self>, form: Form) -> Result<Rounded<Self>> {
         let (n, k) = (weight.rows(), weight.cols());
         let rows = rounded(weight, form);
-        let mut panels = vec![0; packed_i8_len(n, k)];
-        pack_i8(&rows.bytes, n, k, &mut panels);
-        let mut sums = vec![0; n.next_multiple_of(16)];
-        packed_i8_sums(&panels, n, k, &mut sums);
+        let (panels, sums) = packed_i8_with_sums(&rows.bytes, n, k);
         let mut values = self.buffer(n * k);
         let parts = values.par_chunks_mut(k.max(1)).zip(rows.bytes.par_chunks(k.max(1)));
         parts.zip(&rows.scale).for_each(|((values, bytes), &scale)| {
