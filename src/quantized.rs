@@ -50,6 +50,15 @@ impl Form {
         }
     }
 
+    /// A number rounded to 16 bits, and what it stands for; `None` of other forms.
+    pub fn half(self) -> Option<fn(f32) -> f32> {
+        match self {
+            Form::F16 => Some(|value| half::f16::from_f32(value).to_f32()),
+            Form::Bf16 => Some(|value| half::bf16::from_f32(value).to_f32()),
+            Form::F32 | Form::Int8 | Form::Int8Tensor | Form::Int4 => None,
+        }
+    }
+
     /// Whether sessions multiply it as bytes.
     pub fn is_integer(self) -> bool {
         matches!(self, Form::Int8 | Form::Int8Tensor | Form::Int4)

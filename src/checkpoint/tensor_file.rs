@@ -7,6 +7,9 @@ use memmap2::Mmap;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The entry of the metadata with the SHA-256, in hexadecimal, of all bytes behind the header.
+pub const DATA_HASH: &str = "limbeck.data_sha256";
+
 /// A safetensors file that is open for reading.
 ///
 /// All of its header has been checked: names are unique, shapes and lengths agree, no tensor lies outside of
@@ -42,6 +45,21 @@ impl TensorFile {
     /// The text that the writer added: its `__metadata__`.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.header.metadata
+    }
+
+    /// Compares the tensors with the hash that [`write_tensors`](super::write_tensors) put into the header; a file of somebody else's
+    /// has none, and passes. Reads the whole file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they differ.
+    pub fn check(&self) -> Result<()> {
+        let Some(expected) = self.header.metadata.get(DATA_HASH) else { return Ok(()) };
+        let length = self.map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+        if files::sha256(&self.map[8 + length as usize..]) == *expected {
+            return Ok(());
+        }
+        let problem = "its tensors are not those that were written: their hash differs";
+        Err(Error::file(&self.path, problem, "make or fetch it again"))
     }
 
     /// Extents of a tensor, outermost first; `None` if the file has no such tensor.

@@ -1,8 +1,10 @@
 //! Writing a safetensors file.
 
 use super::Dtype;
+use super::tensor_file::DATA_HASH;
 use crate::{Error, Result, files};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -50,6 +52,8 @@ impl TensorToWrite<'_> {
 /// Writes a safetensors file as a whole ([`files::replace`]): wide elements first, then by name, so that the
 /// same content always makes the same bytes and every tensor is aligned to its elements.
 ///
+/// The metadata get an entry, [`DATA_HASH`], by which [`TensorFile::check`](super::TensorFile::check) finds damage.
+///
 /// `dtype` (F32, F16 or BF16) is how [`Values::F32`] are stored; halves are rounded to nearest, ties to even.
 ///
 /// # Errors
@@ -68,19 +72,35 @@ pub fn write_tensors(
     assert!(matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16), "{dtype} is not for weights");
     let mut tensors: Vec<&TensorToWrite<'_>> = tensors.iter().collect();
     tensors.sort_by_key(|tensor| (std::cmp::Reverse(tensor.dtype(dtype).size()), tensor.name));
-    let header = header(&tensors, dtype, metadata);
+    let mut hash = Sha256::new();
+    put_data(path, &tensors, dtype, &mut |bytes| {
+        hash.update(bytes);
+        Ok(())
+    })?;
+    let hash = (DATA_HASH.to_owned(), files::hexadecimal(&hash.finalize()));
+    let header = header(&tensors, dtype, &metadata.clone().into_iter().chain([hash]).collect());
     files::replace(path, |file| {
         let mut put = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io("write", path));
         put(&(header.len() as u64).to_le_bytes())?;
         put(header.as_bytes())?;
-        for tensor in &tensors {
-            match tensor.values {
-                Values::Bytes(_, bytes) => put(bytes)?,
-                Values::F32(values) => put_numbers(path, tensor.name, values, dtype, &mut put)?,
-            }
-        }
-        Ok(())
+        put_data(path, &tensors, dtype, &mut put)
     })
+}
+
+/// All that follows the header.
+fn put_data(
+    path: &Path,
+    tensors: &[&TensorToWrite<'_>],
+    dtype: Dtype,
+    put: &mut impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    for tensor in tensors {
+        match tensor.values {
+            Values::Bytes(_, bytes) => put(bytes)?,
+            Values::F32(values) => put_numbers(path, tensor.name, values, dtype, put)?,
+        }
+    }
+    Ok(())
 }
 
 /// The JSON header, padded with spaces.

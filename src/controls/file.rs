@@ -40,6 +40,7 @@ impl Linear {
         if file.metadata().get(KIND.0).map(String::as_str) != Some(KIND.1) {
             return Err(refuse(format!("it is no linear classifier of limbeck's ({}: {})", KIND.0, KIND.1)));
         }
+        file.check().map_err(|error| error.with_mend(mend))?;
         let labels = file.metadata().get(LABELS).map_or("", String::as_str);
         let labels: Vec<String> = serde_json::from_str(labels)
             .map_err(|error| refuse(format!("{LABELS} is no list of names: {error}")))?;

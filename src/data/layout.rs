@@ -102,7 +102,7 @@ impl Layout {
         let second = &options.second;
         match texts.iter().find(|column| second.contains(column)) {
             Some(twice) if options.texts.is_some() => {
-                let problem = format!("names {twice:?}, which data.text_columns gives to the first sentence");
+                let problem = format!("names {twice}, which data.text_columns gives to the first sentence");
                 return Err(Error::setting(SECOND, problem, "name the second sentence's columns alone"));
             }
             // What was found by its name, and is known better.

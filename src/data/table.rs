@@ -6,6 +6,7 @@ use super::records::{Record, Records};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,15 @@ pub enum Column {
     Index(usize),
     /// By its name in the header, or the name of a JSON member.
     Name(String),
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Column::Index(place) => write!(f, "column {place} (from 0)"),
+            Column::Name(name) => write!(f, "{name:?}"),
+        }
+    }
 }
 
 /// Where class names come from.

@@ -229,6 +229,7 @@ fn is_of_somebody(entry: fs::DirEntry) -> bool {
 
 fn read_run(path: &Path) -> Result<Value> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::file(path, error.to_string(), "choose another --out: this file is damaged"))
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::file(path, error.to_string(), "it is damaged: choose another --out, or put it back")
+    })
 }

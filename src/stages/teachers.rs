@@ -217,7 +217,15 @@ fn check_layers(distill: &Distill, counts: [usize; 2]) -> Result<()> {
 fn check(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
     let teacher = &HfDirectory::open(path)?;
     let config = &teacher.config;
-    let refused = |problem: String, mend: &str| Err(Error::setting("distill.teacher", problem, mend));
+    let refused = |problem: String, mend: &str| {
+        Err(Error::setting("distill.teacher", format!("{}: {problem}", path.display()), mend))
+    };
+    if config.labels.is_empty() {
+        return refused(
+            "it has no classification head".to_owned(),
+            "give a model that was trained on this task",
+        );
+    }
     if config.labels != corpus.train.labels() {
         return refused(
             format!("its classes are {:?}, those of the data {:?}", config.labels, corpus.train.labels()),

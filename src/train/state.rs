@@ -65,6 +65,17 @@ struct Saved {
     /// What losses are multiplied by, and since how many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<(f64, u64)>,
+    /// The content hash of all this, with nothing in its place.
+    own_sha256: String,
+}
+
+impl Saved {
+    /// The same with its hash in place.
+    fn sealed(self) -> Saved {
+        let blank = Saved { own_sha256: String::new(), ..self };
+        let text = serde_json::to_vec(&blank).expect("numbers and text");
+        Saved { own_sha256: files::sha256(&text), ..blank }
+    }
 }
 
 /// Floats by their bits: decimal notation need not give the same number back.
@@ -120,8 +131,9 @@ pub(super) fn save<B: Backend>(
         sha256: files::sha256(&files::map(&path)?),
         optimizer_steps: Some(learner.optimizer.steps()).filter(|steps| *steps != position.step),
         loss_scale: learner.optimizer.loss_scale().saved(),
+        own_sha256: String::new(),
     };
-    let text = serde_json::to_vec_pretty(&saved).expect("numbers and text");
+    let text = serde_json::to_vec_pretty(&saved.sealed()).expect("numbers and text");
     files::replace_bytes(&directory.join(STATE), &text)?;
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
         let found = entry.file_name().to_string_lossy().into_owned();
@@ -143,6 +155,11 @@ pub(super) fn load<B: Backend>(
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     let saved: Saved =
         serde_json::from_slice(&text).map_err(|error| damaged(directory, &error.to_string()))?;
+    let written = saved.own_sha256.clone();
+    let saved = saved.sealed();
+    if saved.own_sha256 != written {
+        return Err(damaged(directory, "this is not what was written: its hash differs"));
+    }
     if saved.texts != texts {
         let mend = "put the data back as they were, or start a new run with another --out";
         return Err(Error::file(&path, "the state was made on other texts", mend));

@@ -17,7 +17,12 @@ fn training_computes_what_the_file_will_to_the_bit() {
     let lengths: Vec<usize> = [1, 40, 15, 16, 17, 2, 33, 3, 97 % 40].into_iter().cycle().take(20).collect();
     let texts = texts(&lengths, 97);
     let batch = Batch::from_texts(texts.iter().map(Vec::as_slice));
-    let forms = FORMS.into_iter().chain([Quantization { weights: Form::Int4, ..Quantization::INT8 }]);
+    let more = [
+        Quantization { weights: Form::Int4, ..Quantization::INT8 },
+        Quantization { embeddings: Form::F16, ..Quantization::INT8 },
+        Quantization { embeddings: Form::Bf16, ..Quantization::INT8 },
+    ];
+    let forms = FORMS.into_iter().chain(more);
     // Those without matrices in int8 compute in f32, where the order of sums is training's own.
     let forms: Vec<Quantization> = forms.filter(|form| form.weights.is_integer()).collect();
     assert!(forms.contains(&INT4) && forms.len() >= 4);

@@ -172,20 +172,27 @@ impl RoundedOps for Cpu {
         let shape = Shape::new(lookups[0].rows.len(), lookups[0].table.cols());
         let cols = shape.cols.max(1);
         let rounding = |(lookup, form): (&Lookup<'_, Self>, &Option<Form>)| {
-            form.map(|form| RowRounding::new(form, lookup.table.buffer()))
+            let whole = form.filter(|form| form.is_integer());
+            (whole.map(|form| RowRounding::new(form, lookup.table.buffer())), form.and_then(Form::half))
         };
-        let roundings: Vec<Option<RowRounding>> = lookups.iter().zip(forms).map(rounding).collect();
+        let roundings: Vec<_> = lookups.iter().zip(forms).map(rounding).collect();
         let block = rows_per_block(cols);
         let mut y = self.buffer(shape.len());
         y.par_chunks_mut(block * cols).enumerate().for_each(|(i, y)| {
             for (row, y) in y.chunks_mut(cols).enumerate() {
-                for (place, (lookup, rounding)) in lookups.iter().zip(&roundings).enumerate() {
+                for (place, (lookup, (whole, half))) in lookups.iter().zip(&roundings).enumerate() {
                     let entry = lookup.rows[i * block + row] as usize;
                     let values = &lookup.table.buffer()[entry * cols..(entry + 1) * cols];
-                    match rounding.map(|rounding| rounding.row(values)) {
-                        Some(row) => self.kernels().dequantize_row(&row.bytes, row.scale[0], y, place > 0),
-                        None if place > 0 => self.kernels().add(values, y),
-                        None => y.copy_from_slice(values),
+                    if let Some(row) = whole.map(|rounding| rounding.row(values)) {
+                        self.kernels().dequantize_row(&row.bytes, row.scale[0], y, place > 0);
+                        continue;
+                    }
+                    let halves: Option<Vec<f32>> =
+                        half.map(|half| values.iter().copied().map(half).collect());
+                    let values = halves.as_deref().unwrap_or(values);
+                    match place {
+                        0 => y.copy_from_slice(values),
+                        _ => self.kernels().add(values, y),
                     }
                 }
             }

@@ -49,9 +49,12 @@ impl Rounding {
         self.exceptions.form(&spec.name).unwrap_or(most)
     }
 
-    /// What training rounds a parameter to: whole numbers only, what 16-bit floats lose is not worth training for.
+    /// What training rounds a parameter to: a table as the file has it, a matrix to whole numbers. Products of floats add up in another
+    /// order in training than in a session, so that a matrix in 16-bit floats would not make their bits equal.
     pub fn of(&self, spec: &ParamSpec) -> Option<Form> {
-        Some(self.form(spec)).filter(|form| form.is_integer())
+        let form = self.form(spec);
+        let rounded = form.is_integer() || (spec.role == Role::Embedding && form.half().is_some());
+        rounded.then_some(form)
     }
 }
 

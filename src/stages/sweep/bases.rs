@@ -59,7 +59,11 @@ fn base(name: Option<String>, mut tree: Table, own: &Table, origin: &Path, typed
     overlay(&mut tree, own.clone());
     let text = toml::to_string(&tree).expect("it was TOML");
     // By itself, so that what is wrong without any setting is not said of a trial.
-    let recipe = Recipe::parse(&text, origin, typed)?;
+    let place = || name.as_ref().map(|name| format!("in recipe {name}"));
+    let recipe = Recipe::parse(&text, origin, typed).map_err(|error| match place() {
+        Some(place) => super::said_of(error, &place),
+        None => error,
+    })?;
     Ok(Base { name, text, recipe })
 }
 

@@ -139,6 +139,7 @@ impl Sweep {
             .try_into()
             .map_err(|error| read::explain(&error))?;
         for assignment in &of_recipe {
+            not_varied(&wanted, assignment)?;
             read::assign(&mut tree, assignment)?;
         }
         let bases = bases::read(&wanted, &tree, origin, &of_recipe)?;
@@ -178,6 +179,23 @@ impl Sweep {
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
+}
+
+/// Refuses `key=value` of a key that the sweep gives its own values, which would go before it.
+fn not_varied(wanted: &SweepTable, assignment: &str) -> Result<()> {
+    let key = assignment.split_once('=').map_or(assignment, |(key, _)| key).trim();
+    let problem = "the sweep gives it its own values";
+    if key == "seed" && !wanted.seeds.is_empty() {
+        return Err(Error::setting(key, problem, "--set 'sweep.seeds=[...]' names others"));
+    }
+    if wanted.grid.contains_key(key) || wanted.random.contains_key(key) {
+        return Err(Error::setting(
+            key,
+            problem,
+            "take it out of [sweep.grid] and [sweep.random], or leave --set out",
+        ));
+    }
+    Ok(())
 }
 
 /// The file that [`Sweep::canonical`] returns: of one recipe its keys and `[sweep]`, of several `[sweep.whole]`.
@@ -282,13 +300,19 @@ fn trial(text: &str, origin: &Path, typed: &[String], setting: &Setting, seed: u
     let set = settings.iter().map(|(key, value)| format!("{key}={value}"));
     let own = [format!("seed={seed}"), format!("name=\"{id}\"")];
     let overrides: Vec<String> = typed.iter().cloned().chain(set).chain(own).collect();
-    let recipe = Recipe::parse(text, origin, &overrides).map_err(|error| match error {
+    let recipe =
+        Recipe::parse(text, origin, &overrides).map_err(|error| said_of(error, &format!("in trial {id}")))?;
+    Ok(Trial { id, setting: name.clone(), seed, settings, recipe })
+}
+
+/// An error of a setting, and where that stands.
+fn said_of(error: Error, place: &str) -> Error {
+    match error {
         Error::Setting { key, problem, mend } => {
-            Error::Setting { key, problem: format!("{problem} (in trial {id})"), mend }
+            Error::Setting { key, problem: format!("{problem} ({place})"), mend }
         }
         other => other,
-    })?;
-    Ok(Trial { id, setting: name.clone(), seed, settings, recipe })
+    }
 }
 
 #[cfg(test)]

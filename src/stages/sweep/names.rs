@@ -17,7 +17,7 @@ pub(super) fn setting(settings: &[(String, Value)], among: Option<&str>, recipe:
     let pair = |(key, value): &(String, Value)| {
         let alike = settings.iter().filter(|(other, _)| last(other) == last(key)).count();
         let name = if alike > 1 { key.clone() } else { last(key) };
-        format!("{name}-{}", word(&plain(value)))
+        format!("{}-{}", word(&name, "-._"), word(&plain(value), "-."))
     };
     let all: Vec<String> = among.map(str::to_owned).into_iter().chain(settings.iter().map(pair)).collect();
     shortened(all.join("_"))
@@ -28,9 +28,10 @@ pub(super) fn trial(setting: &str, seed: u64) -> String {
     format!("{setting}_seed-{seed}")
 }
 
-/// A value as a part of a file's name. What cannot stand in one is `-`, and then its hash tells it from others.
-fn word(value: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+/// A key or a value as a part of a file's name: letters, digits and `others`. What cannot stand in one is `-`, and then its hash
+/// tells it from others.
+fn word(value: &str, others: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     if !value.is_empty() && value.chars().all(fits) {
         return value.to_owned();
     }
@@ -43,5 +44,6 @@ fn shortened(name: String) -> String {
     if name.len() <= LONGEST {
         return name;
     }
-    format!("{}-{}", &name[..LONGEST - 9], &files::sha256(name.as_bytes())[..8])
+    let kept: String = name.chars().take(LONGEST - 9).collect();
+    format!("{kept}-{}", &files::sha256(name.as_bytes())[..8])
 }

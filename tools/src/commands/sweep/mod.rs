@@ -57,6 +57,7 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
         return print(&out, &mine, typed.common.json).map(drop);
     }
     let kernels = Kernels::select()?;
+    refuse_others(&out, &plan)?;
     enter(&out, &plan)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (threads, progress) = (cli::threads(plan.recipe.threads), &*progress);
@@ -120,6 +121,16 @@ fn gate(summary: &Summary, max_drop: Option<f64>) -> Result<(), Failure> {
     )))
 }
 
+/// Refuses to touch a directory in which trials of the same names are finished that were made with other settings.
+fn refuse_others(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
+    let is_other = |trial: &&Trial| matches!(State::of(out, trial), State::Other { finished: true });
+    let Some(first) = plan.trials.iter().find(is_other) else { return Ok(()) };
+    let count = plan.trials.iter().filter(is_other).count();
+    let found = format!("{count} finished trials of other settings, as {}", first.id);
+    let mend = "choose another --out, or repeat the settings in its sweep.toml".to_owned();
+    Err(Error::Occupied { path: out.to_owned(), found, mend }.into())
+}
+
 /// Makes the directory a sweep's, and writes down of which.
 fn enter(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
     let file = out.join(SWEEP);
@@ -170,6 +181,10 @@ fn table_of(directory: &Path) -> limbeck::Result<Table> {
 enum State {
     Finished(Box<Table>),
     Failed(String),
+    /// What is there was made with other settings.
+    Other {
+        finished: bool,
+    },
     Begun,
     New,
 }
@@ -179,10 +194,7 @@ impl State {
         let directory = trial_directory(out, &trial.id);
         match Record::load(out, &trial.id) {
             Some(record) if !record.is_of(trial) => {
-                let there = directory.display();
-                return State::Failed(format!(
-                    "{there} is of other settings; choose another --out, or remove it"
-                ));
+                return State::Other { finished: record.error.is_none() && table_of(&directory).is_ok() };
             }
             Some(Record { error: Some(error), .. }) => return State::Failed(error),
             _ => {}
@@ -198,6 +210,7 @@ impl State {
         match self {
             State::Finished(_) => "finished",
             State::Failed(_) => "failed",
+            State::Other { .. } => "of other settings",
             State::Begun => "begun",
             State::New => "not begun",
         }

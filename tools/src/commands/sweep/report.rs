@@ -13,7 +13,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use limbeck::files;
 use limbeck::report::cells::{aligned, grouped, points};
 use limbeck::report::picture::{escaped, svg};
-use limbeck::report::{Machine, Summary};
+use limbeck::report::{Finished, Machine, Summary};
 use limbeck::stages::{Place, Stage};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
@@ -34,6 +34,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         let mend = "go on with `limbeck sweep`";
         return Err(Error::file(out, format!("no trial is finished{notes}"), mend).into());
     }
+    same_texts(out, &gathered)?;
     if gathered.plan.ablation {
         return ablation::report(&bench, &gathered, !typed.no_latency, typed.common.json);
     }
@@ -68,6 +69,21 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     }
     output.flush()?;
     gate(&summary, typed.max_drop)
+}
+
+/// Refuses to compare what was measured on other texts.
+fn same_texts(out: &Path, gathered: &Gathered) -> Result<(), Failure> {
+    let texts = |trial: &Finished| trial.table.rows.first().map_or(0, |row| row.texts);
+    let (first, others) = gathered.finished.split_first().expect("some are finished");
+    let Some(other) = others.iter().find(|other| texts(other) != texts(first)) else { return Ok(()) };
+    let problem = format!(
+        "trial {} was measured on {} test texts, and trial {} on {}",
+        first.id,
+        grouped(texts(first)),
+        other.id,
+        grouped(texts(other))
+    );
+    Err(Error::file(out, problem, "remove those of one kind from trials/: they cannot be compared").into())
 }
 
 /// Times the files that may be on a front, the baseline among them, against each other.
