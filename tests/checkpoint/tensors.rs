@@ -1,7 +1,7 @@
 //! Files of tensors: what is damaged is refused by name, what is whole reads as the safetensors crate wrote it.
 
 use limbeck::Result;
-use limbeck::checkpoint::{Dtype, TensorFile, TensorToWrite, Values, parse_config, write_tensors};
+use limbeck::checkpoint::{DATA_HASH, Dtype, TensorFile, TensorToWrite, Values, parse_config, write_tensors};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -139,7 +139,10 @@ proptest! {
             _ => value,
         }).collect();
         let file = TensorFile::open(&path).unwrap();
-        prop_assert_eq!(file.metadata(), &metadata);
+        let mut found = file.metadata().clone();
+        prop_assert!(found.remove(DATA_HASH).is_some());
+        prop_assert_eq!(&found, &metadata);
+        prop_assert!(file.check().is_ok());
         prop_assert_eq!(file.bytes("mask").unwrap(), &bytes[..]);
         let weights = oracle.tensor("w").unwrap();
         prop_assert_eq!(file.shape("w").unwrap(), weights.shape());
@@ -168,4 +171,20 @@ fn what_cannot_be_read_again_is_not_written() {
     assert!(write(&values, Dtype::F32).unwrap_err().to_string().contains("element 30000 is NaN"));
     assert_eq!(fs::read(&path).unwrap(), b"the checkpoint before");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn every_flipped_bit_of_tensors_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.safetensors");
+    let tensors = [TensorToWrite { name: "w", shape: &[3, 5], values: Values::F32(&[0.5; 15]) }];
+    write_tensors(&path, &tensors, Dtype::F32, &BTreeMap::new()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    for byte in whole.len() - 60..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 1 << (byte % 8);
+        fs::write(&path, &damaged).unwrap();
+        let error = TensorFile::open(&path).unwrap().check().unwrap_err().to_string();
+        assert!(error.contains("x.safetensors") && error.contains("hash differs"), "{error}");
+    }
 }

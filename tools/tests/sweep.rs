@@ -286,14 +286,34 @@ fn failures_are_named_and_stop_no_other_trial() {
     assert_eq!(state(&states(&left)), ["begun", "failed", "finished"]);
     drop(held);
 
-    // Another recipe under the same names is refused, trial by trial, and nothing is lost.
+    // Another recipe under the same names is refused, and nothing is lost: neither runs nor what the sweep knows of them.
+    let kept = || {
+        let trials = fs::read_dir(folder.at("out/trials")).unwrap().flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = trials.filter(|path| path.is_file()).collect();
+        files.sort();
+        files.push(folder.at("out/sweep.toml"));
+        files.into_iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>()
+    };
+    let before = kept();
     fs::write(folder.at("small.toml"), RECIPE.replace("steps = 40", "steps = 41")).unwrap();
     let (_, said) = folder.run("sweep.toml", "out", &[], 1);
     assert!(
         said.contains("a run of another recipe") && said.contains("train.steps = 40 there, 41 here"),
         "{said}"
     );
-    assert!(fs::read(&int8).unwrap() == whole);
+    assert!(fs::read(&int8).unwrap() == whole && kept() == before);
+
+    // What was measured on other texts is not compared.
+    let report = hurt.join("report.json");
+    fs::write(
+        &report,
+        fs::read_to_string(folder.at("out/trials").join(found[2].0).join("report.json"))
+            .unwrap()
+            .replace("\"texts\": 40", "\"texts\": 39"),
+    )
+    .unwrap();
+    let (_, said) = folder.report("out", &["--no-latency"], 1);
+    assert!(said.contains("on 39 test texts") && said.contains("remove those"), "{said}");
 }
 
 #[test]

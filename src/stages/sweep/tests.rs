@@ -212,3 +212,27 @@ fn several_recipes_stand_side_by_side() {
         assert!(error.contains(problem), "{error}");
     }
 }
+
+#[test]
+fn keys_of_any_letters_are_named_or_refused() {
+    let key = "ä".repeat(60);
+    for table in ["grid", "random"] {
+        let text = format!("[sweep]\ntrials = 1\n[sweep.{table}]\n'prune.{key}' = [1, 2]\n");
+        let error = parse(&text, &[]).err().unwrap().to_string();
+        assert!(error.contains("there is no such key"), "{error}");
+    }
+    let text = "[sweep.grid]\n'quantize.exceptions.*lin1*' = ['int4', 'int8']\n";
+    let sweep = parse(text, &[]).unwrap();
+    assert_eq!(sweep.trials.len(), 2);
+    assert!(ids(&sweep).iter().all(|id| id.is_ascii() && !id.contains('*')), "{:?}", ids(&sweep));
+}
+
+#[test]
+fn what_a_sweep_varies_cannot_be_set() {
+    let text = "[sweep]\nseeds = [1, 2]\n[sweep.grid]\n'prune.heads' = [0.2, 0.4]\n";
+    for (set, word) in [("prune.heads=0.9", "sweep.grid"), ("seed=3", "sweep.seeds")] {
+        let error = parse(text, &[set]).err().unwrap().to_string();
+        assert!(error.contains("its own values") && error.contains(word), "{error}");
+    }
+    assert!(parse(text, &["prune.units=0.9", "sweep.seeds=[3]"]).is_ok());
+}

@@ -57,8 +57,6 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
         return print(&out, &mine, typed.common.json).map(drop);
     }
     let kernels = Kernels::select()?;
-    refuse_others(&out, &plan)?;
-    enter(&out, &plan)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (threads, progress) = (cli::threads(plan.recipe.threads), &*progress);
     set_threads(threads)?;
@@ -70,6 +68,8 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     }
     let place = typed.common.place(launch.local_rank)?;
     let compute = Compute { out: &out, kernels, place: &place, threads, progress, stop: &stop };
+    refuse_others(&compute, &plan)?;
+    enter(&out, &plan)?;
     Runner { compute, name }.all(&mine)?;
     let gathered = Gathered::read(&out)?;
     if plan.ablation && gathered.notes.is_empty() {
@@ -122,13 +122,14 @@ fn gate(summary: &Summary, max_drop: Option<f64>) -> Result<(), Failure> {
 }
 
 /// Refuses to touch a directory in which trials of the same names are finished that were made with other settings.
-fn refuse_others(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
-    let is_other = |trial: &&Trial| matches!(State::of(out, trial), State::Other { finished: true });
+fn refuse_others(compute: &Compute<'_>, plan: &stages::Sweep) -> Result<(), Failure> {
+    let is_other = |trial: &&Trial| matches!(State::of(compute.out, trial), State::Other { finished: true });
     let Some(first) = plan.trials.iter().find(is_other) else { return Ok(()) };
-    let count = plan.trials.iter().filter(is_other).count();
-    let found = format!("{count} finished trials of other settings, as {}", first.id);
+    // The run's directory says how they differ.
+    compute.context(&first.recipe, &trial_directory(compute.out, &first.id)).enter(stages::Stage::Train)?;
+    let found = format!("trials of other settings, as {}", first.id);
     let mend = "choose another --out, or repeat the settings in its sweep.toml".to_owned();
-    Err(Error::Occupied { path: out.to_owned(), found, mend }.into())
+    Err(Error::Occupied { path: compute.out.to_owned(), found, mend }.into())
 }
 
 /// Makes the directory a sweep's, and writes down of which.
