@@ -8,9 +8,7 @@
 //! `"iterative"`, in rounds), which keeps more of its accuracy.
 
 use super::device::on_device;
-use super::recipe::tables::{
-    self, HeadImportance, LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope,
-};
+use super::recipe::tables::{Prune, Schedule, WeightImportance, WeightScope};
 use super::{
     Corpus, Stage, StageContext, artifact, decoupling, factorization, structure, teachers, training,
     vocabulary, width,
@@ -18,8 +16,8 @@ use super::{
 use crate::compress::gradual::prune as apply;
 use crate::compress::layers::{keep_layers, layer_gradients};
 use crate::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gone, Gradual, Importance,
-    LayerImportance, Rewind, Rounds, Scope, Scores, attention_scores, delete_emptied,
+    BlockBudget, BlockMatrices, BlockScope, Budget, Gone, Gradual, Importance, LayerImportance, Rounds,
+    Scores, attention_scores, delete_emptied,
 };
 use crate::ops::Backend;
 use crate::ops::blocks::BlockShape;
@@ -71,12 +69,7 @@ fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
             teachers::look_inside(context, corpus, &whole, &mut learner, &settings.train)?;
             let (config, seed, events) = (&learner.model.config, context.recipe.seed, settings.events);
             let mut gradual = if schedule == Schedule::Iterative {
-                let rewind = match settings.rewind {
-                    tables::Rewind::Weights => Rewind::Weights,
-                    tables::Rewind::Rate => Rewind::Rate,
-                    tables::Rewind::None => Rewind::None,
-                };
-                let rounds = Rounds::new(events, steps, rewind, settings.rewind_to);
+                let rounds = Rounds::new(events, steps, settings.rewind, settings.rewind_to);
                 Gradual::in_rounds(budget, rounds, config, seed)
             } else {
                 Gradual::new(budget, events, steps, config, seed)
@@ -134,19 +127,13 @@ fn layers<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>, corp
         return Ok(());
     }
     let keep = if settings.keep_layers.is_empty() {
-        let importance = match settings.layer_importance {
-            tables::LayerImportance::Gradient => LayerImportance::Gradient,
-            tables::LayerImportance::Uniform => LayerImportance::Uniform,
-            tables::LayerImportance::Last => LayerImportance::Last,
-            tables::LayerImportance::Random => LayerImportance::Random,
-        };
         let mut scores = vec![0.0; count];
-        if importance == LayerImportance::Gradient {
+        if settings.layer_importance == LayerImportance::Gradient {
             for_samples(context, corpus, TEXTS, |lesson| layer_gradients(learner, lesson, &mut scores))?;
             let shown: Vec<String> = scores.iter().map(|score| format!("{score:.3}")).collect();
             context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
         }
-        importance.select(&scores, keep, context.recipe.seed)
+        settings.layer_importance.select(&scores, keep, context.recipe.seed)
     } else {
         settings.keep_layers.clone()
     };
@@ -184,36 +171,17 @@ pub fn for_samples(
 }
 
 fn budget(prune: &Prune) -> Budget {
-    let layer_scope = |scope: LayerScope| match scope {
-        LayerScope::Global => Scope::Global,
-        LayerScope::Layer => Scope::Each,
-    };
     let watched = prune.weights > 0.0 && prune.weight_importance != WeightImportance::Magnitude;
     Budget {
         heads: prune.heads,
-        head_importance: match prune.head_importance {
-            HeadImportance::Gradient => Importance::Gradient,
-            HeadImportance::Fisher => Importance::Fisher,
-            HeadImportance::BlockFisher => Importance::BlockFisher,
-            HeadImportance::Attention => Importance::Attention,
-            HeadImportance::Norm => Importance::Norm,
-            HeadImportance::Random => Importance::Random,
-        },
-        head_scope: layer_scope(prune.head_scope),
+        head_importance: prune.head_importance,
+        head_scope: prune.head_scope.into(),
         units: prune.units,
-        unit_importance: match prune.unit_importance {
-            UnitImportance::Gradient => Importance::Gradient,
-            UnitImportance::Fisher => Importance::Fisher,
-            UnitImportance::Norm => Importance::Norm,
-            UnitImportance::Random => Importance::Random,
-        },
-        unit_scope: layer_scope(prune.unit_scope),
+        unit_importance: prune.unit_importance.into(),
+        unit_scope: prune.unit_scope.into(),
         weights: if watched { 0.0 } else { prune.weights },
         classifier: prune.classifier,
-        weight_scope: match prune.weight_scope {
-            WeightScope::Global => Scope::Global,
-            WeightScope::Matrix => Scope::Each,
-        },
+        weight_scope: prune.weight_scope.into(),
         blocks: if watched { single_weights(prune) } else { blocks(prune) },
     }
 }
@@ -223,11 +191,7 @@ fn single_weights(prune: &Prune) -> BlockBudget {
     BlockBudget {
         fraction: prune.weights,
         shape: BlockShape { outputs: 1, inputs: 1 },
-        importance: match prune.weight_importance {
-            WeightImportance::Magnitude => BlockImportance::Magnitude,
-            WeightImportance::Movement => BlockImportance::Movement,
-            WeightImportance::Fisher => BlockImportance::Fisher,
-        },
+        importance: prune.weight_importance.into(),
         scope: match prune.weight_scope {
             WeightScope::Global => BlockScope::Global,
             WeightScope::Matrix => BlockScope::Matrix,
@@ -241,27 +205,9 @@ fn blocks(prune: &Prune) -> BlockBudget {
     BlockBudget {
         fraction: prune.blocks,
         shape: BlockShape { outputs, inputs },
-        importance: match prune.block_importance {
-            tables::BlockImportance::Magnitude => BlockImportance::Magnitude,
-            tables::BlockImportance::Movement => BlockImportance::Movement,
-            tables::BlockImportance::Gradient => BlockImportance::Gradient,
-            tables::BlockImportance::Fisher => BlockImportance::Fisher,
-        },
-        scope: match prune.block_scope {
-            tables::BlockScope::Matrix => BlockScope::Matrix,
-            tables::BlockScope::Layer => BlockScope::Layer,
-            tables::BlockScope::Global => BlockScope::Global,
-        },
-        matrices: matrices(prune.block_matrices),
-    }
-}
-
-/// The matrices that a recipe names.
-pub fn matrices(named: tables::BlockMatrices) -> BlockMatrices {
-    match named {
-        tables::BlockMatrices::Encoder => BlockMatrices::Encoder,
-        tables::BlockMatrices::Attention => BlockMatrices::Attention,
-        tables::BlockMatrices::FeedForward => BlockMatrices::FeedForward,
+        importance: prune.block_importance,
+        scope: prune.block_scope,
+        matrices: prune.block_matrices,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Layers that share parameters, and factored matrices, as a recipe leaves them to a network.
 
-use super::recipe::tables::{self, Prune};
+use super::recipe::tables::Prune;
 use super::{StageContext, prune};
+use crate::compress::RankBudget;
 use crate::compress::ranks::{self, Factored};
 use crate::compress::sharing;
-use crate::compress::{RankBudget, RankScope, ShareStart};
 use crate::models::ModelConfig;
 use crate::ops::Backend;
 use crate::train::Learner;
@@ -53,11 +53,7 @@ pub fn share<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -
         return Ok(());
     }
     check_sharing(settings, &learner.model.config)?;
-    let start = match settings.share_start {
-        tables::ShareStart::Mean => ShareStart::Mean,
-        tables::ShareStart::First => ShareStart::First,
-    };
-    sharing::share(learner, settings.share, start)?;
+    sharing::share(learner, settings.share, settings.share_start)?;
     let config = &learner.model.config;
     let owners: Vec<usize> = (0..config.layers.len()).map(|layer| config.owner(layer)).collect();
     context.progress.message(&format!("prune: layers use the parameters of layers {owners:?}"));
@@ -73,14 +69,8 @@ pub fn factorize<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B
     if settings.rank == 0.0 {
         return Ok(());
     }
-    let budget = RankBudget {
-        fraction: settings.rank,
-        scope: match settings.rank_scope {
-            tables::RankScope::Matrix => RankScope::Matrix,
-            tables::RankScope::Global => RankScope::Global,
-        },
-        matrices: prune::matrices(settings.rank_matrices),
-    };
+    let budget =
+        RankBudget { fraction: settings.rank, scope: settings.rank_scope, matrices: settings.rank_matrices };
     let Factored { matrices: [factored, all], parameters: [before, after], energy } =
         ranks::factorize(learner, &budget)?;
     context.progress.message(&format!(

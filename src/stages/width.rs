@@ -1,6 +1,6 @@
 //! The hidden features that a recipe leaves a network.
 
-use super::recipe::tables::{HiddenImportance, Prune};
+use super::recipe::tables::{Prune, WidthImportance};
 use super::{Corpus, StageContext, prune};
 use crate::compress::width::{WidthScores, narrow};
 use crate::models::ModelConfig;
@@ -52,13 +52,13 @@ pub fn apply<B: Backend>(
         return Ok(());
     }
     let scores = match context.recipe.prune.hidden_importance {
-        HiddenImportance::Gradient => {
+        WidthImportance::Gradient => {
             let mut scores = WidthScores::zeros(hidden);
             prune::for_samples(context, corpus, 1, |lesson| scores.add_gradients(learner, lesson))?;
             scores
         }
-        HiddenImportance::Norm => WidthScores::norms(learner)?,
-        HiddenImportance::Random => WidthScores::random(hidden, context.recipe.seed),
+        WidthImportance::Norm => WidthScores::norms(learner)?,
+        WidthImportance::Random => WidthScores::random(hidden, context.recipe.seed),
     };
     narrow(learner, &scores, count)?;
     context.progress.message(&format!("prune: {count} of {hidden} hidden features stay"));

@@ -1,7 +1,7 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
 use super::{
-    BlockImportance, Distill, HeadImportance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
+    BlockImportance, Distill, Importance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
     WeightImportance,
 };
 use crate::backend::cpu::threads::check_threads;
@@ -226,7 +226,7 @@ fn prune(prune: &Prune) -> Result<()> {
             "use \"once\", or raise prune.train.epochs",
         ));
     }
-    if prune.heads > 0.0 && prune.head_importance == HeadImportance::Attention {
+    if prune.heads > 0.0 && prune.head_importance == Importance::Attention {
         return Err(Error::setting(
             "prune.head_importance",
             format!("\"attention\" is measured before pruning, and \"{schedule}\" measures while it trains"),
