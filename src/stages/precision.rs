@@ -4,7 +4,7 @@
 //! for few bits and the file go by the same choice.
 
 use super::recipe::tables::{EmbeddingKind, Layout, Train, WeightKind};
-use super::{Corpus, Recipe, Stage, StageContext, artifact, corpus::test_texts, vocabulary};
+use super::{Corpus, Recipe, Stage, StageContext, artifact, corpus::test_texts};
 use crate::backend::Cpu;
 use crate::checkpoint::HfDirectory;
 use crate::compress::precision::{largest, order};
@@ -129,8 +129,7 @@ fn choose(
 ) -> Result<Vec<String>> {
     let settings = &context.recipe.quantize;
     let whole = Corpus::open(context)?;
-    let own = vocabulary::corpus_of(source, &whole)?;
-    let corpus = own.as_ref().unwrap_or(&whole);
+    let corpus = whole.as_read_by_model(source)?;
     let mut learner = artifact::load(&Cpu::new(context.kernels), source, &Train::default())?;
     let looking = Looking {
         texts: &corpus.train,

@@ -22,7 +22,7 @@ use crate::compress::{
 use crate::ops::Backend;
 use crate::ops::blocks::BlockShape;
 use crate::train::learner::gradients;
-use crate::train::{Companion, Learner, Lesson, forget_state};
+use crate::train::{Companion, Learner, Lesson};
 use crate::{Batch, Error, Result};
 
 /// Texts of a batch that importance is measured on.
@@ -93,14 +93,13 @@ fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
     let units: Vec<usize> = layers.iter().map(|layer| layer.intermediate).collect();
     context.progress.message(&format!("prune: heads left by layer {heads:?}, units {units:?}"));
-    let parents =
-        [("texts", corpus.train.content_hash().to_owned()), ("baseline", artifact::weights_hash(&baseline)?)];
-    let mut origin = artifact::origin(context, Stage::Prune, &parents);
-    origin.extend(trimmed.as_ref().map(vocabulary::Trimmed::record));
-    context.ranks.only_first(|| {
-        artifact::save(&context.artifact(Stage::Prune), &learner, &corpus.tokenizer, &origin)?;
-        forget_state(&context.state(Stage::Prune))
-    })
+    artifact::finish(
+        context,
+        Stage::Prune,
+        &learner,
+        corpus,
+        trimmed.as_ref().map(vocabulary::Trimmed::record),
+    )
 }
 
 /// How many of a network's `count` layers stay.

@@ -1,7 +1,7 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
 use super::recipe::tables::Quantize;
-use super::{Corpus, Stage, StageContext, artifact, device, precision, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, device, precision};
 use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::TIMED_ROWS;
@@ -96,8 +96,7 @@ fn compare(
     quantization: &Quantization,
 ) -> Result<()> {
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let own = vocabulary::corpus_of(source, &whole)?;
-    let corpus = own.as_ref().unwrap_or(&whole);
+    let corpus = whole.as_read_by_model(source)?;
     // What was trained in a GPU's precision alone is compared in f32.
     let cpu = device::cpu(context, settings).unwrap_or_else(|_| Cpu::new(context.kernels));
     let mut learner = artifact::load(&cpu, source, settings)?;

@@ -7,8 +7,6 @@ use super::{
 };
 use crate::Result;
 use crate::ops::Backend;
-use crate::train::forget_state;
-use std::path::Path;
 
 /// Trains the baseline.
 ///
@@ -35,13 +33,5 @@ fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     }
     teachers::check_early(context, &corpus, learner.model.layers.len())?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
-    let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];
-    if !recipe.model.path.is_empty() {
-        parents.push(("model", artifact::weights_hash(Path::new(&recipe.model.path))?));
-    }
-    let origin = artifact::origin(context, Stage::Train, &parents);
-    context.ranks.only_first(|| {
-        artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
-        forget_state(&context.state(Stage::Train))
-    })
+    artifact::finish(context, Stage::Train, &learner, &corpus, None)
 }

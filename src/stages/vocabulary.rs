@@ -1,7 +1,6 @@
 //! The vocabulary that a recipe leaves a network: chosen on the training texts, its effect measured on all.
 
 use super::{Corpus, StageContext};
-use crate::checkpoint::HfDirectory;
 use crate::compress::Keep;
 use crate::compress::gradual::delete;
 use crate::compress::vocabulary::{Effect, Reading, TooFew, Words, choose};
@@ -12,7 +11,6 @@ use crate::train::Learner;
 use crate::{Error, Result, Text};
 use serde::Serialize;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 const KEY: &str = "prune.vocabulary";
@@ -74,16 +72,6 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
 /// As [`trim`].
 pub fn check(context: &StageContext<'_>, corpus: &Corpus) -> Result<Option<usize>> {
     Ok(chosen(context, corpus)?.map(|(kept, _)| kept.len()))
-}
-
-/// The corpus as the network at `path` reads it, if that is another than `whole`.
-///
-/// # Errors
-/// Whatever is wrong with its tokenizer; what reading the texts returns.
-pub fn corpus_of(path: &Path, whole: &Corpus) -> Result<Option<Corpus>> {
-    let tokenizer = HfDirectory::open(path)?.tokenizer()?;
-    let same = tokenizer.content_hash() == whole.tokenizer.content_hash();
-    (!same).then(|| whole.read_by(tokenizer)).transpose()
 }
 
 impl Trimmed {

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::backend::cpu::threads::check_threads;
 use crate::models::config::limits;
-use crate::stages::artifact::new_encoder;
 use crate::{Error, Result};
 
 /// Passes over the texts: more would be years.
@@ -195,7 +194,7 @@ fn model(recipe: &Recipe) -> Result<()> {
         ));
     }
     let mend = "lower model.hidden, model.layers, model.intermediate, model.vocab or model.positions";
-    new_encoder(model, model.vocab).validate().map_err(|problem| Error::setting("model", problem, mend))
+    model.encoder(model.vocab).validate().map_err(|problem| Error::setting("model", problem, mend))
 }
 
 fn prune(prune: &Prune) -> Result<()> {
