@@ -1,7 +1,7 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
 use super::recipe::tables::Quantize;
-use super::{Corpus, Stage, StageContext, artifact, device, precision};
+use super::{Corpus, Recipe, Stage, StageContext, artifact, device, precision};
 use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
 use crate::compress::layout::TIMED_ROWS;
@@ -83,6 +83,16 @@ pub(super) fn write(
 /// [`Error::Setting`].
 pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
     settings.quantization().check(&Classifier::new(config).1)
+}
+
+/// As [`check`], of the baseline before its first step, as far as that can be known.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_early(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
+    // Factored matrices would have names that there are none of yet.
+    let named = recipe.prune.rank == 0.0 && recipe.prune.embedding_size == 0;
+    if named { check(&recipe.quantize, config) } else { Ok(()) }
 }
 
 /// Texts whose logits are compared.
