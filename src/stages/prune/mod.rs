@@ -1,11 +1,11 @@
 //! The second stage: whole layers, word pieces, hidden features, heads and feed-forward units are deleted, weights and
 //! blocks of weights masked.
 //!
-//! Layers go first, at once; those that stay may come to share their parameters, and the first of them to read the sentences of
-//! pairs apart. Then go word pieces and hidden features. What is left of the word table, and of the layers' matrices, is then factored: what follows reads the texts as the smaller
-//! vocabulary spells them, but for the baseline, which teaches as it was taught. The rest goes at once, by scores measured on
-//! training texts; or in several events while the network learns from the baseline (`prune.schedule = "cubic"`, or
-//! `"iterative"`, in rounds), which keeps more of its accuracy.
+//! Layers go first, at once; those that stay may come to share their parameters, and the first of them to read the sentences
+//! of pairs apart. Then go word pieces and hidden features. What is left of the word table, and of the layers' matrices, is
+//! then factored: what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as
+//! it was taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
+//! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
 mod budget;
 mod decoupling;
@@ -22,8 +22,7 @@ use super::device::on_device;
 use super::recipe::tables::Schedule;
 use super::{Corpus, Stage, StageContext, artifact, teachers, training};
 use crate::Result;
-use crate::compress::gradual;
-use crate::compress::{Gone, Gradual, Rounds, delete_emptied};
+use crate::compress::{Gone, Gradual, Rounds, delete_emptied, gradual};
 use crate::ops::Backend;
 use crate::train::{Companion, Learner};
 pub use early::check;
