@@ -20,20 +20,23 @@ pub use rounding::{Int4Rows, Int8Rows, RowRounding};
 
 /// What a matrix of a linear layer, or an embedding table, becomes.
 #[cfg(feature = "train")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Form {
-    /// It stays in 32-bit floats.
-    F32,
+    /// int8, with a scale for each output or row.
+    #[serde(alias = "channel")]
+    Int8,
+    /// int8, with one scale for all of it.
+    #[serde(rename = "tensor")]
+    Int8Tensor,
+    /// int4, with a multiplier for each 32 weights of an output or row.
+    Int4,
     /// 16-bit floats of 11 digits, IEEE 754: beyond 65,504 there are none.
     F16,
     /// 16-bit floats of 8 digits, the upper halves of 32-bit ones.
     Bf16,
-    /// int8, with a scale for each output or row.
-    Int8,
-    /// int8, with one scale.
-    Int8Tensor,
-    /// int4, with a multiplier for each 32 weights of an output or row.
-    Int4,
+    /// It stays in 32-bit floats.
+    F32,
 }
 
 #[cfg(feature = "train")]

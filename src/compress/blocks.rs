@@ -37,18 +37,24 @@ use crate::ops::Backend;
 use crate::ops::blocks::{BlockShape, Summed};
 use crate::params::{Mask, ParamStore};
 use crate::tensor::Shape;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// What makes a block important.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BlockImportance {
     /// Its L2 norm.
+    #[default]
     Magnitude,
-    /// Whether training has moved it away from zero.
+    /// Whether training has moved it away from zero: `-Σ w·∂loss/∂w` over the block and all steps (Sanh et al., 2020;
+    /// Lagunas et al., 2021). Not with `schedule = "once"`.
     Movement,
-    /// How much the loss would change without it.
+    /// How much the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et
+    /// al., 2019). Not with `schedule = "once"`.
     Gradient,
-    /// The same by the diagonal of the empirical Fisher information.
+    /// The same of each weight by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the empirical Fisher information. Not
+    /// with `schedule = "once"`.
     Fisher,
 }
 
@@ -65,22 +71,26 @@ impl BlockImportance {
 }
 
 /// Over what blocks compete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BlockScope {
     /// Within each matrix: all lose the same fraction.
+    #[default]
     Matrix,
-    /// Within each layer.
+    /// Within each layer: all lose the same fraction, whose matrices may lose more or less.
     Layer,
     /// Over the whole network.
     Global,
 }
 
-/// Which matrices lose blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which matrices lose blocks, or are factored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BlockMatrices {
     /// Those of attention and of the feed-forward part, of every layer.
+    #[default]
     Encoder,
-    /// Query, key, value and output of every layer.
+    /// Query, key, value and attention output of every layer.
     Attention,
     /// Both feed-forward matrices of every layer.
     FeedForward,

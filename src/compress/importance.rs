@@ -14,11 +14,14 @@ use crate::nn::{Layer, Linear};
 use crate::ops::Backend;
 use crate::params::ParamStore;
 use limbeck_kernels::random::mix;
+use serde::{Deserialize, Serialize};
 
 /// What makes a head or a unit important.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Importance {
-    /// `|∂loss/∂gate|`, summed over texts ([`crate::ops::gate`]).
+    /// `|∂loss/∂gate|`, summed over texts ([`crate::ops::gate`]; Michel et al., 2019).
+    #[default]
     Gradient,
     /// `(∂loss/∂gate)²`, summed over texts: the diagonal of the gates' empirical Fisher information `F`. Half of it is what
     /// the loss of a trained network gains without the part, to second order (Kwon et al., arXiv:2204.09656, equation 8).
@@ -27,13 +30,16 @@ pub enum Importance {
     /// Of heads: `½·1ᵀF1` over the heads of a layer that go together, with `F = Σ g·gᵀ` over texts of all of the layer's
     /// gates (its block of the block-diagonal Fisher, equation 9 there). Heads go one by one, each time the one that adds
     /// least to that sum: so of two heads that do the same, which add to each other, one stays.
+    #[serde(rename = "block-fisher")]
     BlockFisher,
     /// The mean absolute attention of a head. A row of attention sums to one, so this is one over the text's
-    /// length for every head: it says nothing, and is here because a published pipeline uses it.
+    /// length for every head: it ranks heads by rounding. Here for comparison only, because a published pipeline uses it, and
+    /// only with `schedule = "once"`.
     Attention,
-    /// The norm of the weights.
+    /// The L2 norm of the weights: of a head its rows and columns of the four projections, of a unit its row in the first
+    /// matrix and its column in the second.
     Norm,
-    /// A number drawn from the seed: the control.
+    /// A number drawn from the seed: the control that any other choice must beat.
     Random,
 }
 

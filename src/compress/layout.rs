@@ -8,17 +8,20 @@ use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{
     BlocksI8, LayerI8, PackedBlocks, PackedI8, QuantizedRows, WeightsI8, pack_blocks_i8,
 };
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// Which matrices leave their zero blocks out of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which matrices of whole numbers leave their zero 16×4 blocks out of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// None.
-    Dense,
-    /// Those for which it is faster on this CPU.
+    /// Those for which it is faster on this CPU: both layouts are timed.
+    #[default]
     Faster,
     /// Those that have any, whatever it costs: files that do not depend on the CPU that wrote them.
     Blocks,
+    /// None.
+    Dense,
 }
 
 /// What the two layouts of a matrix with zero blocks cost.

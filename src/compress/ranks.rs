@@ -23,12 +23,15 @@ use crate::ops::Backend;
 use crate::train::Learner;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Over what a budget of parameters is shared out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RankScope {
     /// Each matrix has the same fraction of its full rank.
+    #[default]
     Matrix,
     /// All matrices together have as many parameters as they would have so; singular values are kept by their share of their
     /// matrix's sum of squares, the largest first.

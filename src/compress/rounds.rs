@@ -24,16 +24,20 @@ use crate::nn::ParamId;
 use crate::ops::Backend;
 use crate::tensor::Tensor;
 use crate::train::{AdamW, Learner, Schedule};
+use serde::{Deserialize, Serialize};
 
 /// What an event goes back to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Rewind {
-    /// Nothing.
-    None,
-    /// The learning rate of an earlier point.
-    Rate,
-    /// Its learning rate and its weights.
+    /// The weights of an earlier point, for what is left, and its learning rate: each round has the rates from there on
+    /// (Frankle et al., 2019).
+    #[default]
     Weights,
+    /// Its learning rate alone, and the weights stay (Renda et al., 2020).
+    Rate,
+    /// Nothing: training goes on.
+    None,
 }
 
 impl Rewind {

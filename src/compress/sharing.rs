@@ -14,12 +14,15 @@ use crate::models::ModelConfig;
 use crate::nn::{Layer, Linear, ParamId};
 use crate::ops::Backend;
 use crate::train::Learner;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// What a group's parameters start from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ShareStart {
     /// The mean of its layers'.
+    #[default]
     Mean,
     /// Those of its first layer.
     First,

@@ -28,13 +28,17 @@ use crate::ops::Backend;
 use crate::train::learner::gradients;
 use crate::train::{Learner, Lesson};
 use limbeck_kernels::random::mix;
+use serde::{Deserialize, Serialize};
 
 /// What makes a hidden feature important.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WidthImportance {
-    /// How the loss would change without it.
+    /// How the loss would change without it: mean over texts of (∂loss/∂gate)² for a gate on the feature behind every norm, of
+    /// (Σ γ·∂γ + β·∂β)².
+    #[default]
     Gradient,
-    /// Its share of the weights.
+    /// The sum over matrices of the feature's share of the sum of squares.
     Norm,
     /// A number drawn from the seed: the control.
     Random,

@@ -1,15 +1,15 @@
 //! Networks between stages: Hugging Face directories, read into a learner and written from one.
 
-use super::recipe::tables::{self, PoolingChoice, Train};
-use super::{Stage, StageContext};
+use super::recipe::tables::{PoolingChoice, Train};
+use super::{Corpus, Stage, StageContext};
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
 use crate::infer::Model;
-use crate::models::config::{Architecture, Pooling, Sizes};
+use crate::models::config::{Architecture, Pooling};
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::params::{Mask, ParamStore};
 use crate::tokenizer::Tokenizer;
-use crate::train::{AdamW, AdamWSettings, Learner};
+use crate::train::{AdamW, AdamWSettings, Learner, forget_state};
 use crate::{Error, Result, files};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub fn start<B: Backend>(
     };
     let mut config = match &directory {
         Some(directory) => directory.config.clone(),
-        None => new_encoder(&recipe.model, tokenizer.vocab()),
+        None => recipe.model.encoder(tokenizer.vocab()),
     };
     // A classifier of other classes is another classifier.
     let fresh_classifier = config.labels != labels;
@@ -106,21 +106,6 @@ fn adapt(config: &mut ModelConfig, context: &StageContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The encoder of a recipe's sizes, `vocab` of its word pieces being there; heads are 1 or more.
-pub fn new_encoder(model: &tables::Model, vocab: usize) -> ModelConfig {
-    ModelConfig::distilbert(
-        Sizes {
-            vocab,
-            positions: model.positions,
-            hidden: model.hidden,
-            heads: model.heads,
-            intermediate: model.intermediate,
-            layers: model.layers,
-        },
-        Vec::<String>::new(),
-    )
-}
-
 /// A learner with the network of `config`, its values from a directory, or drawn from `seed` where there is none
 /// (and, if the flag says so, for the classifier), and its optimizer before the first step.
 ///
@@ -166,7 +151,7 @@ pub fn settings(train: &Train) -> AdamWSettings {
 ///
 /// # Errors
 /// A full disk; a value that is no number.
-pub fn save<B: Backend>(
+fn save<B: Backend>(
     path: &Path,
     learner: &Learner<B>,
     tokenizer: &Tokenizer,
@@ -243,22 +228,46 @@ fn parent_key(parent: &str) -> String {
     format!("limbeck.parent.{parent}")
 }
 
-/// What every artifact records: program, recipe, seed, kernels and parents, so that a number can be traced to
-/// what it was measured on.
-pub fn origin(
+/// Ends a stage that trains: its network becomes its artifact, which says what it was made from, and `more` if that is given;
+/// the state that it could have been gone on with goes. The first rank writes.
+///
+/// # Errors
+/// A full disk; a value that is no number.
+pub fn finish<B: Backend>(
     context: &StageContext<'_>,
     stage: Stage,
-    parents: &[(&str, String)],
-) -> BTreeMap<String, String> {
+    learner: &Learner<B>,
+    corpus: &Corpus,
+    more: Option<(String, String)>,
+) -> Result<()> {
+    let mut origin = origin(context, stage, corpus)?;
+    origin.extend(more);
+    context.ranks.only_first(|| {
+        save(&context.artifact(stage), learner, &corpus.tokenizer, &origin)?;
+        forget_state(&context.state(stage))
+    })
+}
+
+/// What every artifact records: program, recipe, seed, kernels, and the hashes of the texts and of the network that it was
+/// made from, so that a number can be traced to what it was measured on.
+fn origin(context: &StageContext<'_>, stage: Stage, corpus: &Corpus) -> Result<BTreeMap<String, String>> {
     let mut origin = BTreeMap::from([
         ("limbeck.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("limbeck.recipe".to_owned(), context.recipe.name.clone()),
         ("limbeck.recipe_sha256".to_owned(), context.recipe_hash(stage)),
         ("limbeck.seed".to_owned(), context.recipe.seed.to_string()),
         ("limbeck.kernels".to_owned(), context.kernels_name()),
+        (parent_key("texts"), corpus.train.content_hash().to_owned()),
     ]);
-    for (parent, hash) in parents {
-        origin.insert(parent_key(parent), hash.clone());
+    let model = &context.recipe.model.path;
+    match stage.parent() {
+        Some(parent) => {
+            origin.insert(parent_key(parent.variant()), weights_hash(&context.artifact(parent))?);
+        }
+        None if !model.is_empty() => {
+            origin.insert(parent_key("model"), weights_hash(Path::new(model))?);
+        }
+        None => {}
     }
-    origin
+    Ok(origin)
 }

@@ -72,8 +72,7 @@ fn int8(context: &StageContext<'_>) -> Result<()> {
     let (model, recipe) =
         (Some(artifact::weights_hash(&source)?), Some(context.recipe_hash(Stage::Quantize)));
     // Exceptions are of the compressed network, whose parameters may have other names.
-    let plain =
-        Quantization { exceptions: Exceptions::NONE, ..quantize::quantization(&context.recipe.quantize) };
+    let plain = Quantization { exceptions: Exceptions::NONE, ..context.recipe.quantize.quantization() };
     let there = Model::open(&path).is_ok_and(|file| {
         let made = file.metadata().map(|metadata| &metadata.parents);
         made.is_some_and(|made| made.model == model && made.recipe == recipe) && file.check_data().is_ok()

@@ -6,7 +6,7 @@ use crate::checkpoint::HfDirectory;
 use crate::data::{self, Classes, Example, TableOptions, TableSource, TokenSet, demo, read_classes};
 use crate::tokenizer::{Encode, Rules, Tokenizer};
 use crate::{Error, Result};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,6 +23,25 @@ pub struct Corpus {
     pub test: TokenSet,
     held_out: usize,
     texts: Rc<Texts>,
+}
+
+/// The corpus that a network reads.
+pub enum CorpusOf<'a> {
+    /// The run's.
+    Run(&'a Corpus),
+    /// The same texts, read with the network's own, smaller vocabulary.
+    Own(Box<Corpus>),
+}
+
+impl Deref for CorpusOf<'_> {
+    type Target = Corpus;
+
+    fn deref(&self) -> &Corpus {
+        match self {
+            CorpusOf::Run(corpus) => corpus,
+            CorpusOf::Own(corpus) => corpus,
+        }
+    }
 }
 
 /// The texts themselves, for any tokenizer to read.
@@ -74,6 +93,18 @@ impl Corpus {
     /// A file that has changed since it was opened; a full disk.
     pub fn read_by(&self, tokenizer: Tokenizer) -> Result<Corpus> {
         Corpus::new(Rc::clone(&self.texts), tokenizer, self.held_out)
+    }
+
+    /// The texts as the network at `path` reads them: with its own tokenizer, if that is another than this one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its tokenizer; those of [`Corpus::read_by`].
+    pub fn as_read_by_model(&self, path: &Path) -> Result<CorpusOf<'_>> {
+        let tokenizer = HfDirectory::open(path)?.tokenizer()?;
+        if tokenizer.content_hash() == self.tokenizer.content_hash() {
+            return Ok(CorpusOf::Run(self));
+        }
+        Ok(CorpusOf::Own(Box::new(self.read_by(tokenizer)?)))
     }
 
     /// The training texts, as another tokenizer reads them.

@@ -1,10 +1,9 @@
 //! The third stage: what is left of the network learns from the baseline.
 
 use super::device::on_device;
-use super::{Corpus, Stage, StageContext, artifact, quantize, teachers, training, vocabulary};
+use super::{Corpus, Stage, StageContext, artifact, quantize, teachers, training};
 use crate::Result;
 use crate::ops::Backend;
-use crate::train::forget_state;
 
 /// Distils the teacher into the pruned network.
 ///
@@ -22,19 +21,12 @@ fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> 
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let (logits, how) = teachers::teach(context, device, &whole)?;
     // Of a smaller vocabulary, where pruning left one.
-    let own = context.ranks.first_then(|| vocabulary::corpus_of(&pruned, &whole))?;
-    let corpus = own.as_ref().unwrap_or(&whole);
+    let corpus = context.ranks.first_then(|| whole.as_read_by_model(&pruned))?;
     let mut learner = artifact::load(device, &pruned, settings)?;
     quantize::check(&context.recipe.quantize, &learner.model.config)?;
-    teachers::look_inside(context, corpus, &whole, &mut learner, settings)?;
+    teachers::look_inside(context, &corpus, &whole, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
-    training::run(context, Stage::Distill, settings, corpus, &mut learner, teacher, None)?;
+    training::run(context, Stage::Distill, settings, &corpus, &mut learner, teacher, None)?;
     learner.assert_masks()?;
-    let parents =
-        [("texts", corpus.train.content_hash().to_owned()), ("pruned", artifact::weights_hash(&pruned)?)];
-    let origin = artifact::origin(context, Stage::Distill, &parents);
-    context.ranks.only_first(|| {
-        artifact::save(&context.artifact(Stage::Distill), &learner, &corpus.tokenizer, &origin)?;
-        forget_state(&context.state(Stage::Distill))
-    })
+    artifact::finish(context, Stage::Distill, &learner, &corpus, None)
 }

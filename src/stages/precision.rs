@@ -3,8 +3,8 @@
 //! What `"auto"` chose is kept as [`CHOICE`] in the run's directory, with all that was measured. It is made once: training
 //! for few bits and the file go by the same choice.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, Train, WeightKind};
-use super::{Corpus, Recipe, Stage, StageContext, artifact, corpus::test_texts, quantize, vocabulary};
+use super::recipe::tables::{EmbeddingKind, Layout, Train, WeightKind};
+use super::{Corpus, Recipe, Stage, StageContext, artifact, corpus::test_texts};
 use crate::backend::Cpu;
 use crate::checkpoint::HfDirectory;
 use crate::compress::precision::{largest, order};
@@ -87,13 +87,13 @@ struct Choice<'a> {
 ///
 /// # Errors
 /// An earlier stage is missing; whatever is wrong with the texts; a signal; a full disk.
-pub(super) fn quantization(context: &StageContext<'_>) -> Result<Quantization> {
-    context.ranks.first_then(|| quantization_here(context))
+pub(super) fn settled(context: &StageContext<'_>) -> Result<Quantization> {
+    context.ranks.first_then(|| settled_here(context))
 }
 
-fn quantization_here(context: &StageContext<'_>) -> Result<Quantization> {
+fn settled_here(context: &StageContext<'_>) -> Result<Quantization> {
     let recipe = context.recipe;
-    let settled = quantize::quantization(&recipe.quantize);
+    let settled = recipe.quantize.quantization();
     if !recipe.quantize.chooses() {
         return Ok(settled);
     }
@@ -129,13 +129,12 @@ fn choose(
 ) -> Result<Vec<String>> {
     let settings = &context.recipe.quantize;
     let whole = Corpus::open(context)?;
-    let own = vocabulary::corpus_of(source, &whole)?;
-    let corpus = own.as_ref().unwrap_or(&whole);
+    let corpus = whole.as_read_by_model(source)?;
     let mut learner = artifact::load(&Cpu::new(context.kernels), source, &Train::default())?;
     let looking = Looking {
         texts: &corpus.train,
         count: settings.samples.min(corpus.lessons().len()),
-        blocks: settings.layout != BlockLayout::Dense,
+        blocks: settings.layout != Layout::Dense,
         progress: context.progress,
         stop: context.stop,
     };

@@ -1,13 +1,11 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
-use super::recipe::tables::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
-use super::{Corpus, Stage, StageContext, artifact, device, precision, vocabulary};
+use super::recipe::tables::Quantize;
+use super::{Corpus, Recipe, Stage, StageContext, artifact, device, precision};
 use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
-use crate::compress::layout::{Layout, TIMED_ROWS};
-use crate::compress::quantize::{
-    Exceptions, Extras, Form, Loss, Quantization, golden_texts, quantize as to_image,
-};
+use crate::compress::layout::TIMED_ROWS;
+use crate::compress::quantize::{Extras, Loss, Quantization, golden_texts, quantize as to_image};
 use crate::infer::format::Parents;
 use crate::infer::{Model, Session};
 use crate::models::{Classifier, ModelConfig};
@@ -27,7 +25,7 @@ pub fn quantize(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
-    let quantization = precision::quantization(context)?;
+    let quantization = precision::settled(context)?;
     write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {
         compare(context, &source, &Model::open(&path)?, &quantization)?;
@@ -79,52 +77,22 @@ pub(super) fn write(
     })
 }
 
-/// What the recipe asks for; what it leaves to be chosen is int8.
-pub(super) fn quantization(settings: &Quantize) -> Quantization {
-    Quantization {
-        weights: match settings.weights {
-            WeightKind::Channel | WeightKind::Auto => Form::Int8,
-            WeightKind::Tensor => Form::Int8Tensor,
-            WeightKind::Int4 => Form::Int4,
-            WeightKind::F16 => Form::F16,
-            WeightKind::Bf16 => Form::Bf16,
-            WeightKind::F32 => Form::F32,
-        },
-        embeddings: match settings.embeddings {
-            EmbeddingKind::Int8 | EmbeddingKind::Auto => Form::Int8,
-            EmbeddingKind::Int4 => Form::Int4,
-            EmbeddingKind::F16 => Form::F16,
-            EmbeddingKind::Bf16 => Form::Bf16,
-            EmbeddingKind::F32 => Form::F32,
-        },
-        exceptions: Exceptions::new(
-            settings.exceptions.iter().map(|(name, kind)| (name.clone(), exception(*kind))).collect(),
-        ),
-        layout: match settings.layout {
-            BlockLayout::Faster => Layout::Faster,
-            BlockLayout::Blocks => Layout::Blocks,
-            BlockLayout::Dense => Layout::Dense,
-        },
-    }
-}
-
-fn exception(kind: ExceptionKind) -> Form {
-    match kind {
-        ExceptionKind::Int8 => Form::Int8,
-        ExceptionKind::Tensor => Form::Int8Tensor,
-        ExceptionKind::Int4 => Form::Int4,
-        ExceptionKind::F16 => Form::F16,
-        ExceptionKind::Bf16 => Form::Bf16,
-        ExceptionKind::F32 => Form::F32,
-    }
-}
-
 /// Whether the recipe's exceptions can be meant for a network of this configuration.
 ///
 /// # Errors
 /// [`Error::Setting`].
 pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
-    quantization(settings).check(&Classifier::new(config).1)
+    settings.quantization().check(&Classifier::new(config).1)
+}
+
+/// As [`check`], of the baseline before its first step, as far as that can be known.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_early(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
+    // Factored matrices would have names that there are none of yet.
+    let named = recipe.prune.rank == 0.0 && recipe.prune.embedding_size == 0;
+    if named { check(&recipe.quantize, config) } else { Ok(()) }
 }
 
 /// Texts whose logits are compared.
@@ -138,8 +106,7 @@ fn compare(
     quantization: &Quantization,
 ) -> Result<()> {
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let own = vocabulary::corpus_of(source, &whole)?;
-    let corpus = own.as_ref().unwrap_or(&whole);
+    let corpus = whole.as_read_by_model(source)?;
     // What was trained in a GPU's precision alone is compared in f32.
     let cpu = device::cpu(context, settings).unwrap_or_else(|_| Cpu::new(context.kernels));
     let mut learner = artifact::load(&cpu, source, settings)?;

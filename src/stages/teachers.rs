@@ -5,7 +5,7 @@
 //! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
 
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
-use super::{Corpus, Stage, StageContext, artifact, prune};
+use super::{Corpus, Stage, StageContext, artifact};
 use crate::checkpoint::{HfDirectory, check_complete};
 use crate::data::TokenSet;
 use crate::models::Classifier;
@@ -46,21 +46,20 @@ pub fn hashes(context: &StageContext<'_>) -> Result<String> {
 }
 
 /// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach, and whether the layers
-/// exist that are to learn and to be learnt from, if the baseline has `layers`: told before the first step rather than
-/// after the first stage.
+/// exist that are to learn and to be learnt from, if so many will be `left` of the baseline's `layers`: told before the first
+/// step rather than after the first stage.
 ///
 /// # Errors
 /// Whatever is wrong, naming the key.
-pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, layers: usize) -> Result<()> {
+pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, [left, layers]: [usize; 2]) -> Result<()> {
     let distill = &context.recipe.distill;
     given(distill)
         .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))?;
-    let student = prune::layers_left(&context.recipe.prune, layers)?;
     let teacher = match distill.teacher.names()[0].as_str() {
         BASELINE => layers,
         path => HfDirectory::open(Path::new(path))?.config.layers.len(),
     };
-    check_layers(distill, [student, teacher])
+    check_layers(distill, [left, teacher])
 }
 
 /// The logits of the recipe's teachers for all training texts, and how to learn from them.

@@ -1,14 +1,9 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
 use super::device::on_device;
-use super::{
-    Corpus, Stage, StageContext, artifact, decoupling, factorization, prune, quantize, structure, teachers,
-    training, vocabulary, width,
-};
+use super::{Corpus, Stage, StageContext, artifact, prune, quantize, teachers, training};
 use crate::Result;
 use crate::ops::Backend;
-use crate::train::forget_state;
-use std::path::Path;
 
 /// Trains the baseline.
 ///
@@ -23,25 +18,11 @@ pub fn train(context: &StageContext<'_>) -> Result<()> {
 
 fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
-    let pieces = vocabulary::check(context, &corpus)?;
     let mut learner = artifact::start(context, device, &corpus.tokenizer, corpus.train.labels())?;
-    let narrower = width::check(context, &learner.model.config)?;
-    factorization::check(context, &narrower, pieces)?;
-    structure::check(context, &narrower)?;
-    decoupling::check(context, prune::layers_left(&recipe.prune, learner.model.layers.len())?)?;
-    if recipe.prune.rank == 0.0 && recipe.prune.embedding_size == 0 {
-        // Factored matrices would have names that there are none of yet.
-        quantize::check(&recipe.quantize, &learner.model.config)?;
-    }
-    teachers::check_early(context, &corpus, learner.model.layers.len())?;
+    let config = &learner.model.config;
+    let left = prune::check(context, config, &corpus)?;
+    quantize::check_early(recipe, config)?;
+    teachers::check_early(context, &corpus, [left, config.layers.len()])?;
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
-    let mut parents = vec![("texts", corpus.train.content_hash().to_owned())];
-    if !recipe.model.path.is_empty() {
-        parents.push(("model", artifact::weights_hash(Path::new(&recipe.model.path))?));
-    }
-    let origin = artifact::origin(context, Stage::Train, &parents);
-    context.ranks.only_first(|| {
-        artifact::save(&context.artifact(Stage::Train), &learner, &corpus.tokenizer, &origin)?;
-        forget_state(&context.state(Stage::Train))
-    })
+    artifact::finish(context, Stage::Train, &learner, &corpus, None)
 }

@@ -367,7 +367,8 @@ fn wrong_use_is_told_from_wrong_files() {
         (&["--index", "3", "--of", "2"][..], 2, "jobs are numbered from 0 or from 1"),
         (&["--index", "1"], 2, "--of"),
         (&["--set", "sweep.trails=3"], 2, "did you mean trials?"),
-        (&["--set", "prune.heads=60"], 2, "prune.heads: is 60"),
+        (&["--set", "prune.weights=60"], 2, "prune.weights: is 60"),
+        (&["--set", "prune.heads=0.6"], 2, "prune.heads: the sweep gives it its own values"),
         (&["--ablate"], 1, "sweep.ablate: removes the terms of one recipe"),
     ] {
         let (_, said) = folder.run("sweep.toml", "out", more, code);

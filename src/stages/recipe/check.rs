@@ -1,12 +1,11 @@
 //! Whether a recipe's values can be meant: ranges, and keys that need each other.
 
 use super::{
-    BlockImportance, Distill, HeadImportance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
+    BlockImportance, Distill, Importance, LayerMapChoice, Prune, Recipe, Schedule, Source, Train,
     WeightImportance,
 };
 use crate::backend::cpu::threads::check_threads;
 use crate::models::config::limits;
-use crate::stages::artifact::new_encoder;
 use crate::{Error, Result};
 
 /// Passes over the texts: more would be years.
@@ -195,7 +194,7 @@ fn model(recipe: &Recipe) -> Result<()> {
         ));
     }
     let mend = "lower model.hidden, model.layers, model.intermediate, model.vocab or model.positions";
-    new_encoder(model, model.vocab).validate().map_err(|problem| Error::setting("model", problem, mend))
+    model.encoder(model.vocab).validate().map_err(|problem| Error::setting("model", problem, mend))
 }
 
 fn prune(prune: &Prune) -> Result<()> {
@@ -226,7 +225,7 @@ fn prune(prune: &Prune) -> Result<()> {
             "use \"once\", or raise prune.train.epochs",
         ));
     }
-    if prune.heads > 0.0 && prune.head_importance == HeadImportance::Attention {
+    if prune.heads > 0.0 && prune.head_importance == Importance::Attention {
         return Err(Error::setting(
             "prune.head_importance",
             format!("\"attention\" is measured before pruning, and \"{schedule}\" measures while it trains"),

@@ -1,22 +1,24 @@
 //! Every key of a recipe: its meaning, its unit, its default. The defaults stand once, in the
 //! `Default` of each table; a key that a recipe leaves out has that value.
 
-mod compression;
 mod controls;
 mod input;
-mod pruning;
+mod prune;
 mod quantize;
 mod training;
 
-pub(super) use compression::PRUNE_EPOCHS;
-pub use compression::{
-    BlockImportance, BlockMatrices, BlockScope, HeadImportance, LayerImportance, LayerScope, Prune,
-    RankScope, Schedule, ShareStart, UnitImportance, WeightScope,
+// Choices that compression has exactly as a recipe names them.
+pub use crate::compress::layout::Layout;
+pub use crate::compress::quantize::Form;
+pub use crate::compress::{
+    BlockImportance, BlockMatrices, BlockScope, Importance, LayerImportance, RankScope, Rewind, ShareStart,
+    WidthImportance,
 };
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
-pub use pruning::{HiddenImportance, Rewind, WeightImportance};
-pub use quantize::{BlockLayout, EmbeddingKind, ExceptionKind, Quantize, WeightKind};
+pub(super) use prune::PRUNE_EPOCHS;
+pub use prune::{LayerScope, Prune, Schedule, UnitImportance, WeightImportance, WeightScope};
+pub use quantize::{EmbeddingKind, Quantize, WeightKind};
 use serde::{Deserialize, Serialize};
 pub use training::{Distill, LayerMapChoice, NamedLayerMap, Teachers, Train, TrainPrecision};
 

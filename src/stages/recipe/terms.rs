@@ -3,8 +3,8 @@
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
 use super::{
-    EmbeddingKind, HeadImportance, HiddenImportance, Recipe, Rewind, Schedule, UnitImportance,
-    WeightImportance, WeightKind,
+    EmbeddingKind, Importance, Recipe, Rewind, Schedule, UnitImportance, WeightImportance, WeightKind,
+    WidthImportance,
 };
 
 /// A part of compression that can be left out of a recipe.
@@ -46,11 +46,11 @@ pub const TERMS: &[Term] = &[
     term("decoupling", &["prune.decouple=0"], |r| r.prune.decouple > 0),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
-        let heads = r.prune.heads > 0.0 && r.prune.head_importance != HeadImportance::Random;
+        let heads = r.prune.heads > 0.0 && r.prune.head_importance != Importance::Random;
         heads || r.prune.units > 0.0 && r.prune.unit_importance != UnitImportance::Random
     }),
     term("hidden-importance", &["prune.hidden_importance=random"], |r| {
-        r.prune.hidden > 0.0 && r.prune.hidden_importance != HiddenImportance::Random
+        r.prune.hidden > 0.0 && r.prune.hidden_importance != WidthImportance::Random
     }),
     term("weight-importance", &["prune.weight_importance=magnitude"], |r| {
         r.prune.weights > 0.0 && r.prune.weight_importance != WeightImportance::Magnitude

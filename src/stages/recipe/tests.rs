@@ -70,7 +70,7 @@ fn precision_by_matrix_is_part_of_a_recipe_only_where_it_does_something() {
     assert_eq!(plain.canonical(), Recipe::default().canonical());
     let keys = ["quantize.exceptions={\"*.ffn.lin2.weight\"=\"channel\"}", "quantize.budget=1"];
     let other = parse("", &keys).unwrap();
-    assert_eq!(other.quantize.exceptions["*.ffn.lin2.weight"], ExceptionKind::Int8);
+    assert_eq!(other.quantize.exceptions["*.ffn.lin2.weight"], Form::Int8);
     assert_eq!(parse(&other.canonical(), &[]).unwrap(), other);
     assert_eq!(other.identity(Stage::Distill), plain.identity(Stage::Distill));
     assert_ne!(other.identity(Stage::Quantize), plain.identity(Stage::Quantize));

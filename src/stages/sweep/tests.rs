@@ -216,8 +216,8 @@ fn several_recipes_stand_side_by_side() {
 #[test]
 fn keys_of_any_letters_are_named_or_refused() {
     let key = "ä".repeat(60);
-    for table in ["grid", "random"] {
-        let text = format!("[sweep]\ntrials = 1\n[sweep.{table}]\n'prune.{key}' = [1, 2]\n");
+    for (table, trials) in [("grid", ""), ("random", "trials = 1\n")] {
+        let text = format!("[sweep]\n{trials}[sweep.{table}]\n'prune.{key}' = [1, 2]\n");
         let error = parse(&text, &[]).err().unwrap().to_string();
         assert!(error.contains("there is no such key"), "{error}");
     }

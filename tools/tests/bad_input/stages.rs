@@ -37,9 +37,9 @@ fn a_teacher_of_another_task_or_vocabulary_is_refused() {
     edit(&folder, "short/config.json", "\"max_position_embeddings\": 16", "\"max_position_embeddings\": 9");
     for (teacher, words) in [
         ("nothing", &["distill.teacher: ", "nothing: there is no such model directory; "][..]),
-        ("names", &["distill.teacher: its classes are [\"worse\", \"good\"], those of the data"]),
-        ("order", &["distill.teacher: its classes are [\"good\", \"bad\"]", "same order"]),
-        ("pieces", &["distill.teacher: its tokenizer is not that of the model"]),
+        ("names", &["/names: its classes are [\"worse\", \"good\"], those of the data"]),
+        ("order", &["/order: its classes are [\"good\", \"bad\"]", "same order"]),
+        ("pieces", &["/pieces: its tokenizer is not that of the model"]),
         (
             "headless",
             &[
@@ -48,7 +48,7 @@ fn a_teacher_of_another_task_or_vocabulary_is_refused() {
                 "train a head first",
             ],
         ),
-        ("short", &["distill.teacher: it reads 9 tokens, and data.max_tokens is 12"]),
+        ("short", &["/short: it reads 9 tokens, and data.max_tokens is 12"]),
     ] {
         let before = folder.contents();
         refused(&mut run(teacher, "out"), words);

@@ -1,5 +1,7 @@
 //! `[data]` and `[model]`: what a run starts from.
 
+use crate::models::ModelConfig;
+use crate::models::config::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// Where the text comes from.
@@ -174,5 +176,14 @@ impl Default for Model {
             vocab: 2000,
             positions: 256,
         }
+    }
+}
+
+impl Model {
+    /// The new encoder, `vocab` of its word pieces being there; heads are 1 or more.
+    pub fn encoder(&self, vocab: usize) -> ModelConfig {
+        let Model { positions, hidden, heads, intermediate, layers, .. } = *self;
+        let sizes = Sizes { vocab, positions, hidden, heads, intermediate, layers };
+        ModelConfig::distilbert(sizes, Vec::<String>::new())
     }
 }

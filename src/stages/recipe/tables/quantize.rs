@@ -1,5 +1,7 @@
 //! `[quantize]`: the precision of what is deployed.
 
+use crate::compress::layout::Layout;
+use crate::compress::quantize::{Exceptions, Form, Quantization};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +27,20 @@ pub enum WeightKind {
     Auto,
 }
 
+impl From<WeightKind> for Form {
+    /// What is left to be chosen is int8.
+    fn from(kind: WeightKind) -> Form {
+        match kind {
+            WeightKind::Channel | WeightKind::Auto => Form::Int8,
+            WeightKind::Tensor => Form::Int8Tensor,
+            WeightKind::Int4 => Form::Int4,
+            WeightKind::F16 => Form::F16,
+            WeightKind::Bf16 => Form::Bf16,
+            WeightKind::F32 => Form::F32,
+        }
+    }
+}
+
 /// How embeddings are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,36 +60,17 @@ pub enum EmbeddingKind {
     Auto,
 }
 
-/// How a matrix or table is stored that is not as most are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExceptionKind {
-    /// int8, one scale for each output or row.
-    #[serde(alias = "channel")]
-    Int8,
-    /// int8, one scale for all of it.
-    Tensor,
-    /// Four bits, with a multiplier for each 32 weights of an output or row.
-    Int4,
-    /// 16-bit floats, IEEE 754.
-    F16,
-    /// 16-bit floats, the upper halves of 32-bit ones.
-    Bf16,
-    /// 32-bit floats.
-    F32,
-}
-
-/// Which int8 matrices leave their zero 16×4 blocks out of the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockLayout {
-    /// Those for which that is faster on this CPU: both layouts are timed.
-    #[default]
-    Faster,
-    /// Those that have any: the file does not depend on the CPU that writes it.
-    Blocks,
-    /// None.
-    Dense,
+impl From<EmbeddingKind> for Form {
+    /// What is left to be chosen is int8.
+    fn from(kind: EmbeddingKind) -> Form {
+        match kind {
+            EmbeddingKind::Int8 | EmbeddingKind::Auto => Form::Int8,
+            EmbeddingKind::Int4 => Form::Int4,
+            EmbeddingKind::F16 => Form::F16,
+            EmbeddingKind::Bf16 => Form::Bf16,
+            EmbeddingKind::F32 => Form::F32,
+        }
+    }
 }
 
 /// `[quantize]`: the `.limbeck` file. Activations are always quantized while running, per token.
@@ -85,12 +82,12 @@ pub struct Quantize {
     /// `"int8"`, `"int4"`, `"f16"`, `"bf16"`, `"f32"` or `"auto"`. Default `"int8"`.
     pub embeddings: EmbeddingKind,
     /// `"faster"`, `"blocks"` or `"dense"`. Default `"faster"`.
-    pub layout: BlockLayout,
+    pub layout: Layout,
     /// Matrices and tables that are stored otherwise, by name, as `"*.ffn.lin2.weight" = "int8"`; `*` stands for any
     /// characters, and where several names match, the longest decides. Kinds: `"int8"`, `"tensor"`, `"int4"`, `"f16"`,
     /// `"bf16"`, `"f32"`; matrices are all of whole numbers (the first three) or all floats. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub exceptions: BTreeMap<String, ExceptionKind>,
+    pub exceptions: BTreeMap<String, Form>,
     /// Of `"auto"`: points of accuracy on the held-out rows (`data.validation`) that the file may lie below the network in
     /// f32. The matrices and tables that do least damage for each byte saved become int4; damage is measured on training
     /// texts. With `distill.quantized` the choice is made on the pruned network, before it is trained for it. Default 0.2.
@@ -119,7 +116,7 @@ impl Default for Quantize {
         Quantize {
             weights: WeightKind::Channel,
             embeddings: EmbeddingKind::Int8,
-            layout: BlockLayout::Faster,
+            layout: Layout::Faster,
             exceptions: BTreeMap::new(),
             budget: BUDGET,
             samples: SAMPLES,
@@ -131,5 +128,15 @@ impl Quantize {
     /// Whether the precision of matrices or of tables is chosen one by one.
     pub fn chooses(&self) -> bool {
         self.weights == WeightKind::Auto || self.embeddings == EmbeddingKind::Auto
+    }
+    /// What becomes of a network's weights; what is left to be chosen is int8.
+    pub fn quantization(&self) -> Quantization {
+        let exceptions = self.exceptions.iter().map(|(name, form)| (name.clone(), *form)).collect();
+        Quantization {
+            weights: self.weights.into(),
+            embeddings: self.embeddings.into(),
+            layout: self.layout,
+            exceptions: Exceptions::new(exceptions),
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! The vocabulary that a recipe leaves a network: chosen on the training texts, its effect measured on all.
 
-use super::{Corpus, StageContext};
-use crate::checkpoint::HfDirectory;
 use crate::compress::Keep;
 use crate::compress::delete;
 use crate::compress::vocabulary::{Effect, Reading, TooFew, Words, choose};
 use crate::data::TokenSet;
 use crate::ops::Backend;
+use crate::stages::recipe::tables::Prune;
+use crate::stages::{Corpus, StageContext};
 use crate::tokenizer::{Tokenizer, WordPiece};
 use crate::train::Learner;
 use crate::{Error, Result, Text};
 use serde::Serialize;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 const KEY: &str = "prune.vocabulary";
@@ -45,7 +44,7 @@ pub struct Trimmed {
 /// [`Error::Setting`] if the vocabulary is too small for the texts' characters, or the tokenizer none that can be made
 /// smaller; what reading the texts returns; a signal.
 pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed>> {
-    let Some((kept, tokenizer)) = chosen(context, whole)? else { return Ok(None) };
+    let Some((kept, tokenizer)) = chosen(&context.recipe.prune, whole)? else { return Ok(None) };
     let corpus = whole.read_by(tokenizer)?;
     let reading = |corpus: &Corpus| word_piece(&corpus.tokenizer).map(Reading::of);
     let readings = [&reading(whole)?, &reading(&corpus)?];
@@ -72,18 +71,8 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
 ///
 /// # Errors
 /// As [`trim`].
-pub fn check(context: &StageContext<'_>, corpus: &Corpus) -> Result<Option<usize>> {
-    Ok(chosen(context, corpus)?.map(|(kept, _)| kept.len()))
-}
-
-/// The corpus as the network at `path` reads it, if that is another than `whole`.
-///
-/// # Errors
-/// Whatever is wrong with its tokenizer; what reading the texts returns.
-pub fn corpus_of(path: &Path, whole: &Corpus) -> Result<Option<Corpus>> {
-    let tokenizer = HfDirectory::open(path)?.tokenizer()?;
-    let same = tokenizer.content_hash() == whole.tokenizer.content_hash();
-    (!same).then(|| whole.read_by(tokenizer)).transpose()
+pub fn check(settings: &Prune, corpus: &Corpus) -> Result<Option<usize>> {
+    Ok(chosen(settings, corpus)?.map(|(kept, _)| kept.len()))
 }
 
 impl Trimmed {
@@ -128,8 +117,8 @@ impl Effects {
 }
 
 /// The ids that stay, and the tokenizer that has them; `None` if all stay.
-fn chosen(context: &StageContext<'_>, corpus: &Corpus) -> Result<Option<(Vec<u32>, Tokenizer)>> {
-    let most = context.recipe.prune.vocabulary;
+fn chosen(settings: &Prune, corpus: &Corpus) -> Result<Option<(Vec<u32>, Tokenizer)>> {
+    let most = settings.vocabulary;
     if most == 0 {
         return Ok(None);
     }

@@ -3,9 +3,10 @@
 //! It happens in pruning, before anything is measured: the baseline, which teaches, goes on reading both sentences in every
 //! layer, and what the others lose by that is learnt anew (Cao et al., arXiv:2005.00697).
 
-use super::StageContext;
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
+use crate::stages::StageContext;
+use crate::stages::recipe::tables::Prune;
 use crate::train::Learner;
 use crate::{Error, Result};
 
@@ -15,8 +16,8 @@ const KEY: &str = "prune.decouple";
 ///
 /// # Errors
 /// [`Error::Setting`] with the most that there can be.
-pub fn check(context: &StageContext<'_>, layers: usize) -> Result<()> {
-    let count = context.recipe.prune.decouple;
+pub fn check(settings: &Prune, layers: usize) -> Result<()> {
+    let count = settings.decouple;
     if count == 0 || count < layers {
         return Ok(());
     }
@@ -29,8 +30,9 @@ pub fn check(context: &StageContext<'_>, layers: usize) -> Result<()> {
 /// # Errors
 /// As [`check`].
 pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -> Result<()> {
-    let (count, config) = (context.recipe.prune.decouple, &learner.model.config);
-    check(context, config.layers.len())?;
+    let (settings, config) = (&context.recipe.prune, &learner.model.config);
+    check(settings, config.layers.len())?;
+    let count = settings.decouple;
     if count <= config.decoupled {
         return Ok(());
     }

@@ -1,21 +1,21 @@
 //! The narrower word table that a recipe leaves a network.
 
-use super::StageContext;
 use crate::compress::factorization::{factorize, most_useful};
 use crate::models::ModelConfig;
 use crate::ops::Backend;
+use crate::stages::StageContext;
+use crate::stages::recipe::tables::Prune;
 use crate::train::Learner;
 use crate::{Error, Result};
 
 const KEY: &str = "prune.embedding_size";
 
-/// Whether the recipe's size makes the word table of this network smaller, told before the first step. `pieces` are
-/// those that will be left, if some go.
+/// Whether the recipe's size makes the word table of this network smaller, told before the first step.
 ///
 /// # Errors
 /// [`Error::Setting`] with the largest size that does.
-pub fn check(context: &StageContext<'_>, config: &ModelConfig, pieces: Option<usize>) -> Result<()> {
-    let size = context.recipe.prune.embedding_size;
+pub fn check(settings: &Prune, config: &ModelConfig) -> Result<()> {
+    let size = settings.embedding_size;
     if size == 0 || config.embedding_size == Some(size) {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig, pieces: Option<us
         let problem = format!("is {size}, and the model's word table has rows of {already} already");
         return Err(Error::setting(KEY, problem, "0, which leaves them"));
     }
-    let (pieces, hidden) = (pieces.unwrap_or(config.vocab), config.hidden);
+    let (pieces, hidden) = (config.vocab, config.hidden);
     let most = most_useful(pieces, hidden);
     if size <= most {
         return Ok(());
@@ -41,8 +41,9 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig, pieces: Option<us
 /// # Errors
 /// As [`check`]; the device's.
 pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -> Result<()> {
-    let size = context.recipe.prune.embedding_size;
-    check(context, &learner.model.config, None)?;
+    let settings = &context.recipe.prune;
+    let size = settings.embedding_size;
+    check(settings, &learner.model.config)?;
     if size == 0 || learner.model.config.embedding_size.is_some() {
         return Ok(());
     }

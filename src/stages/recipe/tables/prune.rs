@@ -1,31 +1,11 @@
 //! `[prune]`: how networks become smaller.
 
 use super::Train;
-use super::pruning::{HiddenImportance, Rewind, WeightImportance};
+use crate::compress::{
+    BlockImportance, BlockMatrices, BlockScope, Importance, LayerImportance, RankScope, Rewind, Scope,
+    ShareStart, WidthImportance,
+};
 use serde::{Deserialize, Serialize};
-
-/// What makes an attention head important.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeadImportance {
-    /// Mean of |∂loss/∂gate| for a gate on the head's output (Michel et al., 2019).
-    #[default]
-    Gradient,
-    /// Mean of (∂loss/∂gate)²: the diagonal of the gates' empirical Fisher information (Kwon et al., 2022).
-    Fisher,
-    /// The empirical Fisher information of all gates of a layer: heads go one by one, each time the one with which the
-    /// loss grows least beside those that are gone already.
-    #[serde(rename = "block-fisher")]
-    BlockFisher,
-    /// Mean absolute attention, as sometimes published. A row of attention sums to 1, so without padding
-    /// this is 1/length for every head: it ranks heads by rounding. Here for comparison only, and only with
-    /// `schedule = "once"`.
-    Attention,
-    /// L2 norm of the head's rows and columns of the four projections.
-    Norm,
-    /// Chance, from the seed: the control that any other choice must beat.
-    Random,
-}
 
 /// What makes a feed-forward unit important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,20 +22,40 @@ pub enum UnitImportance {
     Random,
 }
 
-/// Which whole layers go first.
+impl From<UnitImportance> for Importance {
+    fn from(unit: UnitImportance) -> Importance {
+        match unit {
+            UnitImportance::Gradient => Importance::Gradient,
+            UnitImportance::Fisher => Importance::Fisher,
+            UnitImportance::Norm => Importance::Norm,
+            UnitImportance::Random => Importance::Random,
+        }
+    }
+}
+
+/// What makes a single weight important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LayerImportance {
-    /// Those whose absence would change the loss least, to first order: mean of |Σ (output - input)·∂loss/∂output|
-    /// over texts.
+pub enum WeightImportance {
+    /// Its absolute value.
     #[default]
-    Gradient,
-    /// Such that those that stay are evenly spaced, the last among them (as DistilBERT takes every second of BERT's).
-    Uniform,
-    /// The last.
-    Last,
-    /// Any, from the seed: the control.
-    Random,
+    Magnitude,
+    /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over all steps (Sanh et al., 2020). Not with
+    /// `schedule = "once"`.
+    Movement,
+    /// How the loss would change without it, by the diagonal of the empirical Fisher information: `Σ (w·∂loss/∂w)²` over
+    /// the steps since weights last went. Not with `schedule = "once"`.
+    Fisher,
+}
+
+impl From<WeightImportance> for BlockImportance {
+    fn from(weight: WeightImportance) -> BlockImportance {
+        match weight {
+            WeightImportance::Magnitude => BlockImportance::Magnitude,
+            WeightImportance::Movement => BlockImportance::Movement,
+            WeightImportance::Fisher => BlockImportance::Fisher,
+        }
+    }
 }
 
 /// Over what a budget is shared out.
@@ -69,6 +69,15 @@ pub enum LayerScope {
     Layer,
 }
 
+impl From<LayerScope> for Scope {
+    fn from(scope: LayerScope) -> Scope {
+        match scope {
+            LayerScope::Global => Scope::Global,
+            LayerScope::Layer => Scope::Each,
+        }
+    }
+}
+
 /// Over what the magnitude masks are shared out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,71 +89,13 @@ pub enum WeightScope {
     Matrix,
 }
 
-/// What makes a block of weights important.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockImportance {
-    /// Its L2 norm.
-    #[default]
-    Magnitude,
-    /// Whether training moves it away from zero: `-Σ w·∂loss/∂w` over the block and all steps (Sanh et al., 2020;
-    /// Lagunas et al., 2021). Not with `schedule = "once"`.
-    Movement,
-    /// How the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et al.,
-    /// 2019). Not with `schedule = "once"`.
-    Gradient,
-    /// The same of each weight by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the empirical Fisher information. Not
-    /// with `schedule = "once"`.
-    Fisher,
-}
-
-/// Over what the blocks that go are shared out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockScope {
-    /// The same fraction of each matrix.
-    #[default]
-    Matrix,
-    /// The same fraction of each layer, whose matrices may lose more or less.
-    Layer,
-    /// All matrices together.
-    Global,
-}
-
-/// Which matrices lose blocks, or are factored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BlockMatrices {
-    /// Query, key, value, attention output and both feed-forward matrices of every layer.
-    #[default]
-    Encoder,
-    /// Query, key, value and attention output.
-    Attention,
-    /// Both feed-forward matrices.
-    FeedForward,
-}
-
-/// Over what the ranks of factored matrices are shared out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RankScope {
-    /// The same fraction of each matrix's full rank.
-    #[default]
-    Matrix,
-    /// As many parameters in all, but ranks by what singular values are worth: each has a share of its matrix's sum of squares,
-    /// and the largest shares stay.
-    Global,
-}
-
-/// What the parameters that layers share start from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ShareStart {
-    /// The mean of the layers'.
-    #[default]
-    Mean,
-    /// Those of the first of the layers.
-    First,
+impl From<WeightScope> for Scope {
+    fn from(scope: WeightScope) -> Scope {
+        match scope {
+            WeightScope::Global => Scope::Global,
+            WeightScope::Matrix => Scope::Each,
+        }
+    }
 }
 
 /// When pruning happens.
@@ -182,11 +133,11 @@ pub struct Prune {
     pub hidden: f64,
     /// `"gradient"`, `"norm"` or `"random"`. Default `"gradient"`.
     #[serde(skip_serializing_if = "is_default")]
-    pub hidden_importance: HiddenImportance,
+    pub hidden_importance: WidthImportance,
     /// Fraction of attention heads deleted. Default 0.
     pub heads: f64,
     /// `"gradient"`, `"fisher"`, `"block-fisher"`, `"attention"`, `"norm"` or `"random"`. Default `"gradient"`.
-    pub head_importance: HeadImportance,
+    pub head_importance: Importance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub head_scope: LayerScope,
     /// Fraction of feed-forward units deleted, each with its row and column of weights. Default 0.
@@ -279,9 +230,9 @@ impl Default for Prune {
             keep_layers: Vec::new(),
             layer_importance: LayerImportance::Gradient,
             hidden: 0.0,
-            hidden_importance: HiddenImportance::Gradient,
+            hidden_importance: WidthImportance::Gradient,
             heads: 0.0,
-            head_importance: HeadImportance::Gradient,
+            head_importance: Importance::Gradient,
             head_scope: LayerScope::Global,
             units: 0.0,
             unit_importance: UnitImportance::Gradient,

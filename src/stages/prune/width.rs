@@ -1,10 +1,11 @@
 //! The hidden features that a recipe leaves a network.
 
-use super::recipe::tables::{HiddenImportance, Prune};
-use super::{Corpus, StageContext, prune};
+use super::samples::for_samples;
 use crate::compress::width::{WidthScores, narrow};
 use crate::models::ModelConfig;
 use crate::ops::Backend;
+use crate::stages::recipe::tables::{Prune, WidthImportance};
+use crate::stages::{Corpus, StageContext};
 use crate::train::Learner;
 use crate::{Error, Result};
 
@@ -17,8 +18,8 @@ fn left(settings: &Prune, hidden: usize) -> usize {
 ///
 /// # Errors
 /// [`Error::Setting`] if the word table, or a factor, would be wider than the network.
-pub fn check(context: &StageContext<'_>, config: &ModelConfig) -> Result<ModelConfig> {
-    let hidden = left(&context.recipe.prune, config.hidden);
+pub fn check(settings: &Prune, config: &ModelConfig) -> Result<ModelConfig> {
+    let hidden = left(settings, config.hidden);
     if let Some(rank) = config.ranks.iter().flatten().max().filter(|&&rank| rank > hidden) {
         let problem = format!(
             "leaves {hidden} of {} features, and the model has factors of rank {rank}",
@@ -47,18 +48,19 @@ pub fn apply<B: Backend>(
     learner: &mut Learner<B>,
     corpus: &Corpus,
 ) -> Result<()> {
-    let (hidden, count) = (learner.model.config.hidden, check(context, &learner.model.config)?.hidden);
+    let settings = &context.recipe.prune;
+    let (hidden, count) = (learner.model.config.hidden, check(settings, &learner.model.config)?.hidden);
     if count == hidden {
         return Ok(());
     }
-    let scores = match context.recipe.prune.hidden_importance {
-        HiddenImportance::Gradient => {
+    let scores = match settings.hidden_importance {
+        WidthImportance::Gradient => {
             let mut scores = WidthScores::zeros(hidden);
-            prune::for_samples(context, corpus, 1, |lesson| scores.add_gradients(learner, lesson))?;
+            for_samples(context, corpus, 1, |lesson| scores.add_gradients(learner, lesson))?;
             scores
         }
-        HiddenImportance::Norm => WidthScores::norms(learner)?,
-        HiddenImportance::Random => WidthScores::random(hidden, context.recipe.seed),
+        WidthImportance::Norm => WidthScores::norms(learner)?,
+        WidthImportance::Random => WidthScores::random(hidden, context.recipe.seed),
     };
     narrow(learner, &scores, count)?;
     context.progress.message(&format!("prune: {count} of {hidden} hidden features stay"));
