@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Controls {
-    /// The row `int8 baseline`: the baseline as `[quantize]` has it, nothing deleted, nothing distilled. Default false.
+    /// The row `int8 baseline`: the baseline as `[quantize]` has it, without its exceptions and with int8 for `"auto"`; nothing deleted,
+    /// nothing distilled. Default false.
     pub int8: bool,
     /// The row `n-grams`: logistic regression on words and pairs of neighbours, trained on the same rows; no network at
     /// all. Default false.
