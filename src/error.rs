@@ -63,6 +63,7 @@ pub enum Error {
         mend: String,
     },
     /// Training produced a value that is no number.
+    #[cfg(feature = "train")]
     Diverged {
         /// The optimizer step, counted from 1.
         step: u64,
@@ -171,6 +172,7 @@ impl fmt::Display for Error {
             Error::Occupied { path, found, mend } => {
                 write!(f, "{} holds {found}, which is kept; {mend}", path.display())
             }
+            #[cfg(feature = "train")]
             Error::Diverged { step, loss, blame, mend } => {
                 write!(f, "step {step}: the loss is {loss}; {blame}; {mend}")
             }
@@ -199,5 +201,14 @@ impl std::error::Error for Error {
 impl From<IsaError> for Error {
     fn from(error: IsaError) -> Error {
         Error::Isa(error)
+    }
+}
+
+/// What to call a value that is not finite. The formatting of floats, which this does without, is a good part of a small program.
+pub(crate) fn not_finite(value: f32) -> &'static str {
+    match value {
+        _ if value.is_nan() => "NaN",
+        _ if value > 0.0 => "inf",
+        _ => "-inf",
     }
 }

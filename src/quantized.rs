@@ -114,12 +114,19 @@ pub const BLOCK_NIBBLES: usize = 32;
 /// in the low half and weight i + 32 in the high half. `multipliers`: of the group that each of the 16 outputs has there.
 ///
 /// Whatever the bytes are, this ends; those of a damaged file may wrap around.
-pub fn unpack_block(nibbles: &[u8; BLOCK_NIBBLES], multipliers: &[u8; 16]) -> [i8; 2 * BLOCK_NIBBLES] {
-    std::array::from_fn(|place| {
-        let byte = nibbles[place % BLOCK_NIBBLES].cast_signed();
-        let weight = if place < BLOCK_NIBBLES { (byte << 4) >> 4 } else { byte >> 4 };
-        weight.wrapping_mul(multipliers[place / 4].cast_signed())
-    })
+pub fn unpack_block(
+    nibbles: &[u8; BLOCK_NIBBLES],
+    multipliers: &[u8; 16],
+    out: &mut [i8; 2 * BLOCK_NIBBLES],
+) {
+    let (low, high) = out.split_at_mut(BLOCK_NIBBLES);
+    for ((low, high), &byte) in low.iter_mut().zip(high).zip(nibbles) {
+        let byte = byte.cast_signed();
+        (*low, *high) = ((byte << 4) >> 4, byte >> 4);
+    }
+    for (weights, &multiplier) in out.as_chunks_mut::<4>().0.iter_mut().zip(multipliers) {
+        weights.iter_mut().for_each(|weight| *weight = weight.wrapping_mul(multiplier.cast_signed()));
+    }
 }
 
 /// The inverse: a block's int4 weights, two a byte.

@@ -6,6 +6,7 @@ use super::bytes::{Bytes, numbers};
 use super::format::{self, ALIGNMENT, MEND, Metadata, PAD, VOCABULARY};
 use super::weights::{Floats, Value, Weights};
 use crate::checkpoint::{Dtype, Entry, Header, parse_header};
+use crate::error::not_finite;
 use crate::models::Classifier;
 use crate::nn::{ParamSpec, Role};
 use crate::tokenizer::WordPiece;
@@ -115,7 +116,7 @@ impl File<'_> {
         let values = numbers::<f32>(&self.bytes[range.clone()]);
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(range),
-            Some(place) => Err(self.wrong(name, format!("element {place} is {}", values[place]))),
+            Some(place) => Err(self.wrong(name, format!("element {place} is {}", not_finite(values[place])))),
         }
     }
 

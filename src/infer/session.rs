@@ -5,6 +5,7 @@ use super::board::Board;
 use super::model::Model;
 use super::run::{Pass, Run, Scratch, Var};
 use super::timing::{PartTimes, Timed};
+use crate::error::not_finite;
 use crate::team::{Seat, Team};
 use crate::{Batch, Error, Result};
 use limbeck_kernels::Kernels;
@@ -133,7 +134,7 @@ impl<'m> Session<'m> {
         let problem = format!(
             "text {} of the batch has the logit {} for class {}",
             place / labels,
-            self.logits[place],
+            not_finite(self.logits[place]),
             place % labels
         );
         let mend = "the weights are damaged or overflow: fetch the file again, or make the model again";

@@ -196,6 +196,13 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
         return Ok((model.config().clone(), recorded));
     }
     let directory = HfDirectory::open(artifact)?;
+    directory.tensors.check()?;
+    let tokenizer = directory.tensors.metadata().get(TOKENIZER);
+    if tokenizer.is_some_and(|hash| directory.tokenizer().map_or(true, |found| found.content_hash() != *hash))
+    {
+        let problem = "its tokenizer is not the one that its network was trained with";
+        return Err(Error::file(artifact, problem, "put vocab.txt and tokenizer.json back"));
+    }
     let key = stage.parent().map(|parent| parent_key(parent.variant()));
     let recorded = key.and_then(|key| directory.tensors.metadata().get(&key).cloned());
     Ok((directory.config, recorded))
@@ -222,6 +229,9 @@ pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let smaller = config.vocab <= parent.vocab && config.hidden <= parent.hidden;
     layers && kept(config) == kept(parent) && smaller && factored
 }
+
+/// The key under which an artifact has the content hash of its tokenizer.
+const TOKENIZER: &str = "limbeck.tokenizer_sha256";
 
 /// The key under which an artifact names the hash of what it was made from.
 fn parent_key(parent: &str) -> String {
@@ -257,6 +267,7 @@ fn origin(context: &StageContext<'_>, stage: Stage, corpus: &Corpus) -> Result<B
         ("limbeck.recipe_sha256".to_owned(), context.recipe_hash(stage)),
         ("limbeck.seed".to_owned(), context.recipe.seed.to_string()),
         ("limbeck.kernels".to_owned(), context.kernels_name()),
+        (TOKENIZER.to_owned(), corpus.tokenizer.content_hash().to_owned()),
         (parent_key("texts"), corpus.train.content_hash().to_owned()),
     ]);
     let model = &context.recipe.model.path;

@@ -98,7 +98,8 @@ pub(super) fn check_early(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
 /// Texts whose logits are compared.
 const COMPARED: usize = 500;
 
-/// Says how far the logits of the file are from those that quantization-aware training computed: they are the same bits.
+/// Says how far the logits of the file are from those that quantization-aware training computed. Where matrices are whole numbers they
+/// are the same bits, and a file of which that is not true is removed again.
 fn compare(
     context: &StageContext<'_>,
     source: &Path,
@@ -128,6 +129,12 @@ fn compare(
     context.progress.message(&format!(
         "quantize: of {texts} texts, {equal} have the logits of training to the bit; the largest difference is {largest:.1e}"
     ));
+    if quantization.weights.is_integer() && equal < texts {
+        let path = model.path();
+        fs::remove_file(path).map_err(Error::io("remove", path))?;
+        let problem = "it would have answered otherwise than it was trained to";
+        return Err(Error::file(path, problem, "report it, with recipe.toml and the line above"));
+    }
     Ok(())
 }
 

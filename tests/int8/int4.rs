@@ -75,7 +75,8 @@ fn int4_takes_half_the_bytes() {
 fn a_block_is_unpacked_as_the_format_says() {
     let nibbles: [u8; 32] = from_fn(|place| (place * 37 + 11) as u8);
     let multipliers: [u8; 16] = from_fn(|output| output as u8 + 1);
-    let weights = unpack_block(&nibbles, &multipliers);
+    let mut weights = [0; 64];
+    unpack_block(&nibbles, &multipliers, &mut weights);
     let mut int4 = [0; 64];
     for (place, &weight) in weights.iter().enumerate() {
         let half = if place < 32 { nibbles[place] & 15 } else { nibbles[place - 32] >> 4 };

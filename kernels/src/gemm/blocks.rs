@@ -74,20 +74,9 @@ pub fn blocks_problem(words: &[u8], starts: &[i32], k: usize) -> Option<String> 
     None
 }
 
-/// Where each block stands: its panel, and its word of those along all of k. `words` and `starts` as
-/// [`pack_blocks_i8`] gives them for weights of `k` inputs; blocks of lists that [`blocks_problem`] finds wrong stand
-/// anywhere.
-pub fn block_places<'a>(
-    words: &'a [u8],
-    starts: &'a [i32],
-    k: usize,
-) -> impl Iterator<Item = [usize; 2]> + 'a {
-    let parts: Vec<usize> = depth_blocks(k.div_ceil(4)).map(|part| part.start).collect();
-    starts.windows(2).enumerate().flat_map(move |(list, ends)| {
-        let [panel, part] = [list / parts.len(), parts[list % parts.len()]];
-        let words = words.get(ends[0] as usize..ends[1] as usize).unwrap_or_default();
-        words.iter().map(move |&word| [panel, part + usize::from(word)])
-    })
+/// The first word of a part of k, to which the words of its lists are added.
+pub fn blocks_i8_part(k: usize, part: usize) -> usize {
+    depth_blocks(k.div_ceil(4)).nth(part).map_or(0, |part| part.start)
 }
 
 /// Block-sparse weights: the right operand of an int8 product.

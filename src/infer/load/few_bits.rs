@@ -2,16 +2,16 @@
 
 use super::File;
 use crate::checkpoint::{Dtype, bf16_to_f32, f16_to_f32};
+use crate::error::not_finite;
 use crate::infer::bytes::{numbers, numbers_mut};
 use crate::infer::format::{self, MAX_INPUTS};
 use crate::infer::weights::{Blocks, Lists, Unpacked, Value};
 use crate::nn::ParamSpec;
 use crate::quantized::{BLOCK_NIBBLES, GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
 use crate::{Error, Result};
-use limbeck_kernels::gemm::{BLOCK_SHAPE, block_places, blocks_i8_parts, blocks_problem};
+use limbeck_kernels::gemm::{BLOCK_SHAPE, blocks_i8_part, blocks_i8_parts, blocks_problem};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
-use memmap2::{Mmap, MmapMut};
-use std::array::from_fn;
+use memmap2::MmapMut;
 use std::ops::Range;
 
 impl File<'_> {
@@ -23,7 +23,9 @@ impl File<'_> {
         let values: Vec<f32> = values.collect();
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(place) => Err(self.wrong(&spec.name, format!("element {place} is {}", values[place]))),
+            Some(place) => {
+                Err(self.wrong(&spec.name, format!("element {place} is {}", not_finite(values[place]))))
+            }
         }
     }
 
@@ -57,12 +59,12 @@ impl File<'_> {
             let nibbles = &nibbles[row * nibbles_of(cols)..];
             unpack_row(nibbles, &multipliers[row * groups_of(cols)..], weights);
         }
-        let mut sums = vec![0; rows.next_multiple_of(16)];
-        let panels = self.memory(packed_i8_len(rows, cols), |panels| {
-            pack_i8(&weights, rows, cols, panels);
-            packed_i8_sums(panels, rows, cols, &mut sums);
-        })?;
-        Ok(Value::MatrixI4 { unpacked: Unpacked { panels, sums, stored }, scale })
+        let length = packed_i8_len(rows, cols);
+        let (mut panels, mut sums) = self.memory(length, rows)?;
+        let packed = numbers_mut(&mut panels[..length]);
+        pack_i8(&weights, rows, cols, packed);
+        packed_i8_sums(packed, rows, cols, &mut sums);
+        Ok(Value::MatrixI4 { unpacked: self.unpacked(panels, sums, stored)?, scale })
     }
 
     /// Unpacks a block-sparse matrix into memory.
@@ -72,31 +74,39 @@ impl File<'_> {
         let nibbles = self.take(&spec.name, Dtype::U8, &[count, BLOCK_NIBBLES])?;
         let [multipliers, scale] = self.take_steps(spec)?;
         let stored = nibbles.len() + multipliers.len() + count + lists.starts.len();
-        let groups = groups_of(spec.cols);
-        let (nibbles, multipliers) = (&self.bytes[nibbles], &self.bytes[multipliers]);
-        let (words, starts) = (&self.bytes[lists.words.clone()], numbers(&self.bytes[lists.starts.clone()]));
-        let mut sums = vec![0; spec.rows.next_multiple_of(16)];
-        let panels = self.memory(64 * count, |blocks| {
-            let places = block_places(words, starts, spec.cols).zip(nibbles.as_chunks().0);
-            for (([panel, word], nibbles), block) in places.zip(blocks.as_chunks_mut::<64>().0) {
+        let (nibbles, multipliers) = (self.bytes[nibbles].as_chunks().0, &self.bytes[multipliers]);
+        let (words, starts) =
+            (&self.bytes[lists.words.clone()], numbers::<i32>(&self.bytes[lists.starts.clone()]));
+        let (mut memory, mut sums) = self.memory(64 * count, spec.rows)?;
+        let (blocks, _) = numbers_mut(&mut memory).as_chunks_mut::<64>();
+        let (groups, parts) = (groups_of(spec.cols), blocks_i8_parts(spec.cols));
+        for (list, ends) in starts.windows(2).enumerate() {
+            let (panel, first) = (list / parts, blocks_i8_part(spec.cols, list % parts));
+            for i in ends[0] as usize..ends[1] as usize {
+                let group = 4 * (first + usize::from(words[i])) / GROUP;
                 // Outputs that only fill a panel have no multipliers; their weights are zero.
-                let multiplier =
-                    |output: usize| multipliers.get((16 * panel + output) * groups + 4 * word / GROUP);
-                *block = unpack_block(nibbles, &from_fn(|output| multiplier(output).copied().unwrap_or(0)));
-                for (sum, weights) in sums[16 * panel..].iter_mut().zip(block.as_chunks::<4>().0) {
+                let mut own = [0; 16];
+                for (output, own) in own.iter_mut().enumerate() {
+                    *own = *multipliers.get((16 * panel + output) * groups + group).unwrap_or(&0);
+                }
+                unpack_block(&nibbles[i], &own, &mut blocks[i]);
+                for (sum, weights) in sums[16 * panel..].iter_mut().zip(blocks[i].chunks_exact(4)) {
                     *sum += weights.iter().map(|&weight| i32::from(weight)).sum::<i32>();
                 }
             }
-        })?;
-        Ok(Value::BlocksI4 { unpacked: Unpacked { panels, sums, stored }, lists, scale })
+        }
+        Ok(Value::BlocksI4 { unpacked: self.unpacked(memory, sums, stored)?, lists, scale })
     }
 
-    /// Memory of `length` bytes that begins on a page, as products like it.
-    fn memory(&self, length: usize, fill: impl FnOnce(&mut [i8])) -> Result<Mmap> {
-        let no_memory = || Error::io("unpack", self.path);
-        let mut memory = MmapMut::map_anon(length.max(1)).map_err(no_memory())?;
-        fill(numbers_mut(&mut memory[..length]));
-        memory.make_read_only().map_err(no_memory())
+    /// Memory for so many weights, which begins on a page, as products like it, and for the sums of `rows` outputs.
+    fn memory(&self, length: usize, rows: usize) -> Result<(MmapMut, Vec<i32>)> {
+        let map = MmapMut::map_anon(length.max(1)).map_err(Error::io("unpack", self.path))?;
+        Ok((map, vec![0; rows.next_multiple_of(16)]))
+    }
+
+    fn unpacked(&self, panels: MmapMut, sums: Vec<i32>, stored: usize) -> Result<Unpacked> {
+        let panels = panels.make_read_only().map_err(Error::io("unpack", self.path))?;
+        Ok(Unpacked { panels, sums, stored })
     }
 
     fn check_inputs(&self, spec: &ParamSpec) -> Result<()> {
