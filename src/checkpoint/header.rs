@@ -101,6 +101,8 @@ pub(crate) struct Entry {
 pub(crate) struct Header {
     pub tensors: BTreeMap<String, Entry>,
     pub metadata: BTreeMap<String, String>,
+    /// Where the tensors' bytes begin in the file.
+    pub origin: usize,
 }
 
 struct RawEntry {
@@ -177,7 +179,7 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
         }
     }
     check_cover(path, &tensors, origin, file.len())?;
-    Ok(Header { tensors, metadata })
+    Ok(Header { tensors, metadata, origin })
 }
 
 /// The shape must explain the length, and the bytes must lie in the file.

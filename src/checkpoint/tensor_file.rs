@@ -54,8 +54,7 @@ impl TensorFile {
     /// [`Error::File`] if they differ.
     pub fn check(&self) -> Result<()> {
         let Some(expected) = self.header.metadata.get(DATA_HASH) else { return Ok(()) };
-        let length = self.map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-        if files::sha256(&self.map[8 + length as usize..]) == *expected {
+        if files::sha256(&self.map[self.header.origin..]) == *expected {
             return Ok(());
         }
         let problem = "its tensors are not those that were written: their hash differs";

@@ -28,7 +28,7 @@ use std::ops::Range;
 pub fn delete_emptied<B: Backend>(learner: &mut Learner<B>, shape: BlockShape) -> Result<Option<Deletion>> {
     let mut keep = Keep::all(&learner.model.config);
     // A packed int8 layout has its own blocks, which are to stay as they are, too.
-    let (packed, single) = (BlockShape::PACKED, BlockShape { outputs: 1, inputs: 1 });
+    let (packed, single) = (BlockShape::PACKED, BlockShape::SINGLE);
     let side = if shape == single { 1 } else { packed.outputs.max(shape.outputs).max(shape.inputs) };
     let config = learner.model.config.clone();
     for i in config.own_layers() {

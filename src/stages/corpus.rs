@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// Notes of the demo.
 const DEMO: [usize; 2] = [6000, 1000];
 
+/// More than one of so many tokens that no piece spells is a doubt.
+const UNKNOWN: usize = 5;
+
 /// Texts of a run and what tokenized them.
 pub struct Corpus {
     /// Of the model that training starts from, unless the corpus was [`Corpus::read_by`] another.
@@ -121,6 +124,36 @@ impl Corpus {
     /// As [`Corpus::read_by`].
     pub fn test_read_by(&self, tokenizer: &dyn Encode) -> Result<TokenSet> {
         self.texts.tokens(Part::Test, tokenizer)
+    }
+
+    /// What makes training on these texts pointless, if anything does, for people.
+    pub fn doubts(&self) -> Vec<String> {
+        let (names, lessons) = (self.train.labels(), self.lessons());
+        let mut counts = vec![0_usize; names.len()];
+        lessons.clone().for_each(|text| counts[self.train.label(text)] += 1);
+        let missing: Vec<&str> =
+            names.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(name, _)| &name[..]).collect();
+        let mut doubts = Vec::new();
+        if names.len() - missing.len() == 1 {
+            doubts
+                .push("data: all training texts are of one class: there is nothing to tell apart".to_owned());
+        } else if !missing.is_empty() {
+            doubts.push(format!("data: no training text is of class {}", missing.join(", ")));
+        }
+        if let Ok(vocabulary) = self.tokenizer.word_piece() {
+            let specials: Vec<u32> = vocabulary.specials().collect();
+            let (mut all, mut unknown) = (0, 0);
+            for id in lessons.flat_map(|text| self.train.tokens(text)) {
+                unknown += usize::from(*id == vocabulary.unknown());
+                all += usize::from(*id == vocabulary.unknown() || !specials.contains(id));
+            }
+            if unknown > all / UNKNOWN {
+                doubts.push(format!(
+                    "data: {unknown} of {all} tokens of the training texts are [UNK]: is the model's tokenizer of this language?"
+                ));
+            }
+        }
+        doubts
     }
 
     fn new(texts: Rc<Texts>, tokenizer: Tokenizer, held_out: usize) -> Result<Corpus> {

@@ -65,6 +65,15 @@ fn is_rounded(spec: &ParamSpec) -> bool {
 struct Chosen {
     made_from: String,
     int4: Vec<String>,
+    order: Vec<String>,
+}
+
+impl Chosen {
+    /// The choice that was kept, if it was made from this and is whole: the first of the order are in int4.
+    fn open(path: &Path, made_from: &str) -> Option<Vec<String>> {
+        let kept: Chosen = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        (kept.made_from == made_from && kept.order.starts_with(&kept.int4)).then_some(kept.int4)
+    }
 }
 
 /// What was chosen, and why.
@@ -105,9 +114,8 @@ fn settled_here(context: &StageContext<'_>) -> Result<Quantization> {
     let made_from = format!("{} {}", artifact::weights_hash(&source)?, context.recipe_hash(stage));
     let made_from = files::sha256(made_from.as_bytes());
     let path = context.out.join(CHOICE);
-    let kept = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Chosen>(&text).ok());
-    let int4 = match kept.filter(|kept| kept.made_from == made_from) {
-        Some(kept) => kept.int4,
+    let int4 = match Chosen::open(&path, &made_from) {
+        Some(int4) => int4,
         None => choose(context, &source, &settled, (&path, &made_from))?,
     };
     Ok(with_int4(&settled, &int4))

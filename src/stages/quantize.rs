@@ -85,14 +85,22 @@ pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
     settings.quantization().check(&Classifier::new(config).1)
 }
 
-/// As [`check`], of the baseline before its first step, as far as that can be known.
+/// As [`check`], of the baseline before its first step, as far as that can be known: which matrices will be factored is not, so
+/// names of whole ones and of factors may both be meant.
 ///
 /// # Errors
 /// As [`check`].
 pub(super) fn check_early(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
-    // Factored matrices would have names that there are none of yet.
-    let named = recipe.prune.rank == 0.0 && recipe.prune.embedding_size == 0;
-    if named { check(&recipe.quantize, config) } else { Ok(()) }
+    let mut specs = Classifier::new(config).1;
+    if recipe.prune.rank > 0.0 {
+        let ranks = vec![[1; 6]; config.layers.len()];
+        specs.extend(Classifier::new(&ModelConfig { ranks, ..config.clone() }).1);
+    }
+    if recipe.prune.embedding_size > 0 {
+        let embedding_size = Some(recipe.prune.embedding_size);
+        specs.extend(Classifier::new(&ModelConfig { embedding_size, ..config.clone() }).1);
+    }
+    recipe.quantize.quantization().check(&specs)
 }
 
 /// Texts whose logits are compared.

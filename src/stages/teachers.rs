@@ -4,6 +4,7 @@
 //! the recipe's temperature are the weighted mean of theirs. What lies inside a teacher (the first of them) is too much
 //! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
 
+use super::prune::Prospect;
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
 use super::{Corpus, Stage, StageContext, artifact};
 use crate::checkpoint::{HfDirectory, check_complete};
@@ -45,13 +46,19 @@ pub fn hashes(context: &StageContext<'_>) -> Result<String> {
     given(&context.recipe.distill).map(|path| Ok(format!(" taught by {}", hash(path)?))).collect()
 }
 
-/// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach, and whether the layers
-/// exist that are to learn and to be learnt from, if so many will be `left` of the baseline's `layers`: told before the first
-/// step rather than after the first stage.
+/// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach; whether the layers exist
+/// that are to learn and to be learnt from, if of the baseline's `layers` there will be those of the prospect; and whether
+/// teacher and student will read the same tokens, where they are compared token by token. Told before the first step rather
+/// than after the first stage.
 ///
 /// # Errors
 /// Whatever is wrong, naming the key.
-pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, [left, layers]: [usize; 2]) -> Result<()> {
+pub fn check_early(
+    context: &StageContext<'_>,
+    corpus: &Corpus,
+    layers: usize,
+    prospect: &Prospect,
+) -> Result<()> {
     let distill = &context.recipe.distill;
     given(distill)
         .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))?;
@@ -59,7 +66,26 @@ pub fn check_early(context: &StageContext<'_>, corpus: &Corpus, [left, layers]: 
         BASELINE => layers,
         path => HfDirectory::open(Path::new(path))?.config.layers.len(),
     };
-    check_layers(distill, [left, teacher])
+    check_layers(distill, [prospect.layers, teacher])?;
+    let terms = terms(distill);
+    match &prospect.tokenizer {
+        Some(tokenizer) if terms.any() => {
+            // Kept on disk, as the student will read them.
+            let texts = context.ranks.first_then(|| corpus.train_read_by(tokenizer))?;
+            check_lengths(&terms, &texts, &corpus.train)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What each comparison of the insides counts.
+fn terms(distill: &Distill) -> Terms<f64> {
+    Terms {
+        hidden: distill.hidden,
+        cosine: distill.cosine,
+        attention: distill.attention,
+        relations: distill.relations,
+    }
 }
 
 /// The logits of the recipe's teachers for all training texts, and how to learn from them.
@@ -111,12 +137,7 @@ pub fn look_inside<B: Backend>(
     train: &Train,
 ) -> Result<()> {
     let distill = &context.recipe.distill;
-    let weights = Terms {
-        hidden: distill.hidden,
-        cosine: distill.cosine,
-        attention: distill.attention,
-        relations: distill.relations,
-    };
+    let weights = terms(distill);
     if !weights.any() {
         return Ok(());
     }
@@ -124,7 +145,8 @@ pub fn look_inside<B: Backend>(
     let other = whole.tokenizer.content_hash() != corpus.tokenizer.content_hash();
     let read = || whole.train_read_by(&whole.tokenizer);
     let texts = other.then(|| context.ranks.first_then(read)).transpose()?;
-    check_lengths(&weights, corpus, texts.as_ref())?;
+    let own = texts.as_ref().unwrap_or(&corpus.train);
+    check_lengths(&weights, &corpus.train, own)?;
     let path = paths(context)?.swap_remove(0);
     let Learner { model, params, .. } = artifact::load(&learner.backend, &path, train)?;
     let layers = match &distill.layer_map {
@@ -134,7 +156,6 @@ pub fn look_inside<B: Backend>(
         LayerMapChoice::Named(NamedLayerMap::Search) => LayerMap::Search,
         LayerMapChoice::Pairs(pairs) => LayerMap::Pairs(pairs.clone()),
     };
-    let own = texts.as_ref().unwrap_or(&corpus.train);
     let layers = layers.pairs(&learner.model.config, &model.config, || {
         let [mine, theirs] = [&corpus.train, own].map(|texts| sample(corpus, texts));
         similarities(&learner.backend, (&learner.model, &learner.params, &mine), (&model, &params, &theirs))
@@ -170,11 +191,10 @@ fn sample(corpus: &Corpus, texts: &TokenSet) -> Batch {
     Batch::from_texts(rows.map(|text| texts.text(text)))
 }
 
-/// Terms that compare token by token need the same number of tokens.
-fn check_lengths(weights: &Terms<f64>, corpus: &Corpus, texts: Option<&TokenSet>) -> Result<()> {
-    let Some(texts) = texts else { return Ok(()) };
-    let lengths = |text: usize| [&corpus.train, texts].map(|texts| texts.tokens(text).len());
-    let Some(text) = (0..texts.len()).find(|&text| lengths(text)[0] != lengths(text)[1]) else {
+/// Terms that compare token by token need the same number of tokens to student and teacher.
+fn check_lengths(weights: &Terms<f64>, student: &TokenSet, teacher: &TokenSet) -> Result<()> {
+    let lengths = |text: usize| [student, teacher].map(|texts| texts.tokens(text).len());
+    let Some(text) = (0..teacher.len()).find(|&text| lengths(text)[0] != lengths(text)[1]) else {
         return Ok(());
     };
     let [mine, theirs] = lengths(text);

@@ -20,9 +20,10 @@ fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let (recipe, corpus) = (context.recipe, Corpus::open(context)?);
     let mut learner = artifact::start(context, device, &corpus.tokenizer, corpus.train.labels())?;
     let config = &learner.model.config;
-    let left = prune::check(context, config, &corpus)?;
+    let prospect = prune::check(context, config, &corpus)?;
     quantize::check_early(recipe, config)?;
-    teachers::check_early(context, &corpus, [left, config.layers.len()])?;
+    teachers::check_early(context, &corpus, config.layers.len(), &prospect)?;
+    corpus.doubts().iter().for_each(|doubt| context.progress.message(doubt));
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     artifact::finish(context, Stage::Train, &learner, &corpus, None)
 }

@@ -2,7 +2,7 @@
 //!
 //! BERT's ids are what the reference tokenizer makes of a text, so the classes are those of the Unicode
 //! versions that it was built with (categories of version 8, normal forms of version 9), not today's: a mark of
-//! version 15 is no mark here. `tests/tokens.rs` compares every character with the reference.
+//! version 15 is no mark here. `tests/tokens` compares every character with the reference.
 //! Ranges are inclusive and ascending.
 
 /// Whether cleaning removes the character.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Characters flow through one at a time: no copy of the text is made, and reading stops when the ids are
-//! full. Ids are equal to the reference's on every text (`tests/tokens.rs`).
+//! full. Ids are equal to the reference's on every text (`tests/tokens`).
 
 use super::unicode::{is_chinese, is_mark, is_punctuation, is_removed, is_undecomposed, is_unordered};
 use super::vocabulary::{self, CONTINUATION, Hash, Vocabulary};

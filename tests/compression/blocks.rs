@@ -7,8 +7,8 @@ use crate::network::{
 use limbeck::backend::Cpu;
 use limbeck::compress::prune;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gone, Gradual, Importance,
-    Scope, Scores, magnitude,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gone, Gradual, Scope,
+    Scores, magnitude,
 };
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
@@ -31,18 +31,7 @@ fn blocks(fraction: f64, shape: BlockShape) -> BlockBudget {
 
 /// Nothing but blocks goes.
 pub fn only(blocks: BlockBudget) -> Budget {
-    Budget {
-        heads: 0.0,
-        head_importance: Importance::Gradient,
-        head_scope: Scope::Global,
-        units: 0.0,
-        unit_importance: Importance::Gradient,
-        unit_scope: Scope::Global,
-        weights: 0.0,
-        classifier: 0.0,
-        weight_scope: Scope::Global,
-        blocks,
-    }
+    Budget { blocks, ..Budget::NONE }
 }
 
 /// The elements of each block of a matrix, found one by one.

@@ -11,7 +11,6 @@ use limbeck::ops::blocks::BlockShape;
 use limbeck::params::Mask;
 use limbeck::train::{Companion, Learner};
 
-const SINGLE: BlockShape = BlockShape { outputs: 1, inputs: 1 };
 const PACKED: BlockShape = BlockShape::PACKED;
 
 fn logits(learner: &Learner<Cpu>) -> Vec<f32> {
@@ -50,7 +49,7 @@ fn logits_stay_when_emptied_heads_and_units_leave() {
         let (before, loud) =
             (logits(&learner), id(&learner, "distilbert.transformer.layer.0.ffn.lin1.weight"));
         let kept = states(&learner, loud);
-        let deletion = delete_emptied(&mut learner, SINGLE).unwrap();
+        let deletion = delete_emptied(&mut learner, BlockShape::SINGLE).unwrap();
         assert!(deletion.is_some());
         let left: Vec<(Vec<usize>, usize)> = learner
             .model
@@ -69,7 +68,10 @@ fn logits_stay_when_emptied_heads_and_units_leave() {
             assert_eq!(*state, expected, "values and moments of what is left");
         }
         assert_masks(&learner);
-        assert!(delete_emptied(&mut learner, SINGLE).unwrap().is_none(), "nothing is left to leave");
+        assert!(
+            delete_emptied(&mut learner, BlockShape::SINGLE).unwrap().is_none(),
+            "nothing is left to leave"
+        );
     }
 }
 
@@ -94,8 +96,8 @@ fn what_is_left_is_of_whole_blocks() {
 #[test]
 fn budgets_count_what_has_left() {
     for (importance, shape) in [
-        (BlockImportance::Movement, SINGLE),
-        (BlockImportance::Magnitude, SINGLE),
+        (BlockImportance::Movement, BlockShape::SINGLE),
+        (BlockImportance::Magnitude, BlockShape::SINGLE),
         (BlockImportance::Gradient, PACKED),
     ] {
         let blocks =

@@ -8,9 +8,7 @@ use limbeck::backend::Cpu;
 use limbeck::compress::Gone;
 use limbeck::compress::expand::expand;
 use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, pays, unfactor};
-use limbeck::compress::{
-    BlockBudget, BlockMatrices, Budget, Importance, Keep, RankBudget, RankScope, Scope, Scores,
-};
+use limbeck::compress::{BlockBudget, BlockMatrices, Budget, Keep, RankBudget, RankScope, Scope, Scores};
 use limbeck::compress::{delete, prune};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Architecture, Pooling};
@@ -224,23 +222,12 @@ fn columns(config: &ModelConfig, place: usize) -> usize {
 
 #[test]
 fn blocks_and_weights_of_factors_are_masked_and_masked_factors_stay() {
-    let nothing = Budget {
-        heads: 0.0,
-        head_importance: Importance::Norm,
-        head_scope: Scope::Each,
-        units: 0.0,
-        unit_importance: Importance::Norm,
-        unit_scope: Scope::Each,
-        weights: 0.0,
-        classifier: 0.0,
-        weight_scope: Scope::Each,
-        blocks: BlockBudget::NONE,
-    };
     let blocks =
         BlockBudget { fraction: 0.5, shape: BlockShape { outputs: 4, inputs: 4 }, ..BlockBudget::NONE };
-    for (budget, masked) in
-        [(Budget { blocks, ..nothing }, 3 * 12), (Budget { weights: 0.5, ..nothing }, 3 * 4)]
-    {
+    for (budget, masked) in [
+        (Budget { blocks, ..Budget::NONE }, 3 * 12),
+        (Budget { weights: 0.5, weight_scope: Scope::Each, ..Budget::NONE }, 3 * 4),
+    ] {
         let mut learner = learner(&plain());
         factorize(&mut learner, &FIFTH).unwrap();
         let scores = Scores::zeros(&learner.model.config);

@@ -31,7 +31,7 @@ fn budget() -> Budget {
         weight_scope: Scope::Each,
         blocks: BlockBudget {
             fraction: 0.5,
-            shape: BlockShape { outputs: 1, inputs: 1 },
+            shape: BlockShape::SINGLE,
             importance: BlockImportance::Movement,
             scope: BlockScope::Global,
             matrices: BlockMatrices::FeedForward,

@@ -13,9 +13,7 @@ use limbeck::compress::prune;
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::compress::ranks::factorize;
 use limbeck::compress::sharing::{problem, share};
-use limbeck::compress::{
-    BlockBudget, BlockMatrices, Budget, Importance, RankBudget, RankScope, Scope, Scores, ShareStart,
-};
+use limbeck::compress::{BlockMatrices, Budget, RankBudget, RankScope, Scope, Scores, ShareStart};
 use limbeck::infer::{PartTimes, Session};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{Architecture, Pooling};
@@ -144,18 +142,8 @@ fn a_shared_network_learns() {
     assert!(last < 0.5 * first, "{first} {last}");
 }
 
-const BUDGET: Budget = Budget {
-    heads: 0.5,
-    head_importance: Importance::Gradient,
-    head_scope: Scope::Global,
-    units: 0.25,
-    unit_importance: Importance::Gradient,
-    unit_scope: Scope::Each,
-    weights: 0.5,
-    classifier: 0.0,
-    weight_scope: Scope::Global,
-    blocks: BlockBudget::NONE,
-};
+const BUDGET: Budget =
+    Budget { heads: 0.5, units: 0.25, unit_scope: Scope::Each, weights: 0.5, ..Budget::NONE };
 
 #[test]
 fn heads_and_units_of_shared_layers_go_together_by_the_sum_of_their_scores() {

@@ -1,6 +1,7 @@
 //! int4: what a session computes from it is what its definition says.
 
-use super::{INT4, configs, distance, int8, texts, values, with_zero_blocks};
+use super::blocks::with_zero_blocks;
+use super::{INT4, configs, distance, int8, texts, values};
 use limbeck::compress::layout::Layout;
 use limbeck::compress::quantize::{Extras, Form, Quantization, quantize, stored_bytes};
 use limbeck::infer::{Model, Session, StoredAs};

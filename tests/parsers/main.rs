@@ -190,7 +190,7 @@ proptest! {
         }
     }
 
-    /// Whatever is cut, put in or copied; `tests/limbeck_file.rs` has every bit and every length.
+    /// Whatever is cut, put in or copied; `tests/limbeck_file` has every bit and every length.
     #[test]
     fn limbeck_file(changes in changes()) {
         const TINY: &[u8] = include_bytes!("../fixtures/tiny.limbeck");

@@ -7,6 +7,7 @@ use limbeck::infer::Model;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -155,6 +156,28 @@ fn a_first_sentence_that_is_given_once_gives_the_same_logits() {
         assert!(odd.contains("has no second one"), "{odd}");
         let short = refused(&["predict", &model, "--pairs", "--max-tokens", "4", "one", "two"]);
         assert!(short.contains("a piece of each sentence"), "{short}");
+    }
+}
+
+#[test]
+fn a_line_is_two_sentences_or_refused() {
+    let told = |lines: &str| {
+        let mut child = command(&["predict", &path("run/int8.limbeck"), "--pairs"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let answers = String::from_utf8(output.stdout).unwrap().lines().count();
+        (answers, output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(told("one\ttwo\nthree\t\n").0, 2);
+    for (line, problem) in [("one", "there is no tab"), ("one\ttwo\tthree", "there are several tabs")] {
+        let (answers, code, told) = told(&format!("one\ttwo\n{line}\n"));
+        assert_eq!((answers, code), (1, Some(1)), "{told}");
+        assert!(told.contains("standard input, line 2: ") && told.contains(problem), "{told}");
     }
 }
 

@@ -88,6 +88,14 @@ fn a_budget_decides_how_many_become_int4_and_the_file_says_which() {
     assert_eq!(fs::metadata(folder.join("precision.json")).unwrap().modified().unwrap(), kept);
     assert_eq!(split(&folder.join("int8.limbeck")).0.len(), int4.len());
     assert_eq!(fs::read(folder.join("int8.limbeck")).unwrap().len(), file.len());
+    // One that was damaged is made again.
+    let text = fs::read_to_string(folder.join("precision.json")).unwrap();
+    let damaged = text.replacen(&order[0], &order[0].replace("weight", "wait"), 1);
+    assert_ne!(damaged, text);
+    fs::write(folder.join("precision.json"), damaged).unwrap();
+    fs::remove_file(folder.join("int8.limbeck")).unwrap();
+    assert!(call(&again).status.success());
+    assert_eq!(fs::read_to_string(folder.join("precision.json")).unwrap(), text);
 
     // With no budget at all: what is tried and found to be enough is what is taken.
     let (folder, _) = run("precision-strict", &[&auto[..], &["quantize.budget=0"]].concat());

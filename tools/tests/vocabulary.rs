@@ -124,7 +124,7 @@ fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
 }
 
 #[test]
-fn too_small_a_vocabulary_is_refused_before_the_first_step() {
+fn a_vocabulary_that_cannot_serve_is_refused_before_the_first_step() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vocabulary-refused");
     let _ = fs::remove_dir_all(&folder);
     let run = [&["run", "--quiet", "--out", folder.to_str().unwrap()][..], &SMALL].concat();
@@ -135,6 +135,13 @@ fn too_small_a_vocabulary_is_refused_before_the_first_step() {
     let least = told.split(start).nth(1).and_then(|rest| rest.split(' ').next()).map(str::parse::<usize>);
     let Some(Ok(least)) = least else { panic!("{told}") };
     assert!(told.contains(&format!("{least} or more, or 0 to keep all pieces")), "{told}");
+    assert!(!folder.join("metrics.jsonl").exists() && !folder.join("baseline").exists());
+    // Nor is there a student whose tokens are not the teacher's, where they are compared.
+    let refused = call(&[&run[..], &["--set", "distill.hidden=1"]].concat());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let words = "distill.hidden: compares tokens, and the teacher reads others than the student: text ";
+    assert!(told.contains(words) && told.contains("leave the vocabulary (prune.vocabulary) whole"), "{told}");
     assert!(!folder.join("metrics.jsonl").exists() && !folder.join("baseline").exists());
     // That number is enough to begin with.
     let enough = format!("prune.vocabulary={least}");

@@ -25,6 +25,8 @@ pub struct BlockShape {
 impl BlockShape {
     /// One register of the packed int8 layout.
     pub const PACKED: BlockShape = BlockShape { outputs: 16, inputs: 4 };
+    /// A weight by itself.
+    pub const SINGLE: BlockShape = BlockShape { outputs: 1, inputs: 1 };
 
     /// Blocks down and across a matrix, smaller ones at the edges counted.
     pub fn grid(self, matrix: Shape) -> [usize; 2] {

@@ -25,7 +25,7 @@ pub fn budget(prune: &Prune) -> Budget {
 fn single_weights(prune: &Prune) -> BlockBudget {
     BlockBudget {
         fraction: prune.weights,
-        shape: BlockShape { outputs: 1, inputs: 1 },
+        shape: BlockShape::SINGLE,
         importance: prune.weight_importance.into(),
         scope: match prune.weight_scope {
             WeightScope::Global => BlockScope::Global,

@@ -66,13 +66,13 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
     Ok(Some(Trimmed { corpus, kept, effects }))
 }
 
-/// Whether the recipe's vocabulary can read its training texts, told before the first step; and how many pieces it will
-/// have, if some go.
+/// Whether the recipe's vocabulary can read its training texts, told before the first step; and the tokenizer that will read
+/// them, if some pieces go.
 ///
 /// # Errors
 /// As [`trim`].
-pub fn check(settings: &Prune, corpus: &Corpus) -> Result<Option<usize>> {
-    Ok(chosen(settings, corpus)?.map(|(kept, _)| kept.len()))
+pub fn check(settings: &Prune, corpus: &Corpus) -> Result<Option<Tokenizer>> {
+    Ok(chosen(settings, corpus)?.map(|(_, tokenizer)| tokenizer))
 }
 
 impl Trimmed {

@@ -18,6 +18,8 @@ const TEXTS: usize = 1 << 20;
 const TIMES: usize = 1 << 16;
 /// Features of a linear model: more would be gigabytes.
 const BUCKETS: usize = 1 << 24;
+/// AdaGrad's step, which no weight takes a longer one than: logits of thousands tell nothing apart that those of tens do not.
+const NGRAM_STEP: [f64; 2] = [1e-9, 1000.0];
 /// Sides of a block: whole parts of a register of the packed layout, or several of them.
 const SIDES: [usize; 4] = [4, 8, 16, 32];
 
@@ -50,7 +52,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     let controls = &recipe.controls;
     size("controls.ngram_buckets", controls.ngram_buckets, 1, BUCKETS)?;
     size("controls.ngram_epochs", controls.ngram_epochs, 1, TIMES)?;
-    positive("controls.ngram_learning_rate", controls.ngram_learning_rate)?;
+    range("controls.ngram_learning_rate", controls.ngram_learning_rate, NGRAM_STEP)?;
     fraction("controls.ngram_l2", controls.ngram_l2)
 }
 

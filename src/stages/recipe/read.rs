@@ -30,22 +30,37 @@ pub(in crate::stages) fn assign(tree: &mut Table, assignment: &str) -> Result<Op
         ));
     };
     let (key, text) = (key.trim(), text.trim());
-    let (parents, name) = key.rsplit_once('.').map_or((None, key), |(parents, name)| (Some(parents), name));
+    let mut parents = names(key);
+    let name = parents.pop().unwrap_or_default();
     let mut table = tree;
-    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
-        let entry = table.entry(parent).or_insert_with(|| Value::Table(Table::new()));
+    for parent in &parents {
+        let entry = table.entry(parent.as_str()).or_insert_with(|| Value::Table(Table::new()));
         let Value::Table(next) = entry else {
             return Err(Error::setting(key, format!("{parent} is a value, not a table"), "shorten the key"));
         };
         table = next;
     }
     if is_too_large(text) {
-        table
-            .insert(name.to_owned(), Value::Integer(if text.starts_with('-') { i64::MIN } else { i64::MAX }));
+        table.insert(name, Value::Integer(if text.starts_with('-') { i64::MIN } else { i64::MAX }));
         return Ok(Some((key.to_owned(), text.to_owned())));
     }
-    table.insert(name.to_owned(), value(text));
+    table.insert(name, value(text));
     Ok(None)
+}
+
+/// The names between the dots of a key. One with dots of its own stands in quotes, as in TOML.
+fn names(key: &str) -> Vec<String> {
+    let quoted = key.contains(['"', '\'']).then(|| format!("{key} = 0").parse::<Table>().ok()).flatten();
+    let Some(mut table) = quoted else { return key.split('.').map(str::to_owned).collect() };
+    let mut names = Vec::new();
+    while let Some((name, Value::Table(next))) =
+        table.iter().next().map(|(name, next)| (name.clone(), next.clone()))
+    {
+        names.push(name);
+        table = next;
+    }
+    names.extend(table.into_iter().map(|(name, _)| name));
+    names
 }
 
 /// Refuses numbers that are too large for TOML: with the error that the numbers in their place led to, which knows

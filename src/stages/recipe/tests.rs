@@ -71,6 +71,9 @@ fn precision_by_matrix_is_part_of_a_recipe_only_where_it_does_something() {
     let keys = ["quantize.exceptions={\"*.ffn.lin2.weight\"=\"channel\"}", "quantize.budget=1"];
     let other = parse("", &keys).unwrap();
     assert_eq!(other.quantize.exceptions["*.ffn.lin2.weight"], Form::Int8);
+    // A name with dots is one name in quotes.
+    let quoted = parse("", &["quantize.exceptions.\"*.ffn.lin2.weight\"=channel", "quantize.budget=1"]);
+    assert_eq!(quoted.unwrap(), other);
     assert_eq!(parse(&other.canonical(), &[]).unwrap(), other);
     assert_eq!(other.identity(Stage::Distill), plain.identity(Stage::Distill));
     assert_ne!(other.identity(Stage::Quantize), plain.identity(Stage::Quantize));

@@ -57,7 +57,7 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     while let Some(text) = lines.next(&mut input)? {
         line += 1;
         if typed.pairs {
-            let (first, second) = text.split_once('\t').ok_or_else(|| no_tab(line))?;
+            let (first, second) = pair(text, line)?;
             classify(Some(second), first, &mut output)?;
         } else {
             classify(None, text, &mut output)?;
@@ -69,14 +69,19 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     output.flush()
 }
 
-/// A line that should have been two sentences.
-fn no_tab(line: usize) -> Error {
-    Error::File {
+/// The two sentences of a line.
+fn pair(text: &str, line: usize) -> Result<(&str, &str), Error> {
+    let problem = match text.split_once('\t') {
+        Some((first, second)) if !second.contains('\t') => return Ok((first, second)),
+        Some(_) => "there are several tabs, and which of them parts the two sentences is not known",
+        None => "there is no tab between two sentences",
+    };
+    Err(Error::File {
         path: PathBuf::from("standard input"),
         line: Some(line),
-        problem: "there is no tab between two sentences".into(),
+        problem: problem.into(),
         mend: "write first sentence, tab, second sentence, or leave --pairs out".into(),
-    }
+    })
 }
 
 /// What is said of one text.

@@ -53,3 +53,25 @@ fn a_mistyped_path_does_not_occupy_the_run_s_directory() {
     crate::fixture::refused(&mut folder.run("model", "nowhere", "out", &[]), &["nowhere"]);
     succeeds(&mut folder.run("model", "data", "out", &[]));
 }
+
+#[test]
+fn texts_that_nothing_can_be_learnt_from_are_doubted() {
+    let folder = Folder::new();
+    let doubts = |table: &str, labels: &str, out: &str| {
+        fs::write(folder.path("data/train.csv"), table).unwrap();
+        fs::write(folder.path("data/test.csv"), table).unwrap();
+        let output = succeeds(&mut folder.stage("train", "model", "data", out, &["--set", labels]));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let two = "data.labels=[\"bad\", \"good\"]";
+    assert!(!doubts(TABLE, two, "none").contains("data: "));
+    let one = doubts("1,a b c\n1,d e\n", two, "one");
+    assert!(
+        one.contains("data: all training texts are of one class: there is nothing to tell apart"),
+        "{one}"
+    );
+    let three = doubts(TABLE, "data.labels=[\"bad\", \"good\", \"odd\"]", "three");
+    assert!(three.contains("data: no training text is of class odd"), "{three}");
+    let foreign = doubts("1,\u{3b1} \u{3b2} a\n2,\u{3b3}\n", two, "foreign");
+    assert!(foreign.contains("data: 3 of 4 tokens of the training texts are [UNK]: "), "{foreign}");
+}
