@@ -5,8 +5,9 @@
 //! References, which were not searched for (the baseline, the controls), are open diamonds.
 
 mod axis;
+mod names;
+mod panel;
 
-use axis::Axis;
 pub use axis::Scale;
 use std::fmt::Write as _;
 
@@ -47,12 +48,10 @@ pub struct Panel {
 
 const WIDTH: f64 = 880.0;
 const HEAD: f64 = 78.0;
+/// The height of one.
 const PANEL: f64 = 430.0;
-/// From the panel's upper left corner to the area of points, and from there to its lower right corner.
+/// From a panel's left side to the area of points.
 const LEFT: f64 = 66.0;
-const TOP: f64 = 14.0;
-const RIGHT: f64 = 24.0;
-const BOTTOM: f64 = 58.0;
 
 /// Of the labels: 11 pixels of a sans serif font.
 const LETTER: f64 = 6.3;
@@ -79,7 +78,7 @@ pub fn svg(title: &str, origin: &str, panels: &[Panel]) -> String {
     legend(&mut text);
     for (number, panel) in panels.iter().enumerate() {
         let _ = writeln!(text, "<g transform=\"translate(0 {})\">", HEAD + PANEL * number as f64);
-        draw(&mut text, panel);
+        panel::draw(&mut text, panel);
         text += "</g>\n";
     }
     text + "</svg>\n"
@@ -100,94 +99,6 @@ fn legend(text: &mut String) {
     let _ = writeln!(text, "<text x=\"{:.1}\" y=\"66\">95 % interval of the accuracy</text>", x + 10.0);
 }
 
-fn draw(text: &mut String, panel: &Panel) {
-    let (left, right, top, bottom) = (LEFT, WIDTH - RIGHT, TOP, PANEL - BOTTOM);
-    let costs = panel.marks.iter().map(|mark| mark.cost);
-    let across = Axis::new(panel.scale, costs, left, right);
-    let up = Axis::new(Scale::Linear, panel.marks.iter().flat_map(|mark| mark.accuracy), bottom, top);
-    for (value, label) in across.ticks() {
-        let x = across.at(value);
-        let _ = writeln!(text, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/>");
-        let _ = writeln!(
-            text,
-            "<text class=\"tick\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
-            bottom + 16.0
-        );
-    }
-    for (value, label) in up.ticks() {
-        let y = up.at(value);
-        let _ = writeln!(text, "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>");
-        let _ = writeln!(
-            text,
-            "<text class=\"tick\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
-            left - 7.0,
-            y + 4.0
-        );
-    }
-    let (width, height) = (right - left, bottom - top);
-    let _ = writeln!(
-        text,
-        "<rect class=\"frame\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"/>"
-    );
-    let _ = writeln!(
-        text,
-        "<text class=\"axis\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        (left + right) / 2.0,
-        bottom + 36.0,
-        escaped(&panel.cost)
-    );
-    let _ = writeln!(
-        text,
-        "<text class=\"axis\" text-anchor=\"middle\" transform=\"translate(18 {:.1}) rotate(-90)\">accuracy, %</text>",
-        (top + bottom) / 2.0
-    );
-    stairs(text, panel, &across, &up, right);
-    // The front last, over the others.
-    let rank = |mark: &&Mark| match mark.kind {
-        Kind::Dominated => 0,
-        Kind::Reference => 1,
-        Kind::Front => 2,
-    };
-    let mut marks: Vec<&Mark> = panel.marks.iter().collect();
-    marks.sort_by(|a, b| rank(a).cmp(&rank(b)).then(a.cost.total_cmp(&b.cost)));
-    let places: Vec<[f64; 2]> =
-        marks.iter().map(|mark| [across.at(mark.cost), up.at(mark.accuracy[0])]).collect();
-    for (mark, [x, y]) in marks.iter().zip(&places) {
-        let (low, high) = (up.at(mark.accuracy[1]), up.at(mark.accuracy[2]));
-        let class = class(mark.kind);
-        let _ = writeln!(
-            text,
-            "<path class=\"{class}\" fill-opacity=\"0\" opacity=\".55\" d=\"M{x:.1} {low:.1}V{high:.1}\"/>"
-        );
-        symbol(text, mark.kind, *x, *y);
-    }
-    for (mark, [x, y]) in marks.iter().zip(&places) {
-        let _ = writeln!(
-            text,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"8\" fill-opacity=\"0\"><title>{}: {:.2} %, {:.3}</title></circle>",
-            escaped(&mark.name),
-            mark.accuracy[0],
-            mark.cost
-        );
-    }
-    let mut taken: Vec<Area> = places.iter().map(|[x, y]| Area::around(*x, *y)).collect();
-    for (mark, place) in marks.iter().zip(&places).rev().filter(|(mark, _)| mark.kind != Kind::Dominated) {
-        name(text, mark, *place, &mut taken, [left, right, top, bottom]);
-    }
-}
-
-/// What can be had at each cost: from each point of the front level to the cost of the next one.
-fn stairs(text: &mut String, panel: &Panel, across: &Axis, up: &Axis, right: f64) {
-    let mut front: Vec<&Mark> = panel.marks.iter().filter(|mark| mark.kind == Kind::Front).collect();
-    front.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-    let Some(first) = front.first() else { return };
-    let mut path = format!("M{:.1} {:.1}", across.at(first.cost), up.at(first.accuracy[0]));
-    for mark in &front[1..] {
-        let _ = write!(path, "H{:.1}V{:.1}", across.at(mark.cost), up.at(mark.accuracy[0]));
-    }
-    let _ = writeln!(text, "<path class=\"stairs\" d=\"{path}H{right}\"/>");
-}
-
 fn class(kind: Kind) -> &'static str {
     match kind {
         Kind::Front => "front",
@@ -204,53 +115,6 @@ fn symbol(text: &mut String, kind: Kind, x: f64, y: f64) {
         }
         _ => writeln!(text, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"),
     };
-}
-
-/// A rectangle that is written on.
-#[derive(Clone, Copy)]
-struct Area {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-impl Area {
-    fn around(x: f64, y: f64) -> Area {
-        Area { left: x - 5.0, right: x + 5.0, top: y - 5.0, bottom: y + 5.0 }
-    }
-
-    fn overlap(&self, other: &Area) -> f64 {
-        let width = self.right.min(other.right) - self.left.max(other.left);
-        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
-        width.max(0.0) * height.max(0.0)
-    }
-}
-
-/// Writes a point's name beside it, where it covers least of what is there.
-fn name(text: &mut String, mark: &Mark, [x, y]: [f64; 2], taken: &mut Vec<Area>, frame: [f64; 4]) {
-    let [left, right, top, bottom] = frame;
-    let width = LETTER * mark.name.chars().count() as f64;
-    let spots = [-9.0, 15.0, 3.0, -22.0, 28.0, -35.0, 41.0].into_iter().flat_map(|down| {
-        [9.0, -9.0 - width, -width / 2.0].map(|along| {
-            let begin = (x + along).clamp(left + 3.0, (right - width - 3.0).max(left + 3.0));
-            Area { left: begin, right: begin + width, top: y + down - LINE + 3.0, bottom: y + down + 3.0 }
-        })
-    });
-    let cost = |area: &Area| -> f64 {
-        let outside = (top - area.top).max(0.0) + (area.bottom - bottom).max(0.0);
-        1e3 * outside + taken.iter().map(|other| area.overlap(other)).sum::<f64>()
-    };
-    let best = spots.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("there are spots");
-    let class = if mark.kind == Kind::Reference { "other" } else { "name" };
-    let _ = writeln!(
-        text,
-        "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        best.left,
-        best.bottom - 3.0,
-        escaped(&mark.name)
-    );
-    taken.push(best);
 }
 
 /// A text as it may stand in SVG and HTML.

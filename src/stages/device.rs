@@ -82,11 +82,7 @@ pub fn computing(context: &StageContext<'_>, train: &Train) -> Result<Computing>
     match context.place {
         Place::Cpu => Ok(Computing::Cpu(cpu(context, train)?)),
         #[cfg(feature = "cuda")]
-        Place::Cuda(cuda) => Ok(Computing::Cuda(cuda.with_storage(match train.precision {
-            TrainPrecision::F32 => Storage::F32,
-            TrainPrecision::Bf16 => Storage::Bf16,
-            TrainPrecision::F16 => Storage::F16,
-        }))),
+        Place::Cuda(cuda) => Ok(Computing::Cuda(cuda.with_storage(train.precision.on_gpu()))),
     }
 }
 
@@ -95,14 +91,32 @@ pub fn computing(context: &StageContext<'_>, train: &Train) -> Result<Computing>
 /// # Errors
 /// [`Error::Setting`] if it does not compute in that precision.
 pub fn cpu(context: &StageContext<'_>, train: &Train) -> Result<Cpu> {
-    Ok(Cpu::new(context.kernels).with_precision(match train.precision {
-        TrainPrecision::F32 => Precision::F32,
-        TrainPrecision::Bf16 => Precision::Bf16,
-        TrainPrecision::F16 => {
-            let mend = "use \"bf16\" or \"f32\", or --device cuda";
-            return Err(Error::setting("precision", "the CPU does not train in f16", mend));
+    let Some(precision) = train.precision.on_cpu() else {
+        let mend = "use \"bf16\" or \"f32\", or --device cuda";
+        return Err(Error::setting("precision", "the CPU does not train in f16", mend));
+    };
+    Ok(Cpu::new(context.kernels).with_precision(precision))
+}
+
+impl TrainPrecision {
+    /// What the CPU multiplies matrices in; `None` if it does not train in this precision.
+    pub fn on_cpu(self) -> Option<Precision> {
+        match self {
+            TrainPrecision::F32 => Some(Precision::F32),
+            TrainPrecision::Bf16 => Some(Precision::Bf16),
+            TrainPrecision::F16 => None,
         }
-    }))
+    }
+
+    /// What a GPU keeps activations in, and multiplies.
+    #[cfg(feature = "cuda")]
+    pub fn on_gpu(self) -> Storage {
+        match self {
+            TrainPrecision::F32 => Storage::F32,
+            TrainPrecision::Bf16 => Storage::Bf16,
+            TrainPrecision::F16 => Storage::F16,
+        }
+    }
 }
 
 impl StageContext<'_> {

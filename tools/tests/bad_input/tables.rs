@@ -65,13 +65,13 @@ fn texts_that_nothing_can_be_learnt_from_are_doubted() {
     };
     let two = "data.labels=[\"bad\", \"good\"]";
     assert!(!doubts(TABLE, two, "none").contains("data: "));
-    let one = doubts("1,a b c\n1,d e\n", two, "one");
+    let one = doubts("bad,a b c\nbad,d e\n", two, "one");
     assert!(
         one.contains("data: all training texts are of one class: there is nothing to tell apart"),
         "{one}"
     );
-    let three = doubts(TABLE, "data.labels=[\"bad\", \"good\", \"odd\"]", "three");
+    let three = doubts("bad,a\ngood,b\n", "data.labels=[\"bad\", \"good\", \"odd\"]", "three");
     assert!(three.contains("data: no training text is of class odd"), "{three}");
-    let foreign = doubts("1,\u{3b1} \u{3b2} a\n2,\u{3b3}\n", two, "foreign");
+    let foreign = doubts("bad,\u{3b1} \u{3b2} a\ngood,\u{3b3}\n", two, "foreign");
     assert!(foreign.contains("data: 3 of 4 tokens of the training texts are [UNK]: "), "{foreign}");
 }

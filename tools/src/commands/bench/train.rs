@@ -5,13 +5,13 @@
 
 use super::super::BUILD;
 use super::interactive::serve;
-use crate::cli::{self, Bench, Device, Precision};
+use crate::cli::{self, Device, Precision};
 use crate::engine;
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::backend::cpu::threads::set_threads;
+use limbeck::backend::cuda::Options;
 use limbeck::backend::cuda::probe::probe;
-use limbeck::backend::cuda::{Options, Storage};
 use limbeck::backend::{Cpu, Cuda, Repeats};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
@@ -20,11 +20,11 @@ use limbeck::ops::noise::Noise;
 use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
 use limbeck::stages::artifact;
-use limbeck::stages::recipe::tables::Train;
+use limbeck::stages::recipe::tables::{Train, TrainPrecision};
 use limbeck::train::{Learner, Lesson, Step};
 use limbeck::{Batch, Error};
-use limbeck_kernels::{Kernels, gemm};
-use serde_json::json;
+use limbeck_kernels::Kernels;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,124 +38,150 @@ const MAX_TOKENS: usize = 256;
 const LEARNING_RATE: f64 = 2e-5;
 const SEED: u64 = 0;
 
-pub fn train(typed: &Bench) -> Result<(), Failure> {
+pub fn train(typed: &cli::Bench) -> Result<(), Failure> {
     let ([model], Some(data)) = (typed.model.as_slice(), &typed.data) else {
         return Err(Failure::Usage("--train: give one model, and texts with --data FILE".into()));
     };
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
     set_threads(threads)?;
+    let precision = match typed.precision {
+        Precision::F32 => TrainPrecision::F32,
+        Precision::Bf16 => TrainPrecision::Bf16,
+        Precision::F16 => TrainPrecision::F16,
+    };
+    let machine = Machine::here(kernels, threads, BUILD);
     match typed.device {
         Device::Cpu => {
-            let device = Cpu::new(kernels).with_precision(match typed.precision {
-                Precision::F32 => gemm::Precision::F32,
-                Precision::Bf16 => gemm::Precision::Bf16,
-                Precision::F16 => {
-                    return Err(Failure::Usage("--precision f16: the CPU does not train in it".into()));
-                }
-            });
-            measure(
-                typed,
-                kernels,
-                kernels.isa().name().to_owned(),
-                Steps::prepare(typed, model, data, device)?,
-            )
+            let Some(precision) = precision.on_cpu() else {
+                return Err(Failure::Usage("--precision f16: the CPU does not train in it".into()));
+            };
+            let device = Cpu::new(kernels).with_precision(precision);
+            let name = kernels.isa().name().to_owned();
+            Bench { typed, machine, device: name, steps: Steps::prepare(typed, model, data, device)? }.run()
         }
         Device::Cuda => {
-            let storage = match typed.precision {
-                Precision::F32 => Storage::F32,
-                Precision::Bf16 => Storage::Bf16,
-                Precision::F16 => Storage::F16,
-            };
             let cache = Some(engine::usual_cache().join("cuda"));
-            let found = probe()?.swap_remove(0);
-            let device = Cuda::open(&Options { storage, cache, ..Options::default() })?;
-            measure(typed, kernels, found.to_string(), Steps::prepare(typed, model, data, device)?)
+            let name = probe()?.swap_remove(0).to_string();
+            let device = Cuda::open(&Options { storage: precision.on_gpu(), cache, ..Options::default() })?;
+            Bench { typed, machine, device: name, steps: Steps::prepare(typed, model, data, device)? }.run()
         }
     }
 }
 
-/// Measures steps on the device of that name.
-fn measure<B: Backend>(
-    typed: &Bench,
-    kernels: Kernels,
+/// What is measured, and on what.
+struct Bench<'a, B: Backend> {
+    typed: &'a cli::Bench,
+    machine: Machine,
+    /// The CPU's kernels, or the GPU.
     device: String,
-    mut steps: Steps<B>,
-) -> Result<(), Failure> {
-    let threads = cli::threads(typed.threads);
-    let about = json!({
-        "name": "limbeck",
-        "version": BUILD.version,
-        "kernels": device,
-        "precision": typed.precision.name(),
-        "threads": threads,
-        "rows": steps.lesson.batch.texts(),
-        "tokens": steps.lesson.batch.tokens(),
-        "parameters": steps.learner.params.iter().map(|(_, param)| param.spec.len()).sum::<usize>(),
-    });
-    if typed.interactive {
-        return serve(&about, || {
-            let (step, spent) = steps.next()?;
-            let tokens = steps.lesson.batch.tokens();
-            Ok(json!({ "seconds": spent.as_secs_f64(), "tokens": tokens, "loss": step.loss }))
-        });
-    }
-    let mut timings = Vec::new();
-    let mut losses = Vec::new();
-    let warmup = typed.warmup.unwrap_or(WARMUP);
-    for number in 0..warmup + typed.repeat.unwrap_or(REPEAT) {
-        let (step, spent) = steps.next()?;
-        losses.push(step.loss);
-        if number >= warmup {
-            timings.push(spent);
+    steps: Steps<B>,
+}
+
+/// What was measured.
+struct Measured {
+    latency: Latency,
+    /// Of all steps, untimed ones too.
+    losses: Vec<f64>,
+}
+
+impl<B: Backend> Bench<'_, B> {
+    fn run(mut self) -> Result<(), Failure> {
+        if self.typed.interactive {
+            return self.serve();
         }
+        let measured = self.measure()?;
+        let mut output = Output::new();
+        match self.typed.json {
+            true => output.json(&self.json(&measured))?,
+            false => output.text(self.text(&measured))?,
+        }
+        output.flush()
     }
-    let latency = Latency::of(&mut timings);
-    let per_second = steps.lesson.batch.tokens() as f64 / (1e-3 * latency.ms_p50);
-    let repeats = steps.learner.backend.repeats();
-    let mut output = Output::new();
-    if typed.json {
-        output.json(&json!({
-            "step": about,
+
+    /// A step for each line of standard input.
+    fn serve(mut self) -> Result<(), Failure> {
+        let about = self.about();
+        serve(&about, || {
+            let (step, spent) = self.steps.next()?;
+            let tokens = self.steps.lesson.batch.tokens();
+            Ok(json!({ "seconds": spent.as_secs_f64(), "tokens": tokens, "loss": step.loss }))
+        })
+    }
+
+    fn measure(&mut self) -> Result<Measured, Failure> {
+        let (mut timings, mut losses) = (Vec::new(), Vec::new());
+        let (warmup, repeat) = (self.typed.warmup.unwrap_or(WARMUP), self.typed.repeat.unwrap_or(REPEAT));
+        for number in 0..warmup + repeat {
+            let (step, spent) = self.steps.next()?;
+            losses.push(step.loss);
+            if number >= warmup {
+                timings.push(spent);
+            }
+        }
+        Ok(Measured { latency: Latency::of(&mut timings), losses })
+    }
+
+    fn about(&self) -> Value {
+        let Steps { learner, lesson } = &self.steps;
+        json!({
+            "name": "limbeck",
+            "version": BUILD.version,
+            "kernels": self.device,
+            "precision": self.typed.precision.name(),
+            "threads": cli::threads(self.typed.threads),
+            "rows": lesson.batch.texts(),
+            "tokens": lesson.batch.tokens(),
+            "parameters": learner.params.iter().map(|(_, param)| param.spec.len()).sum::<usize>(),
+        })
+    }
+
+    fn tokens_per_second(&self, latency: &Latency) -> f64 {
+        self.steps.lesson.batch.tokens() as f64 / (1e-3 * latency.ms_p50)
+    }
+
+    fn json(&self, Measured { latency, losses }: &Measured) -> Value {
+        json!({
+            "step": self.about(),
             "step_ms_p50": latency.ms_p50,
             "step_ms_p95": latency.ms_p95,
-            "tokens_per_second": per_second,
+            "tokens_per_second": self.tokens_per_second(latency),
             "losses": losses,
-            "graphs": repeats.map(|repeats| json!({
+            "graphs": self.steps.learner.backend.repeats().map(|repeats| json!({
                 "made": repeats.captured,
                 "steps_replayed": repeats.replayed,
                 "steps_launched": repeats.ordinary,
             })),
-            "machine": Machine::here(kernels, threads, BUILD),
-        }))?;
-        return output.flush();
+            "machine": self.machine,
+        })
     }
-    let batch = &steps.lesson.batch;
-    output.text(format!(
-        "{}\n{device}; {} texts, {} tokens, {} steps\n\n",
-        Machine::here(kernels, threads, BUILD),
-        batch.texts(),
-        batch.tokens(),
-        latency.calls
-    ))?;
-    let lines = [
-        ["training step", "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
-        [
-            typed.precision.name().to_owned(),
-            format!("{:.1}", latency.ms_p50),
-            format!("{:.1}", latency.ms_p95),
-            format!("{per_second:.0}"),
-            format!("{:.4}", losses[0]),
-            format!("{:.4}", losses[losses.len() - 1]),
-        ],
-    ];
-    output.text(aligned(&lines))?;
-    if let Some(Repeats { captured, replayed, ordinary, .. }) = repeats {
-        output.text(format!(
-            "\nCUDA graphs: {captured} made, {replayed} of {} steps were launches of one.\n",
-            replayed + ordinary
-        ))?;
+
+    fn text(&self, Measured { latency, losses }: &Measured) -> String {
+        let batch = &self.steps.lesson.batch;
+        let (texts, tokens, calls) = (batch.texts(), batch.tokens(), latency.calls);
+        let lines = [
+            ["training step", "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
+            [
+                self.typed.precision.name().to_owned(),
+                format!("{:.1}", latency.ms_p50),
+                format!("{:.1}", latency.ms_p95),
+                format!("{:.0}", self.tokens_per_second(latency)),
+                format!("{:.4}", losses[0]),
+                format!("{:.4}", losses[losses.len() - 1]),
+            ],
+        ];
+        let mut text = format!(
+            "{}\n{}; {texts} texts, {tokens} tokens, {calls} steps\n\n{}",
+            self.machine,
+            self.device,
+            aligned(&lines)
+        );
+        if let Some(Repeats { captured, replayed, ordinary, .. }) = self.steps.learner.backend.repeats() {
+            let all = replayed + ordinary;
+            text +=
+                &format!("\nCUDA graphs: {captured} made, {replayed} of {all} steps were launches of one.\n");
+        }
+        text
     }
-    output.flush()
 }
 
 /// A learner and what it learns, over and over.
@@ -165,7 +191,7 @@ struct Steps<B: Backend> {
 }
 
 impl<B: Backend> Steps<B> {
-    fn prepare(typed: &Bench, model: &Path, data: &Path, device: B) -> Result<Steps<B>, Failure> {
+    fn prepare(typed: &cli::Bench, model: &Path, data: &Path, device: B) -> Result<Steps<B>, Failure> {
         let directory = HfDirectory::open(model)?;
         let tokenizer = directory.tokenizer()?;
         let positions = directory.config.positions;
