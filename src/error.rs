@@ -128,7 +128,7 @@ impl Error {
         if stop.load(Ordering::Relaxed) { Err(Error::Interrupted { checkpoint: None }) } else { Ok(()) }
     }
 
-    /// The same about a file that this program made and can make again, if it is missing or damaged.
+    /// An error about a missing or damaged file, with another mend: this program made the file, and can make it again.
     #[cfg(feature = "train")]
     pub(crate) fn with_mend(self, mend: &str) -> Error {
         match self {

@@ -174,7 +174,7 @@ impl Temporary {
         };
         let (name, parent) = (name.to_string_lossy(), parent(path));
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        sweep_leftovers(parent, Some(&name));
+        remove_leftovers_of(parent, Some(&name));
         loop {
             // Process ids repeat, in containers at once; the keys of the standard hasher are random.
             let random = RandomState::new().build_hasher().finish();
@@ -229,13 +229,13 @@ fn lock(path: &Path) -> Option<File> {
 }
 
 /// Removes what killed writers left in a directory that is this program's own, whatever they were writing.
-pub fn sweep(directory: &Path) {
-    sweep_leftovers(directory, None);
+pub fn remove_leftovers(directory: &Path) {
+    remove_leftovers_of(directory, None);
 }
 
 /// Removes what killed writers of `name`, or of anything, left in a directory: what has the name of a [`Temporary`]
 /// and nobody holds. That it fails is no reason not to write.
-fn sweep_leftovers(directory: &Path, name: Option<&str>) {
+fn remove_leftovers_of(directory: &Path, name: Option<&str>) {
     let ours = |entry: &fs::DirEntry| {
         let found = entry.file_name();
         target_of(&found.to_string_lossy()).is_some_and(|target| name.is_none_or(|name| name == target))

@@ -1,14 +1,13 @@
 //! The parameters of a network: names, values, and masks. Layers hold ids; everything else is here.
 
+use crate::Result;
 use crate::backend::Device;
 use crate::nn::{Linear, ParamId, ParamSpec};
 use crate::ops::linear::{LinearOps, Orientation};
 use crate::ops::rounded::{Rounded, Rounding};
 use crate::quantized::Form;
 use crate::tensor::{Shape, Tensor};
-use crate::{Error, Result};
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -311,14 +310,4 @@ impl<D: LinearOps> ParamStore<D> {
         }
         Ok((all, nonzero))
     }
-}
-
-/// Names a parameter whose loaded shape is not what the network declares.
-pub fn shape_error(path: &Path, spec: &ParamSpec, found: &[usize]) -> Error {
-    Error::tensor(
-        path,
-        &spec.name,
-        format!("the shape is {found:?}, config.json asks for {:?}", spec.dims()),
-        "the weights and the config.json are not of the same model",
-    )
 }

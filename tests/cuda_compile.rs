@@ -5,6 +5,8 @@
 //! if `LIMBECK_REQUIRE_NVRTC` is set. What each kernel uses is printed: `cargo test --test cuda_compile -- --nocapture`.
 #![cfg(feature = "cuda")]
 
+mod common;
+
 use limbeck::backend::cuda::Storage;
 use limbeck::backend::cuda::compile::{Target, compile};
 use limbeck_kernels::cuda::{SOURCES, Source};
@@ -76,7 +78,7 @@ fn every_kernel_compiles_and_none_spills() {
             std::env::var_os("LIMBECK_REQUIRE_NVRTC").is_none(),
             "there is no libnvrtc on the library path"
         );
-        eprintln!("SKIPPED: there is no libnvrtc on the library path, so CUDA kernels were not compiled");
+        common::say("SKIPPED: there is no libnvrtc on the library path, so CUDA kernels were not compiled");
         return;
     }
     for source in SOURCES {

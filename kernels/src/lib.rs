@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | `avx512` | AVX-512 with VNNI and BF16 | `vpdpbusd` |
 //! | `avx-vnni` | AVX2, FMA, AVX-VNNI | `vpdpbusd`, 256 bits wide |
-//! | `avx2` | AVX2, FMA | `vpmaddubsw` |
+//! | `avx2` | AVX2, FMA | `vpmaddwd` |
 //! | `neon-dotprod` | NEON, dot product | `sdot` |
 //! | `neon` | NEON | `smull`, `sadalp` |
 //! | `scalar` | nothing | plain Rust |

@@ -153,7 +153,8 @@ impl<D: Device> Grads<D> {
         params: [(ParamId, Shape); 2],
         write: impl FnOnce([&mut Tensor<D>; 2], bool) -> Result<()>,
     ) -> Result<()> {
-        let accumulate = self.params[params[0].0.index()].is_some();
+        let [accumulate, other] = params.map(|(id, _)| self.params[id.index()].is_some());
+        assert_eq!(accumulate, other, "whoever writes one writes both");
         let mut take = |(id, shape): (ParamId, Shape)| match self.place(id).take() {
             Some(tensor) => Ok(tensor),
             None => device.empty(shape.len()).map(|buffer| Tensor::from_buffer(buffer, shape)),

@@ -78,16 +78,23 @@ pub trait Device: Clone + 'static {
         false
     }
 
-    /// Does `work`, which is to use the device that it is handed, and asks the same of it for each batch of the same sizes but for what
-    /// it uploads. It may be called twice. The device may have done nothing but compare it with earlier work when it returns, so what
-    /// it leaves in the host's memory must not depend on what the device has computed; what it gives can be read once this returns,
-    /// and until the next work.
+    /// Runs `work` on a batch; a device may record it, and replay the recording for later batches of the same sizes. `work`
+    /// * uses the device that it is handed;
+    /// * asks the same of it for every batch of the same sizes, but for what it uploads;
+    /// * may be called twice;
+    /// * leaves nothing in the host's memory that depends on what the device has computed, for the device may only have compared
+    ///   it with earlier work when it returns.
+    ///
+    /// What `work` gives can be read once this returns, and until the next call.
     ///
     /// # Errors
     /// Those of `work`; the device failed.
     fn repeated<T>(&self, _batch: &Batch, mut work: impl FnMut(&Self) -> Result<T>) -> Result<T> {
         work(self)
     }
+
+    /// Gives back memory that is kept for buffers to come: those of a network that has changed are of other sizes.
+    fn forget_buffers(&self) {}
 
     /// Whether a step may be launched before the numbers of the one before are known.
     fn runs_ahead(&self) -> bool {

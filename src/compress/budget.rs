@@ -1,7 +1,7 @@
 //! How much of a network goes, and its going.
 
 use super::blocks::{self, BlockBudget, BlockScores, Gone};
-use super::importance::{Importance, Scores, budget};
+use super::importance::{Importance, Scores, keep_within};
 use super::magnitude::{self, Scope};
 use super::rebuild::delete;
 use super::structure::Deletion;
@@ -122,7 +122,7 @@ pub fn prune<B: Backend>(
     scores.units = of_kind(budget_now.unit_importance, learner)?.units;
     let (heads, units) =
         ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
-    let deletion = delete(learner, &budget(&learner.model.config, &scores, heads, units))?;
+    let deletion = delete(learner, &keep_within(&learner.model.config, &scores, heads, units))?;
     for (fraction, ids) in [
         (budget_now.weights, magnitude::feed_forward(&learner.model)),
         (budget_now.classifier, magnitude::head(&learner.model)),

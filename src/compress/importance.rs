@@ -190,7 +190,7 @@ impl Scores {
     }
 
     /// Leaves the scores of layers that share their parameters in the first of them alone: what is measured on parameters is the
-    /// same in each, and [`budget`] would add it up.
+    /// same in each, and [`keep_within`] would add it up.
     pub(super) fn of_owners(mut self, config: &ModelConfig) -> Scores {
         for layer in (0..self.heads.len()).filter(|layer| config.owner(*layer) != *layer) {
             self.heads[layer].fill(0.0);
@@ -244,7 +244,7 @@ pub fn select(scores: &[Vec<f64>], delete: usize, scope: Scope) -> Vec<Vec<usize
 
 /// What stays so that `heads` and `units` of the *original* network's are gone, as fractions. Layers that share their parameters
 /// lose the same ones, by the sum of their scores, and count as one.
-pub fn budget(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units: (f64, Scope)) -> Keep {
+pub fn keep_within(config: &ModelConfig, scores: &Scores, heads: (f64, Scope), units: (f64, Scope)) -> Keep {
     let own: Vec<usize> = config.own_layers().collect();
     let layers = own.len();
     let excess = |fraction: f64, original: usize, now: usize| {

@@ -70,6 +70,7 @@ pub(super) fn rebuild<'d, B: Backend>(
     rebuilt.config.masked = masked.map(|(_, param)| param.spec.name.clone()).collect();
     *optimizer = optimizer.with_moments(moments);
     (*params, *model) = (store, rebuilt);
+    backend.forget_buffers();
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// A longer line is taken for a file that has no lines.
-const MAX_LINE: u64 = 64 << 20;
+/// A longer line, or row of a csv file, is taken for a file that has none.
+const MAX_RECORD: u64 = 64 << 20;
 
 const TO_UTF8: &str = "convert the file to UTF-8";
 
@@ -18,11 +18,20 @@ const TO_UTF8: &str = "convert the file to UTF-8";
 struct Hashing {
     file: File,
     hash: Sha256,
+    /// Bytes that may be read until it is an error.
+    left: u64,
+}
+
+impl Hashing {
+    fn new(file: File) -> Hashing {
+        Hashing { file, hash: Sha256::new(), left: u64::MAX }
+    }
 }
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or(io::ErrorKind::FileTooLarge)?;
         self.hash.update(&buffer[..count]);
         Ok(count)
     }
@@ -61,7 +70,7 @@ pub(super) enum Record {
 
 impl Records {
     pub fn open(path: &Path, format: Format) -> Result<Records> {
-        let file = Hashing { file: files::open(path)?, hash: Sha256::new() };
+        let file = Hashing::new(files::open(path)?);
         let source = match format {
             Format::Csv => {
                 let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
@@ -88,15 +97,21 @@ impl Records {
         let Source::Csv { reader, record, last } = &mut self.source else {
             unreachable!("seen by the caller")
         };
-        let more = reader.read_byte_record(record).map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(source) => Error::io("read", &self.path)(source),
-            kind => Error::file(&self.path, format!("{kind:?}"), "check that this is a csv file"),
-        })?;
-        if !more {
-            return Ok(None);
-        }
+        reader.get_mut().left = MAX_RECORD;
+        let more = reader.read_byte_record(record);
         let (byte, line) = record.position().map_or((0, 0), |place| (place.byte(), place.line() as usize));
-        *last = (byte, line);
+        match more.map_err(csv::Error::into_kind) {
+            Ok(true) => *last = (byte, line),
+            Ok(false) => return Ok(None),
+            Err(csv::ErrorKind::Io(source)) if source.kind() == io::ErrorKind::FileTooLarge => {
+                let mend = "look for a quote that is opened here and not closed";
+                return Err(self.error(line, "the row has over 64 MiB", mend));
+            }
+            Err(csv::ErrorKind::Io(source)) => return Err(Error::io("read", &self.path)(source)),
+            Err(kind) => {
+                return Err(Error::file(&self.path, format!("{kind:?}"), "check that this is a csv file"));
+            }
+        }
         let cells: std::result::Result<Vec<String>, _> =
             record.iter().map(|cell| std::str::from_utf8(cell).map(str::to_owned)).collect();
         match cells {
@@ -111,13 +126,13 @@ impl Records {
                 unreachable!("seen by the caller")
             };
             buffer.clear();
-            let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', buffer);
+            let read = reader.by_ref().take(MAX_RECORD).read_until(b'\n', buffer);
             if read.map_err(Error::io("read", &self.path))? == 0 {
                 return Ok(None);
             }
             *line += 1;
             let line = *line;
-            if buffer.len() as u64 == MAX_LINE && !buffer.ends_with(b"\n") {
+            if buffer.len() as u64 == MAX_RECORD && !buffer.ends_with(b"\n") {
                 return Err(self.error(line, "the line has over 64 MiB", "check that this is a text table"));
             }
             let Ok(text) = std::str::from_utf8(buffer) else {
@@ -172,6 +187,7 @@ impl Records {
             Source::Lines { reader, .. } => reader.into_inner(),
             Source::Csv { reader, .. } => reader.into_inner(),
         };
+        hashing.left = u64::MAX;
         io::copy(&mut hashing, &mut io::sink()).map_err(Error::io("read", &self.path))?;
         Ok(hexadecimal(&hashing.hash.finalize()))
     }
@@ -222,6 +238,20 @@ mod tests {
         ] {
             assert_eq!(ends_in_quotes(text.as_bytes()).unwrap(), expected, "{text:?}");
         }
+    }
+
+    /// The rest of a large file is not kept for the sake of one quote.
+    #[test]
+    fn a_quote_that_is_not_closed_ends_at_the_largest_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.csv");
+        let mut text = b"1,a\n2,\"b\n".to_vec();
+        text.resize(MAX_RECORD as usize + (1 << 20), b'c');
+        std::fs::write(&path, text).unwrap();
+        let mut records = Records::open(&path, Format::Csv).unwrap();
+        assert!(records.next().unwrap().is_some());
+        let error = records.next().map(drop).unwrap_err().to_string();
+        assert!(error.contains("line 2: the row has over 64 MiB; look for a quote"), "{error}");
     }
 
     #[test]

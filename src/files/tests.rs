@@ -43,7 +43,7 @@ fn leftovers_of_killed_writers_are_swept_and_living_ones_are_not() {
     assert_eq!(entries(directory.path()), 1 + others.len());
     // Of all targets together.
     let living = Temporary::file(&at("model")).unwrap();
-    sweep(directory.path());
+    remove_leftovers(directory.path());
     assert!(!at(others[0]).exists() && living.path.exists());
     assert!(others[1..].iter().all(|name| at(name).exists()), "these are of no writer");
 }

@@ -20,7 +20,7 @@ pub(super) struct Slot {
 
 /// A claim on a slot. Clones share it; the slot is free when all are gone.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Claim {
     index: usize,
     _claim: Arc<()>,
 }
@@ -43,7 +43,7 @@ impl Arena {
     }
 
     /// Takes a free slot's memory out, to be filled while others are read. It holds whatever it held.
-    pub fn take(&mut self) -> (Place, Slot) {
+    pub fn take(&mut self) -> (Claim, Slot) {
         let free = self.slots.iter().position(|(_, claim)| Arc::strong_count(claim) == 1);
         let index = free.unwrap_or_else(|| {
             self.slots.push((Slot::default(), Arc::new(())));
@@ -61,21 +61,21 @@ impl Arena {
             }
         }
         slot.quantized = false;
-        (Place { index, _claim: Arc::clone(claim) }, slot)
+        (Claim { index, _claim: Arc::clone(claim) }, slot)
     }
 
     /// Puts a slot back under its claim.
-    pub fn put(&mut self, place: &Place, slot: Slot) {
+    pub fn put(&mut self, place: &Claim, slot: Slot) {
         self.slots[place.index].0 = slot;
     }
 
     /// A slot, to read.
-    pub fn get(&self, place: &Place) -> &Slot {
+    pub fn get(&self, place: &Claim) -> &Slot {
         &self.slots[place.index].0
     }
 
     /// A slot, to quantize.
-    pub fn get_mut(&mut self, place: &Place) -> &mut Slot {
+    pub fn get_mut(&mut self, place: &Claim) -> &mut Slot {
         &mut self.slots[place.index].0
     }
 }

@@ -47,7 +47,7 @@ impl<'m> Session<'m> {
         }
         let batch = Batch::from_texts([first]);
         self.check(&batch)?;
-        self.run(&batch, 0..1, 0, None, |run| model.classifier.lower(run));
+        self.run(&batch, 0..1, 0, |run| model.classifier.lower(run));
         let mut states = Vec::new();
         self.results(&mut states);
         Ok(Prepared { model, ids: first.to_vec(), states })
@@ -81,10 +81,10 @@ impl<'m> Session<'m> {
         }
         let mut others = Vec::new();
         self.each_pass(batch, |session, texts| {
-            session.run(batch, texts.clone(), skip, None, |run| model.classifier.lower(run));
+            session.run(batch, texts.clone(), skip, |run| model.classifier.lower(run));
             others.clear();
             session.results(&mut others);
-            session.run(batch, texts, 0, None, |run| {
+            session.run(batch, texts, 0, |run| {
                 let states = run.resume(&prepared.states, &others);
                 model.classifier.upper(run, states)
             });

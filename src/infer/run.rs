@@ -6,7 +6,7 @@ mod products;
 pub(super) use pass::Pass;
 pub(super) use products::Scratch;
 
-use super::arena::{Arena, Place, Slot, grow};
+use super::arena::{Arena, Claim, Slot, grow};
 use super::weights::Weights;
 use crate::Result;
 use crate::models::config::Activation;
@@ -36,7 +36,7 @@ pub(super) struct Run<'r> {
 /// A result: its slot, its size, and a layer that has still to be applied to it.
 #[derive(Clone)]
 pub(super) struct Var {
-    place: Place,
+    place: Claim,
     rows: usize,
     cols: usize,
     then: Option<Linear>,

@@ -74,8 +74,8 @@ impl<'m> Session<'m> {
     /// an id or a token type that the model does not have; if a logit is no finite number.
     ///
     /// # Panics
-    /// If the batch's offsets do not cover its ids, a first sentence is empty or longer than its text, or there are neither
-    /// no token types nor one for each token.
+    /// If the batch's offsets do not cover its ids, a first sentence is empty or longer than its text, or there are token
+    /// types, but not one for each token.
     pub fn logits(&mut self, batch: &Batch) -> Result<&[f32]> {
         self.pass(batch, None)
     }
@@ -90,8 +90,9 @@ impl<'m> Session<'m> {
 
     fn pass(&mut self, batch: &Batch, mut times: Option<&mut PartTimes>) -> Result<&[f32]> {
         let classifier = &self.model.classifier;
-        self.each_pass(batch, |session, texts| {
-            session.run(batch, texts, 0, times.as_deref_mut(), |run| classifier.forward(run))
+        self.each_pass(batch, |session, texts| match times.as_deref_mut() {
+            None => session.run(batch, texts, 0, |run| classifier.forward(run)),
+            Some(times) => session.run_timed(batch, texts, times),
         })
     }
 
@@ -147,21 +148,42 @@ impl<'m> Session<'m> {
         batch: &Batch,
         texts: Range<usize>,
         skip: usize,
-        times: Option<&mut PartTimes>,
         network: impl Fn(&mut Run<'_>) -> Result<Var> + Sync,
+    ) {
+        self.on_seats(batch, texts, skip, |_, run| network(run));
+    }
+
+    /// One pass of the whole network, whose parts' times are added to `times`. Seat 0 alone looks at the clock: the others do the
+    /// same at the same time.
+    fn run_timed(&mut self, batch: &Batch, texts: Range<usize>, times: &mut PartTimes) {
+        let (classifier, times) = (&self.model.classifier, Mutex::new(times));
+        self.on_seats(batch, texts, 0, |seat, exec| match seat.index() {
+            0 => classifier.forward(&mut Timed { exec, times: *lock(&times), last: 0, layers: 0 }),
+            _ => classifier.forward(exec),
+        });
+    }
+
+    /// Has each seat run its part of a pass, and keep what comes of it at its desk: of a whole network the logits of those of
+    /// the pass's texts whose first token lies there.
+    fn on_seats(
+        &mut self,
+        batch: &Batch,
+        texts: Range<usize>,
+        skip: usize,
+        part: impl Fn(&Seat<'_>, &mut Run<'_>) -> Result<Var> + Sync,
     ) {
         let tokens = batch.offsets[texts.end] - batch.offsets[texts.start] - texts.len() * skip;
         let widest = self.model.widest();
         self.board.divide(tokens, widest, self.team.seats());
-        let times = Mutex::new(times);
         self.team.run(&|seat| {
-            // Seat 0 alone looks at the clock: the others do the same at the same time.
-            let times = if seat.index() == 0 { lock(&times).take() } else { None };
-            let desk = &mut *lock(&self.desks[seat.index()]);
-            desk.arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
+            let Desk { arena, scratch, result } = &mut *lock(&self.desks[seat.index()]);
+            arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
             let (texts, board) = (texts.clone(), &self.board);
             let pass = Pass { model: self.model, kernels: self.kernels, batch, texts, skip, board };
-            desk.forward(&pass, seat, times, &network);
+            let mut run = Run::new(&pass, seat, arena, scratch);
+            let made = part(seat, &mut run).expect("operations on memory do not fail");
+            result.clear();
+            result.extend_from_slice(run.values(&made));
         });
     }
 
@@ -206,32 +228,6 @@ impl<'m> Session<'m> {
             return wrong(problem, "leave token types away");
         }
         Ok(())
-    }
-}
-
-impl Desk {
-    /// What `network` makes of this seat's tokens: of a whole network the logits of those of the pass's texts whose first
-    /// token lies here.
-    fn forward(
-        &mut self,
-        pass: &Pass<'_>,
-        seat: &Seat<'_>,
-        times: Option<&mut PartTimes>,
-        network: &impl Fn(&mut Run<'_>) -> Result<Var>,
-    ) {
-        const SURE: &str = "operations on memory do not fail";
-        let mut run = Run::new(pass, seat, &mut self.arena, &mut self.scratch);
-        let result = match times {
-            None => network(&mut run).expect(SURE),
-            Some(times) => {
-                let mut timed = Timed { exec: run, times, last: 0, layers: 0 };
-                let logits = pass.model.classifier.forward(&mut timed).expect(SURE);
-                run = timed.exec;
-                logits
-            }
-        };
-        self.result.clear();
-        self.result.extend_from_slice(run.values(&result));
     }
 }
 

@@ -37,7 +37,7 @@ impl PartTimes {
 
 /// Runs operations on another executor and books their times.
 pub(super) struct Timed<'t, E> {
-    pub exec: E,
+    pub exec: &'t mut E,
     pub times: &'t mut PartTimes,
     /// The part that ran last.
     pub last: usize,
@@ -57,7 +57,7 @@ impl<E> Timed<'_, E> {
 
     fn in_last<T>(&mut self, run: impl FnOnce(&mut E) -> T) -> T {
         let start = Instant::now();
-        let result = run(&mut self.exec);
+        let result = run(self.exec);
         self.times.spent[self.last] += start.elapsed();
         result
     }

@@ -263,15 +263,10 @@ fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usiz
 
 fn head(declare: &mut Declare, config: &ModelConfig) -> Head {
     let hidden = config.hidden;
-    let dense = match (config.architecture, config.pooling) {
-        (Architecture::DistilBert, _) => {
-            Some(Linear::new(declare, "pre_classifier", hidden, hidden, Activation::Relu))
-        }
-        (Architecture::Bert, Pooling::Pooler) => {
-            Some(Linear::new(declare, "bert.pooler.dense", hidden, hidden, Activation::Tanh))
-        }
-        (Architecture::Bert, _) => None,
-    };
+    let dense = config.has_dense().then(|| match config.architecture {
+        Architecture::DistilBert => Linear::new(declare, "pre_classifier", hidden, hidden, Activation::Relu),
+        Architecture::Bert => Linear::new(declare, "bert.pooler.dense", hidden, hidden, Activation::Tanh),
+    });
     let labels = config.labels.len();
     let classifier = Linear::new(declare, "classifier", hidden, labels, Activation::Identity);
     Head { dense, classifier, dropout: config.dropout.classifier }

@@ -21,6 +21,8 @@ pub mod limits {
     pub const INTERMEDIATE: usize = 1 << 18;
     /// Layers.
     pub const LAYERS: usize = 1 << 10;
+    /// Classes: what is counted of each pair of them fits a hundred megabytes.
+    pub const LABELS: usize = 1 << 12;
     /// Parameters of the whole network before anything was deleted: 4 GiB of f32, three times BERT-large.
     pub const PARAMETERS: u64 = 1 << 30;
 }
@@ -224,6 +226,11 @@ impl ModelConfig {
         ModelConfig { layers: vec![layer; self.layers.len()], ranks: Vec::new(), ..self.clone() }
     }
 
+    /// Whether the head has a dense layer before its classifier: DistilBERT's always, and BERT's pooler.
+    pub fn has_dense(&self) -> bool {
+        self.architecture == Architecture::DistilBert || self.pooling == Pooling::Pooler
+    }
+
     /// Parameters of the network before anything was deleted, factored or shared, head included. Sizes must be within their [`limits`],
     /// or the number may not hold their products.
     pub fn original_parameters(&self) -> u64 {
@@ -238,10 +245,7 @@ impl ModelConfig {
         let embeddings = words + (self.positions + self.token_types) as u64 * hidden + norm;
         let attention = 3 * (hidden + 1) * width + (width + 1) * hidden + norm;
         let feed_forward = (hidden + 1) * units + (units + 1) * hidden + norm;
-        let dense = match (self.architecture, self.pooling) {
-            (Architecture::DistilBert, _) | (Architecture::Bert, Pooling::Pooler) => (hidden + 1) * hidden,
-            (Architecture::Bert, _) => 0,
-        };
+        let dense = if self.has_dense() { (hidden + 1) * hidden } else { 0 };
         let classifier = (hidden + 1) * self.labels.len() as u64;
         embeddings + self.layers.len() as u64 * (attention + feed_forward) + dense + classifier
     }
@@ -261,6 +265,7 @@ impl ModelConfig {
             ("token types", self.token_types, 0, limits::TOKEN_TYPES),
             ("number of layers", self.layers.len(), 1, limits::LAYERS),
             ("number of deleted layers", self.deleted_layers.len(), 0, limits::LAYERS),
+            ("number of classes", self.labels.len(), 0, limits::LABELS),
         ];
         for (what, size, least, most) in sizes {
             if !(least..=most).contains(&size) {
@@ -268,7 +273,8 @@ impl ModelConfig {
             }
         }
         if let Some(size) = self.embedding_size.filter(|size| !(1..self.hidden).contains(size)) {
-            return Err(format!("embedding size is {size}; it must be less than hidden, {}", self.hidden));
+            let most = self.hidden.saturating_sub(1);
+            return Err(format!("embedding size is {size}; it must be between 1 and {most}"));
         }
         let (parameters, most) = (self.original_parameters(), limits::PARAMETERS);
         if parameters > most {
@@ -358,14 +364,15 @@ mod tests {
         let good = config(Architecture::Bert, Pooling::Pooler);
         good.validate().unwrap();
         type Change = fn(&mut ModelConfig);
-        let wrong: [(Change, &str); 8] = [
+        let wrong: [(Change, &str); 9] = [
             (|c| c.decoupled = 2, "2 of 2 layers are decoupled; the last one must read both"),
-            (|c| c.embedding_size = Some(12), "embedding size is 12; it must be less than hidden, 12"),
+            (|c| c.embedding_size = Some(12), "embedding size is 12; it must be between 1 and 11"),
             (|c| c.embedding_size = Some(0), "embedding size is 0; "),
             (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
             (|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "number of layers is 1025"),
             (|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),
             (|c| c.original_heads = 0, "heads is 0"),
+            (|c| c.labels = vec!["x".to_owned(); limits::LABELS + 1], "number of classes is 4097"),
             // The largest of all, whose products no 32 bits hold.
             (
                 |c| {

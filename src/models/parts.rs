@@ -1,6 +1,6 @@
 //! A network's parts as people speak of them, and what each costs.
 
-use super::config::{Architecture, Pooling};
+use super::config::Pooling;
 use super::{Classifier, ModelConfig};
 use crate::nn::{LayerNorm, Linear, ParamId};
 
@@ -77,10 +77,7 @@ impl Kind {
                 rows(layer) * (expand + contract)
             }
             Kind::Head => {
-                let dense = match (config.architecture, config.pooling) {
-                    (Architecture::DistilBert, _) | (_, Pooling::Pooler) => hidden * hidden,
-                    _ => 0,
-                };
+                let dense = if config.has_dense() { hidden * hidden } else { 0 };
                 dense + hidden * config.labels.len() as u64
             }
         }
@@ -141,7 +138,7 @@ fn norm(norm: &LayerNorm) -> [ParamId; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::config::{DropoutConfig, LayerConfig, Sizes};
+    use crate::models::config::{Architecture, DropoutConfig, LayerConfig, Sizes};
     use crate::nn::{Attend, Embeddings, Exec, ParamSpec};
 
     fn config(architecture: Architecture, pooling: Pooling) -> ModelConfig {

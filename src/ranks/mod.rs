@@ -121,7 +121,7 @@ impl dyn Ranks + '_ {
         self.sum_wide(&mut [0.0])
     }
 
-    /// What `decide` gives on the first rank, on all ranks. If it fails there, all fail.
+    /// What `decide` gives on the first rank, where alone it runs, on all ranks. If it fails there, all fail.
     ///
     /// # Errors
     /// Those of `decide`; [`Error::Ranks`] on the others.
@@ -165,14 +165,6 @@ impl dyn Ranks + '_ {
             Ok(())
         })?;
         made.map_or_else(make, Ok)
-    }
-
-    /// Runs `write` on the first rank alone; all go on when it is done.
-    ///
-    /// # Errors
-    /// Those of `write`.
-    pub fn only_first(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.from_first(write)
     }
 
     /// Fails on all ranks unless all say the same of `what`: what they compute is to be the same bits.

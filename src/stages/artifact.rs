@@ -252,7 +252,7 @@ pub fn finish<B: Backend>(
 ) -> Result<()> {
     let mut origin = origin(context, stage, corpus)?;
     origin.extend(more);
-    context.ranks.only_first(|| {
+    context.ranks.from_first(|| {
         save(&context.artifact(stage), learner, &corpus.tokenizer, &origin)?;
         forget_state(&context.state(stage))
     })

@@ -1,6 +1,6 @@
 //! Where a run trains: on the CPU or on a GPU. Files are quantized, and int8 computes, on the CPU always.
 
-use super::recipe::tables::{Train, TrainPrecision};
+use super::recipe::tables::TrainPrecision;
 use super::{Stage, StageContext};
 use crate::backend::Cpu;
 #[cfg(feature = "cuda")]
@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Where to train.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum TrainingDevice {
     /// On the CPU.
     Cpu,
     /// On a GPU.
@@ -22,17 +22,17 @@ pub enum Place {
     Cuda(Cuda),
 }
 
-impl Place {
+impl TrainingDevice {
     /// A GPU by its number, compiled kernels being kept in `cache`. Where there is only one, it is that one: Slurm can be told to show
     /// each process its own GPU alone, whatever the process's number.
     ///
     /// # Errors
     /// [`Error::Device`] if there is none that can be used.
     #[cfg(feature = "cuda")]
-    pub fn cuda(ordinal: usize, cache: &Path) -> Result<Place> {
+    pub fn cuda(ordinal: usize, cache: &Path) -> Result<TrainingDevice> {
         let ordinal = if probe::probe()?.len() == 1 { 0 } else { ordinal };
         let options = Options { ordinal, cache: Some(cache.to_owned()), ..Options::default() };
-        Ok(Place::Cuda(Cuda::open(&options)?))
+        Ok(TrainingDevice::Cuda(Cuda::open(&options)?))
     }
 
     /// A GPU: not in this build.
@@ -40,7 +40,7 @@ impl Place {
     /// # Errors
     /// [`Error::Device`].
     #[cfg(not(feature = "cuda"))]
-    pub fn cuda(_ordinal: usize, _cache: &Path) -> Result<Place> {
+    pub fn cuda(_ordinal: usize, _cache: &Path) -> Result<TrainingDevice> {
         Err(Error::Device {
             problem: "this build has no CUDA".into(),
             mend: "build with the feature cuda, or use --device cpu".into(),
@@ -56,9 +56,9 @@ impl Place {
             return Ok(None);
         }
         match self {
-            Place::Cpu => Ok(None),
+            TrainingDevice::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
-            Place::Cuda(cuda) => Ok((!cuda.join_ranks(ranks)?).then_some(
+            TrainingDevice::Cuda(cuda) => Ok((!cuda.join_ranks(ranks)?).then_some(
                 "gradients are summed by way of the hosts: there is no NCCL (libnccl.so.2 on the library path) on every machine",
             )),
         }
@@ -74,28 +74,41 @@ pub enum Computing {
     Cuda(Cuda),
 }
 
-/// The device that a training asks for.
+/// The device that a stage's training asks for.
 ///
 /// # Errors
 /// [`Error::Setting`] if it does not compute in that precision.
-pub fn computing(context: &StageContext<'_>, train: &Train) -> Result<Computing> {
+pub fn computing(context: &StageContext<'_>, stage: Stage) -> Result<Computing> {
     match context.place {
-        Place::Cpu => Ok(Computing::Cpu(cpu(context, train)?)),
+        TrainingDevice::Cpu => Ok(Computing::Cpu(cpu(context, stage)?)),
         #[cfg(feature = "cuda")]
-        Place::Cuda(cuda) => Ok(Computing::Cuda(cuda.with_storage(train.precision.on_gpu()))),
+        TrainingDevice::Cuda(cuda) => {
+            let (_, train) = context.recipe.training(stage).expect("it trains");
+            Ok(Computing::Cuda(cuda.with_storage(train.precision.on_gpu())))
+        }
     }
 }
 
-/// The CPU with the precision that a training asks for.
+/// The CPU with the precision that a stage's training asks for.
 ///
 /// # Errors
 /// [`Error::Setting`] if it does not compute in that precision.
-pub fn cpu(context: &StageContext<'_>, train: &Train) -> Result<Cpu> {
+pub fn cpu(context: &StageContext<'_>, stage: Stage) -> Result<Cpu> {
+    let (table, train) = context.recipe.training(stage).expect("it trains");
     let Some(precision) = train.precision.on_cpu() else {
         let mend = "use \"bf16\" or \"f32\", or --device cuda";
-        return Err(Error::setting("precision", "the CPU does not train in f16", mend));
+        return Err(Error::setting(format!("{table}.precision"), "the CPU does not train in f16", mend));
     };
     Ok(Cpu::new(context.kernels).with_precision(precision))
+}
+
+/// Whether the run's device computes in the precisions of all trainings, told before the first of them.
+///
+/// # Errors
+/// As [`computing`].
+pub fn check_early(context: &StageContext<'_>) -> Result<()> {
+    let mut trainings = Stage::ALL.into_iter().filter(|stage| context.recipe.training(*stage).is_some());
+    trainings.try_for_each(|stage| computing(context, stage).map(drop))
 }
 
 impl TrainPrecision {
@@ -123,9 +136,9 @@ impl StageContext<'_> {
     /// The kernels whose numbers a run's are: those of the CPU, or of a GPU's kind.
     pub fn kernels_name(&self) -> String {
         match self.place {
-            Place::Cpu => self.kernels.isa().name().to_owned(),
+            TrainingDevice::Cpu => self.kernels.isa().name().to_owned(),
             #[cfg(feature = "cuda")]
-            Place::Cuda(cuda) => {
+            TrainingDevice::Cuda(cuda) => {
                 let (major, minor) = cuda.capability();
                 // A library that does not work makes no products.
                 let beside = cuda.products_beside_own().ok().flatten();
@@ -147,10 +160,10 @@ impl StageContext<'_> {
         }
         self.ranks.agree("recipe", &self.recipe_hash(Stage::Distill))?;
         let kernels = match self.place {
-            Place::Cpu => self.kernels_name(),
+            TrainingDevice::Cpu => self.kernels_name(),
             // Sums are cut into as many slices as fill a GPU, and some things are computed by its host.
             #[cfg(feature = "cuda")]
-            Place::Cuda(cuda) => {
+            TrainingDevice::Cuda(cuda) => {
                 let (name, host) = (self.kernels_name(), self.kernels.isa().name());
                 format!("{name} with {} multiprocessors, beside {host}", cuda.multiprocessors())
             }
@@ -181,10 +194,10 @@ impl StageContext<'_> {
     }
 }
 
-/// Calls a function that is generic over devices with the one that a training asks for.
+/// Calls a function that is generic over devices with the one that a stage's training asks for.
 macro_rules! on_device {
-    ($context:expr, $train:expr, |$device:ident| $call:expr) => {
-        match $crate::stages::device::computing($context, $train)? {
+    ($context:expr, $stage:expr, |$device:ident| $call:expr) => {
+        match $crate::stages::device::computing($context, $stage)? {
             $crate::stages::device::Computing::Cpu($device) => $call,
             #[cfg(feature = "cuda")]
             $crate::stages::device::Computing::Cuda($device) => $call,

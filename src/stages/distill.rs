@@ -9,11 +9,11 @@ use crate::ops::Backend;
 ///
 /// # Errors
 /// An earlier stage is missing, divergence, a signal, a full disk.
-pub fn distill(context: &StageContext<'_>) -> Result<()> {
+pub(super) fn distill(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Distill)? {
         return Ok(());
     }
-    on_device!(context, &context.recipe.distill.train, |device| distill_on(context, &device))
+    on_device!(context, Stage::Distill, |device| distill_on(context, &device))
 }
 
 fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {

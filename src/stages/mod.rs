@@ -24,25 +24,21 @@ mod teachers;
 mod train;
 mod training;
 
-use crate::ranks::Ranks;
+use crate::ranks::{Alone, Ranks};
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
 pub use controls::{Control, controls};
 pub use corpus::{Corpus, test_texts};
-pub use device::Place;
-pub use distill::distill;
+pub use device::TrainingDevice;
 pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
 pub use precision::{Waiting, sensitivity};
-pub use prune::prune;
-pub use quantize::quantize;
 pub use recipe::Recipe;
 pub use run_lock::RunLock;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 pub use sweep::{Sweep, Trial};
-pub use train::train;
 
 /// The stages, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +77,22 @@ impl Stage {
         }
     }
 
+    /// Runs the stage: from the artifact of the one before it, on disk, to its own.
+    ///
+    /// # Errors
+    /// Bad input; an artifact that is missing, damaged or of another run; divergence; a full disk; [`Error::Interrupted`] by a
+    /// signal, with the state saved. See [`StageContext::enter`] for what is refused at once.
+    pub fn run(self, context: &StageContext<'_>) -> Result<()> {
+        match self {
+            Stage::Train => train::train(context),
+            Stage::Prune => prune::prune(context),
+            Stage::Distill => distill::distill(context),
+            // Nothing is trained: a process is enough.
+            Stage::Quantize if !context.ranks.is_first() => Ok(()),
+            Stage::Quantize => quantize::quantize(&StageContext { ranks: &Alone, ..*context }),
+        }
+    }
+
     /// What its artifact is called in the table.
     pub const fn variant(self) -> &'static str {
         match self {
@@ -104,7 +116,7 @@ pub struct StageContext<'a> {
     /// The kernel row to compute with, on the CPU.
     pub kernels: Kernels,
     /// Where to train.
-    pub place: &'a Place,
+    pub place: &'a TrainingDevice,
     /// Threads to compute with, 1 or more.
     pub threads: usize,
     /// The processes that train together; the first writes.

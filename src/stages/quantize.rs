@@ -20,7 +20,7 @@ use std::path::Path;
 /// # Errors
 /// An earlier stage is missing or damaged, a weight is no number, a signal, a full disk; the file that was written
 /// does not answer as it did in memory.
-pub fn quantize(context: &StageContext<'_>) -> Result<()> {
+pub(super) fn quantize(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Quantize)? {
         return Ok(());
     }
@@ -117,7 +117,7 @@ fn compare(
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let corpus = whole.as_read_by_model(source)?;
     // What was trained in a GPU's precision alone is compared in f32.
-    let cpu = device::cpu(context, settings).unwrap_or_else(|_| Cpu::new(context.kernels));
+    let cpu = device::cpu(context, Stage::Distill).unwrap_or_else(|_| Cpu::new(context.kernels));
     let mut learner = artifact::load(&cpu, source, settings)?;
     learner.params.round(Some(quantization.rounding()));
     let (mut session, mut batch) = (Session::new(model), Batch::new());

@@ -14,6 +14,7 @@ pub(super) mod read;
 pub mod tables;
 mod terms;
 
+use super::Stage;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -87,7 +88,7 @@ impl Recipe {
         for assignment in overrides {
             too_large.extend(read::assign(&mut tree, assignment)?);
         }
-        read::hold(Self::from_tree(tree), &too_large)
+        read::refuse_large_numbers(Self::from_tree(tree), &too_large)
     }
 
     fn from_tree(mut tree: toml::Table) -> Result<Recipe> {
@@ -101,6 +102,16 @@ impl Recipe {
         let recipe = read::recipe(tree)?;
         check::recipe(&recipe)?;
         Ok(recipe)
+    }
+
+    /// The table of a stage's training and its dotted name; `None` of the stage that trains nothing.
+    pub fn training(&self, stage: Stage) -> Option<(&'static str, &Train)> {
+        match stage {
+            Stage::Train => Some(("train", &self.train)),
+            Stage::Prune => Some(("prune.train", &self.prune.train)),
+            Stage::Distill => Some(("distill.train", &self.distill.train)),
+            Stage::Quantize => None,
+        }
     }
 
     /// All keys as TOML, defaults written out, always in the same order: equal recipes give equal bytes.

@@ -98,8 +98,8 @@ impl StageContext<'_> {
             );
         }
         self.record(kernels)?;
-        files::sweep(self.out);
-        files::sweep(&self.cache());
+        files::remove_leftovers(self.out);
+        files::remove_leftovers(&self.cache());
         if done {
             self.check_artifact(stage)?;
             // What a kill between the artifact's appearance and the state's removal leaves.

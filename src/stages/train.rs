@@ -1,6 +1,6 @@
 //! The first stage: a pretrained encoder, or a new one, learns the classes.
 
-use super::device::on_device;
+use super::device::{self, on_device};
 use super::{Corpus, Stage, StageContext, artifact, prune, quantize, teachers, training};
 use crate::Result;
 use crate::ops::Backend;
@@ -9,11 +9,12 @@ use crate::ops::Backend;
 ///
 /// # Errors
 /// Bad input, divergence, a signal, a full disk.
-pub fn train(context: &StageContext<'_>) -> Result<()> {
+pub(super) fn train(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Train)? {
         return Ok(());
     }
-    on_device!(context, &context.recipe.train, |device| train_on(context, &device))
+    device::check_early(context)?;
+    on_device!(context, Stage::Train, |device| train_on(context, &device))
 }
 
 fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {

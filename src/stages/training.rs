@@ -77,12 +77,7 @@ fn rounding(context: &StageContext<'_>, steps: u64) -> Result<Option<(Rounding, 
 
 /// What to change after a divergence, by the stage's own keys, and how to go on.
 fn mend_divergence(context: &StageContext<'_>, stage: Stage) -> String {
-    let table = match stage {
-        Stage::Train => "train",
-        Stage::Prune => "prune.train",
-        Stage::Distill => "distill.train",
-        Stage::Quantize => unreachable!("it trains nothing"),
-    };
+    let (table, _) = context.recipe.training(stage).expect("it trains");
     let mut mend = format!("lower {table}.learning_rate, or raise {table}.warmup, and go on with --resume");
     if stage != Stage::Train {
         mend += ", which keeps the stages before";

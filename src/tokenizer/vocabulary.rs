@@ -26,6 +26,9 @@ const ID_MASK: u32 = (1 << ID_BITS) - 1;
 /// Most pieces that a vocabulary can have: the largest id stands for an empty slot.
 pub(super) const MAX_PIECES: usize = ID_MASK as usize;
 
+/// What is said of a token that is recognised in raw text everywhere and nowhere.
+const EMPTY_SPECIAL: &str = "a special token is empty";
+
 /// What is said of more than [`MAX_PIECES`].
 pub(super) fn too_many(pieces: usize) -> String {
     format!("{pieces} pieces; at most {MAX_PIECES} can be packed")
@@ -106,6 +109,10 @@ impl<B: AsRef<[u8]>> Vocabulary<B> {
         if !whole || !places.clone().is_sorted() || !places.all(|place| text.is_char_boundary(place)) {
             return Err("the pieces' places are damaged".to_owned());
         }
+        // One without a letter would be found again and again where it was found.
+        if self.specials().any(|id| self.piece(id).is_empty()) {
+            return Err(EMPTY_SPECIAL.to_owned());
+        }
         Ok(())
     }
 
@@ -180,6 +187,9 @@ pub(super) fn pack(pieces: &[&str], specials: &[u32], rules: Rules) -> Result<Ve
         place.map(|id| id as u32).ok_or_else(|| format!("the vocabulary has no {piece}"))
     };
     let (unknown, cls, sep) = (id("[UNK]")?, id("[CLS]")?, id("[SEP]")?);
+    if specials.iter().any(|&id| pieces[id as usize].is_empty()) {
+        return Err(EMPTY_SPECIAL.to_owned());
+    }
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     if length > u32::MAX as usize {
         return Err("the vocabulary is larger than 4 GiB".to_owned());
@@ -212,4 +222,22 @@ pub(super) fn pack(pieces: &[&str], specials: &[u32], rules: Rules) -> Result<Ve
     bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     bytes.extend(pieces.iter().flat_map(|piece| piece.bytes()));
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It would be found everywhere, and reading would never get beyond it.
+    #[test]
+    fn a_special_token_without_a_letter_is_refused() {
+        let pieces = ["[UNK]", "[CLS]", "[SEP]", "ez", ""];
+        let rules = Rules::bert(true);
+        assert_eq!(pack(&pieces, &[3, 4], rules).unwrap_err(), EMPTY_SPECIAL);
+        let mut bytes = pack(&pieces, &[3, 0], rules).unwrap();
+        Vocabulary::from_bytes(&bytes[..]).unwrap();
+        let second = MAGIC.len() + 4 * (NUMBERS + 1);
+        bytes[second..second + 4].copy_from_slice(&4_u32.to_le_bytes());
+        assert_eq!(Vocabulary::from_bytes(&bytes[..]).unwrap_err(), EMPTY_SPECIAL);
+    }
 }

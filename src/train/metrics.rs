@@ -24,12 +24,12 @@ impl Metrics {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(path: &Path, stage: &str, step: u64) -> Result<Metrics> {
-        if let Ok(text) = fs::read_to_string(path) {
-            let kept: String = text
-                .lines()
-                .filter(|line| keeps(line, stage, step))
-                .map(|line| format!("{line}\n"))
-                .collect();
+        if path.exists() {
+            // What a crash has left of a line need not be text.
+            let bytes = fs::read(path).map_err(Error::io("read", path))?;
+            let lines = String::from_utf8_lossy(&bytes);
+            let kept = lines.lines().filter(|line| keeps(line, stage, step));
+            let kept: String = kept.map(|line| format!("{line}\n")).collect();
             files::replace_bytes(path, kept.as_bytes())?;
         }
         let file =

@@ -128,8 +128,8 @@ impl<B: Backend> AdamW<B> {
         Ok(norm)
     }
 
-    /// The same without waiting for the norm. It counts when it has been launched ([`AdamW::began`]), and no more if its norm turns
-    /// out not to be finite ([`AdamW::took`]).
+    /// Launches a step without waiting for the gradient's norm. The counter of steps goes up at the launch ([`AdamW::began`]) and down
+    /// again if the norm turns out not to be finite ([`AdamW::took`]).
     ///
     /// # Errors
     /// The device's.

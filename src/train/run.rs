@@ -102,7 +102,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         if stopping || (due && step < self.training.schedule.steps) {
             self.log.metrics.flush()?;
             let (position, saved) = (&self.position, self.companion.saved());
-            ranks.only_first(|| state::save(state, learner, position, &saved, self.training.origin()))?;
+            ranks.from_first(|| state::save(state, learner, position, &saved, self.training.origin()))?;
         }
         if stopping {
             self.training.progress.end();

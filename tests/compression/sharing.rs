@@ -7,7 +7,7 @@ use crate::slopes::compare_with_slopes;
 use limbeck::backend::Cpu;
 use limbeck::compress::Gone;
 use limbeck::compress::expand::expand;
-use limbeck::compress::importance::budget;
+use limbeck::compress::importance::keep_within;
 use limbeck::compress::layers::keep_layers;
 use limbeck::compress::prune;
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
@@ -152,7 +152,7 @@ fn heads_and_units_of_shared_layers_go_together_by_the_sum_of_their_scores() {
     // Layer 2 alone would lose its first two, layer 1 its last two.
     scores.heads = vec![vec![9.0, 8.0, 7.0, 6.0], vec![5.0, 1.0, 0.5, 0.1], vec![0.1, 2.0, 0.3, 0.2]];
     scores.units = vec![vec![1.0; 20]; 3];
-    let keep = budget(&learner.model.config, &scores, (0.25, Scope::Global), (0.5, Scope::Each));
+    let keep = keep_within(&learner.model.config, &scores, (0.25, Scope::Global), (0.5, Scope::Each));
     assert_eq!(keep.heads, [vec![0, 1, 2, 3], vec![0, 1], vec![0, 1]]);
     assert!(keep.units.iter().all(|units| units.len() == 10));
 

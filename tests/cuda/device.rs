@@ -1,5 +1,6 @@
 //! The devices that the tests run on: the emulation in each order of its threads and each storage, or a GPU.
 
+use crate::common::say;
 use limbeck::Batch;
 use limbeck::backend::cuda::{Options, Storage, probe};
 use limbeck::backend::{Cpu, Cuda, Device};
@@ -28,7 +29,7 @@ fn place() -> Where {
         Err(error) if std::env::var_os("LIMBECK_REQUIRE_CUDA").is_some() => panic!("{error}"),
         Err(_) if limbeck_emulation::load() => Where::Emulation,
         Err(error) => {
-            eprintln!("SKIPPED: {error}; and no C++ compiler built the emulation");
+            say(&format!("SKIPPED: {error}"));
             Where::Nowhere
         }
     })

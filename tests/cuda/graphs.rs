@@ -1,5 +1,6 @@
 //! Training steps as CUDA graphs: the same numbers as without, few graphs, and what the driver refuses while it captures.
 
+use crate::common::say;
 use crate::device::*;
 use crate::step::config;
 use cudarc::driver::{CudaContext, DriverError, result, sys};
@@ -178,7 +179,7 @@ fn a_library_takes_part() {
         use limbeck::backend::cuda::Products::CublasLt;
         if !cuda.offered().unwrap().contains(&CublasLt) {
             assert!(!in_emulation(), "{what}: it has a cuBLASLt");
-            eprintln!("SKIPPED: there is no cuBLASLt on the library path");
+            say("SKIPPED: there is no cuBLASLt on the library path");
             return;
         }
         let cuda = &cuda.with_products(Some(CublasLt)).unwrap();

@@ -7,6 +7,8 @@
 
 mod attention;
 mod attention_oracle;
+#[path = "../common/mod.rs"]
+mod common;
 mod device;
 mod graphs;
 mod linear;

@@ -1,5 +1,6 @@
 //! Whole training steps of a small network, the same texts, dropout and start on both devices.
 
+use crate::common::say;
 use crate::device::*;
 use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{Products, Storage};
@@ -113,7 +114,7 @@ fn training_by_other_products_is_the_cpus() {
                 compare(&cuda, &format!("{what}, {products}"), false);
             } else {
                 assert!(!in_emulation(), "{what}: it has {products}");
-                eprintln!("SKIPPED: {products} makes no products here");
+                say(&format!("SKIPPED: {products} makes no products here"));
             }
         }
     });

@@ -8,7 +8,7 @@ use crate::engine;
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use limbeck::backend::cpu::threads::check_threads;
-use limbeck::stages::Place;
+use limbeck::stages::TrainingDevice;
 use std::path::PathBuf;
 
 pub use gemm::{BenchCommand, BenchGemm};
@@ -353,10 +353,10 @@ impl Common {
     }
 
     /// Where to train: of several GPUs, on the one of that number.
-    pub fn place(&self, gpu: usize) -> Result<Place, Failure> {
+    pub fn place(&self, gpu: usize) -> Result<TrainingDevice, Failure> {
         match self.device {
-            Device::Cpu => Ok(Place::Cpu),
-            Device::Cuda => Ok(Place::cuda(gpu, &engine::usual_cache().join("cuda"))?),
+            Device::Cpu => Ok(TrainingDevice::Cpu),
+            Device::Cuda => Ok(TrainingDevice::cuda(gpu, &engine::usual_cache().join("cuda"))?),
         }
     }
 }

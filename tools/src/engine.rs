@@ -12,7 +12,6 @@ use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
-use limbeck::ranks::Alone;
 use limbeck::report::measure::{self, Subject, Texts};
 use limbeck::stages::{self, Control, Corpus, Progress, Recipe, Stage, StageContext, Waiting};
 use limbeck::tokenizer::Encode;
@@ -93,18 +92,6 @@ fn in_cache<T>(read: impl Fn(&Path) -> Result<T>) -> Result<T> {
             Err(Error::Io { path, .. }) if path.starts_with(&cache) => read(&temporary_cache()),
             other => other,
         },
-    }
-}
-
-/// Runs one stage.
-pub fn stage(stage: Stage, context: &StageContext<'_>) -> Result<()> {
-    match stage {
-        Stage::Train => stages::train(context),
-        Stage::Prune => stages::prune(context),
-        Stage::Distill => stages::distill(context),
-        // Nothing is trained: a process is enough.
-        Stage::Quantize if !context.ranks.is_first() => Ok(()),
-        Stage::Quantize => stages::quantize(&StageContext { ranks: &Alone, ..*context }),
     }
 }
 

@@ -38,14 +38,6 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn emulation() -> Option<&'static Path> {
-    let folder = limbeck_emulation::folder();
-    if folder.is_none() {
-        eprintln!("SKIPPED: no C++ compiler built the emulation");
-    }
-    folder
-}
-
 /// A folder with the recipe, whose path is given too.
 fn folder() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -70,7 +62,7 @@ fn what_is_missing_is_said() {
     let text = String::from_utf8_lossy(&kernels.stdout).into_owned();
     assert!(kernels.status.success() && text.contains("cuda: absent: "), "{text}");
 
-    let Some(emulation) = emulation() else { return };
+    let Some(emulation) = limbeck_emulation::folder() else { return };
     let output = limbeck(&train, Some(emulation)).env("EMULATED_NO_DEVICE", "1").output().unwrap();
     assert!(said(&output).contains("finds no GPU"), "{}", said(&output));
     let output = limbeck(&train, Some(emulation)).env("EMULATED_CAPABILITY", "75").output().unwrap();
@@ -100,7 +92,7 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn a_gpu_trains_and_evaluates() {
-    let Some(emulation) = emulation() else { return };
+    let Some(emulation) = limbeck_emulation::folder() else { return };
     let (folder, recipe) = folder();
     let (out, cache) = (folder.path().join("run"), folder.path().join("cache"));
     let train = ["train", &recipe, "--out", out.to_str().unwrap(), "--device", "cuda"];
@@ -148,7 +140,7 @@ fn a_gpu_trains_and_evaluates() {
 /// Every step of a training, and the weights that come of it; `bench` says what was a graph.
 #[test]
 fn graphs_change_no_number() {
-    let Some(emulation) = emulation() else { return };
+    let Some(emulation) = limbeck_emulation::folder() else { return };
     let (folder, recipe) = folder();
     let cache = folder.path().join("cache");
     let run = |arguments: &[&str], graphs: &str| {

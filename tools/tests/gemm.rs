@@ -15,15 +15,6 @@ fn limbeck(folder: &Path) -> Command {
     command
 }
 
-/// The emulation's libraries; none, said aloud, where there was no C++ compiler for them.
-fn emulation() -> Option<&'static Path> {
-    let folder = limbeck_emulation::folder();
-    if folder.is_none() {
-        eprintln!("SKIPPED: no C++ compiler built the emulation");
-    }
-    folder
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -46,7 +37,7 @@ const TINY: [&str; 12] = [
 
 #[test]
 fn every_product_is_measured_by_all_that_make_it() {
-    let Some(folder) = emulation() else { return };
+    let Some(folder) = limbeck_emulation::folder() else { return };
     // What the worst of 512 sums may be off by, in units of a typical one: rounding of a result that is four times as large.
     for (precision, most) in [("bf16", 4.0 / 256.0), ("f16", 4.0 / 2048.0), ("f32", 1e-5)] {
         let output = limbeck(folder).args(TINY).args(["--precision", precision, "--json"]).output().unwrap();
@@ -73,7 +64,7 @@ fn every_product_is_measured_by_all_that_make_it() {
 
 #[test]
 fn the_table_has_a_line_for_each_and_the_mean() {
-    let Some(folder) = emulation() else { return };
+    let Some(folder) = limbeck_emulation::folder() else { return };
     let output = limbeck(folder).args(TINY).output().unwrap();
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -88,7 +79,7 @@ fn the_table_has_a_line_for_each_and_the_mean() {
 
 #[test]
 fn without_the_library_there_are_our_kernels_and_asking_for_it_is_an_error() {
-    let Some(folder) = emulation() else { return };
+    let Some(folder) = limbeck_emulation::folder() else { return };
     let without = tempfile::tempdir().unwrap();
     for name in ["libcuda.so.1", "libnvrtc.so.13"] {
         std::fs::copy(folder.join(name), without.path().join(name)).unwrap();
@@ -110,7 +101,7 @@ fn without_the_library_there_are_our_kernels_and_asking_for_it_is_an_error() {
 
 #[test]
 fn wgmma_is_for_sm_90_alone() {
-    let Some(folder) = emulation() else { return };
+    let Some(folder) = limbeck_emulation::folder() else { return };
     let ampere = || {
         let mut command = limbeck(folder);
         command.env("EMULATED_CAPABILITY", "80").args(TINY);
@@ -126,7 +117,7 @@ fn wgmma_is_for_sm_90_alone() {
 
 #[test]
 fn without_a_gpu_it_says_what_was_looked_for() {
-    let Some(folder) = emulation() else { return };
+    let Some(folder) = limbeck_emulation::folder() else { return };
     let output = limbeck(folder).env("EMULATED_NO_DEVICE", "1").args(TINY).output().unwrap();
     refused(&output, 1, &["the CUDA driver finds no GPU", "nvidia-smi", "where there is an NVIDIA GPU"]);
 }

@@ -116,6 +116,12 @@ fn curve(out: &Path) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// The accuracy of each row of a run's table.
+fn accuracies(out: &Path) -> Vec<f64> {
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    report["rows"].as_array().unwrap().iter().map(|row| row["accuracy"].as_f64().unwrap()).collect()
+}
+
 /// Fails unless curves are the same but for rounding, which training makes larger from step to step.
 fn assert_close(found: &Path, expected: &Path, bound: f64) {
     let (found, expected) = (curve(found), curve(expected));
@@ -134,12 +140,11 @@ fn two_and_three_ranks_learn_what_one_learns() {
     for (name, size) in [("two", 2), ("three", 3)] {
         folder.finish(name, size, &[]);
         assert_close(&folder.out(name), &folder.out("one"), 2e-4);
-        let accuracy = |name: &str| {
-            let report: Value =
-                serde_json::from_slice(&fs::read(folder.out(name).join("report.json")).unwrap()).unwrap();
-            report["rows"].as_array().unwrap().len()
-        };
-        assert_eq!(accuracy(name), accuracy("one"));
+        // Of twenty texts, rounding may turn one.
+        let (found, expected) = (accuracies(&folder.out(name)), accuracies(&folder.out("one")));
+        assert_eq!(found.len(), expected.len());
+        let near = found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() <= 0.051);
+        assert!(near, "{name}: {found:?} for {expected:?}");
     }
 }
 
@@ -170,10 +175,7 @@ fn two_ranks_of_mpi_learn_what_one_learns() {
 /// On two emulated GPUs, by an NCCL that stands in for the real one.
 #[test]
 fn two_ranks_on_gpus_learn_what_one_learns() {
-    let Some(emulation) = limbeck_emulation::folder() else {
-        eprintln!("SKIPPED: no C++ compiler built the emulation");
-        return;
-    };
+    let Some(emulation) = limbeck_emulation::folder() else { return };
     let folder = Folder::new();
     let on_gpus = |name: &str, size: usize| {
         let settings = [
@@ -202,7 +204,7 @@ fn two_ranks_on_gpus_learn_what_one_learns() {
     assert_close(&folder.out("two"), &folder.out("one"), 2e-4);
 }
 
-/// Waits until a run's log has a step of `stage`.
+/// Waits until a run has written this file.
 fn wait_for(out: &Path, file: &str) {
     let start = Instant::now();
     while !out.join(file).exists() {
@@ -222,10 +224,8 @@ fn a_rank_that_is_killed_stops_all_and_others_go_on_from_there() {
     second.wait().unwrap();
     let Output { status, stderr, .. } = ranks.pop().unwrap().wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&stderr);
-    if !status.success() {
-        assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("rank 1 has stopped"), "{said}");
-    }
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("rank 1 has stopped"), "{said}");
     // Another number of ranks goes on from the state.
     folder.finish("broken", 3, &["--resume"]);
     assert_close(&folder.out("broken"), &folder.out("one"), 2e-4);

@@ -4,7 +4,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// The last step whose state is saved.
+fn saved_step(out: &Path) -> u64 {
+    let saved = std::fs::read(out.join("state-train/state.json")).unwrap_or_default();
+    let saved: serde_json::Value = serde_json::from_slice(&saved).unwrap_or_default();
+    saved["position"]["step"].as_u64().unwrap_or(0)
+}
 
 /// Starts a training that would last for hours, waits until it has taken steps, and sends it `signal`.
 /// Returns the exit code and what it said.
@@ -13,13 +20,18 @@ fn interrupted(out: &Path, signal: &str, more: &[&str]) -> (Option<i32>, String)
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
     command.arg("train").arg(recipe).arg("--out").arg(out).args(more);
     command.args(["--set", "train.steps=1000000", "--set", "model.hidden=16", "--threads", "1"]);
+    command.args(["--set", "train.checkpoint_every=1"]);
     let mut child: Child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("train ...") {
         assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "ended before it was asked to: {said}");
     }
-    std::thread::sleep(Duration::from_millis(500));
+    let (began, before) = (Instant::now(), saved_step(out));
+    while saved_step(out) <= before {
+        assert!(began.elapsed() < Duration::from_secs(120), "no step is taken: {said}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     while stderr.read_line(&mut said).unwrap() != 0 {}

@@ -6,8 +6,9 @@
 //! driver already, compiled from the very sources that a GPU's NVRTC gets. `cpp/cublaslt.cpp` multiplies as its descriptors say. Nothing here says anything about speed.
 
 use libloading::{Library, Symbol};
+use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 /// Order in which the threads of a block run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +31,28 @@ struct Loaded {
     cublaslt: Library,
 }
 
-/// Where the libraries are, for other processes to have on their library path; none where there was no C++ compiler.
+/// Where the libraries are, for other processes to have on their library path; none where there was no C++ compiler, which is
+/// said aloud.
+///
+/// # Panics
+/// If there are none and `LIMBECK_REQUIRE_EMULATION` is set.
 pub fn folder() -> Option<&'static Path> {
-    option_env!("EMULATION").map(Path::new)
+    let folder = option_env!("EMULATION").map(Path::new);
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        const ABSENT: &str =
+            "no C++ compiler built the emulation of a GPU, so that CUDA kernels were tested NOWHERE";
+        if folder.is_none() {
+            assert!(std::env::var_os("LIMBECK_REQUIRE_EMULATION").is_none(), "{ABSENT}");
+            // Not eprintln!, which the test harness keeps to itself when a test passes.
+            let _ = std::io::stderr().write_all(format!("\n*** SKIPPED: {ABSENT} ***\n\n").as_bytes());
+        }
+    });
+    folder
 }
 
 /// Puts the stand-in libraries in the place of the real ones, for this process: to be called before anything looks for CUDA.
-/// False where there was no C++ compiler to build them with.
+/// False where there are none, as [`folder`] says.
 pub fn load() -> bool {
     loaded().is_some()
 }

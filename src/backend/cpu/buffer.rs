@@ -55,6 +55,11 @@ impl Pool {
         self.free.lock().expect("nothing panics while it holds the list")
     }
 
+    /// Gives what is free back to the system.
+    pub(super) fn forget(&self) {
+        self.free().clear();
+    }
+
     /// The most floats that a buffer was asked to have.
     pub(super) fn largest(&self) -> usize {
         self.largest.load(Ordering::Relaxed)
@@ -90,5 +95,8 @@ mod tests {
         drop(first);
         assert_eq!(pool.take(900).as_ptr(), place);
         assert_eq!(pool.take(0).len(), 0);
+        assert!(!pool.free().is_empty());
+        pool.forget();
+        assert!(pool.free().is_empty());
     }
 }

@@ -99,6 +99,10 @@ impl Device for Cpu {
         Ok(self.zeroed(len))
     }
 
+    fn forget_buffers(&self) {
+        self.pool.forget();
+    }
+
     fn upload(&self, data: &[f32]) -> Result<Buffer> {
         let mut buffer = self.buffer(data.len());
         buffer.copy_from_slice(data);

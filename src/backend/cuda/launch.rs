@@ -148,7 +148,7 @@ impl Cuda {
     ///
     /// # Panics
     /// If the arguments are not of the types that the source declares, or the blocks have more threads than it allows.
-    pub fn launch(
+    pub(crate) fn launch(
         &self,
         source: &'static str,
         storage: Storage,

@@ -64,7 +64,7 @@ impl Cuda {
         let stream = self.shared.context.new_stream().map_err(refused("make a stream"))?;
         let mut name = Vec::new();
         let mut id = sys::ncclUniqueId { internal: [0; 128] };
-        ranks.only_first(|| {
+        ranks.from_first(|| {
             name = result::get_uniqueid().map_err(failed("name a group"))?.internal.map(|c| c as u8).to_vec();
             Ok(())
         })?;

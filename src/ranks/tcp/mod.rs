@@ -7,7 +7,7 @@ use super::{Launch, Ranks, Watch};
 use crate::{Error, Result};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long ranks wait for each other at the start.
@@ -29,7 +29,7 @@ pub struct Tcp {
     size: usize,
     sockets: Vec<TcpStream>,
     /// Held by whoever talks to the others.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Tcp {
@@ -43,7 +43,7 @@ impl Tcp {
             0 => welcome(address, *size)?,
             _ => vec![call(address, *rank, *size)?],
         };
-        Ok(Tcp { rank: *rank, size: *size, sockets, turn: Mutex::new(()) })
+        Ok(Tcp { rank: *rank, size: *size, sockets, turn: Arc::default() })
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -131,7 +131,10 @@ impl Ranks for Tcp {
         let first = if self.rank == 0 { 1 } else { 0 };
         let sockets = self.sockets.iter().map(TcpStream::try_clone).collect::<io::Result<Vec<_>>>();
         let sockets = sockets.map_err(|error| lost(first, &error))?;
+        let turn = Arc::clone(&self.turn);
         let look = move || {
+            // Whoever talks to the others now will notice by itself.
+            let Ok(_turn) = turn.try_lock() else { return Ok(()) };
             let mut ranks = sockets.iter().zip(first..);
             ranks.try_for_each(|(socket, rank)| is_open(socket).map_err(|error| lost(rank, &error)))
         };
@@ -139,7 +142,8 @@ impl Ranks for Tcp {
     }
 }
 
-/// Whether the other end is there, without waiting for a word of it.
+/// Whether the other end is there, without waiting for a word of it. Nobody else may use the connection meanwhile: not to wait is
+/// a property of all handles of it.
 fn is_open(socket: &TcpStream) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let next = socket.peek(&mut [0]);
@@ -277,9 +281,10 @@ fn receive(mut socket: &TcpStream, length: Option<usize>) -> io::Result<Vec<u8>>
             "it computes something else: another recipe, or another version",
         ));
     }
-    let mut bytes = vec![0; said];
-    socket.read_exact(&mut bytes)?;
-    Ok(bytes)
+    // As much memory as there are bytes, whatever was said.
+    let mut bytes = Vec::with_capacity(length.unwrap_or_default());
+    socket.take(said as u64).read_to_end(&mut bytes)?;
+    if bytes.len() == said { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn lost(rank: usize, error: &io::Error) -> Error {

@@ -47,7 +47,7 @@ fn sums_and_words_are_the_same_on_all() {
 fn what_fails_on_the_first_fails_on_all() {
     let found = as_three(|ranks| {
         let failing = || Err::<(), _>(Error::setting("key", "is wrong", "mend it"));
-        (ranks as &dyn Ranks).only_first(failing).unwrap_err().to_string()
+        (ranks as &dyn Ranks).from_first(failing).unwrap_err().to_string()
     });
     assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
 }

@@ -1,6 +1,5 @@
 //! Names beside points, each where it covers least of what is there.
 
-use super::panel::Frame;
 use super::{Kind, LETTER, LINE, Mark, escaped};
 use std::fmt::Write as _;
 
@@ -26,7 +25,9 @@ impl Area {
 }
 
 /// Writes the names of these points, the last first; those that another one dominates stay without.
-pub(super) fn write(text: &mut String, points: &[(&Mark, [f64; 2])], frame: &Frame) {
+///
+/// `frame` is where the points are: left, right, top and bottom.
+pub(super) fn write(text: &mut String, points: &[(&Mark, [f64; 2])], frame: [f64; 4]) {
     let mut taken: Vec<Area> = points.iter().map(|(_, [x, y])| Area::around(*x, *y)).collect();
     for (mark, place) in points.iter().rev().filter(|(mark, _)| mark.kind != Kind::Dominated) {
         name(text, mark, *place, &mut taken, frame);
@@ -34,8 +35,8 @@ pub(super) fn write(text: &mut String, points: &[(&Mark, [f64; 2])], frame: &Fra
 }
 
 /// Writes a point's name beside it.
-fn name(text: &mut String, mark: &Mark, [x, y]: [f64; 2], taken: &mut Vec<Area>, frame: &Frame) {
-    let Frame { left, right, top, bottom, .. } = frame;
+fn name(text: &mut String, mark: &Mark, [x, y]: [f64; 2], taken: &mut Vec<Area>, frame: [f64; 4]) {
+    let [left, right, top, bottom] = frame;
     let width = LETTER * mark.name.chars().count() as f64;
     let spots = [-9.0, 15.0, 3.0, -22.0, 28.0, -35.0, 41.0].into_iter().flat_map(|down| {
         [9.0, -9.0 - width, -width / 2.0].map(|along| {

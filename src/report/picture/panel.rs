@@ -52,7 +52,7 @@ pub(super) fn draw(text: &mut String, panel: &Panel) {
     points.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)).then(a.cost.total_cmp(&b.cost)));
     points.iter().for_each(|(mark, place)| point(text, mark, *place, &frame));
     points.iter().for_each(|(mark, place)| tip(text, mark, *place));
-    names::write(text, &points, &frame);
+    names::write(text, &points, [frame.left, frame.right, frame.top, frame.bottom]);
 }
 
 /// Lines across the area at round values, and the values.

@@ -32,11 +32,11 @@ use vocabulary::Trimmed;
 ///
 /// # Errors
 /// The baseline is missing, divergence, a signal, a full disk.
-pub fn prune(context: &StageContext<'_>) -> Result<()> {
+pub(super) fn prune(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Prune)? {
         return Ok(());
     }
-    on_device!(context, &context.recipe.prune.train, |device| prune_on(context, &device))
+    on_device!(context, Stage::Prune, |device| prune_on(context, &device))
 }
 
 fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {

@@ -65,7 +65,7 @@ fn names(key: &str) -> Vec<String> {
 
 /// Refuses numbers that are too large for TOML: with the error that the numbers in their place led to, which knows
 /// the key's range, or else with that of any number.
-pub(super) fn hold(parsed: Result<Recipe>, numbers: &[(String, String)]) -> Result<Recipe> {
+pub(super) fn refuse_large_numbers(parsed: Result<Recipe>, numbers: &[(String, String)]) -> Result<Recipe> {
     let given =
         |key: &str| numbers.iter().find(|(name, _)| name == key).map(|(_, text)| format!("is {text}"));
     match (parsed, numbers.first()) {

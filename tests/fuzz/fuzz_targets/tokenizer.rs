@@ -12,6 +12,8 @@ fuzz_target!(|input: &[u8]| {
             let ids = tokenizer.encode(&text, most);
             assert!(ids.len() <= most && ids.iter().all(|id| (*id as usize) < tokenizer.vocab()));
         }
+        let (first, second) = text.split_once('\t').unwrap_or((&text, &text));
+        assert!(tokenizer.encode_pair(first, second, 16).ids.len() <= 16);
     }
     // The whole of the input as pieces, which are packed, and then as a text.
     #[cfg(feature = "train")]

@@ -9,6 +9,7 @@ use limbeck::models::{highest, probabilities};
 use limbeck::tokenizer::WordPiece;
 use limbeck::{Batch, Error, Result};
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -98,8 +99,8 @@ impl Classifier {
         &self,
         text: &str,
         second: Option<&str>,
-        logits: Option<&mut [f32]>,
-        probable: Option<&mut [f32]>,
+        logits: Option<&mut [MaybeUninit<f32>]>,
+        probable: Option<&mut [MaybeUninit<f32>]>,
     ) -> Result<usize> {
         let idle = self.idle().pop();
         let mut seat = idle.unwrap_or_else(|| Seat {
@@ -124,8 +125,8 @@ impl Seat {
         tokenizer: &WordPiece<&[u8]>,
         text: &str,
         second: Option<&str>,
-        logits: Option<&mut [f32]>,
-        probable: Option<&mut [f32]>,
+        logits: Option<&mut [MaybeUninit<f32>]>,
+        probable: Option<&mut [MaybeUninit<f32>]>,
     ) -> Result<usize> {
         let positions = self.session.model().config().positions;
         self.batch.clear();
@@ -138,10 +139,10 @@ impl Seat {
         }
         let found = self.session.logits(&self.batch)?;
         if let Some(logits) = logits {
-            logits.copy_from_slice(found);
+            logits.write_copy_of_slice(found);
         }
         if let Some(probable) = probable {
-            probable.copy_from_slice(&probabilities(found));
+            probable.write_copy_of_slice(&probabilities(found));
         }
         Ok(highest(found))
     }

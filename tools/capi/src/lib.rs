@@ -12,6 +12,7 @@ mod tests;
 use classifier::Classifier;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
@@ -117,7 +118,7 @@ unsafe fn predicted(
     let [first, second] = [text(texts[0])?, text(texts[1])?];
     let labels = model.labels().len();
     // SAFETY: the caller's promise.
-    let [logits, probabilities] = into.map(|into| unsafe { floats(into, labels) });
+    let [logits, probabilities] = into.map(|into| unsafe { room(into, labels) });
     let label = model.predict(first.unwrap_or_default(), second, logits, probabilities);
     Ok(label.map_err(|error| error.to_string())?.cast_signed())
 }
@@ -192,10 +193,10 @@ unsafe fn string<'a>(from: *const c_char) -> Option<&'a CStr> {
 }
 
 /// # Safety
-/// As the callers': NULL, or `len` floats that nobody else uses.
-unsafe fn floats<'a>(at: *mut f32, len: usize) -> Option<&'a mut [f32]> {
+/// As the callers': NULL, or room for `len` floats, which need not be any yet and which nobody else uses.
+unsafe fn room<'a>(at: *mut f32, len: usize) -> Option<&'a mut [MaybeUninit<f32>]> {
     // SAFETY: the caller's promise.
-    (!at.is_null()).then(|| unsafe { slice::from_raw_parts_mut(at, len) })
+    (!at.is_null()).then(|| unsafe { slice::from_raw_parts_mut(at.cast(), len) })
 }
 
 /// A path as the system has it: bytes on Unix, UTF-8 elsewhere.

@@ -42,7 +42,7 @@ pub fn run(typed: &Run) -> Result<(), Failure> {
 /// All four stages, and the measurements, which are kept as `report.json`: by the first of several processes alone.
 pub fn complete(context: &StageContext<'_>) -> Result<Option<Report>, Failure> {
     for stage in Stage::ALL {
-        engine::stage(stage, context)?;
+        stage.run(context)?;
     }
     if !context.ranks.is_first() {
         return Ok(None);
@@ -56,7 +56,7 @@ pub fn complete(context: &StageContext<'_>) -> Result<Option<Report>, Failure> {
 
 /// One stage: artifact in, artifact out.
 pub fn one(stage: Stage, typed: &cli::Stage) -> Result<(), Failure> {
-    in_context(&typed.options, Some(&typed.recipe), |context| Ok(engine::stage(stage, context)?))
+    in_context(&typed.options, Some(&typed.recipe), |context| Ok(stage.run(context)?))
 }
 
 /// Reads the recipe, takes the run's directory, and calls `act` with all that a stage is told.
@@ -72,7 +72,7 @@ fn in_context(
     let ranks = ranks::join(&launch)?;
     let ranks = &*ranks;
     let mut lock = None;
-    ranks.only_first(|| {
+    ranks.from_first(|| {
         lock = Some(RunLock::take(&out)?);
         Ok(())
     })?;

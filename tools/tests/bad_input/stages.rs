@@ -65,7 +65,7 @@ fn a_teacher_of_another_task_or_vocabulary_is_refused() {
 }
 
 #[test]
-fn layers_that_do_not_exist_are_refused_before_the_first_step() {
+fn what_there_is_not_is_refused_before_the_first_step() {
     let folder = Folder::new();
     for (sets, words) in [
         (
@@ -87,6 +87,10 @@ fn layers_that_do_not_exist_are_refused_before_the_first_step() {
         (
             &["distill.relation_layers=[1, 7]"],
             "distill.relation_layers: there is no layer 7: the teacher has 2, counted from 0",
+        ),
+        (
+            &["distill.train.precision=f16"],
+            "distill.train.precision: the CPU does not train in f16; use \"bf16\" or \"f32\"",
         ),
         // Which matrices become factors is not known yet, but not how they could be called.
         (

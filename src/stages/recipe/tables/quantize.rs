@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightKind {
-    /// int8, one scale for each output.
+    /// int8, one scale for each output; `"int8"` is another word for it.
     #[default]
+    #[serde(alias = "int8")]
     Channel,
     /// int8, one scale for the whole matrix.
     Tensor,

@@ -28,7 +28,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use limbeck::ranks::{Alone, Launch};
 use limbeck::report::cells::{aligned, dash, mib, percent, points};
 use limbeck::report::{Summary, Table};
-use limbeck::stages::{self, Place, Progress, Recipe, StageContext, Trial};
+use limbeck::stages::{self, Progress, Recipe, StageContext, TrainingDevice, Trial};
 use limbeck::{Error, files};
 use limbeck_kernels::Kernels;
 use record::Record;
@@ -154,7 +154,7 @@ struct Compute<'a> {
     out: &'a Path,
     /// As in [`StageContext`], as are those that follow.
     kernels: Kernels,
-    place: &'a Place,
+    place: &'a TrainingDevice,
     threads: usize,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,

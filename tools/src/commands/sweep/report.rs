@@ -14,7 +14,7 @@ use limbeck::files;
 use limbeck::report::cells::{aligned, grouped, points};
 use limbeck::report::picture::{escaped, svg};
 use limbeck::report::{Finished, Machine, Summary};
-use limbeck::stages::{Place, Stage};
+use limbeck::stages::{Stage, TrainingDevice};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     set_threads(threads)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (kernels, progress) = (Kernels::select()?, &*progress);
-    let compute = Compute { out, kernels, place: &Place::Cpu, threads, progress, stop: &stop };
+    let compute = Compute { out, kernels, place: &TrainingDevice::Cpu, threads, progress, stop: &stop };
     let bench = Bench { compute, recipe };
     if gathered.finished.is_empty() {
         let notes = gathered.notes.first().map_or(String::new(), |note| format!(": {note}"));

@@ -3,7 +3,6 @@
 use super::record::Record;
 use super::{Compute, trial_directory};
 use crate::commands::stages::{REPORT, complete, is_full, mend_full_disk};
-use crate::engine;
 use crate::failure::Failure;
 use limbeck::report::Table;
 use limbeck::stages::{Recipe, RunLock, Silent, Stage, StageContext, Trial};
@@ -97,7 +96,7 @@ impl Runner<'_> {
         if finished && Table::load(&directory.join(REPORT)).is_ok() {
             // Entered, each stage says whether what is there is whole and of this recipe.
             let quiet = StageContext { progress: &Silent, ..context };
-            Stage::ALL.iter().try_for_each(|stage| engine::stage(*stage, &quiet))?;
+            Stage::ALL.iter().try_for_each(|stage| stage.run(&quiet))?;
             return Ok(Outcome::Settled);
         }
         let recipe = Recipe { name: self.name.to_owned(), ..trial.recipe.clone() };
@@ -109,7 +108,7 @@ impl Runner<'_> {
                 taken => taken?,
             };
             self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
-            engine::stage(Stage::Train, &baseline)?;
+            Stage::Train.run(&baseline)?;
             context.adopt(Stage::Train, &baseline)?;
         } else {
             self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
