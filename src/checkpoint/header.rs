@@ -97,6 +97,8 @@ pub(crate) struct Entry {
     pub bytes: Range<usize>,
 }
 
+const MEND: &str = "fetch or write the file again";
+
 /// All tensors of a file, by name, and its metadata.
 pub(crate) struct Header {
     pub tensors: BTreeMap<String, Entry>,
@@ -146,7 +148,6 @@ fn texts(value: &Json<'_>) -> Option<BTreeMap<String, String>> {
 
 /// Reads and checks the header of `file`, the content of `path`.
 pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
-    const MEND: &str = "fetch or write the file again";
     let damaged = |problem: String| Error::file(path, problem, MEND);
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(damaged(format!("{} bytes are too few for a safetensors file", file.len())));
@@ -184,7 +185,6 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header> {
 
 /// The shape must explain the length, and the bytes must lie in the file.
 fn check(path: &Path, name: &str, entry: &RawEntry, origin: usize, data: usize) -> Result<Entry> {
-    const MEND: &str = "fetch or write the file again";
     let [begin, end] = entry.data_offsets;
     if begin > end || end > data {
         let problem =
@@ -206,7 +206,6 @@ fn check(path: &Path, name: &str, entry: &RawEntry, origin: usize, data: usize) 
 
 /// Tensors may not overlap, and no byte may belong to none: both are signs of damage.
 fn check_cover(path: &Path, tensors: &BTreeMap<String, Entry>, origin: usize, end: usize) -> Result<()> {
-    const MEND: &str = "fetch or write the file again";
     let mut by_place: Vec<(&String, &Entry)> = tensors.iter().collect();
     by_place.sort_by_key(|(_, entry)| (entry.bytes.start, entry.bytes.end));
     let mut place = origin;

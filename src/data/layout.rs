@@ -20,6 +20,8 @@ pub(super) struct Layout {
 pub(super) const TEXT: &str = "data.text_columns";
 /// The key of the columns of a pair's second sentence.
 pub(super) const SECOND: &str = "data.second_columns";
+/// The key of the column of labels.
+const LABEL: &str = "data.label_column";
 
 const LABEL_NAMES: [&str; 6] = ["label", "labels", "class", "category", "quality", "gold_label"];
 const TEXT_NAMES: [&str; 17] = [
@@ -98,16 +100,9 @@ impl Layout {
                 format!("name it; the first row is {first}"),
             )
         };
-        let label = label.ok_or_else(|| unclear("data.label_column", "the label"))?;
+        let label = label.ok_or_else(|| unclear(LABEL, "the label"))?;
         let second = &options.second;
-        match texts.iter().find(|column| second.contains(column)) {
-            Some(twice) if options.texts.is_some() => {
-                let problem = format!("names {twice}, which data.text_columns gives to the first sentence");
-                return Err(Error::setting(SECOND, problem, "name the second sentence's columns alone"));
-            }
-            // What was found by its name, and is known better.
-            _ => texts.retain(|column| !second.contains(column)),
-        }
+        set_apart(&mut texts, second, options.texts.is_some())?;
         if texts.is_empty() {
             return Err(unclear("data.text_columns", "the text"));
         }
@@ -120,34 +115,57 @@ impl Layout {
         {
             return Err(by_name(path, names));
         }
-        let columns = names.len();
+        let named = header || format == Format::JsonLines;
         let keys = texts.iter().map(|text| (TEXT, text)).chain(second.iter().map(|text| (SECOND, text)));
-        for (key, column) in keys.chain([("data.label_column", &label)]) {
-            if let Column::Index(index) = column
-                && *index >= columns
-            {
-                let problem = format!(
-                    "{} has {columns} columns, counted from 0, so that there is no column {index}",
-                    path.display()
-                );
-                let others = (0..columns).filter(|&other| label != Column::Index(other));
-                let mend = match key {
-                    "data.label_column" => "as --set data.label_column=0".to_owned(),
-                    _ => format!("as --set '{key}={:?}'", others.collect::<Vec<_>>()),
-                };
-                return Err(Error::setting(key, problem, format!("name the ones it has, {mend}")));
-            }
-            if let (Column::Name(name), false) = (column, header || format == Format::JsonLines) {
-                let problem = format!("{} has no header that would name {name:?}", path.display());
-                return Err(Error::setting(
-                    "data.header",
-                    problem,
-                    "give the column's number, or header = true",
-                ));
-            }
+        for (key, column) in keys.chain([(LABEL, &label)]) {
+            check_exists(path, (key, column), names.len(), named, &label)?;
         }
         texts.extend_from_slice(second);
         Ok(Layout { format, header, label, texts })
+    }
+}
+
+/// Leaves the first sentence the columns that are not the second's.
+fn set_apart(texts: &mut Vec<Column>, second: &[Column], are_given: bool) -> Result<()> {
+    match texts.iter().find(|column| second.contains(column)) {
+        Some(twice) if are_given => {
+            let problem = format!("names {twice}, which data.text_columns gives to the first sentence");
+            Err(Error::setting(SECOND, problem, "name the second sentence's columns alone"))
+        }
+        // What was found by its name, and is known better.
+        _ => {
+            texts.retain(|column| !second.contains(column));
+            Ok(())
+        }
+    }
+}
+
+/// Whether a table of so many columns, which may have names, has the one that a key asks for.
+fn check_exists(
+    path: &Path,
+    (key, column): (&str, &Column),
+    columns: usize,
+    named: bool,
+    label: &Column,
+) -> Result<()> {
+    match column {
+        Column::Index(index) if *index >= columns => {
+            let problem = format!(
+                "{} has {columns} columns, counted from 0, so that there is no column {index}",
+                path.display()
+            );
+            let others = (0..columns).filter(|&other| *label != Column::Index(other));
+            let mend = match key {
+                LABEL => format!("as --set {LABEL}=0"),
+                _ => format!("as --set '{key}={:?}'", others.collect::<Vec<_>>()),
+            };
+            Err(Error::setting(key, problem, format!("name the ones it has, {mend}")))
+        }
+        Column::Name(name) if !named => {
+            let problem = format!("{} has no header that would name {name:?}", path.display());
+            Err(Error::setting("data.header", problem, "give the column's number, or header = true"))
+        }
+        _ => Ok(()),
     }
 }
 
