@@ -97,6 +97,10 @@ pub(crate) struct Entry {
     pub bytes: Range<usize>,
 }
 
+/// Where the tensors of a file that is written here begin is a multiple of this, so that a mapped file can be read in place, a
+/// cache line at a time.
+pub(crate) const ALIGNMENT: usize = 64;
+
 const MEND: &str = "fetch or write the file again";
 
 /// All tensors of a file, by name, and its metadata.

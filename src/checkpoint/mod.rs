@@ -29,10 +29,12 @@ pub use config_json::{is_stock, parse_config, read_config};
 pub use directory::{HfDirectory, Located, Wanted};
 pub(crate) use half_precision::{bf16_to_f32, f16_to_f32};
 pub use header::Dtype;
-pub(crate) use header::{Entry, Header, parse as parse_header};
+pub(crate) use header::{ALIGNMENT, Entry, Header, parse as parse_header};
 pub use names::{find, is_head, is_of_classes, layer_of};
 pub use tensor_file::{DATA_HASH, TensorFile};
 #[cfg(feature = "train")]
 pub use values::{check_complete, fresh, read_value, read_values};
+#[cfg(feature = "train")]
+pub(crate) use write::{Listed, header_text};
 #[cfg(feature = "train")]
 pub use write::{TensorToWrite, Values, write_tensors};

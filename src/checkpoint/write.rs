@@ -1,17 +1,14 @@
 //! Writing a safetensors file.
 
-use super::Dtype;
 use super::tensor_file::DATA_HASH;
+use super::{ALIGNMENT, Dtype};
 use crate::{Error, Result, files};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
-
-/// Where the tensors begin is a multiple of this, so that a mapped file can be read in place, a cache line at
-/// a time.
-const ALIGNMENT: usize = 64;
 
 /// The content of a tensor that is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -103,22 +100,46 @@ fn put_data(
     Ok(())
 }
 
-/// The JSON header, padded with spaces.
+/// The header of tensors that lie end to end.
 fn header(tensors: &[&TensorToWrite<'_>], dtype: Dtype, metadata: &BTreeMap<String, String>) -> String {
+    let metadata = metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut end = 0;
+    let listed = tensors.iter().map(|tensor| {
+        let (kind, begin) = (tensor.dtype(dtype), end);
+        end += tensor.size(kind);
+        Listed { name: tensor.name, dtype: kind, shape: tensor.shape, bytes: begin..end }
+    });
+    header_text(metadata, listed)
+}
+
+/// What a header says of a tensor.
+pub(crate) struct Listed<'a> {
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    /// Counted from the end of the header.
+    pub bytes: Range<usize>,
+}
+
+/// The JSON header of a safetensors file, metadata first, padded with spaces so that what follows begins at a multiple of
+/// [`ALIGNMENT`].
+///
+/// # Panics
+/// If a name occurs twice, or a shape does not make its bytes.
+pub(crate) fn header_text<'a>(
+    metadata: Map<String, Value>,
+    tensors: impl Iterator<Item = Listed<'a>>,
+) -> String {
     let mut members = Map::new();
     if !metadata.is_empty() {
-        members.insert("__metadata__".to_owned(), json!(metadata));
+        members.insert("__metadata__".to_owned(), Value::Object(metadata));
     }
-    let mut place = 0;
-    for tensor in tensors {
-        let kind = tensor.dtype(dtype);
-        let end = place + tensor.size(kind);
-        let size = tensor.shape.iter().product::<usize>() * kind.size();
-        assert_eq!(size, end - place, "the shape of {} does not make its values", tensor.name);
-        let entry = json!({ "dtype": kind, "shape": tensor.shape, "data_offsets": [place, end] });
-        let former = members.insert(tensor.name.to_owned(), entry);
-        assert!(former.is_none(), "{} is written twice", tensor.name);
-        place = end;
+    for Listed { name, dtype, shape, bytes } in tensors {
+        let size = shape.iter().product::<usize>() * dtype.size();
+        assert_eq!(size, bytes.len(), "the shape of {name} does not make its bytes");
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [bytes.start, bytes.end] });
+        let former = members.insert(name.to_owned(), entry);
+        assert!(former.is_none(), "{name} is written twice");
     }
     let mut header = Value::Object(members).to_string();
     while !(8 + header.len()).is_multiple_of(ALIGNMENT) {

@@ -75,7 +75,7 @@ pub(super) const DIGITS: usize = 64;
 pub(super) const MEND: &str = "fetch the file again, or quantize the model again";
 
 /// Every tensor begins at a multiple of this, counted from the beginning of the file: a line of cache.
-pub const ALIGNMENT: usize = 64;
+pub const ALIGNMENT: usize = crate::checkpoint::ALIGNMENT;
 
 /// The name of the packed vocabulary.
 pub const VOCABULARY: &str = "tokenizer.wordpiece";

@@ -5,10 +5,10 @@
 
 use super::format::{ALIGNMENT, DIGITS, Golden, HEADER_HASH, Metadata, OPENING, PAD, header_hash};
 use super::{Model, Session};
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Dtype, Listed, header_text};
 use crate::{Batch, Error, Result, files};
 use memmap2::{Mmap, MmapMut};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use std::io::Write;
 use std::path::Path;
 
@@ -116,27 +116,25 @@ fn image(
 
 /// The JSON header, padded with spaces so that the data begin aligned, its hash first.
 fn header(metadata: &Metadata, tensors: &[Tensor], places: &[usize]) -> String {
-    let mut members = Map::new();
     let mut entries = Map::from_iter([(HEADER_HASH.to_owned(), json!("0".repeat(DIGITS)))]);
     entries.extend(metadata.to_entries().into_iter().map(|(key, value)| (key, json!(value))));
-    members.insert("__metadata__".to_owned(), Value::Object(entries));
     let mut end = 0;
-    for (index, (tensor, &place)) in tensors.iter().zip(places).enumerate() {
-        let size = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
-        assert_eq!(size, tensor.bytes.len(), "the shape of {} does not make its bytes", tensor.name);
-        if place > end {
-            let pad = json!({ "dtype": "U8", "shape": [place - end], "data_offsets": [end, place] });
-            members.insert(format!("{PAD}{index}"), pad);
-        }
-        end = place + size;
-        let entry = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [place, end] });
-        let former = members.insert(tensor.name.clone(), entry);
-        assert!(former.is_none(), "{} is written twice", tensor.name);
-    }
-    let mut header = Value::Object(members).to_string();
-    while !(8 + header.len()).is_multiple_of(ALIGNMENT) {
-        header.push(' ');
-    }
+    // What lies between two tensors, under its name, before the second.
+    let pads: Vec<(String, [usize; 1])> = (0..)
+        .zip(tensors.iter().zip(places))
+        .map(|(index, (tensor, &place))| {
+            let pad = (format!("{PAD}{index}"), [place - end]);
+            end = place + tensor.bytes.len();
+            pad
+        })
+        .collect();
+    let listed = tensors.iter().zip(places).zip(&pads).flat_map(|((tensor, &place), (name, shape))| {
+        let pad = Listed { name, dtype: Dtype::U8, shape, bytes: place - shape[0]..place };
+        let Tensor { name, dtype, shape, bytes } = tensor;
+        let tensor = Listed { name, dtype: *dtype, shape, bytes: place..place + bytes.len() };
+        (!pad.bytes.is_empty()).then_some(pad).into_iter().chain([tensor])
+    });
+    let mut header = header_text(entries, listed);
     let hash = header_hash(header.as_bytes()).expect("the hash is the first entry");
     header.replace_range(OPENING.len()..OPENING.len() + DIGITS, &hash);
     header

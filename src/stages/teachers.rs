@@ -4,7 +4,6 @@
 //! the recipe's temperature are the weighted mean of theirs. What lies inside a teacher (the first of them) is too much
 //! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
 
-use super::prune::Prospect;
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
 use super::{Corpus, Stage, StageContext, artifact};
 use crate::checkpoint::{HfDirectory, check_complete};
@@ -12,6 +11,7 @@ use crate::data::TokenSet;
 use crate::models::Classifier;
 use crate::ops::Backend;
 use crate::ops::loss::{Distillation, mean_teacher};
+use crate::tokenizer::Tokenizer;
 use crate::train::layer_map::{LayerMap, similarities};
 use crate::train::{Inside, Learner, Terms, teacher};
 use crate::{Batch, Error, Result};
@@ -47,17 +47,17 @@ pub fn hashes(context: &StageContext<'_>) -> Result<String> {
 }
 
 /// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach; whether the layers exist
-/// that are to learn and to be learnt from, if of the baseline's `layers` there will be those of the prospect; and whether
-/// teacher and student will read the same tokens, where they are compared token by token. Told before the first step rather
-/// than after the first stage.
+/// that are to learn and to be learnt from, if so many will be `left` of the baseline's `layers`; and, where they are compared
+/// token by token, whether student and teacher will read the same tokens if a `trimmed` vocabulary reads the student's. Told
+/// before the first step rather than after the first stage.
 ///
 /// # Errors
 /// Whatever is wrong, naming the key.
 pub fn check_early(
     context: &StageContext<'_>,
     corpus: &Corpus,
-    layers: usize,
-    prospect: &Prospect,
+    [left, layers]: [usize; 2],
+    trimmed: Option<&Tokenizer>,
 ) -> Result<()> {
     let distill = &context.recipe.distill;
     given(distill)
@@ -66,9 +66,9 @@ pub fn check_early(
         BASELINE => layers,
         path => HfDirectory::open(Path::new(path))?.config.layers.len(),
     };
-    check_layers(distill, [prospect.layers, teacher])?;
+    check_layers(distill, [left, teacher])?;
     let terms = terms(distill);
-    match &prospect.tokenizer {
+    match trimmed {
         Some(tokenizer) if terms.any() => {
             // Kept on disk, as the student will read them.
             let texts = context.ranks.first_then(|| corpus.train_read_by(tokenizer))?;

@@ -23,7 +23,8 @@ fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let config = &learner.model.config;
     let prospect = prune::check(context, config, &corpus)?;
     quantize::check_early(recipe, config)?;
-    teachers::check_early(context, &corpus, config.layers.len(), &prospect)?;
+    let layers = [prospect.layers, config.layers.len()];
+    teachers::check_early(context, &corpus, layers, prospect.tokenizer.as_ref())?;
     corpus.doubts().iter().for_each(|doubt| context.progress.message(doubt));
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     artifact::finish(context, Stage::Train, &learner, &corpus, None)

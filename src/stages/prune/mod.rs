@@ -25,7 +25,7 @@ use crate::Result;
 use crate::compress::{self, Gone, Gradual, Rounds, delete_emptied};
 use crate::ops::Backend;
 use crate::train::{Companion, Learner};
-pub use early::{Prospect, check};
+pub use early::check;
 use vocabulary::Trimmed;
 
 /// Prunes the baseline.
