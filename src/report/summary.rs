@@ -7,7 +7,7 @@
 //! Accuracies and sizes are those that the runs measured. Latencies that were measured in different processes cannot be
 //! compared, so a point has none until its files were timed together ([`Point::milliseconds`]).
 
-use super::cells::{dash, mib, milliseconds};
+use super::cells::{dash, mib, milliseconds, times};
 use super::over_seeds::Accuracy;
 use super::picture::{Kind, Mark, Panel, Scale};
 use super::statistics::{Interval, mean};
@@ -46,7 +46,9 @@ pub struct Point {
     pub accuracy: Accuracy,
     /// Mean bytes of the file.
     pub file_bytes: f64,
-    /// Mean of how many times faster than the baseline it is, as the runs measured it.
+    /// Mean of how many times smaller than the same run's baseline it is.
+    pub times_smaller: f64,
+    /// Mean of how many times faster than the same run's baseline it is, as the runs measured it.
     pub speed_up: Option<f64>,
     /// Mean of the median latencies, all points timed in one process.
     pub milliseconds: Option<f64>,
@@ -144,11 +146,19 @@ impl Summary {
     }
 
     /// The table: headings, then a line for each point.
-    pub fn lines(&self) -> Vec<[String; 7]> {
-        let mut lines = vec![
-            ["setting", "seeds", "accuracy % (95 %)", "Δ points", "MiB", "p50 ms", "front"]
-                .map(str::to_owned),
+    pub fn lines(&self) -> Vec<[String; 9]> {
+        const HEADINGS: [&str; 9] = [
+            "setting",
+            "seeds",
+            "accuracy % (95 %)",
+            "Δ points",
+            "MiB",
+            "smaller",
+            "p50 ms",
+            "speed-up",
+            "front",
         ];
+        let mut lines = vec![HEADINGS.map(str::to_owned)];
         lines.extend(self.points.iter().map(Point::cells));
         lines
     }
@@ -171,7 +181,7 @@ impl Summary {
 }
 
 impl Point {
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 9] {
         let fronts = match (self.reference, self.front_of_bytes, self.front_of_milliseconds) {
             (true, ..) => "–",
             (_, true, true) => "size, time",
@@ -185,7 +195,9 @@ impl Point {
             self.accuracy.cell(),
             self.accuracy.difference_cell(),
             mib(self.file_bytes),
+            times(self.times_smaller),
             dash(self.milliseconds, milliseconds),
+            dash(self.speed_up, times),
             fronts.to_owned(),
         ]
     }
@@ -239,6 +251,9 @@ fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<
     let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
     let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
     let is_baseline = reference && name == Stage::Train.variant();
+    let smaller = |(trial, row): &(&Finished, &Figures)| {
+        trial.table.rows[0].file_bytes as f64 / row.file_bytes.max(1) as f64
+    };
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();
     Some(Point {
         name: name.to_owned(),
@@ -246,6 +261,7 @@ fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<
         trials: rows.iter().map(|(trial, _)| trial.id.clone()).collect(),
         accuracy: if is_baseline { accuracy.itself() } else { accuracy },
         file_bytes: mean(&rows.iter().map(|(_, row)| row.file_bytes as f64).collect::<Vec<_>>()),
+        times_smaller: mean(&rows.iter().map(smaller).collect::<Vec<_>>()),
         speed_up: speeds.map(|speeds| mean(&speeds)),
         milliseconds: None,
         front_of_bytes: false,

@@ -64,6 +64,8 @@ fn seeds_are_averaged_and_references_stand_once() {
     assert_eq!(names, ["baseline", "n-grams", "b", "a"]);
     let a = named(&summary, "a");
     assert!((a.accuracy.mean - 0.93).abs() <= 1e-12 && a.file_bytes == 5000.0 && a.trials.len() == 2);
+    let ratios = [4000.0, 6000.0].map(|bytes| f64::from(1 << 24) / bytes);
+    assert!((a.times_smaller - (ratios[0] + ratios[1]) / 2.0).abs() <= 1e-9 && a.speed_up == Some(4.0));
     // Two values 0.01 from their mean: s / √2 = 0.01, and t is 12.7062.
     assert!((a.accuracy.low - 0.93 + 0.127062).abs() <= 1e-6 && a.accuracy.high == 1.0, "{a:?}");
     // Baselines 0.931 and 0.932.
@@ -122,7 +124,7 @@ fn fronts_hold_what_nothing_beats() {
     assert_eq!(fast, ["small", "large"], "references are no part of it");
     assert_eq!(summary.panels().len(), 2);
     assert_eq!(summary.panels()[1].marks.len(), 5, "what was not timed is not drawn");
-    assert_eq!(summary.lines()[1][6], "–");
+    assert_eq!(summary.lines()[1][8], "–");
 }
 
 #[test]

@@ -84,6 +84,10 @@ pub struct SweepReport {
     /// Do not time the trials against each other
     #[arg(long)]
     pub no_latency: bool,
+    /// Put the table, as Markdown, between the lines `<!-- table:NAME begin -->` and `<!-- table:NAME end -->` of this document, NAME
+    /// being the sweep's, with `-pruned` behind it for `--variant pruned`, and so on, and of an ablation `-ablation`
+    #[arg(long, value_name = "DOCUMENT", conflicts_with = "json")]
+    pub into: Option<PathBuf>,
     /// Fail with exit code 3 if no setting has an int8 file at most so many points of accuracy below its baseline
     #[arg(long, value_name = "POINTS", value_parser = points)]
     pub max_drop: Option<f64>,

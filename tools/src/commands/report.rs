@@ -61,7 +61,7 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
 }
 
 /// Replaces what is between the markers of `name`.
-fn insert(document: &Path, name: &str, table: &str) -> limbeck::Result<()> {
+pub(super) fn insert(document: &Path, name: &str, table: &str) -> limbeck::Result<()> {
     let text = files::read_to_string(document)?;
     let (begin, end) = (format!("<!-- table:{name} begin -->"), format!("<!-- table:{name} end -->"));
     let place = text.find(&begin).map(|at| at + begin.len()).zip(text.find(&end));

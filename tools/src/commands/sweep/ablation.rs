@@ -4,21 +4,33 @@ use super::SHIPPED;
 use super::gather::Gathered;
 use super::timing::Bench;
 use crate::commands::BUILD;
+use crate::commands::report::insert;
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::files;
 use limbeck::report::ablation::{Contribution, Tried};
-use limbeck::report::cells::{aligned, grouped};
+use limbeck::report::cells::{aligned, grouped, markdown};
 use limbeck::report::{Finished, Machine};
 use limbeck::stages::sweep::WHOLE;
 use serde_json::json;
+use std::path::Path;
 
-/// Answers all test texts with every finished trial's file, times the files in turns unless `timed` is false, prints the
-/// table, and keeps it as `ablation.json`.
+/// What is wanted of an ablation.
+pub struct Wanted<'a> {
+    /// Whether files are timed in turns.
+    pub timed: bool,
+    /// JSON rather than a table.
+    pub json: bool,
+    /// A document that gets the table.
+    pub into: Option<&'a Path>,
+}
+
+/// Answers all test texts with every finished trial's file, times the files in turns, if that was asked for, prints the table,
+/// and keeps it as `ablation.json`.
 ///
 /// # Errors
 /// A file that cannot be read, or is damaged; a signal; a full disk.
-pub fn report(bench: &Bench<'_>, gathered: &Gathered, timed: bool, as_json: bool) -> Result<(), Failure> {
+pub fn report(bench: &Bench<'_>, gathered: &Gathered, wanted: Wanted<'_>) -> Result<(), Failure> {
     let finished = &gathered.finished;
     let mut files = Vec::with_capacity(finished.len());
     for trial in finished {
@@ -28,7 +40,7 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, timed: bool, as_json: bool
     for (trial, file) in finished.iter().zip(&mut files) {
         right.push(bench.right(&trial.id, file)?);
     }
-    let times = if timed { bench.milliseconds(&mut files)? } else { Vec::new() };
+    let times = if wanted.timed { bench.milliseconds(&mut files)? } else { Vec::new() };
     let tried: Vec<(&Finished, Tried)> = finished
         .iter()
         .zip(right)
@@ -54,18 +66,22 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, timed: bool, as_json: bool
     let name = &gathered.plan.recipe.name;
     let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": gathered.notes });
     files::replace_bytes(&bench.compute.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
+    let mut lines = vec![Contribution::HEADINGS.map(str::to_owned)];
+    lines.extend(found.iter().map(Contribution::cells));
+    let texts = grouped(finished[0].table.rows[0].texts);
+    let origin = format!(
+        "{machine}\n{name}, int8 files on {texts} test texts; each recipe against the whole one; with one seed McNemar's \
+         exact test over texts, with several 95 % intervals over seeds"
+    );
+    if let Some(document) = wanted.into {
+        let table = format!("{}\n{}.\n", markdown(&lines), origin.replace('\n', ".\n"));
+        insert(document, &format!("{name}-ablation"), &table)?;
+    }
     let mut output = Output::new();
-    if as_json {
+    if wanted.json {
         output.json(&value)?;
     } else {
-        let mut lines = vec![Contribution::HEADINGS.map(str::to_owned)];
-        lines.extend(found.iter().map(Contribution::cells));
-        let texts = grouped(finished[0].table.rows[0].texts);
-        output.text(format!(
-            "{machine}\n{name}, int8 files on {texts} test texts; each recipe against the whole one; with one seed \
-             McNemar's exact test over texts, with several 95 % intervals over seeds\n\n{}",
-            aligned(&lines)
-        ))?;
+        output.text(format!("{origin}\n\n{}", aligned(&lines)))?;
         for note in &gathered.notes {
             output.text(format!("\n{note}"))?;
         }

@@ -73,7 +73,8 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     Runner { compute, name }.all(&mine)?;
     let gathered = Gathered::read(&out)?;
     if plan.ablation && gathered.notes.is_empty() {
-        ablation::report(&Bench { compute, recipe: &plan.recipe }, &gathered, true, typed.common.json)?;
+        let wanted = ablation::Wanted { timed: true, json: typed.common.json, into: None };
+        ablation::report(&Bench { compute, recipe: &plan.recipe }, &gathered, wanted)?;
     } else {
         let failed = print(&out, &mine, typed.common.json)?;
         if !failed.is_empty() {

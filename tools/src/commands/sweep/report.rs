@@ -1,17 +1,19 @@
 //! `limbeck sweep report`: the finished trials side by side, as a table, as JSON and as a picture.
 
+use super::ablation::Wanted;
 use super::gather::Gathered;
 use super::timing::Bench;
 use super::{Compute, SHIPPED, ablation, gate};
 use crate::cli::{self, SweepReport};
 use crate::commands::BUILD;
+use crate::commands::report::insert;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::files;
-use limbeck::report::cells::{aligned, grouped, points};
+use limbeck::report::cells::{aligned, grouped, markdown, points};
 use limbeck::report::picture::{escaped, svg};
 use limbeck::report::{Finished, Machine, Summary};
 use limbeck::stages::{Stage, TrainingDevice};
@@ -36,7 +38,11 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     }
     same_texts(out, &gathered)?;
     if gathered.plan.ablation {
-        return ablation::report(&bench, &gathered, !typed.no_latency, typed.common.json);
+        return ablation::report(
+            &bench,
+            &gathered,
+            Wanted { timed: !typed.no_latency, json: typed.common.json, into: typed.into.as_deref() },
+        );
     }
     let variant = typed.variant.as_str();
     let mut summary = Summary::of(&gathered.finished, variant);
@@ -51,6 +57,9 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     let machine = Machine::here(kernels, threads, BUILD);
     let found = Found { gathered: &gathered, variant, summary: &summary, machine: &machine };
     let page = found.write(out)?;
+    if let Some(document) = &typed.into {
+        insert(document, &found.name(), &found.markdown())?;
+    }
     let chosen = typed.max_drop.and_then(|max_drop| summary.smallest_within(max_drop));
     let mut output = Output::new();
     if typed.common.json {
@@ -123,9 +132,39 @@ impl Found<'_> {
         format!("{} files of {} trials on {texts} test texts", self.variant, finished.len())
     }
 
+    /// What it is called in a document.
+    fn name(&self) -> String {
+        let name = &self.gathered.plan.recipe.name;
+        if self.variant == SHIPPED { name.clone() } else { format!("{name}-{}", self.variant) }
+    }
+
+    /// The machines that ran the trials, the one that timed their files together if it is another, and what was compared.
     fn origin(&self) -> String {
-        let (machine, name, what) = (self.machine, &self.gathered.plan.recipe.name, self.what());
-        format!("{machine}\n{name}, {what}; intervals of 95 %: over seeds, or of one seed over texts")
+        let mut machines: Vec<&Machine> = Vec::new();
+        for trial in &self.gathered.finished {
+            if !machines.contains(&&trial.table.machine) {
+                machines.push(&trial.table.machine);
+            }
+        }
+        let mut origin: String = machines.iter().map(|machine| format!("{machine}\n")).collect();
+        let timed = self.summary.points.iter().any(|point| point.milliseconds.is_some());
+        if timed && !machines.contains(&self.machine) {
+            origin += &format!("p50 ms: {}\n", self.machine);
+        }
+        let (name, what) = (&self.gathered.plan.recipe.name, self.what());
+        origin += &format!(
+            "{name}, {what}; intervals of 95 %: over seeds, or of one seed over texts\n\
+             speed-up: over the baseline, as each run timed both in turns"
+        );
+        if timed {
+            origin += "; p50 ms: all files in turns in one process";
+        }
+        origin
+    }
+
+    fn markdown(&self) -> String {
+        let origin: String = self.origin().lines().map(|line| format!("{line}.\n")).collect();
+        format!("{}\n{origin}", markdown(&self.summary.lines()))
     }
 
     fn json(&self) -> Value {
