@@ -44,6 +44,16 @@ pub enum Error {
         /// What to do about it.
         mend: String,
     },
+    /// An environment variable says what cannot be.
+    #[cfg(feature = "train")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        mend: String,
+    },
     /// A recipe key, or a command-line value, is wrong.
     Setting {
         /// The key, dotted: `train.learning_rate`.
@@ -149,6 +159,12 @@ impl Error {
         Error::Device { problem: problem.into(), mend: mend.into() }
     }
 
+    /// An [`Error::Variable`].
+    #[cfg(feature = "train")]
+    pub fn variable(name: &'static str, problem: impl Into<String>, mend: impl Into<String>) -> Error {
+        Error::Variable { name, problem: problem.into(), mend: mend.into() }
+    }
+
     /// An [`Error::Setting`].
     pub fn setting(key: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Error {
         Error::Setting { key: key.into(), problem: problem.into(), mend: mend.into() }
@@ -168,6 +184,8 @@ impl fmt::Display for Error {
             Error::Tensor { path, tensor, problem, mend } => {
                 write!(f, "{}, tensor {tensor}: {problem}; {mend}", path.display())
             }
+            #[cfg(feature = "train")]
+            Error::Variable { name, problem, mend } => write!(f, "{name}: {problem}; {mend}"),
             Error::Setting { key, problem, mend } => write!(f, "{key}: {problem}; {mend}"),
             Error::Occupied { path, found, mend } => {
                 write!(f, "{} holds {found}, which is kept; {mend}", path.display())

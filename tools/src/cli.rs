@@ -30,7 +30,7 @@ Exit codes:
   0  done
   1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill,
      quantize or sweep, which save first. Other commands end by the signal
-  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM, LIMBECK_GRAPHS
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM, LIMBECK_GRAPHS, LIMBECK_CACHE
   3  a quality gate (--max-drop) is not met";
 
 const PREDICT: &str = "\

@@ -83,7 +83,7 @@ fn in_cache<T>(read: impl Fn(&Path) -> Result<T>) -> Result<T> {
         Cache::Named(cache) => read(&cache).map_err(|error| match error {
             Error::Io { path, action, source } if path.starts_with(&cache) => {
                 let problem = format!("cannot {action} {}: {source}", path.display());
-                Error::setting("LIMBECK_CACHE", problem, "name a directory that can be written, or unset it")
+                Error::variable("LIMBECK_CACHE", problem, "name a directory that can be written, or unset it")
             }
             other => other,
         }),

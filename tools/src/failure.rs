@@ -1,7 +1,6 @@
 //! How a command fails: what is said, and the exit code.
 
 use crate::output::printable;
-use limbeck::backend::cuda::{Graphs, Products};
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use std::process::ExitCode;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The library could not do it. Exit code 1; 2 where it was asked for instructions that there are not.
+    /// The library could not do it. Exit code 1; 2 where an environment variable is wrong.
     Failed(limbeck::Error),
     /// What was typed makes no sense. Exit code 2.
     Usage(String),
@@ -46,8 +45,9 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         let (lines, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
-            Failure::Failed(error @ limbeck::Error::Isa(_)) => (chain(&error), 2),
-            Failure::Failed(error) if about_variables(&error) => (chain(&error), 2),
+            Failure::Failed(error @ (limbeck::Error::Isa(_) | limbeck::Error::Variable { .. })) => {
+                (chain(&error), 2)
+            }
             Failure::Failed(error) => (chain(&error), 1),
             Failure::Usage(problem) => (vec![problem], 2),
             Failure::Trials(lines) => (lines, 1),
@@ -61,11 +61,6 @@ impl Failure {
         }
         ExitCode::from(code)
     }
-}
-
-/// Whether it is the fault of `LIMBECK_GEMM` or `LIMBECK_GRAPHS`.
-fn about_variables(error: &limbeck::Error) -> bool {
-    matches!(error, limbeck::Error::Setting { key, .. } if [Products::VARIABLE, Graphs::VARIABLE].contains(&key.as_str()))
 }
 
 /// An error and its causes, leaving out a cause that only repeats what stands before it.

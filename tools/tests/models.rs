@@ -172,7 +172,7 @@ fn eval_needs_no_home_that_can_be_written() {
     }
     // Where the user says is where it must be.
     let refused = eval(&[("LIMBECK_CACHE", "home/cache")]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("home/cache"));
 }
 

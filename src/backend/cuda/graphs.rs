@@ -62,7 +62,7 @@ impl Graphs {
     /// What [`Graphs::VARIABLE`] asks for; `On` if it is unset or empty.
     ///
     /// # Errors
-    /// [`Error::Setting`]: it names nothing that there is.
+    /// [`Error::Variable`]: it names nothing that there is.
     pub fn asked() -> Result<Graphs> {
         std::env::var_os(Graphs::VARIABLE)
             .map_or(Ok(Graphs::On), |name| Graphs::named(&name.to_string_lossy()))
@@ -75,7 +75,7 @@ impl Graphs {
         Graphs::ALL.into_iter().find(|graphs| graphs.name() == name).ok_or_else(|| {
             let known = Graphs::ALL.map(Graphs::name).join(" or ");
             let problem = format!("{name:?} does not say whether training steps are CUDA graphs");
-            Error::setting(Graphs::VARIABLE, problem, format!("set it to {known}, or unset it"))
+            Error::variable(Graphs::VARIABLE, problem, format!("set it to {known}, or unset it"))
         })
     }
 }

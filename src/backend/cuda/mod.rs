@@ -134,7 +134,7 @@ impl Cuda {
     /// Opens a GPU.
     ///
     /// # Errors
-    /// [`Error::Device`]: there is no driver, no such GPU or no NVRTC; the GPU is older than sm_80. [`Error::Setting`]:
+    /// [`Error::Device`]: there is no driver, no such GPU or no NVRTC; the GPU is older than sm_80. [`Error::Variable`]:
     /// `LIMBECK_GEMM` or `LIMBECK_GRAPHS` asks for what is not there.
     pub fn open(options: &Options) -> Result<Cuda> {
         let (products, graphs) = (Products::asked()?, Graphs::asked()?);

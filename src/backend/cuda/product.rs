@@ -106,7 +106,7 @@ impl Products {
     /// What [`Products::VARIABLE`] asks for; none if it is unset or empty.
     ///
     /// # Errors
-    /// [`Error::Setting`]: it names nothing that there is.
+    /// [`Error::Variable`]: it names nothing that there is.
     pub fn asked() -> Result<Option<Products>> {
         std::env::var_os(Products::VARIABLE).map_or(Ok(None), |name| Products::named(&name.to_string_lossy()))
     }
@@ -118,7 +118,7 @@ impl Products {
         Products::ALL.into_iter().find(|products| products.name() == name).map(Some).ok_or_else(|| {
             let known = Products::ALL.map(Products::name).join(" or ");
             let mend = format!("set it to {known}, or unset it and let each product choose");
-            Error::setting(Products::VARIABLE, format!("{name:?} makes no products"), mend)
+            Error::variable(Products::VARIABLE, format!("{name:?} makes no products"), mend)
         })
     }
 }
@@ -133,7 +133,7 @@ impl Cuda {
     /// The same GPU, all products made by one, or, for none, each by what is preferred for it.
     ///
     /// # Errors
-    /// [`Error::Setting`]: that one is not there.
+    /// [`Error::Variable`]: that one is not there.
     pub fn with_products(&self, products: Option<Products>) -> Result<Cuda> {
         let cuda = Cuda { products, ..self.clone() };
         if products == Some(Products::CublasLt) && cuda.cublaslt()?.is_none() {
@@ -142,7 +142,7 @@ impl Cuda {
                 "install the CUDA toolkit, or pip install nvidia-cublas and add its folder to LD_LIBRARY_PATH; or set it to {}",
                 Products::Own
             );
-            return Err(Error::setting(Products::VARIABLE, problem, mend));
+            return Err(Error::variable(Products::VARIABLE, problem, mend));
         }
         if products == Some(Products::Wgmma) && !cuda.has_wgmma()? {
             let (major, minor) = self.capability();
@@ -151,7 +151,7 @@ impl Cuda {
                 driver_version()?
             );
             let mend = format!("set it to {}, or unset it and let each product choose", Products::Own);
-            return Err(Error::setting(Products::VARIABLE, problem, mend));
+            return Err(Error::variable(Products::VARIABLE, problem, mend));
         }
         Ok(cuda)
     }
