@@ -1,13 +1,14 @@
 //! The demo from end to end through the binary: the table's four rows, and the commands that read what it left.
 //! One small run is shared by all tests.
 
+mod common;
+
+use common::{call, fed, limbeck, succeeded};
 use limbeck::data::demo;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 const SMALL: [&str; 8] = [
@@ -26,20 +27,10 @@ const ARTIFACTS: [&str; 4] = ["baseline", "pruned", "distilled", "int8.limbeck"]
 /// And the controls, in the order of the rows.
 const CONTROLS: [&str; 2] = ["int8-baseline.limbeck", "ngrams.safetensors"];
 
-fn call(arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
 /// Standard output of a call that succeeds.
 fn said(arguments: &[&str], input: &str) -> String {
-    let output = call(arguments, input);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let [printed, _] = succeeded(fed(&mut limbeck(arguments), input));
+    printed
 }
 
 fn parsed(text: &str) -> Value {
@@ -119,13 +110,13 @@ fn a_gate_that_is_not_met_exits_with_3() {
         .collect();
     // The stages are done, so only the table is made again. No accuracy is 101 points better than another.
     let run = [&["run", "--quiet", "--resume", "--out", &out][..], &SMALL].concat();
-    let refused = call(&[&run[..], &["--max-drop=-101"]].concat(), "");
+    let refused = call(&[&run[..], &["--max-drop=-101"]].concat());
     let errors = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(3), "{errors}");
     assert!(errors.contains("points below the baseline; --max-drop is -101"), "{errors}");
     let table = String::from_utf8(refused.stdout).unwrap();
     assert!(ARTIFACTS.iter().all(|name| table.contains(name.trim_end_matches(".limbeck"))), "{table}");
-    assert!(call(&[&run[..], &["--max-drop=100"]].concat(), "").status.success());
+    assert!(call(&[&run[..], &["--max-drop=100"]].concat()).status.success());
     let after =
         [path("int8.limbeck"), path("baseline/model.safetensors")].map(|file| fs::read(file).unwrap());
     assert!(before == after, "what a gate refuses is kept");
@@ -135,8 +126,8 @@ fn a_gate_that_is_not_met_exits_with_3() {
     let (int8, baseline) = (path("int8.limbeck"), path("baseline"));
     let eval = ["eval", &int8, "--against", &baseline, "--quiet", "--data", data.to_str().unwrap()];
     let eval = [&eval[..], &COLUMNS].concat();
-    assert_eq!(call(&[&eval[..], &["--max-drop=-101"]].concat(), "").status.code(), Some(3));
-    assert_eq!(call(&[&eval[..], &["--max-drop=100"]].concat(), "").status.code(), Some(0));
+    assert_eq!(call(&[&eval[..], &["--max-drop=-101"]].concat()).status.code(), Some(3));
+    assert_eq!(call(&[&eval[..], &["--max-drop=100"]].concat()).status.code(), Some(0));
 }
 
 #[test]

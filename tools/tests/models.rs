@@ -1,5 +1,8 @@
 //! The commands that open a model: inspect, bench and export, on a small one that is written here.
 
+mod common;
+
+use common::{fed, limbeck, succeeded};
 use limbeck::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, fresh};
 use limbeck::models::config::{LayerConfig, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
@@ -7,9 +10,8 @@ use limbeck::tokenizer::{Rules, Tokenizer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 const PIECES: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oil", "price", "##s"];
 
@@ -36,22 +38,13 @@ fn model(folder: &Path) -> PathBuf {
 
 /// Calls the binary in `folder` with this on standard input.
 fn call(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command
-        .current_dir(folder)
-        .env("LIMBECK_CACHE", folder.join("cache"))
-        .args(arguments)
-        .stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    fed(limbeck(arguments).current_dir(folder).env("LIMBECK_CACHE", folder.join("cache")), input)
 }
 
 /// Standard output of a call that succeeds.
 fn said(folder: &Path, arguments: &[&str], input: &str) -> String {
-    let output = call(folder, arguments, input);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let [printed, _] = succeeded(call(folder, arguments, input));
+    printed
 }
 
 fn lines(text: &str) -> Vec<Value> {

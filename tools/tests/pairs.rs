@@ -1,15 +1,16 @@
 //! Pairs of sentences and decoupled layers from the table to the `.limbeck` file, through the binary. One small run is
 //! shared.
 
+mod common;
+
+use common::{fed, limbeck, refused, said};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::demo;
 use limbeck::infer::Model;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 const RECIPE: &str = r#"
@@ -40,28 +41,6 @@ repeat = 1
 [controls]
 ngrams = true
 "#;
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// Standard output and standard error of a call that succeeds.
-fn said(arguments: &[&str]) -> [String; 2] {
-    let Output { status, stdout, stderr } = command(arguments).output().unwrap();
-    let texts = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(status.success(), "{arguments:?}: {}", texts[1]);
-    texts
-}
-
-/// What a call that fails says.
-fn refused(arguments: &[&str]) -> String {
-    let output = command(arguments).output().unwrap();
-    assert!(!output.status.success(), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
 
 /// Pairs of notes, and whether they are of one class.
 fn table(seed: u64, pairs: usize) -> String {
@@ -162,14 +141,7 @@ fn a_first_sentence_that_is_given_once_gives_the_same_logits() {
 #[test]
 fn a_line_is_two_sentences_or_refused() {
     let told = |lines: &str| {
-        let mut child = command(&["predict", &path("run/int8.limbeck"), "--pairs"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = fed(&mut limbeck(&["predict", &path("run/int8.limbeck"), "--pairs"]), lines);
         let answers = String::from_utf8(output.stdout).unwrap().lines().count();
         (answers, output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

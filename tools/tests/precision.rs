@@ -1,11 +1,13 @@
 //! Precision matrix by matrix, from the recipe to the `.limbeck` file, through the binary.
 
+mod common;
+
+use common::{call, said};
 use limbeck::infer::{Model, StoredAs};
 use limbeck::nn::Role;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 const SMALL: [&str; 8] = [
     "data.limit=900",
@@ -18,12 +20,6 @@ const SMALL: [&str; 8] = [
     "distill.train.epochs=1",
 ];
 
-fn call(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.args(arguments).output().unwrap()
-}
-
 /// Runs the demo with some keys into a fresh directory. Gives the directory and what was told.
 fn run(name: &str, keys: &[&str]) -> (PathBuf, String) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -31,9 +27,7 @@ fn run(name: &str, keys: &[&str]) -> (PathBuf, String) {
     let sets = SMALL.iter().chain(keys).flat_map(|key| ["--set", key]);
     let arguments: Vec<&str> =
         ["run", "--json", "--out", folder.to_str().unwrap()].into_iter().chain(sets).collect();
-    let output = call(&arguments);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    let [_, told] = said(&arguments);
     (folder, told)
 }
 

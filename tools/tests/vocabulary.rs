@@ -1,12 +1,14 @@
 //! A smaller vocabulary from the recipe to the `.limbeck` file, through the binary. One small run is shared.
 
+mod common;
+
+use common::{call, said};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::demo;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 const PIECES: usize = 150;
@@ -26,25 +28,11 @@ const SMALL: [&str; 12] = [
     "prune.vocabulary=150",
 ];
 
-fn call(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.env("LIMBECK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.args(arguments).output().unwrap()
-}
-
-/// Standard output and standard error of a call that succeeds.
-fn said(arguments: &[&str]) -> (String, String) {
-    let output = call(arguments);
-    let [out, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(output.status.success(), "{arguments:?}: {told}");
-    (out, told)
-}
-
 /// The run's directory, its table as JSON, and what it told on the way.
 static RUN: LazyLock<(PathBuf, Value, String)> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vocabulary");
     let _ = fs::remove_dir_all(&folder);
-    let (out, told) = said(&[&["run", "--json", "--out", folder.to_str().unwrap()][..], &SMALL].concat());
+    let [out, told] = said(&[&["run", "--json", "--out", folder.to_str().unwrap()][..], &SMALL].concat());
     (folder, serde_json::from_str(&out).unwrap(), told)
 });
 
@@ -77,7 +65,7 @@ fn each_variant_reads_its_own_pieces_and_says_so() {
     let test = &effects["test"]["tokens"];
     assert_eq!(tokens, [&test[0], &test[1], &test[1], &test[1]]);
     assert!(test[1].as_u64() > test[0].as_u64(), "words are spelled out: {test}");
-    let report = said(&["report", &path("")]).0;
+    let report = said(&["report", &path("")])[0].clone();
     assert!(report.contains("tokens of the test texts against the baseline's: pruned +"), "{report}");
 }
 
@@ -93,12 +81,12 @@ fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
     let columns = ["--set", "data.text_columns=[\"text\"]", "--set", "data.label_column=\"label\""];
     let (int8, baseline) = (path("int8.limbeck"), path("baseline"));
     let eval = ["eval", &int8, "--against", &baseline, "--quiet", "--json", "--data", data.to_str().unwrap()];
-    let seen: Value = serde_json::from_str(&said(&[&eval[..], &columns].concat()).0).unwrap();
+    let seen: Value = serde_json::from_str(&said(&[&eval[..], &columns].concat())[0]).unwrap();
     assert_eq!((&seen["texts"], &seen["against"]["texts"]), (&json!(60), &json!(60)));
     // What predict answers to the texts themselves, whichever vocabulary reads them.
     let texts: Vec<&str> = notes.test.iter().map(|note| note.text.as_str()).collect();
     for (model, found) in [(&int8, &seen), (&baseline, &seen["against"])] {
-        let answers = said(&[&["predict", model], &texts[..]].concat()).0;
+        let answers = said(&[&["predict", model], &texts[..]].concat())[0].clone();
         let right = answers.lines().zip(&notes.test).filter(|(answer, note)| {
             serde_json::from_str::<Value>(answer).unwrap()["label"] == notes.labels[note.label]
         });
@@ -118,7 +106,7 @@ fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
     assert!(config["limbeck"].is_null());
     let lines = fs::read_to_string(out.join("vocab.txt")).unwrap().lines().count();
     assert_eq!(lines, PIECES);
-    let answers = |model: &str| said(&["predict", model, &notes.test[0].text]).0;
+    let answers = |model: &str| said(&["predict", model, &notes.test[0].text])[0].clone();
     let label = |model: &str| serde_json::from_str::<Value>(&answers(model)).unwrap()["label"].clone();
     assert_eq!(label(out.to_str().unwrap()), label(&path("distilled")));
 }
