@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) struct Slot {
     /// `[rows, cols]`.
     pub values: Vec<f32>,
-    /// The same in int8, if `quantized`.
+    /// The values in int8, if `quantized`.
     pub int8: QuantizedRows,
     /// Whether `int8` stands for `values`.
     pub quantized: bool,

@@ -57,7 +57,7 @@ pub(super) enum Value {
     MatrixI4 { unpacked: Unpacked, scale: Range<usize> },
     /// A matrix in int8 of which only some blocks are in the file.
     BlocksI8 { blocks: Blocks, scale: Range<usize>, sums: Range<usize> },
-    /// The same in int4, unpacked at load.
+    /// A matrix in int4 of which only some blocks are in the file, unpacked at load.
     BlocksI4 { unpacked: Unpacked, lists: Lists, scale: Range<usize> },
 }
 

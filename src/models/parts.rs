@@ -48,7 +48,7 @@ impl Kind {
         self.multiply_adds_of_pair(config, [tokens, 0], false)
     }
 
-    /// The same for a pair whose sentences have so many tokens, special ones included; or what is left of them if the first
+    /// Multiply-adds of a pair whose sentences have so many tokens, special ones included; or what is left of them if the first
     /// sentence was prepared ([`Session::prepare`](crate::infer::Session::prepare)).
     pub fn multiply_adds_of_pair(self, config: &ModelConfig, sentences: [usize; 2], prepared: bool) -> u64 {
         let (hidden, [first, second]) = (config.hidden as u64, sentences.map(|tokens| tokens as u64));

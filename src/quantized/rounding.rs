@@ -134,7 +134,7 @@ impl Int4Rows {
         made
     }
 
-    /// The same in int8.
+    /// Unpacks the rows to int8.
     pub fn unpack(&self) -> Int8Rows {
         Int8Rows { bytes: self.times(&self.multipliers), scale: self.scale.clone(), cols: self.cols }
     }

@@ -40,7 +40,7 @@ pub trait Ranks: Sync {
     /// [`Error::Ranks`]: another rank has failed.
     fn sum(&self, values: &mut [f32]) -> Result<()>;
 
-    /// The same in double precision.
+    /// Adds up the ranks' values in double precision, as [`sum`](Ranks::sum) does in single.
     ///
     /// # Errors
     /// [`Error::Ranks`].

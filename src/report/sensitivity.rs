@@ -24,7 +24,7 @@ impl Sensitivity {
         format!("{}\n{}", aligned(&self.lines()), self.summary())
     }
 
-    /// The same in Markdown.
+    /// What [`text`](Self::text) says, in Markdown.
     pub fn markdown(&self) -> String {
         format!("{}\n{}", markdown(&self.lines()), self.summary())
     }

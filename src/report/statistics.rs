@@ -75,7 +75,7 @@ pub fn student(values: &[f64]) -> Option<(f64, Interval)> {
     Some((mean, Interval { low: mean - reach, high: mean + reach }))
 }
 
-/// The same of fractions: an interval that reaches beyond 0 or 1 ends there.
+/// Student's interval of fractions, as [`student`]: one that reaches beyond 0 or 1 ends there.
 pub fn student_of_fractions(values: &[f64]) -> Option<Interval> {
     let (_, Interval { low, high }) = student(values)?;
     Some(Interval { low: low.max(0.0), high: high.min(1.0) })

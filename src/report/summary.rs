@@ -54,7 +54,7 @@ pub struct Point {
     pub milliseconds: Option<f64>,
     /// Whether no setting is at least as accurate and at most as large, and better in one of the two.
     pub front_of_bytes: bool,
-    /// The same of accuracy and milliseconds.
+    /// Whether no setting is at least as accurate and at most as slow, and better in one of the two.
     pub front_of_milliseconds: bool,
 }
 

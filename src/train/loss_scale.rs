@@ -21,7 +21,7 @@ impl LossScale {
         LossScale::resumed(device, None)
     }
 
-    /// The same, gone on from a factor and how many steps it has been good for.
+    /// A scale that goes on from a factor and how many steps it has been good for.
     pub fn resumed<D: Device>(device: &D, saved: Option<(f64, u64)>) -> LossScale {
         let first = device.loss_scale();
         let (factor, good) = saved.filter(|_| first.is_some()).unwrap_or((first.unwrap_or(1.0), 0));

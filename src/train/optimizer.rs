@@ -69,7 +69,7 @@ impl<B: Backend> AdamW<B> {
         AdamW { settings, moments, step, scale }
     }
 
-    /// The same of a network whose parameters have become others, with these moments.
+    /// This optimizer, of a network whose parameters have become others, with these moments.
     pub fn with_moments(&self, moments: Vec<[Tensor<B>; 2]>) -> AdamW<B> {
         AdamW { settings: self.settings, moments, step: self.step, scale: self.scale }
     }

@@ -70,7 +70,7 @@ struct Saved {
 }
 
 impl Saved {
-    /// The same with its hash in place.
+    /// Puts its hash in place.
     fn sealed(self) -> Saved {
         let blank = Saved { own_sha256: String::new(), ..self };
         let text = serde_json::to_vec(&blank).expect("numbers and text");

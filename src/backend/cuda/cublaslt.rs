@@ -102,7 +102,7 @@ impl Cuda {
         Ok(made)
     }
 
-    /// The same of operands at these addresses, as large as the product says.
+    /// Makes a product of operands at these addresses, which are as large as the product says.
     pub(super) fn multiply_at(&self, product: &Product, addresses: Addresses) -> Result<bool> {
         match self.cublaslt()? {
             Some(library) if product.multiply_adds() > 0 => library.multiply(self, product, addresses),

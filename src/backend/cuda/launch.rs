@@ -39,7 +39,7 @@ impl Grid {
         Grid { blocks: [columns, rows, 1], threads, shared: 0 }
     }
 
-    /// The same with `bytes` of dynamic shared memory.
+    /// This grid, with `bytes` of dynamic shared memory.
     pub fn with_shared(self, bytes: usize) -> Grid {
         Grid { shared: bytes, ..self }
     }

@@ -84,7 +84,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// The same of memory that is known to be there.
+    /// Clears memory that is known to be there.
     pub(super) fn clear_at(&self, address: u64, bytes: usize) -> Result<()> {
         self.bind()?;
         let stream = self.shared.stream.cu_stream();

@@ -19,7 +19,7 @@ const BLOCK: usize = 96;
 pub(in super::super) struct Scratch {
     /// Rows before they are normalized, or a wide layer's outputs.
     pub wide: Vec<f32>,
-    /// The same after the nonlinearity.
+    /// A wide layer's outputs after the nonlinearity.
     active: Vec<f32>,
     int8: QuantizedRows,
 }

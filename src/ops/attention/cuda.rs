@@ -209,7 +209,7 @@ impl<'a> Call<'a> {
         self.launch_tiles("attention_tiles", keys, tiles, bytes, &rest)
     }
 
-    /// The same by rows. A text's only query leaves all of dk and dv.
+    /// The backward pass row by row rather than by tiles. A text's only query leaves all of dk and dv.
     fn backward_rows(&self, given: [&Buffer; 3], gradients: [&Buffer; 3]) -> Result<()> {
         let ([context, sums, dcontext], [dq, dk, dv]) = (given, gradients);
         let deltas = &self.cuda.buffer(sums.len(), Storage::F32)?;

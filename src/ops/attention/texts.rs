@@ -22,7 +22,7 @@ impl Texts<'_> {
         self.batch.rows_of(text, self.qkv[0].rows())
     }
 
-    /// The same for each text.
+    /// [`query`](Self::query) of each text.
     pub fn queries(&self) -> impl Iterator<Item = Range<usize>> {
         (0..self.batch.texts()).map(|text| self.query(text))
     }

@@ -61,7 +61,7 @@ impl Sorted {
         sorted
     }
 
-    /// The same with as many chunks, and rows of several, as so many tokens can have of a table of `entries`: those that are not
+    /// Filled up to as many chunks, and rows of several, as so many tokens can have of a table of `entries`: those that are not
     /// needed have no tokens. So launches depend on how many tokens there are, and not on which.
     fn filled(mut self, entries: usize) -> Sorted {
         let tokens = self.order.len();

@@ -19,6 +19,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long one waits for what the other says at the start.
 const WORD: Duration = Duration::from_secs(5);
 
+/// After so long without a sign of life from the other's machine a connection that waits for it is given up. (One that has sent
+/// something is given up when the system is tired of sending it again, after some 15 minutes.)
+const SILENCE: Duration = Duration::from_secs(120);
+
 /// What a rank says first, with its number and how many there are, and what the first answers: no other program, and no other run,
 /// is taken for one of ours.
 const GREETING: &[u8; 8] = b"limbeck2";
@@ -205,10 +209,28 @@ fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
+/// Has the system ask the other end, while nothing is said, whether it is there: a machine that loses its power or its cable closes
+/// no connection. A process that only computes for long is there: its system answers.
+#[cfg(target_os = "linux")]
+fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, SILENCE / 2)?;
+    sockopt::set_tcp_keepintvl(socket, SILENCE / 12)?;
+    Ok(sockopt::set_tcp_keepcnt(socket, 6)?)
+}
+
+/// The system's own patience.
+#[cfg(not(target_os = "linux"))]
+fn keep_alive(_: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
 /// The number that somebody who calls says, if it is one of us; it is answered.
 fn greeted(mut socket: TcpStream, size: usize) -> Option<(usize, TcpStream)> {
     socket.set_nonblocking(false).ok()?;
     socket.set_nodelay(true).ok()?;
+    keep_alive(&socket).ok()?;
     socket.set_read_timeout(Some(WORD)).ok()?;
     let mut said = [0; 24];
     socket.read_exact(&mut said).ok()?;
@@ -249,6 +271,7 @@ fn answered(address: &str, rank: usize, size: usize) -> io::Result<TcpStream> {
     for found in address.to_socket_addrs()? {
         let reached = TcpStream::connect_timeout(&found, WORD).and_then(|mut socket| {
             socket.set_nodelay(true)?;
+            keep_alive(&socket)?;
             socket.write_all(&greeting(rank, size))?;
             let mut answer = [0; 8];
             socket.set_read_timeout(Some(6 * WORD))?;

@@ -52,6 +52,23 @@ fn what_fails_on_the_first_fails_on_all() {
     assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
 }
 
+/// A machine that is gone closes no connection, and nobody is to wait for it for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_is_silent_is_asked_whether_it_is_there() {
+    use rustix::net::sockopt;
+    let asked = as_three(|ranks| {
+        let times = |socket: &TcpStream| {
+            assert!(sockopt::socket_keepalive(socket).unwrap());
+            let probes = sockopt::tcp_keepcnt(socket).unwrap() * sockopt::tcp_keepintvl(socket).unwrap();
+            sockopt::tcp_keepidle(socket).unwrap() + probes
+        };
+        ranks.sockets.iter().map(times).collect::<Vec<_>>()
+    });
+    assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
+    assert!(asked.iter().flatten().all(|time| *time == SILENCE), "{asked:?}");
+}
+
 #[test]
 fn ranks_meet_at_a_name_of_several_addresses() {
     let address = format!("localhost:{}", free_port());

@@ -13,7 +13,7 @@ pub(super) struct Base {
     pub name: Option<String>,
     /// Its text, with the sweep file's own keys.
     pub text: String,
-    /// The same, read.
+    /// What the text says.
     pub recipe: Recipe,
 }
 
