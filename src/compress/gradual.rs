@@ -1,9 +1,10 @@
 //! Pruning a network bit by bit while it trains, or in rounds.
 
 use super::blocks::{BlockScores, Gone};
-use super::budget::{Budget, prune};
+use super::budget::Budget;
 use super::emptied::delete_emptied;
 use super::importance::Scores;
+use super::prune::prune;
 use super::rounds::{Rewind, Rounds};
 use super::schedule::{cubic, geometric};
 use crate::autograd::{Grads, Var};

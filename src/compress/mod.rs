@@ -1,6 +1,14 @@
-//! Making a network smaller: whole layers, scores of heads and units, their deletion, masks of weights and of blocks, the
-//! deletion of what these emptied, schedules, smaller vocabularies, hidden width, narrower embeddings, factored
-//! matrices, shared layers; what few bits do to each matrix, and which of them it can do with.
+//! Making a network smaller.
+//!
+//! | to | look into |
+//! |---|---|
+//! | score heads and units | [`importance`], [`attention`]; whole layers [`layers`], hidden features [`width`] |
+//! | delete them | [`structure`] (what stays), `rebuild` (carries values, masks and moments over), [`emptied`] (what masks have left empty) |
+//! | mask weights | [`magnitude`] (single ones), [`blocks`] (blocks, by scores that are watched while a network trains), `lowest` |
+//! | do both up to a budget, at once or by and by | [`budget`], `prune`, [`schedule`], [`gradual`] (in events), [`rounds`] (with rewinding) |
+//! | keep fewer words, or narrower ones | [`vocabulary`], [`factorization`] |
+//! | make matrices of lower rank, layers that share | [`ranks`], [`low_rank`], [`sharing`]; [`expand`] and [`pad`] undo them for other programs |
+//! | make few bits of weights | [`quantize`], `tensors` and [`layout`] (how matrices lie in the file), [`sensitivity`], [`calibration`], [`precision`] |
 
 pub mod attention;
 pub mod blocks;
@@ -18,6 +26,7 @@ mod lowest;
 pub mod magnitude;
 pub mod pad;
 pub mod precision;
+mod prune;
 pub mod quantize;
 pub mod ranks;
 mod rebuild;
@@ -32,13 +41,14 @@ pub mod width;
 
 pub use attention::attention_scores;
 pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Gone};
-pub use budget::{Budget, prune};
+pub use budget::Budget;
 pub use emptied::delete_emptied;
 pub use gradual::Gradual;
 pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
 pub use pad::Padding;
+pub use prune::prune;
 pub use ranks::{RankBudget, RankScope};
 pub use rebuild::delete;
 pub use rounds::{Rewind, Rounds};
