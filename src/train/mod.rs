@@ -1,5 +1,14 @@
 //! Training: the optimizer, the schedule, the order of the texts, one step, and the loop around it; teachers, and what
 //! students learn from them.
+//!
+//! ```text
+//! trainer   the loop: steps, evaluations, the best weights, checkpoints, the end ── run       where it is, and its next step
+//! learner   one step: forward, loss, backward, clipping, AdamW ───────────────── optimizer, schedule, loss_scale, begun
+//! order     which texts come when ────────────────────────────────────────────── filling   batches of sizes that come again
+//! teacher   its logits, computed once ─── tutor   its inside, with each step ──── terms, layer_map
+//! companion what changes a network while it trains (gradual pruning, in compress)
+//! state     all that the next step depends on, on disk ─── metrics, log   what is told of steps ─── progress   to people
+//! ```
 
 mod begun;
 mod companion;
