@@ -5,6 +5,15 @@
 //! the outside: [`Progress`], which it tells how far it is, and a flag, which a signal sets and which it polls
 //! between optimizer steps and wherever else time passes. When the flag is set the stage saves its state, if it
 //! has one, and returns [`Error::Interrupted`].
+//!
+//! ```text
+//! recipe         what to do, key by key ─── sweep        many of them, as trials
+//! run_directory  what is there, whose it is, whether a stage has still to run ─── run_lock   one process at a time
+//! corpus         the texts, tokenized ─── teachers       who teaches ─── device   where it is computed
+//! train, prune, distill ─── training   what they have in common ─── artifact   networks between them, on disk
+//! quantize ─── precision   which bits for which matrix ─── export   other formats
+//! controls       files beside the artifacts, to compare with ─── adopt   what trials of a sweep share
+//! ```
 
 mod adopt;
 pub mod artifact;
