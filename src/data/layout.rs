@@ -104,7 +104,7 @@ impl Layout {
         let second = &options.second;
         set_apart(&mut texts, second, options.texts.is_some())?;
         if texts.is_empty() {
-            return Err(unclear("data.text_columns", "the text"));
+            return Err(unclear(TEXT, "the text"));
         }
         if format == Format::JsonLines
             && [&label]
@@ -182,7 +182,7 @@ fn by_name(path: &Path, names: &[&str]) -> Error {
     let problem = format!("{} is JSON, whose members have names and no numbers", path.display());
     let mend =
         format!("name them, as --set 'data.label_column={label:?}' --set 'data.text_columns={texts:?}'");
-    Error::setting("data.text_columns", problem, mend)
+    Error::setting(TEXT, problem, mend)
 }
 
 /// The columns whose names are among some.

@@ -65,18 +65,18 @@ impl Arena {
     }
 
     /// Puts a slot back under its claim.
-    pub fn put(&mut self, place: &Claim, slot: Slot) {
-        self.slots[place.index].0 = slot;
+    pub fn put(&mut self, claim: &Claim, slot: Slot) {
+        self.slots[claim.index].0 = slot;
     }
 
     /// A slot, to read.
-    pub fn get(&self, place: &Claim) -> &Slot {
-        &self.slots[place.index].0
+    pub fn get(&self, claim: &Claim) -> &Slot {
+        &self.slots[claim.index].0
     }
 
     /// A slot, to quantize.
-    pub fn get_mut(&mut self, place: &Claim) -> &mut Slot {
-        &mut self.slots[place.index].0
+    pub fn get_mut(&mut self, claim: &Claim) -> &mut Slot {
+        &mut self.slots[claim.index].0
     }
 }
 

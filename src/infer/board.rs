@@ -10,17 +10,17 @@ use std::ops::Range;
 /// A float that one seat writes and all read, at other times.
 #[derive(Default)]
 #[repr(transparent)]
-struct Cell(UnsafeCell<f32>);
+struct Place(UnsafeCell<f32>);
 
 // SAFETY: places are written and read in `exchange` alone, which says why that is sound.
-unsafe impl Sync for Cell {}
+unsafe impl Sync for Place {}
 
 /// Memory for two activations of all tokens of a pass; written by all seats, each its own rows, then read by all.
 #[derive(Default)]
 pub(super) struct Board {
     /// Where the rows of each seat begin, and where the last one's end; ascending.
     bounds: Vec<usize>,
-    sheets: [Vec<Cell>; 2],
+    sheets: [Vec<Place>; 2],
 }
 
 impl Board {
@@ -30,7 +30,7 @@ impl Board {
         self.bounds.extend((0..=seats).map(|seat| seat * rows / seats));
         if seats > 1 {
             for sheet in &mut self.sheets {
-                sheet.resize_with(sheet.len().max(rows * cols), Cell::default);
+                sheet.resize_with(sheet.len().max(rows * cols), Place::default);
             }
         }
     }

@@ -36,7 +36,7 @@ pub(super) struct Run<'r> {
 /// A result: its slot, its size, and a layer that has still to be applied to it.
 #[derive(Clone)]
 pub(super) struct Var {
-    place: Claim,
+    claim: Claim,
     rows: usize,
     cols: usize,
     then: Option<Linear>,
@@ -59,7 +59,7 @@ impl<'r> Run<'r> {
     /// The values of a result.
     pub fn values(&self, x: &Var) -> &[f32] {
         assert!(x.then.is_none(), "no network ends with a nonlinearity");
-        &self.arena.get(&x.place).values[..x.rows * x.cols]
+        &self.arena.get(&x.claim).values[..x.rows * x.cols]
     }
 
     /// The texts that have tokens here.
@@ -119,7 +119,7 @@ impl<'r> Run<'r> {
 
     /// Some rows of a result.
     fn rows(&self, x: &Var, range: Range<usize>) -> Rows<'_> {
-        let slot = self.arena.get(&x.place);
+        let slot = self.arena.get(&x.claim);
         let values = &slot.values[range.start * x.cols..range.end * x.cols];
         let int8 = slot.int8.rows(if slot.quantized { range.clone() } else { 0..0 });
         Rows { count: range.len(), values, int8 }
@@ -127,13 +127,13 @@ impl<'r> Run<'r> {
 
     /// Fills a fresh slot.
     fn produce(&mut self, rows: usize, cols: usize, fill: impl FnOnce(&mut Self, &mut Slot)) -> Var {
-        let (place, mut slot) = self.arena.take();
+        let (claim, mut slot) = self.arena.take();
         if self.quantize {
             slot.int8.reset(rows, cols);
         }
         fill(self, &mut slot);
-        self.arena.put(&place, slot);
-        Var { place, rows, cols, then: None }
+        self.arena.put(&claim, slot);
+        Var { claim, rows, cols, then: None }
     }
 
     /// Makes the bytes of some rows from their floats, if products will read them.
@@ -333,7 +333,7 @@ impl Exec for Run<'_> {
     fn first_tokens(&mut self, x: &Var) -> Result<Var> {
         let cols = x.cols;
         Ok(self.produce(self.begun.len(), cols, |run, slot| {
-            let from = run.arena.get(&x.place);
+            let from = run.arena.get(&x.claim);
             for (place, text) in run.begun.clone().enumerate() {
                 let row = run.rows_of(text, run.tokens_of(text), x.rows).start;
                 slot.values[place * cols..(place + 1) * cols]
@@ -389,9 +389,9 @@ impl Run<'_> {
 
     /// Sees to it that a result which a product is about to read has bytes, if products read bytes.
     fn bytes_of(&mut self, x: &Var) {
-        if self.quantize && !self.arena.get(&x.place).quantized {
+        if self.quantize && !self.arena.get(&x.claim).quantized {
             let kernels = self.kernels;
-            quantize(kernels, self.arena.get_mut(&x.place), 0..x.rows, x.cols);
+            quantize(kernels, self.arena.get_mut(&x.claim), 0..x.rows, x.cols);
         }
     }
 }

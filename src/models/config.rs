@@ -21,7 +21,7 @@ pub mod limits {
     pub const INTERMEDIATE: usize = 1 << 18;
     /// Layers.
     pub const LAYERS: usize = 1 << 10;
-    /// Classes: what is counted of each pair of them fits a hundred megabytes.
+    /// Classes: what is counted of each pair of them takes 128 MiB at most.
     pub const LABELS: usize = 1 << 12;
     /// Parameters of the whole network before anything was deleted: 4 GiB of f32, three times BERT-large.
     pub const PARAMETERS: u64 = 1 << 30;

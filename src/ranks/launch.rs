@@ -42,12 +42,12 @@ impl Launch {
     /// What `variable` says, by the environment or a test.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the variable that makes no sense.
+    /// [`Error::Variable`] naming the variable that makes no sense.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Launch> {
-        let number = |name: &str| -> Result<Option<usize>> {
+        let number = |name: &'static str| -> Result<Option<usize>> {
             let Some(text) = variable(name).filter(|text| !text.is_empty()) else { return Ok(None) };
             let wrong = || {
-                Error::setting(
+                Error::variable(
                     name,
                     format!("{text:?} is no number"),
                     "unset it, or start with torchrun, srun or mpirun",
@@ -70,11 +70,11 @@ impl Launch {
             };
             if !(1..=MOST).contains(&number_of_all) {
                 let problem = format!("{number_of_all} processes");
-                return Err(Error::setting(size, problem, format!("make it 1 to {MOST}, or unset it")));
+                return Err(Error::variable(size, problem, format!("make it 1 to {MOST}, or unset it")));
             }
             if own >= number_of_all {
                 let problem = format!("{own} of {number_of_all} ranks, which are counted from 0");
-                return Err(Error::setting(
+                return Err(Error::variable(
                     rank,
                     problem,
                     format!("make it less than {size}, or unset both"),
@@ -109,8 +109,8 @@ impl Launch {
     }
 }
 
-fn half(set: &str, missing: &str) -> Error {
-    Error::setting(
+fn half(set: &'static str, missing: &str) -> Error {
+    Error::variable(
         set,
         format!("it is set, and {missing} is not"),
         "set both, or unset both: then it is one process",
@@ -122,7 +122,7 @@ fn port(named: Option<usize>) -> Result<u16> {
     let Some(named) = named else { return Ok(PORT) };
     u16::try_from(named).ok().filter(|port| *port > 0).ok_or_else(|| {
         let mend = "make it one of 1 to 65535, the same for all ranks, or unset it";
-        Error::setting("MASTER_PORT", format!("{named} is no port"), mend)
+        Error::variable("MASTER_PORT", format!("{named} is no port"), mend)
     })
 }
 

@@ -4,6 +4,7 @@ use super::recipe::tables::{PoolingChoice, Train};
 use super::{Corpus, Stage, StageContext};
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
 use crate::infer::Model;
+use crate::models::config::limits;
 use crate::models::config::{Architecture, Pooling};
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
@@ -57,6 +58,10 @@ pub fn start<B: Backend>(
             first_few(&config.labels),
             first_few(labels)
         ));
+    }
+    if labels.len() > limits::LABELS {
+        let problem = format!("the data have {} classes", labels.len());
+        return Err(Error::setting("data.labels", problem, format!("{} at most", limits::LABELS)));
     }
     config.labels = labels.to_vec();
     adapt(&mut config, context)?;

@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// Notes of the demo.
 const DEMO: [usize; 2] = [6000, 1000];
 
+/// Classes that are named; more would bury the first.
+const NAMED: usize = 5;
+
 /// More than one of so many tokens that no piece spells is a doubt.
 const UNKNOWN: usize = 5;
 
@@ -138,7 +141,9 @@ impl Corpus {
             doubts
                 .push("data: all training texts are of one class: there is nothing to tell apart".to_owned());
         } else if !missing.is_empty() {
-            doubts.push(format!("data: no training text is of class {}", missing.join(", ")));
+            let (named, more) = (&missing[..missing.len().min(NAMED)], missing.len().saturating_sub(NAMED));
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            doubts.push(format!("data: no training text is of class {}{more}", named.join(", ")));
         }
         if let Ok(vocabulary) = self.tokenizer.word_piece() {
             let specials: Vec<u32> = vocabulary.specials().collect();

@@ -79,7 +79,7 @@ pub enum Computing {
 /// # Errors
 /// [`Error::Setting`] if it does not compute in that precision.
 pub fn computing(context: &StageContext<'_>, stage: Stage) -> Result<Computing> {
-    match context.place {
+    match context.device {
         TrainingDevice::Cpu => Ok(Computing::Cpu(cpu(context, stage)?)),
         #[cfg(feature = "cuda")]
         TrainingDevice::Cuda(cuda) => {
@@ -135,7 +135,7 @@ impl TrainPrecision {
 impl StageContext<'_> {
     /// The kernels whose numbers a run's are: those of the CPU, or of a GPU's kind.
     pub fn kernels_name(&self) -> String {
-        match self.place {
+        match self.device {
             TrainingDevice::Cpu => self.kernels.isa().name().to_owned(),
             #[cfg(feature = "cuda")]
             TrainingDevice::Cuda(cuda) => {
@@ -159,7 +159,7 @@ impl StageContext<'_> {
             return Ok(());
         }
         self.ranks.agree("recipe", &self.recipe_hash(Stage::Distill))?;
-        let kernels = match self.place {
+        let kernels = match self.device {
             TrainingDevice::Cpu => self.kernels_name(),
             // Sums are cut into as many slices as fill a GPU, and some things are computed by its host.
             #[cfg(feature = "cuda")]

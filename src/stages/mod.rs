@@ -125,7 +125,7 @@ pub struct StageContext<'a> {
     /// The kernel row to compute with, on the CPU.
     pub kernels: Kernels,
     /// Where to train.
-    pub place: &'a TrainingDevice,
+    pub device: &'a TrainingDevice,
     /// Threads to compute with, 1 or more.
     pub threads: usize,
     /// The processes that train together; the first writes.

@@ -92,6 +92,10 @@ pub(super) fn check(settings: &Quantize, config: &ModelConfig) -> Result<()> {
 /// As [`check`].
 pub(super) fn check_early(recipe: &Recipe, config: &ModelConfig) -> Result<()> {
     let mut specs = Classifier::new(config).1;
+    // Factors may be multiplied again.
+    specs.extend(
+        Classifier::new(&ModelConfig { ranks: Vec::new(), embedding_size: None, ..config.clone() }).1,
+    );
     if recipe.prune.rank > 0.0 {
         let ranks = vec![[1; 6]; config.layers.len()];
         specs.extend(Classifier::new(&ModelConfig { ranks, ..config.clone() }).1);

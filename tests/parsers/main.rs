@@ -97,10 +97,9 @@ fn config() -> ModelConfig {
     ModelConfig::distilbert(sizes, ["no", "yes"])
 }
 
-/// An error has something to say, on one line; a value was worth its checks.
+/// An error has something to say; a value was worth its checks.
 fn said<T>(answer: Result<T, Error>) -> Option<T> {
-    let plain = |text: &str| !text.is_empty() && !text.contains('\n');
-    answer.map_err(|error| assert!(plain(&error.to_string()), "{error:?}")).ok()
+    answer.map_err(|error| assert!(!error.to_string().is_empty())).ok()
 }
 
 const PIECES: [&str; 9] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "\u{e4}"];

@@ -30,7 +30,7 @@ Exit codes:
   0  done
   1  failed: a file, a recipe, a model, the disk; a signal during run, train, prune, distill,
      quantize or sweep, which save first. Other commands end by the signal
-  2  wrong use: flags, --set keys and values, LIMBECK_ISA, LIMBECK_GEMM, LIMBECK_GRAPHS, LIMBECK_CACHE
+  2  wrong use: flags, --set keys and values, LIMBECK_ISA and its like, RANK and WORLD_SIZE
   3  a quality gate (--max-drop) is not met";
 
 const PREDICT: &str = "\
@@ -353,7 +353,7 @@ impl Common {
     }
 
     /// Where to train: of several GPUs, on the one of that number.
-    pub fn place(&self, gpu: usize) -> Result<TrainingDevice, Failure> {
+    pub fn training_device(&self, gpu: usize) -> Result<TrainingDevice, Failure> {
         match self.device {
             Device::Cpu => Ok(TrainingDevice::Cpu),
             Device::Cuda => Ok(TrainingDevice::cuda(gpu, &engine::usual_cache().join("cuda"))?),

@@ -18,6 +18,7 @@ use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result, Text};
 use ngrams::NGrams;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -77,11 +78,17 @@ pub fn sensitivity(
     in_cache(|cache| stages::sensitivity(model, recipe, texts, &Waiting { cache, progress, stop }))
 }
 
+/// Whether a directory is to blame for an error, rather than its disk.
+fn is_no_place(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem].contains(&error.kind())
+}
+
 /// Hands `read` the directory where token ids are kept between calls.
 fn in_cache<T>(read: impl Fn(&Path) -> Result<T>) -> Result<T> {
     match cache() {
         Cache::Named(cache) => read(&cache).map_err(|error| match error {
-            Error::Io { path, action, source } if path.starts_with(&cache) => {
+            Error::Io { path, action, source } if path.starts_with(&cache) && is_no_place(&source) => {
                 let problem = format!("cannot {action} {}: {source}", path.display());
                 Error::variable("LIMBECK_CACHE", problem, "name a directory that can be written, or unset it")
             }

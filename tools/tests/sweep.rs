@@ -249,12 +249,15 @@ fn the_report_draws_the_front(folder: &Folder) {
     let document = folder.at("notes.md");
     let name = report["recipe"].as_str().unwrap();
     let markers = ["begin", "end"].map(|end| format!("<!-- table:{name}-pruned {end} -->"));
-    fs::write(&document, format!("{}\nold\n{}\nrest\n", markers[0], markers[1])).unwrap();
+    fs::write(&document, format!("{}\nwhat stood here\n{}\nrest\n", markers[0], markers[1])).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
     command.args(["sweep", "report", "--quiet", "--no-latency", "--variant=pruned", "--into"]);
     assert!(command.arg(&document).arg(folder.at("grid")).output().unwrap().status.success());
     let text = fs::read_to_string(&document).unwrap();
-    assert!(text.starts_with(&markers[0]) && text.ends_with("rest\n") && !text.contains("old"), "{text}");
+    assert!(
+        text.starts_with(&markers[0]) && text.ends_with("rest\n") && !text.contains("what stood here"),
+        "{text}"
+    );
     assert!(text.contains("| smaller | p50 ms | speed-up |") && text.contains("logical CPUs"), "{text}");
     let (_, said) = folder.report("grid", &["--no-latency", "--variant=prune"], 2);
     assert!(said.contains("there are pruned, distilled, int8"), "{said}");

@@ -7,7 +7,7 @@ use super::{Launch, Ranks, Watch};
 use crate::{Error, Result};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long ranks wait for each other at the start.
@@ -138,7 +138,10 @@ impl Ranks for Tcp {
         let turn = Arc::clone(&self.turn);
         let look = move || {
             // Whoever talks to the others now will notice by itself.
-            let Ok(_turn) = turn.try_lock() else { return Ok(()) };
+            let _turn = match turn.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(()),
+                free => free,
+            };
             let mut ranks = sockets.iter().zip(first..);
             ranks.try_for_each(|(socket, rank)| is_open(socket).map_err(|error| lost(rank, &error)))
         };
@@ -210,7 +213,8 @@ fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Has the system ask the other end, while nothing is said, whether it is there: a machine that loses its power or its cable closes
-/// no connection. A process that only computes for long is there: its system answers.
+/// no connection. A process that only computes for long is there: its system answers. A system that refuses to ask is no reason not
+/// to meet.
 #[cfg(target_os = "linux")]
 fn keep_alive(socket: &TcpStream) -> io::Result<()> {
     use rustix::net::sockopt;
@@ -220,7 +224,7 @@ fn keep_alive(socket: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_tcp_keepcnt(socket, 6)?)
 }
 
-/// The system's own patience.
+/// Elsewhere a machine that is gone without a word is waited for.
 #[cfg(not(target_os = "linux"))]
 fn keep_alive(_: &TcpStream) -> io::Result<()> {
     Ok(())
@@ -230,7 +234,7 @@ fn keep_alive(_: &TcpStream) -> io::Result<()> {
 fn greeted(mut socket: TcpStream, size: usize) -> Option<(usize, TcpStream)> {
     socket.set_nonblocking(false).ok()?;
     socket.set_nodelay(true).ok()?;
-    keep_alive(&socket).ok()?;
+    let _ = keep_alive(&socket);
     socket.set_read_timeout(Some(WORD)).ok()?;
     let mut said = [0; 24];
     socket.read_exact(&mut said).ok()?;
@@ -271,7 +275,7 @@ fn answered(address: &str, rank: usize, size: usize) -> io::Result<TcpStream> {
     for found in address.to_socket_addrs()? {
         let reached = TcpStream::connect_timeout(&found, WORD).and_then(|mut socket| {
             socket.set_nodelay(true)?;
-            keep_alive(&socket)?;
+            let _ = keep_alive(&socket);
             socket.write_all(&greeting(rank, size))?;
             let mut answer = [0; 8];
             socket.set_read_timeout(Some(6 * WORD))?;

@@ -49,7 +49,7 @@ pub(in crate::stages) fn assign(tree: &mut Table, assignment: &str) -> Result<Op
 }
 
 /// The names between the dots of a key. One with dots of its own stands in quotes, as in TOML.
-fn names(key: &str) -> Vec<String> {
+pub(in crate::stages) fn names(key: &str) -> Vec<String> {
     let quoted = key.contains(['"', '\'']).then(|| format!("{key} = 0").parse::<Table>().ok()).flatten();
     let Some(mut table) = quoted else { return key.split('.').map(str::to_owned).collect() };
     let mut names = Vec::new();

@@ -188,7 +188,8 @@ fn not_varied(wanted: &SweepTable, assignment: &str) -> Result<()> {
     if key == "seed" && !wanted.seeds.is_empty() {
         return Err(Error::setting(key, problem, "--set 'sweep.seeds=[...]' names others"));
     }
-    if wanted.grid.contains_key(key) || wanted.random.contains_key(key) {
+    let is_it = |other: &String| read::names(other) == read::names(key);
+    if wanted.grid.keys().any(is_it) || wanted.random.keys().any(is_it) {
         return Err(Error::setting(
             key,
             problem,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub fn report(typed: &Report) -> Result<(), Failure> {
     let table = Table::load(&report_of(&typed.run)?)?;
     match &typed.into {
-        Some(document) => Ok(insert(document, &table.recipe, &table.markdown())?),
+        Some(document) => Ok(Document::open(document, &table.recipe)?.put(&table.markdown())?),
         None => {
             let mut output = Output::new();
             output.text(table.markdown())?;
@@ -60,17 +60,43 @@ fn report_of(run: &Path) -> limbeck::Result<PathBuf> {
     }
 }
 
-/// Replaces what is between the markers of `name`.
-pub(super) fn insert(document: &Path, name: &str, table: &str) -> limbeck::Result<()> {
-    let text = files::read_to_string(document)?;
-    let (begin, end) = (format!("<!-- table:{name} begin -->"), format!("<!-- table:{name} end -->"));
-    let place = text.find(&begin).map(|at| at + begin.len()).zip(text.find(&end));
-    let Some((from, to)) = place.filter(|(from, to)| from <= to) else {
-        let mend = format!("put the lines {begin} and {end} where the table shall stand");
-        return Err(Error::file(document, "it has no markers for this table", mend));
-    };
-    let new = format!("{}\n{table}{}", &text[..from], &text[to..]);
-    files::replace_bytes(document, new.as_bytes())
+/// A document, and where in it a table stands.
+pub(super) struct Document {
+    path: PathBuf,
+    name: String,
+}
+
+impl Document {
+    /// Looks for the markers of the table `name`.
+    ///
+    /// # Errors
+    /// The document cannot be read, or has no such markers.
+    pub fn open(path: &Path, name: &str) -> limbeck::Result<Document> {
+        let document = Document { path: path.to_owned(), name: name.to_owned() };
+        document.parts()?;
+        Ok(document)
+    }
+
+    /// What stands before the table and behind it.
+    fn parts(&self) -> limbeck::Result<[String; 2]> {
+        let text = files::read_to_string(&self.path)?;
+        let [begin, end] = ["begin", "end"].map(|end| format!("<!-- table:{} {end} -->", self.name));
+        let place = text.find(&begin).map(|at| at + begin.len()).zip(text.find(&end));
+        let Some((from, to)) = place.filter(|(from, to)| from <= to) else {
+            let mend = format!("put the lines {begin} and {end} where the table shall stand");
+            return Err(Error::file(&self.path, "it has no markers for this table", mend));
+        };
+        Ok([&text[..from], &text[to..]].map(str::to_owned))
+    }
+
+    /// Replaces what is between the markers.
+    ///
+    /// # Errors
+    /// As [`Document::open`]; a full disk.
+    pub fn put(&self, table: &str) -> limbeck::Result<()> {
+        let [before, behind] = self.parts()?;
+        files::replace_bytes(&self.path, format!("{before}\n{table}{behind}").as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -101,10 +127,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let document = folder.path().join("README.md");
         fs::write(&document, "a\n<!-- table:x begin -->\nold\n<!-- table:x end -->\nb\n").unwrap();
-        insert(&document, "x", "new\n").unwrap();
+        Document::open(&document, "x").unwrap().put("new\n").unwrap();
         let expected = "a\n<!-- table:x begin -->\nnew\n<!-- table:x end -->\nb\n";
         assert_eq!(fs::read_to_string(&document).unwrap(), expected);
-        let error = insert(&document, "y", "new\n").unwrap_err().to_string();
+        let error = Document::open(&document, "y").map(drop).unwrap_err().to_string();
         assert!(error.contains("table:y"), "{error}");
     }
 }

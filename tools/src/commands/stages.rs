@@ -81,8 +81,8 @@ fn in_context(
     let progress = progress::choose(options.common.quiet || !ranks.is_first());
     let threads = cli::threads(recipe.threads);
     set_threads(threads)?;
-    let place = options.common.place(launch.local_rank)?;
-    if let Some(remark) = place.join(ranks)? {
+    let device = options.common.training_device(launch.local_rank)?;
+    if let Some(remark) = device.join(ranks)? {
         progress.message(remark);
     }
     let context = StageContext {
@@ -90,7 +90,7 @@ fn in_context(
         out: &out,
         resume: options.resume,
         kernels,
-        place: &place,
+        device: &device,
         threads,
         ranks,
         progress: &*progress,

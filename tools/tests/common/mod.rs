@@ -38,6 +38,7 @@ pub fn succeeded(output: Output) -> [String; 2] {
 /// Standard output and standard error of a call that succeeds.
 #[track_caller]
 pub fn said(arguments: &[&str]) -> [String; 2] {
+    println!("{arguments:?}");
     succeeded(call(arguments))
 }
 

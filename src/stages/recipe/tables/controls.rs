@@ -16,7 +16,7 @@ pub struct Controls {
     pub ngram_buckets: usize,
     /// Passes over the training rows. Default 5.
     pub ngram_epochs: usize,
-    /// AdaGrad's step. Default 0.5.
+    /// AdaGrad's step, from 1e-9 to 1000. Default 0.5.
     pub ngram_learning_rate: f64,
     /// What large weights cost: half of this times the squares of those that a text uses. Default 1e-5.
     pub ngram_l2: f64,

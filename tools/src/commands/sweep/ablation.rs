@@ -4,7 +4,7 @@ use super::SHIPPED;
 use super::gather::Gathered;
 use super::timing::Bench;
 use crate::commands::BUILD;
-use crate::commands::report::insert;
+use crate::commands::report::Document;
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::files;
@@ -13,7 +13,6 @@ use limbeck::report::cells::{aligned, grouped, markdown};
 use limbeck::report::{Finished, Machine};
 use limbeck::stages::sweep::WHOLE;
 use serde_json::json;
-use std::path::Path;
 
 /// What is wanted of an ablation.
 pub struct Wanted<'a> {
@@ -22,7 +21,7 @@ pub struct Wanted<'a> {
     /// JSON rather than a table.
     pub json: bool,
     /// A document that gets the table.
-    pub into: Option<&'a Path>,
+    pub into: Option<&'a Document>,
 }
 
 /// Answers all test texts with every finished trial's file, times the files in turns, if that was asked for, prints the table,
@@ -75,7 +74,7 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, wanted: Wanted<'_>) -> Res
     );
     if let Some(document) = wanted.into {
         let table = format!("{}\n{}.\n", markdown(&lines), origin.replace('\n', ".\n"));
-        insert(document, &format!("{name}-ablation"), &table)?;
+        document.put(&table)?;
     }
     let mut output = Output::new();
     if wanted.json {

@@ -66,8 +66,8 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
         let mend = "trials are independent: give each process --index and --of";
         return Err(Failure::Usage(format!("a sweep is not shared by {} ranks; {mend}", launch.size)));
     }
-    let place = typed.common.place(launch.local_rank)?;
-    let compute = Compute { out: &out, kernels, place: &place, threads, progress, stop: &stop };
+    let device = typed.common.training_device(launch.local_rank)?;
+    let compute = Compute { out: &out, kernels, device: &device, threads, progress, stop: &stop };
     refuse_others(&compute, &plan)?;
     enter(&out, &plan)?;
     Runner { compute, name }.all(&mine)?;
@@ -155,7 +155,7 @@ struct Compute<'a> {
     out: &'a Path,
     /// As in [`StageContext`], as are those that follow.
     kernels: Kernels,
-    place: &'a TrainingDevice,
+    device: &'a TrainingDevice,
     threads: usize,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -164,8 +164,8 @@ struct Compute<'a> {
 impl<'a> Compute<'a> {
     /// The stages of a recipe, in a run's directory.
     fn context(&self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
-        let Compute { kernels, place, threads, progress, stop, .. } = *self;
-        StageContext { recipe, out, resume: true, kernels, place, threads, ranks: &Alone, progress, stop }
+        let Compute { kernels, device, threads, progress, stop, .. } = *self;
+        StageContext { recipe, out, resume: true, kernels, device, threads, ranks: &Alone, progress, stop }
     }
 }
 

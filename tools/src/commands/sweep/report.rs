@@ -6,7 +6,7 @@ use super::timing::Bench;
 use super::{Compute, SHIPPED, ablation, gate};
 use crate::cli::{self, SweepReport};
 use crate::commands::BUILD;
-use crate::commands::report::insert;
+use crate::commands::report::Document;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{progress, signals};
@@ -29,7 +29,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     set_threads(threads)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (kernels, progress) = (Kernels::select()?, &*progress);
-    let compute = Compute { out, kernels, place: &TrainingDevice::Cpu, threads, progress, stop: &stop };
+    let compute = Compute { out, kernels, device: &TrainingDevice::Cpu, threads, progress, stop: &stop };
     let bench = Bench { compute, recipe };
     if gathered.finished.is_empty() {
         let notes = gathered.notes.first().map_or(String::new(), |note| format!(": {note}"));
@@ -37,14 +37,21 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         return Err(Error::file(out, format!("no trial is finished{notes}"), mend).into());
     }
     same_texts(out, &gathered)?;
+    let (name, variant) = (gathered.plan.recipe.name.as_str(), typed.variant.as_str());
+    let name = match (gathered.plan.ablation, variant) {
+        (true, _) => format!("{name}-ablation"),
+        (false, SHIPPED) => name.to_owned(),
+        (false, other) => format!("{name}-{other}"),
+    };
+    // Before anything is measured.
+    let document = typed.into.as_deref().map(|document| Document::open(document, &name)).transpose()?;
     if gathered.plan.ablation {
         return ablation::report(
             &bench,
             &gathered,
-            Wanted { timed: !typed.no_latency, json: typed.common.json, into: typed.into.as_deref() },
+            Wanted { timed: !typed.no_latency, json: typed.common.json, into: document.as_ref() },
         );
     }
-    let variant = typed.variant.as_str();
     let mut summary = Summary::of(&gathered.finished, variant);
     if summary.points.iter().all(|point| point.reference) {
         let known: Vec<&str> = Stage::ALL.into_iter().skip(1).map(Stage::variant).collect();
@@ -57,8 +64,8 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     let machine = Machine::here(kernels, threads, BUILD);
     let found = Found { gathered: &gathered, variant, summary: &summary, machine: &machine };
     let page = found.write(out)?;
-    if let Some(document) = &typed.into {
-        insert(document, &found.name(), &found.markdown())?;
+    if let Some(document) = &document {
+        document.put(&found.markdown())?;
     }
     let chosen = typed.max_drop.and_then(|max_drop| summary.smallest_within(max_drop));
     let mut output = Output::new();
@@ -132,23 +139,23 @@ impl Found<'_> {
         format!("{} files of {} trials on {texts} test texts", self.variant, finished.len())
     }
 
-    /// What it is called in a document.
-    fn name(&self) -> String {
-        let name = &self.gathered.plan.recipe.name;
-        if self.variant == SHIPPED { name.clone() } else { format!("{name}-{}", self.variant) }
-    }
-
-    /// The machines that ran the trials, the one that timed their files together if it is another, and what was compared.
-    fn origin(&self) -> String {
+    /// Those that ran the trials, each once.
+    fn machines(&self) -> Vec<&Machine> {
         let mut machines: Vec<&Machine> = Vec::new();
         for trial in &self.gathered.finished {
             if !machines.contains(&&trial.table.machine) {
                 machines.push(&trial.table.machine);
             }
         }
+        machines
+    }
+
+    /// The machines that ran the trials, the one that timed their files together if it is another, and what was compared.
+    fn origin(&self) -> String {
+        let machines = self.machines();
         let mut origin: String = machines.iter().map(|machine| format!("{machine}\n")).collect();
         let timed = self.summary.points.iter().any(|point| point.milliseconds.is_some());
-        if timed && !machines.contains(&self.machine) {
+        if timed && machines != [self.machine] {
             origin += &format!("p50 ms: {}\n", self.machine);
         }
         let (name, what) = (&self.gathered.plan.recipe.name, self.what());
@@ -171,6 +178,7 @@ impl Found<'_> {
         json!({
             "recipe": self.gathered.plan.recipe.name,
             "machine": self.machine,
+            "machines_of_trials": self.machines(),
             "variant": self.variant,
             "points": self.summary.points,
             "trials": self.gathered.finished.iter().map(|trial| json!({
@@ -185,7 +193,9 @@ impl Found<'_> {
     fn write(&self, out: &Path) -> Result<PathBuf, Failure> {
         let stem = if self.variant == SHIPPED { "pareto".into() } else { format!("pareto-{}", self.variant) };
         let title = format!("{}: accuracy against size and time", self.gathered.plan.recipe.name);
-        let subtitle = format!("{}; {}", self.what(), self.machine.cpu);
+        let mut cpus: Vec<&str> = self.machines().iter().map(|machine| machine.cpu.as_str()).collect();
+        cpus.dedup();
+        let subtitle = format!("{}; {}", self.what(), cpus.join(", "));
         let picture = svg(&title, &subtitle, &self.summary.panels());
         let page = out.join(format!("{stem}.html"));
         files::replace_bytes(&out.join(format!("{stem}.json")), format!("{:#}\n", self.json()).as_bytes())?;
