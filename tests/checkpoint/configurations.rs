@@ -87,7 +87,7 @@ fn wrong_configurations_say_what_is_wrong() {
     use serde_json::json;
     for (key, value, expected) in [
         ("model_type", json!("roberta"), "supported: distilbert, bert"),
-        ("embedding_size", json!(64), "embedding size is 64; it must be less than hidden, 32"),
+        ("embedding_size", json!(64), "embedding size is 64; it must be between 1 and 31"),
         ("embedding_size", json!(0), "embedding size is 0"),
         ("embedding_size", json!("8"), "\"embedding_size\": \"8\" is not a size"),
         ("model_type", json!(null), "Bert"),
