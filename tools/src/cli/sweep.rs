@@ -144,7 +144,8 @@ mod tests {
 
     fn files(folder: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect()
     }
 
     #[test]
