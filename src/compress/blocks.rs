@@ -53,8 +53,8 @@ pub enum BlockImportance {
     /// How much the loss would change without it: `Σ (Σ w·∂loss/∂w)²` over the steps since blocks last went (Molchanov et
     /// al., 2019). Not with `schedule = "once"`.
     Gradient,
-    /// How much the loss would change without each of its weights by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the empirical Fisher information. Not
-    /// with `schedule = "once"`.
+    /// How much the loss would change without each of its weights by itself: `Σ Σ (w·∂loss/∂w)²`, by the diagonal of the
+    /// empirical Fisher information. Not with `schedule = "once"`.
     Fisher,
 }
 

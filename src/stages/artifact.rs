@@ -1,11 +1,11 @@
 //! Networks between stages: Hugging Face directories, read into a learner and written from one.
 
+use super::corpus::first_few;
 use super::recipe::tables::{PoolingChoice, Train};
 use super::{Corpus, Stage, StageContext};
 use crate::checkpoint::{self, Dtype, HfDirectory, TensorToWrite, Values, read_values};
 use crate::infer::Model;
-use crate::models::config::limits;
-use crate::models::config::{Architecture, Pooling};
+use crate::models::config::{Architecture, Pooling, limits};
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::params::{Mask, ParamStore};
@@ -14,9 +14,6 @@ use crate::train::{AdamW, AdamWSettings, Learner, forget_state};
 use crate::{Error, Result, files};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Classes named in a message; more would bury it.
-const NAMED: usize = 4;
 
 /// A learner with the network at `path`, and its optimizer before the first step. Zeros of masked parameters
 /// are masked again.
@@ -67,14 +64,6 @@ pub fn start<B: Backend>(
     adapt(&mut config, context)?;
     let source = directory.as_ref().map(|directory| (directory, fresh_classifier));
     learner(device, &config, source, recipe.seed, &recipe.train)
-}
-
-/// Some names of classes, and how many there are if those are not all.
-fn first_few(labels: &[String]) -> String {
-    match labels.len() {
-        0..=NAMED => format!("{labels:?}"),
-        all => format!("{:?} and {} more", &labels[..NAMED], all - NAMED),
-    }
 }
 
 /// Applies what the recipe says of the model, and checks that it can read the texts.

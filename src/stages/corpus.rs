@@ -6,6 +6,7 @@ use crate::checkpoint::HfDirectory;
 use crate::data::{self, Classes, Example, TableOptions, TableSource, TokenSet, demo, read_classes};
 use crate::tokenizer::{Encode, Rules, Tokenizer};
 use crate::{Error, Result};
+use std::fmt::Debug;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,8 +14,8 @@ use std::rc::Rc;
 /// Notes of the demo.
 const DEMO: [usize; 2] = [6000, 1000];
 
-/// Classes that are named; more would bury the first.
-const NAMED: usize = 5;
+/// Classes named in a message; more would bury it.
+const NAMED: usize = 4;
 
 /// More than one of so many tokens that no piece spells is a doubt.
 const UNKNOWN: usize = 5;
@@ -134,16 +135,14 @@ impl Corpus {
         let (names, lessons) = (self.train.labels(), self.lessons());
         let mut counts = vec![0_usize; names.len()];
         lessons.clone().for_each(|text| counts[self.train.label(text)] += 1);
-        let missing: Vec<&str> =
-            names.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(name, _)| &name[..]).collect();
+        let missing: Vec<&String> =
+            names.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(name, _)| name).collect();
         let mut doubts = Vec::new();
         if names.len() - missing.len() == 1 {
             doubts
                 .push("data: all training texts are of one class: there is nothing to tell apart".to_owned());
         } else if !missing.is_empty() {
-            let (named, more) = (&missing[..missing.len().min(NAMED)], missing.len().saturating_sub(NAMED));
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            doubts.push(format!("data: no training text is of class {}{more}", named.join(", ")));
+            doubts.push(format!("data: no training text is of the classes {}", first_few(&missing)));
         }
         if let Ok(vocabulary) = self.tokenizer.word_piece() {
             let specials: Vec<u32> = vocabulary.specials().collect();
@@ -195,6 +194,14 @@ impl Texts {
                 TokenSet::prepare(table, tokenizer, self.max_tokens, cache)
             }
         }
+    }
+}
+
+/// Some names of classes, and how many there are if those are not all.
+pub(super) fn first_few(labels: &[impl Debug]) -> String {
+    match labels.len() {
+        0..=NAMED => format!("{labels:?}"),
+        all => format!("{:?} and {} more", &labels[..NAMED], all - NAMED),
     }
 }
 

@@ -145,8 +145,7 @@ pub fn look_inside<B: Backend>(
     let other = whole.tokenizer.content_hash() != corpus.tokenizer.content_hash();
     let read = || whole.train_read_by(&whole.tokenizer);
     let texts = other.then(|| context.ranks.first_then(read)).transpose()?;
-    let own = texts.as_ref().unwrap_or(&corpus.train);
-    check_lengths(&weights, &corpus.train, own)?;
+    texts.as_ref().map_or(Ok(()), |texts| check_lengths(&weights, &corpus.train, texts))?;
     let path = paths(context)?.swap_remove(0);
     let Learner { model, params, .. } = artifact::load(&learner.backend, &path, train)?;
     let layers = match &distill.layer_map {
@@ -156,6 +155,7 @@ pub fn look_inside<B: Backend>(
         LayerMapChoice::Named(NamedLayerMap::Search) => LayerMap::Search,
         LayerMapChoice::Pairs(pairs) => LayerMap::Pairs(pairs.clone()),
     };
+    let own = texts.as_ref().unwrap_or(&corpus.train);
     let layers = layers.pairs(&learner.model.config, &model.config, || {
         let [mine, theirs] = [&corpus.train, own].map(|texts| sample(corpus, texts));
         similarities(&learner.backend, (&learner.model, &learner.params, &mine), (&model, &params, &theirs))

@@ -1,6 +1,9 @@
 //! Sweeps through the binary: a grid that is killed and gone on with, jobs that share it, ablations, trials that fail.
 #![cfg(unix)]
 
+mod common;
+
+use common::limbeck;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,9 +69,9 @@ impl Folder {
     }
 
     fn command(&self, file: &str, out: &str, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-        command.arg("sweep").arg(self.at(file)).arg("--out").arg(self.at(out)).args(["--quiet", "--json"]);
-        command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = limbeck(&["sweep"]);
+        command.arg(self.at(file)).arg("--out").arg(self.at(out)).args(["--quiet", "--json"]);
+        command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -78,9 +81,8 @@ impl Folder {
     }
 
     fn report(&self, out: &str, more: &[&str], code: i32) -> (Value, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-        command.args(["sweep", "report", "--quiet", "--json"]).arg(self.at(out)).args(more);
-        parsed(command.output().unwrap(), code)
+        let mut command = limbeck(&["sweep", "report", "--quiet", "--json"]);
+        parsed(command.arg(self.at(out)).args(more).output().unwrap(), code)
     }
 }
 
@@ -157,14 +159,11 @@ fn a_grid_killed_and_gone_on_with_is_as_if_it_had_never_stopped() {
     let id = states(&done)[3].0;
     let recipe = folder.at("grid/trials").join(id).join("recipe.toml");
     let alone = folder.at("alone");
-    let mut run = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    run.arg("run").arg(&recipe).arg("--out").arg(&alone).arg("--quiet").stdout(Stdio::null());
-    assert!(run.status().unwrap().success());
+    let mut run = limbeck(&["run", "--quiet"]);
+    assert!(run.arg(&recipe).arg("--out").arg(&alone).output().unwrap().status.success());
     let trial = folder.at("grid/trials").join(id);
     let logits = |path: &Path| {
-        let mut predict = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-        let answer = predict
-            .arg("predict")
+        let answer = limbeck(&["predict"])
             .arg(path)
             .args(["the baker stirred the soup", "a sailor"])
             .output()
@@ -176,7 +175,7 @@ fn a_grid_killed_and_gone_on_with_is_as_if_it_had_never_stopped() {
         assert_eq!(logits(&trial.join(artifact)), logits(&alone.join(artifact)), "{artifact}");
     }
     // And other commands read it as one.
-    let read = Command::new(env!("CARGO_BIN_EXE_limbeck")).arg("report").arg(&trial).output().unwrap();
+    let read = limbeck(&["report"]).arg(&trial).output().unwrap();
     assert!(String::from_utf8(read.stdout).unwrap().contains(&format!("recipe {id}, seed 1")));
 
     // Trials of a seed have one baseline; those of another have another.
@@ -250,8 +249,7 @@ fn the_report_draws_the_front(folder: &Folder) {
     let name = report["recipe"].as_str().unwrap();
     let markers = ["begin", "end"].map(|end| format!("<!-- table:{name}-pruned {end} -->"));
     fs::write(&document, format!("{}\nwhat stood here\n{}\nrest\n", markers[0], markers[1])).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
-    command.args(["sweep", "report", "--quiet", "--no-latency", "--variant=pruned", "--into"]);
+    let mut command = limbeck(&["sweep", "report", "--quiet", "--no-latency", "--variant=pruned", "--into"]);
     assert!(command.arg(&document).arg(folder.at("grid")).output().unwrap().status.success());
     let text = fs::read_to_string(&document).unwrap();
     assert!(

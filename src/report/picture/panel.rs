@@ -10,11 +10,11 @@ const RIGHT: f64 = 24.0;
 const BOTTOM: f64 = 58.0;
 
 /// The area of points and its two axes.
-pub(super) struct Frame {
-    pub left: f64,
-    pub right: f64,
-    pub top: f64,
-    pub bottom: f64,
+struct Frame {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
     /// Of costs.
     across: Axis,
     /// Of accuracies.

@@ -71,7 +71,7 @@ fn texts_that_nothing_can_be_learnt_from_are_doubted() {
         "{one}"
     );
     let three = doubts("bad,a\ngood,b\n", "data.labels=[\"bad\", \"good\", \"odd\"]", "three");
-    assert!(three.contains("data: no training text is of class odd"), "{three}");
+    assert!(three.contains("data: no training text is of the classes [\"odd\"]"), "{three}");
     let foreign = doubts("bad,\u{3b1} \u{3b2} a\ngood,\u{3b3}\n", two, "foreign");
     assert!(foreign.contains("data: 3 of 4 tokens of the training texts are [UNK]: "), "{foreign}");
 }
