@@ -7,7 +7,7 @@
 mod peak;
 
 use criterion::{Criterion, Throughput};
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, QuantizedRows};
+use limbeck_kernels::gemm::{Epilogue, LayerI8, Matrix, PackedI8, PackedMatrix, Precision, QuantizedRows};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
 use limbeck_kernels::random::SplitMix64;
 use limbeck_kernels::{Isa, Kernels};
@@ -176,7 +176,7 @@ impl Product for Float {
         let [m, k, n] = self.shape;
         let a =
             if self.transposed { Matrix::new(&self.a, k, m).transpose() } else { Matrix::new(&self.a, m, k) };
-        self.kernels.gemm(a, &self.packed, End::default(), &mut self.c, n);
+        self.kernels.gemm(a, &self.packed, Epilogue::default(), &mut self.c, n);
         black_box(&mut self.c);
     }
 

@@ -1,4 +1,4 @@
-//! What it costs threads to work together: an empty job and a meeting of a `Team`, beside an empty `rayon::join`.
+//! What it costs threads to work together: an empty job and a barrier of a `Team`, beside an empty `rayon::join`.
 //!
 //! Meetings are counted in pairs, as attention needs them. rayon is measured awake, called again and again.
 
@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use limbeck::team::Team;
 use std::hint::black_box;
 
-/// Pairs of meetings in a job.
+/// Pairs of barriers in a job.
 const PAIRS: usize = 500;
 
 fn together(criterion: &mut Criterion) {
@@ -15,18 +15,18 @@ fn together(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("{threads} threads"));
     group.bench_function("team, empty job", |bencher| {
         bencher.iter(|| {
-            team.run(&|seat| {
-                black_box(seat.index());
+            team.run(&|member| {
+                black_box(member.index());
             });
         });
     });
     group.throughput(criterion::Throughput::Elements(2 * PAIRS as u64));
-    group.bench_function("team, meetings", |bencher| {
+    group.bench_function("team, barriers", |bencher| {
         bencher.iter(|| {
-            team.run(&|seat| {
+            team.run(&|member| {
                 for _ in 0..PAIRS {
-                    seat.meet();
-                    seat.meet();
+                    member.barrier();
+                    member.barrier();
                 }
             });
         });
@@ -41,7 +41,7 @@ fn together(criterion: &mut Criterion) {
         bencher.iter(|| pool.install(|| rayon::join(|| black_box(1), || black_box(2))));
     });
     criterion.bench_function("rayon, broadcast", |bencher| {
-        bencher.iter(|| pool.broadcast(|seat| black_box(seat.index())));
+        bencher.iter(|| pool.broadcast(|thread| black_box(thread.index())));
     });
 }
 

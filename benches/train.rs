@@ -19,7 +19,7 @@ use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::train::learner::Among;
-use limbeck::train::{Learner, Lesson};
+use limbeck::train::{Examples, Learner};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;
 use limbeck_kernels::random::SplitMix64;
@@ -41,23 +41,23 @@ fn config([hidden, heads, intermediate, layers, vocab]: [usize; 5]) -> ModelConf
     )
 }
 
-fn lesson(vocab: usize) -> Lesson {
+fn examples(vocab: usize) -> Examples {
     let mut batch = Batch::new();
     for (sample, length) in LENGTHS.into_iter().enumerate() {
         let ids: Vec<u32> = (0..length).map(|place| (7919 * (place + 64 * sample) % vocab) as u32).collect();
         batch.push(&ids, sample as u64);
     }
     let labels = (0..LENGTHS.len()).map(|text| text % LABELS).collect();
-    Lesson { batch, labels, teacher: None }
+    Examples { batch, labels, teacher: None }
 }
 
 fn step(c: &mut Criterion) {
     let test = std::env::args().any(|argument| argument == "--test");
     let shape = if test { [32, 2, 64, 2, 500] } else { [768, 12, 3072, 6, 30_522] };
-    let (config, lesson) = (config(shape), lesson(shape[4]));
+    let (config, examples) = (config(shape), examples(shape[4]));
     let kernels = Kernels::select().expect("LIMBECK_ISA names a row that this CPU has");
     let mut group = c.benchmark_group("train_step");
-    group.sample_size(10).throughput(Throughput::Elements(lesson.batch.tokens() as u64));
+    group.sample_size(10).throughput(Throughput::Elements(examples.batch.tokens() as u64));
     for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
         let device = Cpu::new(kernels).with_precision(precision);
         let mut learner: Learner<Cpu> = artifact::learner(&device, &config, None, SEED, &Train::default())
@@ -65,7 +65,7 @@ fn step(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new(name, "distilbert-base"), |b| {
             b.iter(|| {
                 let noise = Noise { seed: SEED, step: learner.optimizer.steps() };
-                learner.step(&lesson, Some(noise), 2e-5, None).expect("small steps do not diverge")
+                learner.step(&examples, Some(noise), 2e-5, None).expect("small steps do not diverge")
             })
         });
     }
@@ -107,10 +107,10 @@ fn vocabulary_loss(c: &mut Criterion) {
 fn ranks(c: &mut Criterion) {
     let test = std::env::args().any(|argument| argument == "--test");
     let shape = if test { [32, 2, 64, 2, 500] } else { [384, 12, 1536, 6, 30_522] };
-    let (config, lesson) = (config(shape), lesson(shape[4]));
+    let (config, examples) = (config(shape), examples(shape[4]));
     let kernels = Kernels::select().expect("LIMBECK_ISA names a row that this CPU has");
     let mut group = c.benchmark_group("train_step_of_two_ranks");
-    group.sample_size(10).throughput(Throughput::Elements(2 * lesson.batch.tokens() as u64));
+    group.sample_size(10).throughput(Throughput::Elements(2 * examples.batch.tokens() as u64));
     for (name, overlaps) in [("overlapped", true), ("behind", false)] {
         group.bench_function(BenchmarkId::new(name, "minilm-l6"), |b| {
             b.iter_custom(|steps| {
@@ -121,7 +121,7 @@ fn ranks(c: &mut Criterion) {
                     let alone = OneThread(ranks);
                     let ranks: &dyn Ranks = if overlaps { &alone.0 } else { &alone };
                     let among = Among { ranks, texts: 0.5, tokens: 0.5 };
-                    let mut step = || learner.step_among(&lesson, among, None, 2e-5, None).expect("a step");
+                    let mut step = || learner.step_among(&examples, among, None, 2e-5, None).expect("a step");
                     step();
                     let start = Instant::now();
                     for _ in 0..steps {

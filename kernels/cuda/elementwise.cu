@@ -2,7 +2,7 @@
 //
 // Such a kernel does nothing but read and write: its time is that of its bytes if enough of them are under way at once. So a thread
 // reads sixteen bytes at a time, all that it needs, before it writes any.
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 
 constexpr int EACH = 8;
 

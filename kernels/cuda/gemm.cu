@@ -3,7 +3,7 @@
 // Each comes with a large tile and a small one; the launcher chooses (limbeck::ops::linear::plan). What a large tile reads has to
 // begin, row by row, at multiples of 16 bytes; a small one takes any rows. gemm_mma.cuh is how 16-bit activations are multiplied,
 // gemm_fma.cuh how f32 is; sums are float in both, and in an order that depends on sizes alone.
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 #include "gemm_fma.cuh"
 #include "gemm_mma.cuh"
 
@@ -26,22 +26,22 @@ template <class Tile> __device__ __forceinline__ Place place_of_block(int rows, 
 }
 
 // A large tile for rows that begin at multiples of 16 bytes, as the launcher knows.
-template <Lies A, Lies B, class End>
-__device__ __forceinline__ void multiply_large(const Product<Real>& product, const End& end, int block) {
-    Large::run<A, B, true>(product, place_of_block<Large>(product.a.count, product.b.count, block), end);
+template <Major A, Major B, class Epilogue>
+__device__ __forceinline__ void multiply_large(const Product<Real>& product, const Epilogue& epilogue, int block) {
+    Large::run<A, B, true>(product, place_of_block<Large>(product.a.count, product.b.count, block), epilogue);
 }
 
 template <class T> __device__ __forceinline__ bool packed(const Operand<T>& operand) {
     return operand.width % Pack<T>::LEN == 0 && reinterpret_cast<size_t>(operand.data) % 16 == 0;
 }
 
-template <Lies A, Lies B, class End>
-__device__ __forceinline__ void multiply_small(const Product<Real>& product, const End& end, int block) {
+template <Major A, Major B, class Epilogue>
+__device__ __forceinline__ void multiply_small(const Product<Real>& product, const Epilogue& epilogue, int block) {
     const Place tile = place_of_block<Small>(product.a.count, product.b.count, block);
     if (packed(product.a) && packed(product.b))
-        Small::run<A, B, true>(product, tile, end);
+        Small::run<A, B, true>(product, tile, epilogue);
     else
-        Small::run<A, B, false>(product, tile, end);
+        Small::run<A, B, false>(product, tile, epilogue);
 }
 
 // y[m, n] = activation(x[m, k]·weight[n, k]ᵀ + bias); `z`, unless null, keeps what the activation was given.
@@ -50,13 +50,13 @@ __device__ __forceinline__ Product<Real> forward_product(const Real* x, const Re
 }
 KERNEL(128) linear_forward_large(const Real* x, const Real* weight, const float* bias, int activation, int m, int n, int k,
                                  Real* y, Real* z) {
-    const ActivationEnd<Real> end{bias, activation, n, y, z};
-    multiply_large<Lies::ALONG, Lies::ALONG>(forward_product(x, weight, m, n, k), end, blockIdx.x);
+    const ActivationEpilogue<Real> epilogue{bias, activation, n, y, z};
+    multiply_large<Major::K, Major::K>(forward_product(x, weight, m, n, k), epilogue, blockIdx.x);
 }
 KERNEL(128) linear_forward_small(const Real* x, const Real* weight, const float* bias, int activation, int m, int n, int k,
                                  Real* y, Real* z) {
-    const ActivationEnd<Real> end{bias, activation, n, y, z};
-    multiply_small<Lies::ALONG, Lies::ALONG>(forward_product(x, weight, m, n, k), end, blockIdx.x);
+    const ActivationEpilogue<Real> epilogue{bias, activation, n, y, z};
+    multiply_small<Major::K, Major::K>(forward_product(x, weight, m, n, k), epilogue, blockIdx.x);
 }
 
 // dx[m, k] (+)= dz[m, n]·weight[n, k].
@@ -64,12 +64,12 @@ __device__ __forceinline__ Product<Real> input_product(const Real* dz, const Rea
     return {{dz, n, m}, {weight, k, k}, 0, n};
 }
 KERNEL(128) input_gradient_large(const Real* dz, const Real* weight, int m, int n, int k, int accumulate, Real* dx) {
-    const AddingEnd<Real> end{dx, k, accumulate != 0};
-    multiply_large<Lies::ALONG, Lies::ACROSS>(input_product(dz, weight, m, n, k), end, blockIdx.x);
+    const AddEpilogue<Real> epilogue{dx, k, accumulate != 0};
+    multiply_large<Major::K, Major::MN>(input_product(dz, weight, m, n, k), epilogue, blockIdx.x);
 }
 KERNEL(128) input_gradient_small(const Real* dz, const Real* weight, int m, int n, int k, int accumulate, Real* dx) {
-    const AddingEnd<Real> end{dx, k, accumulate != 0};
-    multiply_small<Lies::ALONG, Lies::ACROSS>(input_product(dz, weight, m, n, k), end, blockIdx.x);
+    const AddEpilogue<Real> epilogue{dx, k, accumulate != 0};
+    multiply_small<Major::K, Major::MN>(input_product(dz, weight, m, n, k), epilogue, blockIdx.x);
 }
 
 // dw[n, k] (+)= dz[m, n]ᵀ·x[m, k]. There are few tiles in one, and m is long: so one launch can make a group of them, and m
@@ -90,7 +90,7 @@ struct WeightGradients {
 
 template <class Tile> struct Slice {
     Product<Real> product;
-    AddingEnd<float> end;
+    AddEpilogue<float> epilogue;
     int tile;
 
     // What block `block` of the group makes.
@@ -107,9 +107,9 @@ template <class Tile> struct Slice {
 };
 KERNEL(128) weight_gradients_large(const __grid_constant__ WeightGradients group) {
     const auto slice = Slice<Large>::find(group, blockIdx.x);
-    multiply_large<Lies::ACROSS, Lies::ACROSS>(slice.product, slice.end, slice.tile);
+    multiply_large<Major::MN, Major::MN>(slice.product, slice.epilogue, slice.tile);
 }
 KERNEL(128) weight_gradients_small(const __grid_constant__ WeightGradients group) {
     const auto slice = Slice<Small>::find(group, blockIdx.x);
-    multiply_small<Lies::ACROSS, Lies::ACROSS>(slice.product, slice.end, slice.tile);
+    multiply_small<Major::MN, Major::MN>(slice.product, slice.epilogue, slice.tile);
 }

@@ -9,11 +9,11 @@
 namespace gemm {
 
 // One operand's part of a step: SIZE of its m (or n). Any size, any alignment: neighbouring threads load neighbouring elements.
-template <Lies LIES, int SIZE> struct Gathered {
+template <Major MAJOR, int SIZE> struct Gathered {
     static constexpr int STEP = 16;
     static constexpr int PITCH = SIZE + 4; // of shared memory's lines: keeps fours aligned, and spreads one m over the banks
     static constexpr int LENGTH = STEP * PITCH;
-    static constexpr int LINE = LIES == Lies::ALONG ? STEP : SIZE;
+    static constexpr int LINE = MAJOR == Major::K ? STEP : SIZE;
     static constexpr int LINES = BLOCK / LINE, ROUNDS = SIZE * STEP / BLOCK;
 
     const float* from; // this thread's first element, at the next k to be loaded
@@ -22,11 +22,11 @@ template <Lies LIES, int SIZE> struct Gathered {
     float values[ROUNDS];
 
     __device__ __forceinline__ Gathered(const Operand<float>& operand, int start, int first, int last) {
-        constexpr bool along = LIES == Lies::ALONG;
-        line = (along ? start : first) + threadIdx.x / LINE;
-        lines = along ? operand.count : last;
-        column = (along ? first : start) + threadIdx.x % LINE;
-        columns = along ? last : operand.count;
+        constexpr bool k_major = MAJOR == Major::K;
+        line = (k_major ? start : first) + threadIdx.x / LINE;
+        lines = k_major ? operand.count : last;
+        column = (k_major ? first : start) + threadIdx.x % LINE;
+        columns = k_major ? last : operand.count;
         width = operand.width;
         from = operand.data + size_t(line) * width + column;
     }
@@ -36,7 +36,7 @@ template <Lies LIES, int SIZE> struct Gathered {
             const bool inside = line + round * LINES < lines && column < columns;
             values[round] = inside ? from[round * LINES * width] : 0.0f;
         }
-        if (LIES == Lies::ALONG) {
+        if (MAJOR == Major::K) {
             from += STEP;
             column += STEP;
         } else {
@@ -49,7 +49,7 @@ template <Lies LIES, int SIZE> struct Gathered {
 #pragma unroll
         for (int round = 0; round < ROUNDS; round++) {
             const int in_memory = own_line + round * LINES;
-            stage[LIES == Lies::ALONG ? own_column * PITCH + in_memory : in_memory * PITCH + own_column] = values[round];
+            stage[MAJOR == Major::K ? own_column * PITCH + in_memory : in_memory * PITCH + own_column] = values[round];
         }
     }
 };
@@ -57,12 +57,12 @@ template <Lies LIES, int SIZE> struct Gathered {
 template <int ROWS_, int COLUMNS_, int M, int N> struct FmaTile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, STEP = 16;
     static constexpr int ACROSS = COLUMNS / N, DOWN = ROWS / M; // threads
-    static constexpr int STAGE = Gathered<Lies::ALONG, ROWS>::LENGTH + Gathered<Lies::ALONG, COLUMNS>::LENGTH;
+    static constexpr int STAGE = Gathered<Major::K, ROWS>::LENGTH + Gathered<Major::K, COLUMNS>::LENGTH;
     static constexpr int SHARED_BYTES = 2 * STAGE * sizeof(float); // that the launcher gives (limbeck::ops::linear::plan)
     static_assert(ACROSS * DOWN == BLOCK && M % 4 == 0 && N % 4 == 0, "a thread for every M × N sums");
 
-    template <Lies A, Lies B, bool PACKED, class End>
-    __device__ static void run(const Product<float>& product, Place tile, const End& end) {
+    template <Major A, Major B, bool PACKED, class Epilogue>
+    __device__ static void run(const Product<float>& product, Place tile, const Epilogue& epilogue) {
         SHARED(float, stages);
         Gathered<A, ROWS> a(product.a, tile.row * ROWS, product.first, product.last);
         Gathered<B, COLUMNS> b(product.b, tile.column * COLUMNS, product.first, product.last);
@@ -97,7 +97,7 @@ template <int ROWS_, int COLUMNS_, int M, int N> struct FmaTile {
                 const int to_row = tile.row * ROWS + row + i / 4 * DOWN * 4 + i % 4;
                 const int to_column = tile.column * COLUMNS + column + j * ACROSS;
                 float four[4] = {sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]};
-                if (to_row < product.a.count && to_column < product.b.count) end(to_row, to_column, four);
+                if (to_row < product.a.count && to_column < product.b.count) epilogue(to_row, to_column, four);
             }
     }
 

@@ -19,8 +19,8 @@ template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
         u32 a[M][4], b[N / 2][4];
     };
 
-    template <Lies A, Lies B, bool PACKED, class End>
-    __device__ static void run(const Product<T>& product, Place tile, const End& end) {
+    template <Major A, Major B, bool PACKED, class Epilogue>
+    __device__ static void run(const Product<T>& product, Place tile, const Epilogue& epilogue) {
         SHARED(T, stages);
         using StagedA = Staged<T, A, ROWS, PACKED>;
         using StagedB = Staged<T, B, COLUMNS, PACKED>;
@@ -70,7 +70,7 @@ template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
             multiply(sums, fragments[1]);
         }
         cp_async_wait<0>();
-        finish(sums, tile, product.a.count, product.b.count, end);
+        finish(sums, tile, product.a.count, product.b.count, epilogue);
     }
 
     __device__ __forceinline__ static void multiply(float (&sums)[M][N][4], const Fragments& by) {
@@ -90,10 +90,10 @@ template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
         return row * COLUMNS + (four ^ row % 4 * 2 ^ four / 8 % 2) * 4;
     }
 
-    // Gives `end` the half tile, neighbouring columns to neighbouring threads: WIDTH each.
-    template <int WIDTH, class End>
+    // Gives `epilogue` the half tile, neighbouring columns to neighbouring threads: WIDTH each.
+    template <int WIDTH, class Epilogue>
     __device__ __forceinline__ static void
-    hand_over(const float* half, int first_row, int first_column, int rows, int columns, const End& end) {
+    hand_over(const float* half, int first_row, int first_column, int rows, int columns, const Epilogue& epilogue) {
 #pragma unroll 1
         for (int i = threadIdx.x; i < ROWS / 2 * COLUMNS / WIDTH; i += BLOCK) {
             const int row = i / (COLUMNS / WIDTH), column = i % (COLUMNS / WIDTH) * WIDTH;
@@ -108,15 +108,15 @@ template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
                     sums[j] = four.x, sums[j + 1] = four.y, sums[j + 2] = four.z, sums[j + 3] = four.w;
                 }
             }
-            end(first_row + row, first_column + column, sums);
+            epilogue(first_row + row, first_column + column, sums);
         }
     }
 
-    // Sums go through shared memory, half of the rows at a time, so that `end` gets neighbouring columns: 16 bytes' worth, or
+    // Sums go through shared memory, half of the rows at a time, so that `epilogue` gets neighbouring columns: 16 bytes' worth, or
     // one by one where rows of the result do not begin at multiples of 16 bytes.
-    template <class End>
+    template <class Epilogue>
     __device__ __forceinline__ static void
-    finish(const float (&sums)[M][N][4], Place tile, int rows, int columns, const End& end) {
+    finish(const float (&sums)[M][N][4], Place tile, int rows, int columns, const Epilogue& epilogue) {
         SHARED(float, half);
         const int warp = warp_of_thread(), lane = lane_of_thread();
 #pragma unroll 1
@@ -135,9 +135,9 @@ template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
             __syncthreads();
             const int first_row = tile.row * ROWS + which * (ROWS / 2), first_column = tile.column * COLUMNS;
             if (columns % CHUNK == 0)
-                hand_over<CHUNK>(half, first_row, first_column, rows, columns, end);
+                hand_over<CHUNK>(half, first_row, first_column, rows, columns, epilogue);
             else
-                hand_over<1>(half, first_row, first_column, rows, columns, end);
+                hand_over<1>(half, first_row, first_column, rows, columns, epilogue);
         }
     }
 };

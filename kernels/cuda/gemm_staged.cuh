@@ -1,6 +1,6 @@
 // Operands of tensor cores on their way: from global memory to shared memory, and from there to the fragments of a warp.
 //
-// A step of an operand lies in shared memory as it does in global memory: ALONG in lines of 32 k, 64 bytes; ACROSS in lines
+// A step of an operand lies in shared memory as it does in global memory: K-major in lines of 32 k, 64 bytes; MN-major in lines
 // of one k, 2·SIZE bytes. Lines are made of chunks of 16 bytes, and ldmatrix reads one chunk of eight lines, which must lie
 // in eight different eighths of the banks' 128 bytes. So chunk c of line l lies at c ^ (l / 2 % 4) in lines of 64 bytes, two
 // of which make 128, and at c ^ (l % 8) in longer ones. What is written at once, neighbouring chunks, is free of conflicts in
@@ -8,7 +8,7 @@
 //
 // Fragments (PTX ISA, mma.m16n8k16), of lane = 4·g + p: a holds rows g and g + 8 at k = 2p, 2p + 1 and those plus 8; b column
 // g at the same k; the sums rows g and g + 8 at columns 2p, 2p + 1. One ldmatrix.x4 reads 16 × 16 of a, or of two b side by
-// side; .trans where an operand lies ACROSS.
+// side; .trans where an operand is MN-major.
 #pragma once
 #include "gemm_tile.cuh"
 
@@ -50,9 +50,9 @@ template <class T> struct Straddling {
 
 // One operand's part of a stage: SIZE of its m (or n), STEP of k. PACKED: its rows in memory begin at multiples of 16 bytes,
 // so that cp.async brings them; else they come by way of registers.
-template <class T, Lies LIES, int SIZE, bool PACKED> struct Staged {
+template <class T, Major MAJOR, int SIZE, bool PACKED> struct Staged {
     static constexpr int LENGTH = SIZE * STEP;
-    static constexpr int LINE = LIES == Lies::ALONG ? STEP : SIZE;
+    static constexpr int LINE = MAJOR == Major::K ? STEP : SIZE;
     static constexpr int CHUNKS = LINE / CHUNK;  // of a line
     static constexpr int LINES = BLOCK / CHUNKS; // that the block copies at once: a multiple of 8, so that swizzles repeat
     static constexpr int ROUNDS = LENGTH / CHUNK / BLOCK;
@@ -70,11 +70,11 @@ template <class T, Lies LIES, int SIZE, bool PACKED> struct Staged {
 
     __device__ __forceinline__ Staged(const Operand<T>& operand, int start, int first, int last) {
         const int own_line = threadIdx.x / CHUNKS, own_chunk = threadIdx.x % CHUNKS;
-        constexpr bool along = LIES == Lies::ALONG;
-        line = (along ? start : first) + own_line;
-        lines = along ? operand.count : last;
-        column = (along ? first : start) + own_chunk * CHUNK;
-        columns = along ? last : operand.count;
+        constexpr bool k_major = MAJOR == Major::K;
+        line = (k_major ? start : first) + own_line;
+        lines = k_major ? operand.count : last;
+        column = (k_major ? first : start) + own_chunk * CHUNK;
+        columns = k_major ? last : operand.count;
         width = operand.width;
         from = operand.data + size_t(line) * width + column;
         to = place(own_line, own_chunk);
@@ -92,7 +92,7 @@ template <class T, Lies LIES, int SIZE, bool PACKED> struct Staged {
             else
                 under_way[round] = inside ? Straddling<T>::load(chunk, left) : Straddling<T>{};
         }
-        if (LIES == Lies::ALONG) {
+        if (MAJOR == Major::K) {
             from += STEP;
             column += STEP;
         } else {
@@ -113,12 +113,12 @@ template <class T, Lies LIES, int SIZE, bool PACKED> struct Staged {
 };
 
 // Sixteen m (or n) by sixteen k of a stage, from m `start` and k `depth`: as a fragment of a, or as two of b.
-template <class Operand, Lies LIES, bool A, class T>
+template <class Operand, Major MAJOR, bool A, class T>
 __device__ __forceinline__ void load_fragment(u32 (&fragment)[4], const T* stage, int start, int depth) {
     const int lane = lane_of_thread();
     // Which of the four 8 × 8 this lane names a line of: two orders, (m, k) = 00 10 01 11 for a and 00 01 10 11 for b.
     const int slow = lane / 16 * 8, fast = lane / 8 % 2 * 8, m = A ? fast : slow, k = A ? slow : fast;
-    if (LIES == Lies::ALONG)
+    if (MAJOR == Major::K)
         ldmatrix_x4(fragment, stage + Operand::place(start + m + lane % 8, (depth + k) / CHUNK));
     else
         ldmatrix_x4_trans(fragment, stage + Operand::place(depth + k + lane % 8, (start + m) / CHUNK));

@@ -1,11 +1,11 @@
 // What the tiles of a product have in common: its operands, and the order of its tiles.
 //
-// Every product is sums[m, n] = Σ over k of a(m, k)·b(n, k). An operand lies in memory in one of two ways: ALONG k, each of its
-// rows holding the k of one m (or n), or ACROSS it, each row holding all m (or n) of one k:
+// Every product is sums[m, n] = Σ over k of a(m, k)·b(n, k). An operand is K-major, each of its rows in memory
+// holding the k of one m (or n), or MN-major, each row holding all m (or n) of one k:
 //
-//   forward          y = x·Wᵀ      a = x   along    b = W  along
-//   input gradient   dx = dz·W     a = dz  along    b = W  across
-//   weight gradient  dW = dzᵀ·x    a = dz  across   b = x  across
+//   forward          y = x·Wᵀ      a = x   K-major    b = W  K-major
+//   input gradient   dx = dz·W     a = dz  K-major    b = W  MN-major
+//   weight gradient  dW = dzᵀ·x    a = dz  MN-major   b = x  MN-major
 #pragma once
 #include "prelude.cuh"
 
@@ -13,7 +13,7 @@ namespace gemm {
 
 constexpr int BLOCK = 128; // threads, whatever the tile
 
-enum class Lies { ALONG, ACROSS };
+enum class Major { K, MN };
 
 template <class T> struct Operand {
     const T* data;

@@ -6,30 +6,30 @@ using namespace gemm;
 using Tile = WgmmaTile<Real, 6>;
 
 // A product, of which each part is one tile.
-template <class End> struct Whole {
+template <class Epilogue> struct Whole {
     const TensorMap *a, *b;
     int rows, columns, depth;
-    End end;
+    Epilogue epilogue;
 
     __device__ __forceinline__ int parts() const { return tiles_over(rows, Tile::ROWS) * tiles_over(columns, Tile::COLUMNS); }
-    __device__ __forceinline__ Part<End> part(int i) const {
+    __device__ __forceinline__ Part<Epilogue> part(int i) const {
         const Place at = place_of_tile(i, tiles_over(rows, Tile::ROWS), tiles_over(columns, Tile::COLUMNS));
-        return {a, b, at.row * Tile::ROWS, at.column * Tile::COLUMNS, rows, columns, 0, tiles_over(depth, Tile::SIDE), end};
+        return {a, b, at.row * Tile::ROWS, at.column * Tile::COLUMNS, rows, columns, 0, tiles_over(depth, Tile::SIDE), epilogue};
     }
 };
 
 // y[m, n] = activation(x[m, k]·weight[n, k]ᵀ + bias); `z`, unless null, keeps what the activation was given.
 KERNEL(384) linear_forward_wgmma(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weight, const float* bias,
                                  int activation, int m, int n, int k, Real* y, Real* z) {
-    const Whole<ActivationEnd<Real>> whole{&x, &weight, m, n, k, {bias, activation, n, y, z}};
-    Tile::run<Lies::ALONG, Lies::ALONG>(whole, whole.parts());
+    const Whole<ActivationEpilogue<Real>> whole{&x, &weight, m, n, k, {bias, activation, n, y, z}};
+    Tile::run<Major::K, Major::K>(whole, whole.parts());
 }
 
 // dx[m, k] (+)= dz[m, n]·weight[n, k].
 KERNEL(384) input_gradient_wgmma(const __grid_constant__ TensorMap dz, const __grid_constant__ TensorMap weight, int m, int n, int k,
                                  int accumulate, Real* dx) {
-    const Whole<AddingEnd<Real>> whole{&dz, &weight, m, k, n, {dx, k, accumulate != 0}};
-    Tile::run<Lies::ALONG, Lies::ACROSS>(whole, whole.parts());
+    const Whole<AddEpilogue<Real>> whole{&dz, &weight, m, k, n, {dx, k, accumulate != 0}};
+    Tile::run<Major::K, Major::MN>(whole, whole.parts());
 }
 
 // dw[n, k] (+)= dz[m, n]ᵀ·x[m, k], a group of them, each in slices of m (gemm.cu): with more than one, slice s is written to
@@ -50,7 +50,7 @@ struct WgmmaGradients {
 struct Grouped {
     const WgmmaGradients* group;
 
-    __device__ __forceinline__ Part<AddingEnd<float>> part(int block) const {
+    __device__ __forceinline__ Part<AddEpilogue<float>> part(int block) const {
         int i = 0;
         while (group->at[i].blocks <= block) i++;
         const WgmmaGradient& of = group->at[i];
@@ -64,5 +64,5 @@ struct Grouped {
     }
 };
 KERNEL(384) weight_gradients_wgmma(const __grid_constant__ WgmmaGradients group, int blocks) {
-    Tile::run<Lies::ACROSS, Lies::ACROSS>(Grouped{&group}, blocks);
+    Tile::run<Major::MN, Major::MN>(Grouped{&group}, blocks);
 }

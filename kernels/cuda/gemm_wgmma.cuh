@@ -1,30 +1,30 @@
 // Tiles of products on Hopper's tensor cores: wgmma, sums in float.
 //
-// A block stays on its multiprocessor and works through tiles of 128 × 128. Of its three warpgroups one thread of the first
-// fetches: boxes of 64 × 64 elements, by the device's copy engine, into a ring of STAGES of 64 k in shared memory. The other two
-// warpgroups multiply, a tile each in turn, 128 sums a thread: while one ends its tile, the other one's products keep the tensor
-// cores busy, and the fetching thread, which knows nothing of tiles' ends, is up to STAGES ahead of both. Each stage has two
-// barriers: `full` when its boxes have come, `empty` when the four warps that multiplied it have. A barrier tells one phase from the
-// next, but not from the one after that: so a warpgroup looks at the stages of its tile only when it is its `order`, which the
-// other one hands on when all of its own have come.
+// The schedule is CUTLASS's ping-pong: persistent blocks, warp-specialized. A block stays on its multiprocessor and works through
+// tiles of 128 × 128. Of its three warpgroups one thread of the first is the producer: it loads boxes of 64 × 64 elements, by TMA,
+// into a pipeline of STAGES of 64 k in shared memory. The other two warpgroups are consumers, a tile each in turn, 128 sums a
+// thread: while one is in its epilogue, the other one's products keep the tensor cores busy, and the producer, which knows nothing
+// of tiles' ends, is up to STAGES ahead of both. Each stage has two barriers: `full` when its boxes have come, `empty` when the four
+// warps that multiplied it have. A barrier tells one phase from the next, but not from the one after that: so a consumer looks at the
+// stages of its tile only when it is its `order`, which the other one hands on when all of its own have come.
 //
 // A row of a box is 128 bytes, of which the copies exchange chunks of 16 bytes as products expect it (128-byte swizzle: chunk c of
-// row r lies at c ^ r % 8, for boxes that begin at multiples of 1024 bytes). An operand that lies ALONG k has boxes of 64 m (or
-// n) by 64 k, one that lies ACROSS it 64 k by 64 m: the matrix, and so its map, is the same.
+// row r lies at c ^ r % 8, for boxes that begin at multiples of 1024 bytes). A K-major operand has boxes of 64 m (or n) by
+// 64 k, an MN-major one 64 k by 64 m: the matrix, and so its map, is the same.
 #pragma once
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 #include "gemm_tile.cuh"
 #include "hopper.cuh"
 
 namespace gemm {
 
 // What is to be made of a tile.
-template <class End> struct Part {
+template <class Epilogue> struct Part {
     const TensorMap *a, *b;
     int row, column;   // of its first sum
     int rows, columns; // where sums end
     int first, steps;  // of k: where it begins, and how many times 64 it takes
-    End end;
+    Epilogue epilogue;
 };
 
 template <class T, int STAGES_> struct WgmmaTile {
@@ -38,8 +38,8 @@ template <class T, int STAGES_> struct WgmmaTile {
     static constexpr int SHARED_BYTES =
         ALIGNED + STAGES * STAGE + 2 * WARPS * HANDED * sizeof(float) + 2 * (STAGES + 1) * sizeof(u64); // that the launcher gives
 
-    // A place in the ring, and the parity of the phase that its barriers are in.
-    struct Turn {
+    // A place in the pipeline, and the parity of the phase that its barriers are in.
+    struct PipelineState {
         int stage = 0;
         u32 parity = 0;
 
@@ -53,13 +53,13 @@ template <class T, int STAGES_> struct WgmmaTile {
         }
     };
 
-    struct Ring {
+    struct Pipeline {
         unsigned char* stages;
         float* handed; // of all warps that multiply
         u64 *full, *empty; // of each stage
         u64* order;        // of each warpgroup that multiplies
 
-        __device__ __forceinline__ explicit Ring(unsigned char* memory) {
+        __device__ __forceinline__ explicit Pipeline(unsigned char* memory) {
             stages = memory + (0u - shared_address(memory)) % ALIGNED;
             handed = reinterpret_cast<float*>(stages + STAGES * STAGE);
             full = reinterpret_cast<u64*>(handed + 2 * WARPS * HANDED);
@@ -69,108 +69,108 @@ template <class T, int STAGES_> struct WgmmaTile {
         __device__ __forceinline__ void init() const {
 #pragma unroll 1
             for (int stage = 0; stage < STAGES; stage++) {
-                barrier_init(full + stage, 1);
-                barrier_init(empty + stage, WARPS);
+                mbarrier_init(full + stage, 1);
+                mbarrier_init(empty + stage, WARPS);
             }
-            for (int group = 0; group < 2; group++) barrier_init(order + group, 1);
-            barriers_fence();
+            for (int group = 0; group < 2; group++) mbarrier_init(order + group, 1);
+            mbarrier_init_fence();
         }
     };
 
     // Makes parts blockIdx.x, blockIdx.x + gridDim.x, … of `parts`, as `work` tells each. All threads of the block.
-    template <Lies A, Lies B, class Work> __device__ __forceinline__ static void run(const Work& work, int parts) {
+    template <Major A, Major B, class Work> __device__ __forceinline__ static void run(const Work& work, int parts) {
         SHARED(unsigned char, memory);
-        const Ring ring(memory);
-        if (threadIdx.x == 0) ring.init();
+        const Pipeline pipeline(memory);
+        if (threadIdx.x == 0) pipeline.init();
         __syncthreads();
         // The same for all lanes, as the compiler can see.
         const int group = __shfl_sync(FULL_WARP, int(threadIdx.x) / WARPGROUP, 0);
         if (group == 0) {
-            registers_fewer<40>();
-            if (threadIdx.x == 0) fetch<A, B>(ring, work, parts);
+            setmaxnreg_dec<40>();
+            if (threadIdx.x == 0) produce<A, B>(pipeline, work, parts);
         } else {
-            registers_more<232>();
-            multiply<A, B>(ring, work, parts, group - 1);
+            setmaxnreg_inc<232>();
+            consume<A, B>(pipeline, work, parts, group - 1);
         }
     }
 
-    template <Lies A, Lies B, class Work>
-    __device__ __forceinline__ static void fetch(const Ring& ring, const Work& work, int parts) {
-        Turn turn;
+    template <Major A, Major B, class Work>
+    __device__ __forceinline__ static void produce(const Pipeline& pipeline, const Work& work, int parts) {
+        PipelineState state;
 #pragma unroll 1
         for (int i = blockIdx.x; i < parts; i += gridDim.x) {
             const auto part = work.part(i);
 #pragma unroll 1
-            for (int step = 0; step < part.steps; step++, turn.next()) {
+            for (int step = 0; step < part.steps; step++, state.next()) {
                 const int k = part.first + step * SIDE;
-                unsigned char* stage = ring.stages + turn.stage * STAGE;
-                u64* full = ring.full + turn.stage;
-                barrier_wait(ring.empty + turn.stage, turn.parity ^ 1); // the first time round nothing has to be emptied
-                barrier_expect(full, STAGE);
-                fetch_operand<A>(stage, part.a, part.row, k, full);
-                fetch_operand<B>(stage + ROWS / SIDE * BOX, part.b, part.column, k, full);
+                unsigned char* stage = pipeline.stages + state.stage * STAGE;
+                u64* full = pipeline.full + state.stage;
+                mbarrier_wait(pipeline.empty + state.stage, state.parity ^ 1); // the first time round nothing has to be emptied
+                mbarrier_arrive_expect_tx(full, STAGE);
+                load_operand<A>(stage, part.a, part.row, k, full);
+                load_operand<B>(stage + ROWS / SIDE * BOX, part.b, part.column, k, full);
             }
         }
     }
 
-    template <Lies LIES>
-    __device__ __forceinline__ static void fetch_operand(unsigned char* to, const TensorMap* map, int m, int k, u64* full) {
+    template <Major MAJOR>
+    __device__ __forceinline__ static void load_operand(unsigned char* to, const TensorMap* map, int m, int k, u64* full) {
         static_assert(ROWS == COLUMNS, "as many boxes of either operand");
 #pragma unroll
         for (int box = 0; box < ROWS / SIDE; box++) {
             const int at = m + box * SIDE;
-            copy_box(to + box * BOX, map, LIES == Lies::ALONG ? at : k, LIES == Lies::ALONG ? k : at, full);
+            tma_load(to + box * BOX, map, MAJOR == Major::K ? at : k, MAJOR == Major::K ? k : at, full);
         }
     }
 
-    // A matrix of 16 k in shared memory. Eight rows of its boxes are 1024 bytes, the next eight of m or of k behind them; ACROSS,
-    // the next 64 m are the next box, and ALONG that field is not read.
-    template <Lies LIES> __device__ __forceinline__ static u64 descriptor(u32 box, int k) {
-        const u32 start = box + (LIES == Lies::ALONG ? k * sizeof(T) : k * SIDE * sizeof(T));
-        constexpr u64 leading = LIES == Lies::ALONG ? 1 : BOX >> 4, stride = 1024 >> 4, swizzle_128 = 1;
+    // A matrix of 16 k in shared memory. Eight rows of its boxes are 1024 bytes, the next eight of m or of k behind them; MN-major,
+    // the next 64 m are the next box, and K-major that field is not read.
+    template <Major MAJOR> __device__ __forceinline__ static u64 descriptor(u32 box, int k) {
+        const u32 start = box + (MAJOR == Major::K ? k * sizeof(T) : k * SIDE * sizeof(T));
+        constexpr u64 leading = MAJOR == Major::K ? 1 : BOX >> 4, stride = 1024 >> 4, swizzle_128 = 1;
         return u64((start & 0x3ffff) >> 4) | leading << 16 | stride << 32 | swizzle_128 << 62;
     }
 
-    template <Lies A, Lies B, class Work>
-    __device__ __forceinline__ static void multiply(const Ring& ring, const Work& work, int parts, int group) {
-        constexpr bool A_ACROSS = A == Lies::ACROSS, B_ACROSS = B == Lies::ACROSS;
-        Turn turn;
+    template <Major A, Major B, class Work>
+    __device__ __forceinline__ static void consume(const Pipeline& pipeline, const Work& work, int parts, int group) {
+        constexpr bool A_MN = A == Major::MN, B_MN = B == Major::MN;
+        PipelineState state;
         int count = 0; // of parts: every other one is this warpgroup's
 #pragma unroll 1
         for (int i = blockIdx.x; i < parts; i += gridDim.x, count++) {
             const auto part = work.part(i);
             if (count % 2 != group) {
-                turn.skip(part.steps);
+                state.skip(part.steps);
                 continue;
             }
-            barrier_wait(ring.order + group, count / 2 % 2 ^ group ^ 1); // the first part's order nobody hands on
+            mbarrier_wait(pipeline.order + group, count / 2 % 2 ^ group ^ 1); // the first part's order nobody hands on
             float sums[2][SIDE] = {};
             int before = 0;
 #pragma unroll 1
             for (int step = 0; step < part.steps; step++) {
-                barrier_wait(ring.full + turn.stage, turn.parity);
-                const u32 a = shared_address(ring.stages) + turn.stage * STAGE, b = a + ROWS / SIDE * BOX;
+                mbarrier_wait(pipeline.full + state.stage, state.parity);
+                const u32 a = shared_address(pipeline.stages) + state.stage * STAGE, b = a + ROWS / SIDE * BOX;
                 wgmma_fence();
 #pragma unroll
                 for (int k = 0; k < SIDE; k += 16)
 #pragma unroll
                     for (int half = 0; half < 2; half++)
-                        wgmma_64x128x16<T, A_ACROSS, B_ACROSS>(sums[half], descriptor<A>(a + half * BOX, k), descriptor<B>(b, k));
+                        wgmma_64x128x16<T, A_MN, B_MN>(sums[half], descriptor<A>(a + half * BOX, k), descriptor<B>(b, k));
                 wgmma_commit();
                 wgmma_wait<1>();
-                if (step > 0) release(ring.empty + before); // whose products are done
-                before = turn.stage;
-                turn.next();
+                if (step > 0) release(pipeline.empty + before); // whose products are done
+                before = state.stage;
+                state.next();
             }
-            if (threadIdx.x % WARPGROUP == 0) barrier_arrive(ring.order + (group ^ 1));
+            if (threadIdx.x % WARPGROUP == 0) mbarrier_arrive(pipeline.order + (group ^ 1));
             wgmma_wait<0>();
-            if (part.steps > 0) release(ring.empty + before);
-            finish(sums, part, ring.handed + (warp_of_thread() - WARPS) * HANDED);
+            if (part.steps > 0) release(pipeline.empty + before);
+            finish(sums, part, pipeline.handed + (warp_of_thread() - WARPS) * HANDED);
         }
     }
 
     __device__ __forceinline__ static void release(u64* empty) {
-        if (lane_of_thread() == 0) barrier_arrive(empty);
+        if (lane_of_thread() == 0) mbarrier_arrive(empty);
     }
 
     // Where the four sums from `column` of a row lie, when a warp hands them over: free of conflicts both for the pairs of
@@ -193,10 +193,10 @@ template <class T, int STAGES_> struct WgmmaTile {
             }
     }
 
-    // Each warp's sums go through shared memory of its own, a quarter at a time, so that `end` gets eight neighbouring columns,
+    // Each warp's sums go through shared memory of its own, a quarter at a time, so that `epilogue` gets eight neighbouring columns,
     // and stands in the code once.
-    template <class End>
-    __device__ __forceinline__ static void finish(const float (&sums)[2][SIDE], const Part<End>& part, float* handed) {
+    template <class Epilogue>
+    __device__ __forceinline__ static void finish(const float (&sums)[2][SIDE], const Part<Epilogue>& part, float* handed) {
         const int first = part.row + warp_of_thread() % WARPS * 16;
 #pragma unroll 1
         for (int quarter = 0; quarter < 4; quarter++) {
@@ -213,7 +213,7 @@ template <class T, int STAGES_> struct WgmmaTile {
                 const float4 low = *reinterpret_cast<const float4*>(handed + place(row, column));
                 const float4 high = *reinterpret_cast<const float4*>(handed + place(row, column + 4));
                 float eight[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-                part.end(to_row, to_column, eight);
+                part.epilogue(to_row, to_column, eight);
             }
         }
     }

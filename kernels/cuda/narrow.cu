@@ -1,6 +1,6 @@
 // Layers with few outputs (n up to 32: classifiers): y, dy and the weight are f32 whatever activations are, so that logits
 // and what the loss says of them are not rounded. Such products read x and do little else, so there are no tiles.
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 
 constexpr int OUTPUTS = 4; // that a warp sums at a time
 

@@ -2,7 +2,7 @@
 //
 // Lanes take eight neighbouring columns at a time, sixteen bytes of them where rows allow it: reading and writing is all the time there
 // is. What a lane reads again it has read or written itself.
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 
 constexpr int EACH = 8;
 

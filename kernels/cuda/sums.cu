@@ -1,6 +1,6 @@
 // Sums over many rows, in two parts and in an order that depends on sizes alone: slices of the rows by themselves, then what the
 // slices have left. Atomics would add in the order of arrival, and no run would be like another.
-#include "gemm_end.cuh"
+#include "gemm_epilogue.cuh"
 
 // Sums of columns over a slice of the rows: partial[slice, cols]. A lane takes 16 bytes of columns, a warp every eighth row;
 // then the warps' sums are added, in order. Grid: columns / (32 · 16 bytes), slices. Shared memory: 256 floats for each of

@@ -69,7 +69,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("prelude.cuh", include_str!("../cuda/prelude.cuh")),
     ("intrinsics.cuh", include_str!("../cuda/intrinsics.cuh")),
     ("activation.cuh", include_str!("../cuda/activation.cuh")),
-    ("gemm_end.cuh", include_str!("../cuda/gemm_end.cuh")),
+    ("gemm_epilogue.cuh", include_str!("../cuda/gemm_epilogue.cuh")),
     ("gemm_tile.cuh", include_str!("../cuda/gemm_tile.cuh")),
     ("gemm_fma.cuh", include_str!("../cuda/gemm_fma.cuh")),
     ("gemm_staged.cuh", include_str!("../cuda/gemm_staged.cuh")),

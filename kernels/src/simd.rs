@@ -86,8 +86,8 @@ pub(crate) trait Simd: Copy {
     fn load_i32(self, from: &[i32; LANES]) -> Self::Floats;
     /// Sixteen words, each of four bytes, the lowest first.
     fn store_words(self, x: Self::Bits, to: &mut [i8; 4 * LANES]);
-    /// Integers of 0..=255 as bytes.
-    fn store_u8(self, x: Self::Floats, to: &mut [u8; LANES]);
+    /// The lowest byte of each lane.
+    fn store_low_bytes(self, x: Self::Bits, to: &mut [u8; LANES]);
 
     fn zero_doubles(self) -> Self::Doubles;
     /// sum + x², in double precision, where x² is exact.
@@ -143,7 +143,12 @@ pub(crate) trait Simd: Copy {
     fn maximum(self, a: Self::Floats) -> f32 {
         let mut lanes = [0.0; LANES];
         self.store(a, &mut lanes);
-        lanes.into_iter().fold(f32::NEG_INFINITY, |max, lane| if lane > max { lane } else { max })
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
+            }
+        }
+        lanes[0]
     }
 
     /// x·2ⁿ for x in [½, 2] and integers −150 ≤ n ≤ 128, given n + [`ROUNDER`]; overflows to infinity

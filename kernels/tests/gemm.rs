@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{GEMM_SHAPES as SHAPES, Guarded, Random, rows};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, Matrix, PackedMatrix, Precision};
+use limbeck_kernels::gemm::{Epilogue, Matrix, PackedMatrix, Precision};
 
 /// The product in f64, and the magnitudes Σ|a·b| that its rounding errors are proportional to.
 fn oracle(a: &[f32], b: &[f32], [m, n, k]: [usize; 3], start: &[f64]) -> Vec<(f64, f64)> {
@@ -80,8 +80,8 @@ impl Case {
             kernels.pack(b, &mut panels);
         }
         let mut c = Guarded::of(&self.before);
-        let end = End { bias: bias.then_some(&self.bias[..]), accumulate };
-        kernels.gemm(a, &packed, end, c.inside(), self.stride);
+        let epilogue = Epilogue { bias: bias.then_some(&self.bias[..]), accumulate };
+        kernels.gemm(a, &packed, epilogue, c.inside(), self.stride);
         let c = c.checked();
         let untouched = |at: &usize| at % self.stride >= n;
         for at in (0..c.len()).filter(untouched) {
@@ -149,7 +149,7 @@ fn f32_is_the_same_on_every_row_and_for_every_split() {
             kernels.gemm(
                 Matrix::new(&case.a, m, k).rows(rows),
                 &packed,
-                End::default(),
+                Epilogue::default(),
                 &mut c[first * n..],
                 n,
             );
@@ -197,7 +197,7 @@ fn bf16_rounds_to_nearest_even() {
                 let mut packed = PackedMatrix::new(Precision::Bf16, 1, 1);
                 kernels.pack(Matrix::new(&[b], 1, 1), &mut packed.panels_mut());
                 let mut c = [0.0];
-                kernels.gemm(Matrix::new(&[a], 1, 1), &packed, End::default(), &mut c, 1);
+                kernels.gemm(Matrix::new(&[a], 1, 1), &packed, Epilogue::default(), &mut c, 1);
                 assert!(
                     c[0] == to || (c[0].is_nan() && to.is_nan()),
                     "{}: {from:e} → {:e}",
@@ -225,7 +225,7 @@ fn matrices_are_cut_by_rows_and_columns() {
             let mut packed = PackedMatrix::new(Precision::F32, 3, n);
             kernels.pack(part, &mut packed.panels_mut());
             let mut c = vec![0.0; 3 * n];
-            kernels.gemm(Matrix::new(&identity, 3, 3), &packed, End::default(), &mut c, n);
+            kernels.gemm(Matrix::new(&identity, 3, 3), &packed, Epilogue::default(), &mut c, n);
             assert_eq!(c, expected);
         }
     }
@@ -261,5 +261,5 @@ fn zero_blocks_of_packed_matrices_are_counted() {
 fn shapes_that_do_not_meet_are_refused() {
     let kernels = Kernels::select().unwrap();
     let packed = PackedMatrix::new(Precision::F32, 3, 1);
-    kernels.gemm(Matrix::new(&[0.0; 4], 2, 2), &packed, End::default(), &mut [0.0; 2], 1);
+    kernels.gemm(Matrix::new(&[0.0; 4], 2, 2), &packed, Epilogue::default(), &mut [0.0; 2], 1);
 }

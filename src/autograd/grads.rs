@@ -7,7 +7,7 @@ use crate::Result;
 use crate::backend::Device;
 use crate::nn::ParamId;
 use crate::ops::linear::{LinearOps, WeightGradient};
-use crate::ranks::{Give, Ranks, Summed};
+use crate::ranks::{Ranks, Submit, SummedBuckets};
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of a loss.
@@ -216,7 +216,7 @@ impl<D: LinearOps> Grads<D> {
         let lens: Vec<usize> = (0..self.params.len()).map(|id| shape(ParamId(id as u32)).len()).collect();
         let mut ready = Ready::new(&lens);
         let ((), summed) =
-            device.while_summing(ranks, |give| self.hand_over(device, &mut ready, &shape, give))?;
+            device.while_summing(ranks, |submit| self.hand_over(device, &mut ready, &shape, submit))?;
         self.take_back(device, ranks, summed, shape)
     }
 
@@ -226,7 +226,7 @@ impl<D: LinearOps> Grads<D> {
         device: &D,
         ready: &mut Ready,
         shape: impl Fn(ParamId) -> Shape,
-        give: &mut Give<'_, D::Buffer>,
+        submit: &mut Submit<'_, D::Buffer>,
     ) -> Result<()> {
         while let Some(bucket) = ready.take() {
             let all = std::mem::take(&mut self.deferred);
@@ -244,7 +244,7 @@ impl<D: LinearOps> Grads<D> {
                     None => device.zeros(shape(id).len())?,
                 });
             }
-            give(buffers)?;
+            submit(buffers)?;
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl<D: LinearOps> Grads<D> {
         &mut self,
         device: &D,
         ranks: &dyn Ranks,
-        summed: Summed<D::Buffer>,
+        summed: SummedBuckets<D::Buffer>,
         shape: impl Fn(ParamId) -> Shape,
     ) -> Result<()> {
         self.overlap = Some([summed.begun, summed.buckets.len()]);

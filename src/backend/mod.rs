@@ -8,7 +8,7 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 
-use crate::ranks::{Give, Ranks, Summed};
+use crate::ranks::{Ranks, Submit, SummedBuckets};
 use crate::{Batch, Result};
 
 /// What has come of work that could be repeated ([`Device::repeated`]): training steps, as CUDA graphs.
@@ -65,8 +65,8 @@ pub trait Device: Clone + 'static {
     fn while_summing<T>(
         &self,
         ranks: &dyn Ranks,
-        compute: impl FnOnce(&mut Give<'_, Self::Buffer>) -> Result<T>,
-    ) -> Result<(T, Summed<Self::Buffer>)>;
+        compute: impl FnOnce(&mut Submit<'_, Self::Buffer>) -> Result<T>,
+    ) -> Result<(T, SummedBuckets<Self::Buffer>)>;
 
     /// Tells the other ranks that this one has failed: those that wait for it are not to wait any longer, and it not for them.
     fn abandon(&self, ranks: &dyn Ranks) {

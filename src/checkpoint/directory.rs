@@ -30,7 +30,7 @@ pub struct HfDirectory {
 
 /// A parameter that a network is built of.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Expected<'a> {
     /// Hugging Face's name for it, with the model's prefix.
     pub name: &'a str,
     /// Extents, outermost first.
@@ -39,7 +39,7 @@ pub struct Wanted<'a> {
 
 /// Where a parameter's values come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Located {
+pub enum ValueSource {
     /// From the tensor of this name, which has the right shape.
     Found(String),
     /// From nowhere: it belongs to a head that the file does not have, and must be initialised.
@@ -120,7 +120,7 @@ impl HfDirectory {
     /// # Errors
     /// [`Error::Tensor`] if a tensor has another shape, or if the encoder is incomplete: the first missing
     /// name, and how many are.
-    pub fn locate(&self, wanted: &[Wanted<'_>], fresh_classifier: bool) -> Result<Vec<Located>> {
+    pub fn locate(&self, wanted: &[Expected<'_>], fresh_classifier: bool) -> Result<Vec<ValueSource>> {
         let mut located = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
         for parameter in wanted {
@@ -128,11 +128,11 @@ impl HfDirectory {
             match find(parameter.name, |name| self.tensors.shape(name).is_some()) {
                 Some(name) if !set_aside => {
                     self.check_shape(parameter, &name)?;
-                    located.push(Located::Found(name));
+                    located.push(ValueSource::Found(name));
                 }
-                Some(_) => located.push(Located::Fresh),
+                Some(_) => located.push(ValueSource::Fresh),
                 None => {
-                    located.push(Located::Fresh);
+                    located.push(ValueSource::Fresh);
                     if !is_head(parameter.name) {
                         missing.push(parameter.name);
                     }
@@ -145,7 +145,7 @@ impl HfDirectory {
         }
     }
 
-    fn check_shape(&self, parameter: &Wanted<'_>, name: &str) -> Result<()> {
+    fn check_shape(&self, parameter: &Expected<'_>, name: &str) -> Result<()> {
         let found = self.tensors.shape(name).unwrap_or_default();
         if found == parameter.shape {
             return Ok(());

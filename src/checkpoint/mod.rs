@@ -26,7 +26,7 @@ mod write;
 pub use config_json::config_to_json;
 pub use config_json::{is_stock, parse_config, read_config};
 #[cfg(feature = "train")]
-pub use directory::{HfDirectory, Located, Wanted};
+pub use directory::{Expected, HfDirectory, ValueSource};
 pub(crate) use half_precision::{bf16_to_f32, f16_to_f32};
 pub use header::Dtype;
 pub(crate) use header::{ALIGNMENT, Entry, Header, parse as parse_header};
@@ -35,6 +35,6 @@ pub use tensor_file::{DATA_HASH, TensorFile};
 #[cfg(feature = "train")]
 pub use values::{check_complete, fresh, read_value, read_values};
 #[cfg(feature = "train")]
-pub(crate) use write::{Listed, header_text};
+pub(crate) use write::{TensorInfo, header_text};
 #[cfg(feature = "train")]
 pub use write::{TensorToWrite, Values, write_tensors};

@@ -1,6 +1,6 @@
 //! The values of a network: from a checkpoint, or drawn from a seed.
 
-use super::{HfDirectory, Located, Wanted};
+use super::{Expected, HfDirectory, ValueSource};
 use crate::nn::{ParamSpec, Role};
 use crate::{Error, Result};
 use limbeck_kernels::random::mix;
@@ -20,9 +20,9 @@ pub fn read_values(
     seed: u64,
 ) -> Result<Vec<Vec<f32>>> {
     let located = locate(directory, specs, fresh_classifier)?;
-    let values = |(spec, located): (&ParamSpec, Located)| match located {
-        Located::Fresh => Ok(fresh(spec, seed)),
-        Located::Found(name) => read(directory, &name, spec),
+    let values = |(spec, located): (&ParamSpec, ValueSource)| match located {
+        ValueSource::Fresh => Ok(fresh(spec, seed)),
+        ValueSource::Found(name) => read(directory, &name, spec),
     };
     specs.iter().zip(located).map(values).collect()
 }
@@ -34,7 +34,7 @@ pub fn read_values(
 /// [`Error::Tensor`] if it is missing, has another shape, or holds a value that is no number.
 pub fn read_value(directory: &HfDirectory, spec: &ParamSpec) -> Result<Vec<f32>> {
     match locate(directory, std::slice::from_ref(spec), false)?.pop() {
-        Some(Located::Found(name)) => read(directory, &name, spec),
+        Some(ValueSource::Found(name)) => read(directory, &name, spec),
         _ => Err(no_head(directory, spec)),
     }
 }
@@ -48,7 +48,7 @@ pub fn check_complete(directory: &HfDirectory, specs: &[ParamSpec]) -> Result<()
         return Err(Error::file(&directory.path, "the model has no classes", TRAIN_A_HEAD));
     }
     let located = locate(directory, specs, false)?;
-    match specs.iter().zip(located).find(|(_, located)| *located == Located::Fresh) {
+    match specs.iter().zip(located).find(|(_, located)| *located == ValueSource::Fresh) {
         None => Ok(()),
         Some((spec, _)) => Err(no_head(directory, spec)),
     }
@@ -60,10 +60,10 @@ fn no_head(directory: &HfDirectory, spec: &ParamSpec) -> Error {
     Error::tensor(directory.tensors.path(), &spec.name, "the file has no such tensor", TRAIN_A_HEAD)
 }
 
-fn locate(directory: &HfDirectory, specs: &[ParamSpec], fresh_classifier: bool) -> Result<Vec<Located>> {
+fn locate(directory: &HfDirectory, specs: &[ParamSpec], fresh_classifier: bool) -> Result<Vec<ValueSource>> {
     let dims: Vec<Vec<usize>> = specs.iter().map(ParamSpec::dims).collect();
-    let wanted: Vec<Wanted<'_>> =
-        specs.iter().zip(&dims).map(|(spec, shape)| Wanted { name: &spec.name, shape }).collect();
+    let wanted: Vec<Expected<'_>> =
+        specs.iter().zip(&dims).map(|(spec, shape)| Expected { name: &spec.name, shape }).collect();
     directory.locate(&wanted, fresh_classifier)
 }
 

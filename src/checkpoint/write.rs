@@ -107,13 +107,13 @@ fn header(tensors: &[&TensorToWrite<'_>], dtype: Dtype, metadata: &BTreeMap<Stri
     let listed = tensors.iter().map(|tensor| {
         let (kind, begin) = (tensor.dtype(dtype), end);
         end += tensor.size(kind);
-        Listed { name: tensor.name, dtype: kind, shape: tensor.shape, bytes: begin..end }
+        TensorInfo { name: tensor.name, dtype: kind, shape: tensor.shape, bytes: begin..end }
     });
     header_text(metadata, listed)
 }
 
 /// What a header says of a tensor.
-pub(crate) struct Listed<'a> {
+pub(crate) struct TensorInfo<'a> {
     pub name: &'a str,
     pub dtype: Dtype,
     pub shape: &'a [usize],
@@ -128,13 +128,13 @@ pub(crate) struct Listed<'a> {
 /// If a name occurs twice, or a shape does not make its bytes.
 pub(crate) fn header_text<'a>(
     metadata: Map<String, Value>,
-    tensors: impl Iterator<Item = Listed<'a>>,
+    tensors: impl Iterator<Item = TensorInfo<'a>>,
 ) -> String {
     let mut members = Map::new();
     if !metadata.is_empty() {
         members.insert("__metadata__".to_owned(), Value::Object(metadata));
     }
-    for Listed { name, dtype, shape, bytes } in tensors {
+    for TensorInfo { name, dtype, shape, bytes } in tensors {
         let size = shape.iter().product::<usize>() * dtype.size();
         assert_eq!(size, bytes.len(), "the shape of {name} does not make its bytes");
         let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [bytes.start, bytes.end] });

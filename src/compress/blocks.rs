@@ -247,9 +247,9 @@ impl BlockScores {
 /// How many blocks have left each matrix of a budget with heads and units that they had emptied, in the order of
 /// [`BlockBudget::all`]; empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gone(pub Vec<usize>);
+pub struct EmptiedBlocks(pub Vec<usize>);
 
-impl Gone {
+impl EmptiedBlocks {
     /// Counts what left between two states of the matrices.
     pub(super) fn add(&mut self, shape: BlockShape, before: &[Shape], after: &[Shape]) {
         self.0.resize(before.len(), 0);
@@ -261,7 +261,7 @@ impl Gone {
 
 /// Masks `budget.fraction` of the blocks, by what was `watched` or, where that is not asked for or there is nothing yet,
 /// by magnitude. Blocks that are zero already count, and come first, and so do those of each matrix that have left it
-/// ([`Gone`]). What was masked before stays masked.
+/// ([`EmptiedBlocks`]). What was masked before stays masked.
 ///
 /// # Errors
 /// The device's.
@@ -271,7 +271,7 @@ pub fn mask<B: Backend>(
     params: &mut ParamStore<B>,
     budget: &BlockBudget,
     watched: Option<&BlockScores>,
-    gone: &Gone,
+    gone: &EmptiedBlocks,
 ) -> Result<()> {
     let norms = BlockScores::norms(budget, backend, model, params)?;
     let watched = watched.filter(|_| budget.importance.is_watched());

@@ -1,6 +1,6 @@
 //! Pruning a network bit by bit while it trains, or in rounds.
 
-use super::blocks::{BlockScores, Gone};
+use super::blocks::{BlockScores, EmptiedBlocks};
 use super::budget::Budget;
 use super::emptied::delete_emptied;
 use super::importance::Scores;
@@ -10,7 +10,7 @@ use super::schedule::{cubic, geometric};
 use crate::autograd::{Grads, Var};
 use crate::models::{ModelConfig, Taps};
 use crate::ops::Backend;
-use crate::train::{Companion, CompanionState, Event, Learner, Schedule, Seen};
+use crate::train::{Callback, CallbackState, Event, Learner, LearnerView, Schedule};
 use crate::{Batch, Result};
 
 /// Prunes in several events while a training runs: after a fraction t of the events, `1 - (1 - t)³` of the budget
@@ -27,7 +27,7 @@ pub struct Gradual {
     scores: Scores,
     /// What steps say of blocks; `None` before the first that counts.
     watched: Option<BlockScores>,
-    gone: Gone,
+    gone: EmptiedBlocks,
     rounds: Option<Rounds>,
     seed: u64,
 }
@@ -39,7 +39,16 @@ impl Gradual {
         let place = |event: usize| (span * (event as u64 + 1) / events as u64).max(1) - 1;
         let events = (0..events).map(place).collect();
         let scores = budget.no_scores(config);
-        Gradual { budget, events, done: 0, scores, watched: None, gone: Gone::default(), rounds: None, seed }
+        Gradual {
+            budget,
+            events,
+            done: 0,
+            scores,
+            watched: None,
+            gone: EmptiedBlocks::default(),
+            rounds: None,
+            seed,
+        }
     }
 
     /// An event at the end of each of these rounds but the last.
@@ -85,7 +94,7 @@ impl Gradual {
     }
 }
 
-impl<B: Backend> Companion<B> for Gradual {
+impl<B: Backend> Callback<B> for Gradual {
     fn before(&mut self, step: u64, learner: &Learner<B>) -> Result<()> {
         self.rounds.as_mut().map_or(Ok(()), |rounds| rounds.remember(step, learner))
     }
@@ -100,12 +109,12 @@ impl<B: Backend> Companion<B> for Gradual {
 
     fn watch(
         &mut self,
-        seen: Seen<'_, B>,
+        seen: LearnerView<'_, B>,
         batch: &Batch,
         taps: &Taps<Var<B>>,
         grads: &Grads<B>,
     ) -> Result<()> {
-        let Seen { backend, model, params } = seen;
+        let LearnerView { backend, model, params } = seen;
         if self.needs_gradients() {
             self.scores.add_gradients(backend, model, batch, taps, grads)?;
         }
@@ -151,16 +160,16 @@ impl<B: Backend> Companion<B> for Gradual {
         self.over()
     }
 
-    fn saved(&self) -> CompanionState {
+    fn saved(&self) -> CallbackState {
         let mut state = vec![self.done as f64, self.gone.0.len() as f64];
         state.extend(self.gone.0.iter().map(|gone| *gone as f64));
         state.extend(self.scores.flatten());
         state.extend(self.watched.iter().flat_map(|watched| watched.0.iter().flatten()));
         let earlier = self.rounds.as_ref().map(|rounds| rounds.earlier().to_vec());
-        CompanionState { numbers: state, earlier: earlier.unwrap_or_default() }
+        CallbackState { numbers: state, earlier: earlier.unwrap_or_default() }
     }
 
-    fn restore(&mut self, step: u64, saved: CompanionState, learner: &Learner<B>) -> Result<(), String> {
+    fn restore(&mut self, step: u64, saved: CallbackState, learner: &Learner<B>) -> Result<(), String> {
         let problem = || "it has no scores of this network's heads, units and blocks".to_owned();
         let Learner { model, params, .. } = learner;
         let (done, rest) = saved.numbers.split_first().ok_or_else(problem)?;
@@ -169,7 +178,7 @@ impl<B: Backend> Companion<B> for Gradual {
         if !gone.is_empty() && gone.len() != self.budget.blocks.all(model).len() {
             return Err(problem());
         }
-        self.gone = Gone(gone.iter().map(|gone| *gone as usize).collect());
+        self.gone = EmptiedBlocks(gone.iter().map(|gone| *gone as usize).collect());
         let zeros = self.budget.no_scores(&model.config);
         let parts = zeros.flatten().len();
         let (parts, blocks) = scores.split_at_checked(parts).ok_or_else(problem)?;

@@ -19,7 +19,7 @@ use crate::models::{Classifier, ModelConfig, Rows};
 use crate::nn::ParamId;
 use crate::ops::Backend;
 use crate::tensor::Tensor;
-use crate::train::{Learner, Lesson};
+use crate::train::{Examples, Learner};
 use limbeck_kernels::random::mix;
 use serde::{Deserialize, Serialize};
 
@@ -65,14 +65,18 @@ impl LayerImportance {
 ///
 /// # Errors
 /// The device's.
-pub fn layer_gradients<B: Backend>(learner: &Learner<B>, lesson: &Lesson, scores: &mut [f64]) -> Result<()> {
-    let (backend, batch) = (&learner.backend, &lesson.batch);
+pub fn layer_gradients<B: Backend>(
+    learner: &Learner<B>,
+    examples: &Examples,
+    scores: &mut [f64],
+) -> Result<()> {
+    let (backend, batch) = (&learner.backend, &examples.batch);
     let mut tape = Tape::recording(backend, &learner.params, batch, None);
     let (output, taps) = learner.model.forward_with_taps(&mut tape, Rows::Needed)?;
     let outputs: Vec<Var<B>> = taps.layers.into_iter().map(|layer| layer.hidden).collect();
     outputs.iter().for_each(|output| tape.retain(output));
     let scale = backend.loss_scale().unwrap_or(1.0);
-    let (_, dy) = backend.loss(output.tensor(), &lesson.labels, None, scale)?;
+    let (_, dy) = backend.loss(output.tensor(), &examples.labels, None, scale)?;
     let grads: Grads<B> = tape.backward([(output, dy)])?.scaled(scale);
     let mut input = taps.embedded;
     for (score, output) in scores.iter_mut().zip(outputs) {

@@ -1,17 +1,17 @@
 //! int8 or int4, matrix by matrix: as many in int4 as an accuracy allows.
 //!
-//! Parameters are put in the order of the damage that they do alone, [`Sensitive::divergence`], for each byte that they
+//! Parameters are put in the order of the damage that they do alone, [`MatrixSensitivity::divergence`], for each byte that they
 //! save. The file is then the smallest whose accuracy is enough among those that have the first of them in int4, found by
 //! bisection: a dozen evaluations of some hundred texts rather than one for each subset. That accuracies fall as more
 //! become int4 is assumed; where they waver, what is found is enough, and another number of them may be, too.
 
-use super::sensitivity::{Sensitive, Sensitivity};
+use super::sensitivity::{MatrixSensitivity, Sensitivity};
 use crate::Result;
 
 /// Those that int4 makes smaller and whose divergence is known, least damage for a byte first.
-pub fn order(sensitivity: &Sensitivity) -> Vec<&Sensitive> {
-    let damage = |parameter: &Sensitive| Some(parameter.divergence? / parameter.saved() as f64);
-    let mut ordered: Vec<(f64, &Sensitive)> = sensitivity
+pub fn order(sensitivity: &Sensitivity) -> Vec<&MatrixSensitivity> {
+    let damage = |parameter: &MatrixSensitivity| Some(parameter.divergence? / parameter.saved() as f64);
+    let mut ordered: Vec<(f64, &MatrixSensitivity)> = sensitivity
         .parameters
         .iter()
         .filter(|parameter| parameter.saved() > 0)
@@ -44,7 +44,7 @@ pub fn largest(most: usize, mut enough: impl FnMut(usize) -> Result<bool>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::sensitivity::InForm;
+    use crate::compress::sensitivity::FormStats;
 
     #[test]
     fn bisection_finds_the_last_that_is_enough() {
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn least_damage_for_a_byte_goes_first() {
-        let parameter = |name: &str, bytes: [usize; 2], divergence| Sensitive {
+        let parameter = |name: &str, bytes: [usize; 2], divergence| MatrixSensitivity {
             name: name.into(),
             rows: 1,
             cols: 1,
-            int8: InForm { bytes: bytes[0], ..InForm::default() },
-            int4: InForm { bytes: bytes[1], ..InForm::default() },
+            int8: FormStats { bytes: bytes[0], ..FormStats::default() },
+            int4: FormStats { bytes: bytes[1], ..FormStats::default() },
             static_scales: None,
             divergence,
         };

@@ -1,6 +1,6 @@
 //! One going: heads and units are deleted, weights and blocks masked, up to a budget.
 
-use super::blocks::{self, BlockScores, Gone};
+use super::blocks::{self, BlockScores, EmptiedBlocks};
 use super::budget::Budget;
 use super::importance::{Importance, Scores, keep_within};
 use super::magnitude;
@@ -21,7 +21,7 @@ pub fn prune<B: Backend>(
     learner: &mut Learner<B>,
     budget_now: &Budget,
     measured: &Scores,
-    (watched, gone): (Option<&BlockScores>, &Gone),
+    (watched, gone): (Option<&BlockScores>, &EmptiedBlocks),
     seed: u64,
 ) -> Result<Option<Deletion>> {
     let config = &learner.model.config;

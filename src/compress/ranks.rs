@@ -217,7 +217,7 @@ fn candidates<B: Backend>(learner: &Learner<B>, matrices: BlockMatrices) -> Resu
 
 /// Multiplies the factors that are no smaller than their product: heads and units that were deleted since may have left them so.
 /// Masked ones stay, since zeros of a factor are none of the product. Returns how many became whole. If any did, the learner has
-/// no tutor any more.
+/// no feature teacher any more.
 ///
 /// # Errors
 /// The device's.
@@ -240,7 +240,7 @@ pub fn unfactor<B: Backend>(learner: &mut Learner<B>) -> Result<usize> {
     let count = whole.len();
     if count > 0 {
         let config = with_ranks(config, ranks);
-        learner.tutor = None;
+        learner.feature_teacher = None;
         rebuild(learner, &config, |_, spec| Origin::given_or_named(whole.remove(&spec.name)))?;
     }
     Ok(count)

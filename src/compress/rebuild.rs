@@ -31,13 +31,13 @@ impl Origin<'_> {
 }
 
 /// Makes a learner's network that of `config`, with each parameter from its `origin`. Parameters behind the network's own, which
-/// are a tutor's, stay as they are.
+/// are a feature teacher's, stay as they are.
 ///
 /// # Errors
 /// The device's.
 ///
 /// # Panics
-/// If no parameter had a name that is to be kept; if values are given, or layers go, while the network learns from a tutor, who
+/// If no parameter had a name that is to be kept; if values are given, or layers go, while the network learns from a feature teacher, who
 /// knows it by its parameters.
 pub(super) fn rebuild<'d, B: Backend>(
     learner: &mut Learner<B>,
@@ -57,7 +57,7 @@ pub(super) fn rebuild<'d, B: Backend>(
         .collect();
     let given = origins.iter().any(|origin| matches!(origin, Origin::Given(_)));
     let same = !given && config.layers.len() == learner.model.config.layers.len();
-    assert!(same || learner.tutor.is_none(), "a network changes before a tutor knows it");
+    assert!(same || learner.feature_teacher.is_none(), "a network changes before a feature teacher knows it");
     let own = learner.network().count();
     for (id, param) in learner.params.iter().skip(own) {
         specs.push(param.spec.clone());

@@ -72,7 +72,7 @@ impl Noise {
 
 /// A parameter in one form.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct InForm {
+pub struct FormStats {
     /// Bytes in the file, with scales and the like.
     pub bytes: usize,
     /// Signal-to-noise ratio of the parameter, in decibels.
@@ -101,7 +101,7 @@ impl StaticScales {
 
 /// What few bits do to one matrix or table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sensitive {
+pub struct MatrixSensitivity {
     /// The parameter.
     pub name: String,
     /// Outputs, or entries.
@@ -109,16 +109,16 @@ pub struct Sensitive {
     /// Inputs, or the width of a row.
     pub cols: usize,
     /// In int8, with a scale for each row.
-    pub int8: InForm,
+    pub int8: FormStats,
     /// In int4.
-    pub int4: InForm,
+    pub int4: FormStats,
     /// Of a matrix.
     pub static_scales: Option<StaticScales>,
     /// Mean divergence of the probabilities, in nats, if it alone is in int4; `None` if that was not measured.
     pub divergence: Option<f64>,
 }
 
-impl Sensitive {
+impl MatrixSensitivity {
     /// Bytes that int4 saves; none where what it adds for each group weighs more.
     pub fn saved(&self) -> usize {
         self.int8.bytes.saturating_sub(self.int4.bytes)
@@ -131,7 +131,7 @@ pub struct Sensitivity {
     /// Texts that divergences are means over; ratios are those of the second half.
     pub texts: usize,
     /// The matrices and tables.
-    pub parameters: Vec<Sensitive>,
+    pub parameters: Vec<MatrixSensitivity>,
 }
 
 impl Sensitivity {
@@ -147,7 +147,7 @@ impl Sensitivity {
 
 /// The texts that a network is looked at with, and who waits for it.
 #[derive(Clone, Copy)]
-pub struct Looking<'a> {
+pub struct Scan<'a> {
     /// Texts.
     pub texts: &'a TokenSet,
     /// So many of them, from the first on.
@@ -166,44 +166,44 @@ pub struct Looking<'a> {
 /// [`Error::Interrupted`]; the device's.
 pub fn measure<B: Backend>(
     learner: &mut Learner<B>,
-    looking: Looking<'_>,
+    scan: Scan<'_>,
     divergences: impl Fn(&ParamSpec) -> bool,
 ) -> Result<Sensitivity> {
     learner.params.round(None);
-    let (calibration, rest) = (0..looking.count / 2, looking.count / 2..looking.count);
-    let mut ratios = Ratios::new(learner, looking.blocks)?;
+    let (calibration, rest) = (0..scan.count / 2, scan.count / 2..scan.count);
+    let mut ratios = Ratios::new(learner, scan.blocks)?;
     let mut magnitudes: BTreeMap<ParamId, Magnitudes> = BTreeMap::new();
-    looking.progress.begin("signal to noise", looking.count as u64);
-    for_inputs(learner, &looking, calibration, |layer, x| {
+    scan.progress.begin("signal to noise", scan.count as u64);
+    for_inputs(learner, &scan, calibration, |layer, x| {
         magnitudes.entry(layer.weight).or_default().add(&x.download(&learner.backend)?);
         Ok(())
     })?;
-    for_inputs(learner, &looking, rest.clone(), |layer, x| {
+    for_inputs(learner, &scan, rest.clone(), |layer, x| {
         ratios.add_matrix(learner, layer, x, magnitudes.get(&layer.weight))
     })?;
-    ratios.add_tables(learner, looking.texts, rest)?;
-    looking.progress.end();
+    ratios.add_tables(learner, scan.texts, rest)?;
+    scan.progress.end();
     let mut parameters = ratios.finish(learner);
     let wanted = parameters.iter().filter(|(id, _)| divergences(&learner.params.get(*id).spec)).count();
     if wanted > 0 {
-        let exact = probabilities(learner, &looking)?;
-        looking.progress.begin("sensitivity", wanted as u64);
+        let exact = probabilities(learner, &scan)?;
+        scan.progress.begin("sensitivity", wanted as u64);
         for (id, parameter) in &mut parameters {
             if divergences(&learner.params.get(*id).spec) {
-                parameter.divergence = Some(divergence_without(learner, &looking, *id, &exact)?);
-                looking.progress.advance(1);
+                parameter.divergence = Some(divergence_without(learner, &scan, *id, &exact)?);
+                scan.progress.advance(1);
             }
         }
-        looking.progress.end();
+        scan.progress.end();
     }
     let parameters = parameters.into_iter().map(|(_, parameter)| parameter).collect();
-    Ok(Sensitivity { texts: looking.count, parameters })
+    Ok(Sensitivity { texts: scan.count, parameters })
 }
 
 /// Hands over every linear layer with what it reads, a batch at a time.
 fn for_inputs<B: Backend>(
     learner: &Learner<B>,
-    looking: &Looking<'_>,
+    scan: &Scan<'_>,
     rows: Range<usize>,
     mut each: impl FnMut(&Linear, &Tensor<B>) -> Result<()>,
 ) -> Result<()> {
@@ -211,15 +211,15 @@ fn for_inputs<B: Backend>(
     for first in rows.clone().step_by(TEXTS) {
         batch.clear();
         let texts = first..(first + TEXTS).min(rows.end);
-        texts.clone().for_each(|text| batch.push(looking.texts.text(text), text as u64));
+        texts.clone().for_each(|text| batch.push(scan.texts.text(text), text as u64));
         let mut tape = Tape::evaluating(&learner.backend, &learner.params, &batch);
         tape.keep_inputs();
         learner.model.forward(&mut tape)?;
         for (layer, x) in tape.take_inputs() {
             each(&layer, x.tensor())?;
         }
-        looking.progress.advance(texts.len() as u64);
-        Error::if_stopped(looking.stop)?;
+        scan.progress.advance(texts.len() as u64);
+        Error::if_stopped(scan.stop)?;
     }
     Ok(())
 }

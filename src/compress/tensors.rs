@@ -14,7 +14,7 @@ use limbeck_kernels::gemm::{BLOCK_SHAPE, PackedBlocks, pack_blocks_i8, packed_i8
 use std::path::Path;
 
 /// A matrix or table of whole numbers, laid out.
-pub(super) struct Laid {
+pub(super) struct QuantizedTensor {
     /// Values first.
     pub tensors: Vec<Tensor>,
     /// What they stand for, in int8.
@@ -23,7 +23,7 @@ pub(super) struct Laid {
     pub times: Option<LayoutTimes>,
 }
 
-impl Laid {
+impl QuantizedTensor {
     /// Without what pads tensors apart.
     pub fn bytes(&self) -> usize {
         self.tensors.iter().map(|tensor| tensor.bytes.len()).sum()
@@ -40,7 +40,7 @@ pub(super) fn whole_numbers(
     form: Form,
     layout: Layout,
     values: &[f32],
-) -> Laid {
+) -> QuantizedTensor {
     let (n, k) = (spec.rows, spec.cols);
     let int4 = (form == Form::Int4).then(|| Int4Rows::by_row(values, n, k));
     let rows =
@@ -55,7 +55,7 @@ pub(super) fn whole_numbers(
         (None, None) => vec![bytes(spec.name.clone(), spec.dims(), &rows.bytes)],
     };
     tensors.push(scales(scale_name(&spec.name), &rows.scale));
-    Laid { tensors, rows, times }
+    QuantizedTensor { tensors, rows, times }
 }
 
 fn int8_matrix(spec: &ParamSpec, panels: &[i8], sums: &[i32], blocks: Option<PackedBlocks>) -> Vec<Tensor> {

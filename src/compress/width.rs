@@ -26,7 +26,7 @@ use crate::Result;
 use crate::nn::{LayerNorm, ParamId, Role};
 use crate::ops::Backend;
 use crate::train::learner::gradients;
-use crate::train::{Learner, Lesson};
+use crate::train::{Examples, Learner};
 use limbeck_kernels::random::mix;
 use serde::{Deserialize, Serialize};
 
@@ -65,11 +65,11 @@ impl WidthScores {
     /// The device's.
     ///
     /// # Panics
-    /// If the lesson is not of one text: gradients of several are sums, and no sum of squares comes of them.
-    pub fn add_gradients<B: Backend>(&mut self, learner: &Learner<B>, lesson: &Lesson) -> Result<()> {
-        assert_eq!(lesson.batch.texts(), 1, "squares are of one text");
+    /// If the examples are not of one text: gradients of several are sums, and no sum of squares comes of them.
+    pub fn add_gradients<B: Backend>(&mut self, learner: &Learner<B>, examples: &Examples) -> Result<()> {
+        assert_eq!(examples.batch.texts(), 1, "squares are of one text");
         let Learner { backend, model, params, .. } = learner;
-        let (_, grads) = gradients(backend, model, params, lesson, None, None)?;
+        let (_, grads) = gradients(backend, model, params, examples, None, None)?;
         let mut hidden = vec![0.0; self.hidden.len()];
         let mut dense = vec![0.0; self.dense.len()];
         let add = |slopes: &mut [f64], id: ParamId| -> Result<()> {
@@ -143,7 +143,7 @@ impl WidthScores {
 /// # Panics
 /// If somebody teaches the network already, by projections from its width, or its word table has wider rows.
 pub fn narrow<B: Backend>(learner: &mut Learner<B>, scores: &WidthScores, count: usize) -> Result<()> {
-    assert!(learner.tutor.is_none(), "features go before a tutor counts them");
+    assert!(learner.feature_teacher.is_none(), "features go before a feature teacher counts them");
     assert!(learner.model.config.embedding_size.is_none_or(|size| size < count), "a narrower table");
     let [hidden, dense] = scores.keep(count);
     delete(learner, &Keep { hidden, dense, ..Keep::all(&learner.model.config) }).map(drop)

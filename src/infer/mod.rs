@@ -15,10 +15,9 @@
 //! whoever produces a row that a product will read (a norm, the embeddings, attention, a nonlinearity) leaves
 //! both the floats and the bytes. Between the products everything is f32 over sixteen virtual lanes in a fixed
 //! order, so that logits are the same bits on every CPU, in every batch, beside every other text and with any number of
-//! threads. Those of a session divide the tokens of a pass and show each other rows where attention needs them (`board`).
+//! threads. Those of a session divide the tokens of a pass and show each other rows where attention needs them (`shared_rows`).
 
 mod arena;
-mod board;
 mod bytes;
 pub mod format;
 mod load;
@@ -26,6 +25,7 @@ mod model;
 mod prepared;
 mod run;
 mod session;
+mod shared_rows;
 mod timing;
 mod weights;
 #[cfg(feature = "train")]

@@ -11,7 +11,7 @@ use super::weights::Weights;
 use crate::Result;
 use crate::models::config::Activation;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
-use crate::team::Seat;
+use crate::team::Member;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::{AbsorbedArgs, AttentionArgs, INT8_KEYS};
 use products::Rows;
@@ -24,7 +24,7 @@ pub(super) struct Run<'r> {
     quantize: bool,
     kernels: Kernels,
     pass: &'r Pass<'r>,
-    seat: &'r Seat<'r>,
+    member: &'r Member<'r>,
     arena: &'r mut Arena,
     scratch: &'r mut Scratch,
     /// Its tokens, counted from the pass's first.
@@ -45,15 +45,15 @@ pub(super) struct Var {
 impl<'r> Run<'r> {
     pub fn new(
         pass: &'r Pass<'r>,
-        seat: &'r Seat<'r>,
+        member: &'r Member<'r>,
         arena: &'r mut Arena,
         scratch: &'r mut Scratch,
     ) -> Run<'r> {
-        let own = pass.board.rows(seat);
+        let own = pass.shared_rows.rows(member);
         let before = |row: usize| (0..pass.texts.len()).filter(|&text| pass.begin(text) < row).count();
         let begun = before(own.start)..before(own.end);
         let (weights, quantize) = (&pass.model.weights, pass.model.quantizes);
-        Run { weights, quantize, kernels: pass.kernels, pass, seat, arena, scratch, own, begun }
+        Run { weights, quantize, kernels: pass.kernels, pass, member, arena, scratch, own, begun }
     }
 
     /// The values of a result.
@@ -112,9 +112,9 @@ impl<'r> Run<'r> {
         cols: usize,
         read: impl FnOnce([&[f32]; N]) -> R,
     ) -> R {
-        // SAFETY: the seats of a session's team run one forward pass each, over one network: the same operations in the same
+        // SAFETY: the members of a session's team run one forward pass each, over one network: the same operations in the same
         // order.
-        unsafe { self.pass.board.exchange(self.seat, own, cols, read) }
+        unsafe { self.pass.shared_rows.exchange(self.member, own, cols, read) }
     }
 
     /// Some rows of a result.

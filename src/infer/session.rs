@@ -1,12 +1,12 @@
 //! Predictions with a shared model, by one thread or by a few that share each pass.
 
 use super::arena::Arena;
-use super::board::Board;
 use super::model::Model;
 use super::run::{Pass, Run, Scratch, Var};
+use super::shared_rows::SharedRows;
 use super::timing::{PartTimes, Timed};
 use crate::error::not_finite;
-use crate::team::{Seat, Team};
+use crate::team::{Member, Team};
 use crate::{Batch, Error, Result};
 use limbeck_kernels::Kernels;
 use std::ops::Range;
@@ -22,15 +22,15 @@ pub struct Session<'m> {
     model: &'m Model,
     kernels: Kernels,
     team: Team,
-    board: Board,
-    /// One for each seat of the team.
-    desks: Vec<Mutex<Desk>>,
+    shared_rows: SharedRows,
+    /// One for each member of the team.
+    workspaces: Vec<Mutex<Workspace>>,
     pub(super) logits: Vec<f32>,
 }
 
 /// What one thread works with.
 #[derive(Default)]
-struct Desk {
+struct Workspace {
     arena: Arena,
     scratch: Scratch,
     /// What the last pass left here: the logits of its texts, or states of its tokens.
@@ -53,8 +53,8 @@ impl<'m> Session<'m> {
     /// As [`Session::with_threads`], with these kernels. Logits are the same bits with any.
     pub fn with(model: &'m Model, kernels: Kernels, threads: usize) -> Session<'m> {
         let team = Team::new(threads);
-        let desks = (0..team.seats()).map(|_| Mutex::default()).collect();
-        Session { model, kernels, team, board: Board::default(), desks, logits: Vec::new() }
+        let workspaces = (0..team.members()).map(|_| Mutex::default()).collect();
+        Session { model, kernels, team, shared_rows: SharedRows::default(), workspaces, logits: Vec::new() }
     }
 
     /// The kernels that it runs on.
@@ -97,7 +97,7 @@ impl<'m> Session<'m> {
     }
 
     /// The logits of a batch, whose texts `pass` runs, as many at a time as belong into a pass, and leaves the result at
-    /// the desks.
+    /// the workspaces.
     pub(super) fn each_pass(
         &mut self,
         batch: &Batch,
@@ -108,7 +108,7 @@ impl<'m> Session<'m> {
         let mut logits = std::mem::take(&mut self.logits);
         logits.clear();
         logits.reserve(batch.texts() * labels);
-        let tokens = TOKENS * self.team.seats();
+        let tokens = TOKENS * self.team.members();
         let mut first = 0;
         while first < batch.texts() {
             let start = batch.offsets[first];
@@ -125,7 +125,7 @@ impl<'m> Session<'m> {
 
     /// Appends what the last pass left, in the order of its rows: these are divided in the order of the texts.
     pub(super) fn results(&self, into: &mut Vec<f32>) {
-        self.desks.iter().for_each(|desk| into.extend_from_slice(&lock(desk).result));
+        self.workspaces.iter().for_each(|workspace| into.extend_from_slice(&lock(workspace).result));
     }
 
     /// NaN and infinity anywhere in a network reach its logits (norms and quantized rows pass them on), so that one
@@ -150,38 +150,38 @@ impl<'m> Session<'m> {
         skip: usize,
         network: impl Fn(&mut Run<'_>) -> Result<Var> + Sync,
     ) {
-        self.on_seats(batch, texts, skip, |_, run| network(run));
+        self.on_members(batch, texts, skip, |_, run| network(run));
     }
 
-    /// One pass of the whole network, whose parts' times are added to `times`. Seat 0 alone looks at the clock: the others do the
+    /// One pass of the whole network, whose parts' times are added to `times`. Member 0 alone looks at the clock: the others do the
     /// same at the same time.
     fn run_timed(&mut self, batch: &Batch, texts: Range<usize>, times: &mut PartTimes) {
         let (classifier, times) = (&self.model.classifier, Mutex::new(times));
-        self.on_seats(batch, texts, 0, |seat, exec| match seat.index() {
+        self.on_members(batch, texts, 0, |member, exec| match member.index() {
             0 => classifier.forward(&mut Timed { exec, times: *lock(&times), last: 0, layers: 0 }),
             _ => classifier.forward(exec),
         });
     }
 
-    /// Has each seat run its part of a pass, and keep what comes of it at its desk: of a whole network the logits of those of
+    /// Has each member run its part of a pass, and keep what comes of it in its workspace: of a whole network the logits of those of
     /// the pass's texts whose first token lies there.
-    fn on_seats(
+    fn on_members(
         &mut self,
         batch: &Batch,
         texts: Range<usize>,
         skip: usize,
-        part: impl Fn(&Seat<'_>, &mut Run<'_>) -> Result<Var> + Sync,
+        part: impl Fn(&Member<'_>, &mut Run<'_>) -> Result<Var> + Sync,
     ) {
         let tokens = batch.offsets[texts.end] - batch.offsets[texts.start] - texts.len() * skip;
         let widest = self.model.widest();
-        self.board.divide(tokens, widest, self.team.seats());
-        self.team.run(&|seat| {
-            let Desk { arena, scratch, result } = &mut *lock(&self.desks[seat.index()]);
-            arena.reserve(self.board.rows(seat).len(), widest, self.model.quantizes);
-            let (texts, board) = (texts.clone(), &self.board);
-            let pass = Pass { model: self.model, kernels: self.kernels, batch, texts, skip, board };
-            let mut run = Run::new(&pass, seat, arena, scratch);
-            let made = part(seat, &mut run).expect("operations on memory do not fail");
+        self.shared_rows.divide(tokens, widest, self.team.members());
+        self.team.run(&|member| {
+            let Workspace { arena, scratch, result } = &mut *lock(&self.workspaces[member.index()]);
+            arena.reserve(self.shared_rows.rows(member).len(), widest, self.model.quantizes);
+            let (texts, shared_rows) = (texts.clone(), &self.shared_rows);
+            let pass = Pass { model: self.model, kernels: self.kernels, batch, texts, skip, shared_rows };
+            let mut run = Run::new(&pass, member, arena, scratch);
+            let made = part(member, &mut run).expect("operations on memory do not fail");
             result.clear();
             result.extend_from_slice(run.values(&made));
         });

@@ -5,7 +5,7 @@
 
 use super::format::{ALIGNMENT, DIGITS, Golden, HEADER_HASH, Metadata, OPENING, PAD, header_hash};
 use super::{Model, Session};
-use crate::checkpoint::{Dtype, Listed, header_text};
+use crate::checkpoint::{Dtype, TensorInfo, header_text};
 use crate::{Batch, Error, Result, files};
 use memmap2::{Mmap, MmapMut};
 use serde_json::{Map, json};
@@ -129,9 +129,9 @@ fn header(metadata: &Metadata, tensors: &[Tensor], places: &[usize]) -> String {
         })
         .collect();
     let listed = tensors.iter().zip(places).zip(&pads).flat_map(|((tensor, &place), (name, shape))| {
-        let pad = Listed { name, dtype: Dtype::U8, shape, bytes: place - shape[0]..place };
+        let pad = TensorInfo { name, dtype: Dtype::U8, shape, bytes: place - shape[0]..place };
         let Tensor { name, dtype, shape, bytes } = tensor;
-        let tensor = Listed { name, dtype: *dtype, shape, bytes: place..place + bytes.len() };
+        let tensor = TensorInfo { name, dtype: *dtype, shape, bytes: place..place + bytes.len() };
         (!pad.bytes.is_empty()).then_some(pad).into_iter().chain([tensor])
     });
     let mut header = header_text(entries, listed);

@@ -107,6 +107,18 @@ impl Launch {
     pub fn of_environment() -> Result<Launch> {
         Launch::read(|name| std::env::var(name).ok())
     }
+
+    /// Who is waited for while ranks [`join`], and where, for people; `None` for a process alone.
+    pub fn waiting(&self) -> Option<String> {
+        let others = match self.size {
+            1 => return None,
+            2 => "another rank".to_owned(),
+            size => format!("{} other ranks", size - 1),
+        };
+        let place =
+            if cfg!(feature = "mpi") && self.by_mpi { "by MPI" } else { &format!("at {}", self.address) };
+        Some(format!("waiting for {others} {place}"))
+    }
 }
 
 fn half(set: &'static str, missing: &str) -> Error {
@@ -165,13 +177,14 @@ mod tests {
 
     #[test]
     fn the_variables_of_torchrun_slurm_and_open_mpi() {
-        assert_eq!(launch(&[]).unwrap().size, 1);
+        assert_eq!(launch(&[]).unwrap().waiting(), None);
         let found =
             launch(&[("RANK", "1"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "node7")])
                 .unwrap();
         let expected =
             Launch { rank: 1, size: 4, local_rank: 1, address: "node7:29500".into(), by_mpi: false };
         assert_eq!(found, expected);
+        assert_eq!(found.waiting().unwrap(), "waiting for 3 other ranks at node7:29500");
         let found =
             launch(&[("OMPI_COMM_WORLD_RANK", "2"), ("OMPI_COMM_WORLD_SIZE", "3"), ("MASTER_PORT", "77")])
                 .unwrap();

@@ -21,7 +21,7 @@ mod tcp;
 pub use launch::{Launch, join};
 #[cfg(feature = "cuda")]
 pub(crate) use overlap::Failing;
-pub use overlap::{Give, OneThread, Summed, while_summing};
+pub use overlap::{OneThread, Submit, SummedBuckets, while_summing};
 pub use tcp::Tcp;
 
 use crate::{Error, Result};
@@ -125,14 +125,14 @@ impl dyn Ranks + '_ {
     ///
     /// # Errors
     /// Those of `decide`; [`Error::Ranks`] on the others.
-    pub fn from_first<T: Told>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn from_first<T: Message>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
         if !self.are_several() {
             return decide();
         }
         if self.is_first() {
             let decided = decide();
             let mut told = match &decided {
-                Ok(value) => [vec![1], value.tell()].concat(),
+                Ok(value) => [vec![1], value.encode()].concat(),
                 Err(error) => [vec![0], error.to_string().into_bytes()].concat(),
             };
             // Whoever fails has a better error than that nobody listens.
@@ -142,7 +142,7 @@ impl dyn Ranks + '_ {
         let mut told = Vec::new();
         self.broadcast(&mut told)?;
         match told.split_first() {
-            Some((1, value)) => Ok(T::hear(value)),
+            Some((1, value)) => Ok(T::decode(value)),
             Some((_, error)) => Err(Error::Ranks {
                 problem: format!("the first rank stopped: {}", String::from_utf8_lossy(error)),
                 mend: "see what it says".into(),
@@ -201,39 +201,39 @@ fn part(rank: usize, size: usize, count: usize) -> std::ops::Range<usize> {
     first..first + each + usize::from(rank < more)
 }
 
-/// What one rank can tell others.
-pub trait Told: Sized {
+/// What one rank can send to others.
+pub trait Message: Sized {
     /// As bytes.
-    fn tell(&self) -> Vec<u8>;
+    fn encode(&self) -> Vec<u8>;
 
     /// From those bytes.
-    fn hear(bytes: &[u8]) -> Self;
+    fn decode(bytes: &[u8]) -> Self;
 }
 
-impl Told for () {
-    fn tell(&self) -> Vec<u8> {
+impl Message for () {
+    fn encode(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    fn hear(_bytes: &[u8]) {}
+    fn decode(_bytes: &[u8]) {}
 }
 
-impl Told for bool {
-    fn tell(&self) -> Vec<u8> {
+impl Message for bool {
+    fn encode(&self) -> Vec<u8> {
         vec![u8::from(*self)]
     }
 
-    fn hear(bytes: &[u8]) -> bool {
+    fn decode(bytes: &[u8]) -> bool {
         bytes == [1]
     }
 }
 
-impl Told for String {
-    fn tell(&self) -> Vec<u8> {
+impl Message for String {
+    fn encode(&self) -> Vec<u8> {
         self.as_bytes().to_vec()
     }
 
-    fn hear(bytes: &[u8]) -> String {
+    fn decode(bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
     }
 }

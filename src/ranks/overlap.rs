@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 /// Takes a bucket over, to be summed.
-pub type Give<'g, S> = dyn FnMut(Vec<S>) -> Result<()> + 'g;
+pub type Submit<'g, S> = dyn FnMut(Vec<S>) -> Result<()> + 'g;
 
 /// Buckets in the order in which they were handed over.
-pub struct Summed<S> {
+pub struct SummedBuckets<S> {
     /// Their sums over ranks.
     pub buckets: Vec<Vec<S>>,
     /// How many sums had begun when the computation ended.
@@ -98,8 +98,8 @@ impl<R: Ranks> Ranks for OneThread<R> {
 /// Those of `compute`, of which the other ranks learn; [`Error::Ranks`].
 pub fn while_summing<S: DerefMut<Target = [f32]> + Send, T>(
     ranks: &dyn Ranks,
-    compute: impl FnOnce(&mut Give<'_, S>) -> Result<T>,
-) -> Result<(T, Summed<S>)> {
+    compute: impl FnOnce(&mut Submit<'_, S>) -> Result<T>,
+) -> Result<(T, SummedBuckets<S>)> {
     let failing = Failing::unless_told(ranks);
     let mut flat = Vec::new();
     if !ranks.any_thread() {
@@ -110,7 +110,7 @@ pub fn while_summing<S: DerefMut<Target = [f32]> + Send, T>(
         })?;
         buckets.iter_mut().try_for_each(|bucket| sum(ranks, bucket, &mut flat))?;
         failing.went_well();
-        return Ok((computed, Summed { buckets, begun: 0 }));
+        return Ok((computed, SummedBuckets { buckets, begun: 0 }));
     }
     let begun = &AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -147,7 +147,7 @@ pub fn while_summing<S: DerefMut<Target = [f32]> + Send, T>(
         let buckets = summing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         let computed = computed?;
         failing.went_well();
-        Ok((computed, Summed { buckets, begun }))
+        Ok((computed, SummedBuckets { buckets, begun }))
     })
 }
 
@@ -244,9 +244,9 @@ mod tests {
         for size in [2, 3] {
             as_ranks(size, |ranks| {
                 let counted = Counted::new(ranks);
-                let ((), Summed { begun, .. }) = while_summing(&counted, |give| {
+                let ((), SummedBuckets { begun, .. }) = while_summing(&counted, |submit| {
                     for (place, bucket) in buckets(ranks.rank()).into_iter().enumerate() {
-                        give(bucket)?;
+                        submit(bucket)?;
                         counted.wait_for(place + 1);
                     }
                     Ok(())
@@ -260,11 +260,11 @@ mod tests {
     #[test]
     fn sums_are_those_that_nobody_overlapped_to_the_bit() {
         let summed = |ranks: &dyn Ranks| {
-            let all = while_summing(ranks, |give| {
-                buckets(ranks.rank()).into_iter().try_for_each(&mut *give)?;
+            let all = while_summing(ranks, |submit| {
+                buckets(ranks.rank()).into_iter().try_for_each(&mut *submit)?;
                 Ok(7)
             });
-            let (seven, Summed { buckets, begun }) = all.unwrap();
+            let (seven, SummedBuckets { buckets, begun }) = all.unwrap();
             assert!(seven == 7 && (ranks.any_thread() || begun == 0));
             buckets
         };
@@ -283,12 +283,12 @@ mod tests {
     fn a_computation_that_fails_ends_those_of_all() {
         for failing in 0..3 {
             let found = as_three(|ranks| {
-                let result = while_summing(ranks, |give| {
+                let result = while_summing(ranks, |submit| {
                     for (place, bucket) in buckets(ranks.rank()).into_iter().enumerate() {
                         if place == 1 && ranks.rank() == failing {
                             return Err(Error::device("the device is gone", "mend it"));
                         }
-                        give(bucket)?;
+                        submit(bucket)?;
                     }
                     Ok(())
                 });
@@ -305,10 +305,10 @@ mod tests {
     fn a_computation_that_panics_ends_those_of_all() {
         let found = as_three(|ranks| {
             let run = || {
-                while_summing(ranks, |give| {
-                    give(vec![vec![1.0; 10]])?;
+                while_summing(ranks, |submit| {
+                    submit(vec![vec![1.0; 10]])?;
                     assert!(ranks.rank() != 2, "rank 2 panics");
-                    give(vec![vec![1.0; 10]])
+                    submit(vec![vec![1.0; 10]])
                 })
             };
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// How one file did.
 #[derive(Clone, Debug)]
-pub struct Tried {
+pub struct AblatedTrial {
     /// The seed of its run.
     pub seed: u64,
     /// Whether it classified text i rightly.
@@ -48,8 +48,8 @@ impl Contribution {
     ///
     /// # Panics
     /// If two files of a seed answered different numbers of texts.
-    pub fn of(name: &str, tried: &[Tried], whole: &[Tried]) -> Option<Contribution> {
-        let pairs: Vec<(&Tried, &Tried)> = tried
+    pub fn of(name: &str, tried: &[AblatedTrial], whole: &[AblatedTrial]) -> Option<Contribution> {
+        let pairs: Vec<(&AblatedTrial, &AblatedTrial)> = tried
             .iter()
             .filter_map(|tried| Some((tried, whole.iter().find(|whole| whole.seed == tried.seed)?)))
             .collect();
@@ -96,7 +96,7 @@ impl Contribution {
     }
 }
 
-impl Tried {
+impl AblatedTrial {
     fn correct(&self) -> u64 {
         self.right.iter().filter(|right| **right).count() as u64
     }
@@ -110,9 +110,9 @@ impl Tried {
 mod tests {
     use super::*;
 
-    fn tried(seed: u64, wrong: &[usize], file_bytes: u64, ms: f64) -> Tried {
+    fn tried(seed: u64, wrong: &[usize], file_bytes: u64, ms: f64) -> AblatedTrial {
         let right = (0..10).map(|text| !wrong.contains(&text)).collect();
-        Tried { seed, right, file_bytes, milliseconds: Some(ms) }
+        AblatedTrial { seed, right, file_bytes, milliseconds: Some(ms) }
     }
 
     #[test]

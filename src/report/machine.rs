@@ -40,7 +40,7 @@ impl Machine {
     pub fn here(kernels: Kernels, threads: usize, build: Build) -> Machine {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Machine {
-            cpu: cpu_name(&info).unwrap_or("an unknown CPU").to_owned(),
+            cpu: cpu_name(&info).unwrap_or_else(|| "an unknown CPU".to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             kernels: kernels.isa().name().into(),
@@ -58,14 +58,20 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The CPU's name in the text of `/proc/cpuinfo`: x86 says `model name`, some Arm systems `Model`.
-fn cpu_name(info: &str) -> Option<&str> {
+/// The CPU's name in the text of `/proc/cpuinfo`: x86 says `model name`, some Arm systems `Model`. Where a hypervisor leaves the
+/// number out of it, family and model say which generation it is.
+fn cpu_name(info: &str) -> Option<String> {
     let field = |wanted: &str| {
-        let fields = info.lines().filter_map(|line| line.split_once(':'));
-        fields.map(|(name, value)| (name.trim(), value.trim())).find(|(name, _)| *name == wanted)
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim())
     };
-    let (_, name) = field("model name").or_else(|| field("Model"))?;
-    (!name.is_empty()).then_some(name)
+    let name = field("model name").or_else(|| field("Model")).filter(|name| !name.is_empty())?;
+    Some(match (field("cpu family"), field("model")) {
+        (Some(family), Some(model)) if !name.contains(|c: char| c.is_ascii_digit()) => {
+            format!("{name} (family {family}, model {model})")
+        }
+        _ => name.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -75,8 +81,10 @@ mod tests {
     #[test]
     fn the_cpu_is_named() {
         let x86 = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Some CPU 9000\n\nmodel name\t: another\n";
-        assert_eq!(cpu_name(x86), Some("Some CPU 9000"));
-        assert_eq!(cpu_name("processor : 0\nModel : Some Board 5\n"), Some("Some Board 5"));
+        assert_eq!(cpu_name(x86).as_deref(), Some("Some CPU 9000"));
+        let guest = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: Some CPU\n";
+        assert_eq!(cpu_name(guest).as_deref(), Some("Some CPU (family 26, model 2)"));
+        assert_eq!(cpu_name("processor : 0\nModel : Some Board 5\n").as_deref(), Some("Some Board 5"));
         assert_eq!(cpu_name(""), None);
     }
 

@@ -1,7 +1,7 @@
 //! What few bits do to each matrix, as a table.
 
 use super::cells::{aligned, dash, grouped, markdown};
-use crate::compress::sensitivity::{Sensitive, Sensitivity};
+use crate::compress::sensitivity::{MatrixSensitivity, Sensitivity};
 
 /// Headings; all but the first column stand to the right. Ratios are in decibels.
 const HEADINGS: [&str; 11] = [
@@ -44,7 +44,7 @@ impl Sensitivity {
     }
 }
 
-fn cells(parameter: &Sensitive) -> [String; 11] {
+fn cells(parameter: &MatrixSensitivity) -> [String; 11] {
     let decibels = |value: Option<f64>| dash(value, |value| format!("{value:.1}"));
     let bytes = |bytes: usize| grouped(bytes as u64);
     let fixed = parameter.static_scales.unwrap_or_default();
@@ -66,13 +66,13 @@ fn cells(parameter: &Sensitive) -> [String; 11] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::sensitivity::{InForm, StaticScales};
+    use crate::compress::sensitivity::{FormStats, StaticScales};
 
     #[test]
     fn the_table_says_what_was_measured() {
-        let form = |bytes, db| InForm { bytes, weights_db: Some(db), outputs_db: Some(db + 1.0) };
+        let form = |bytes, db| FormStats { bytes, weights_db: Some(db), outputs_db: Some(db + 1.0) };
         let fixed = StaticScales { max_db: Some(30.0), percentile_db: None, mse_db: Some(46.2) };
-        let matrix = Sensitive {
+        let matrix = MatrixSensitivity {
             name: "a.weight".into(),
             rows: 4,
             cols: 9,
@@ -81,8 +81,12 @@ mod tests {
             static_scales: Some(fixed),
             divergence: Some(0.00123),
         };
-        let table =
-            Sensitive { name: "words".into(), static_scales: None, divergence: None, ..matrix.clone() };
+        let table = MatrixSensitivity {
+            name: "words".into(),
+            static_scales: None,
+            divergence: None,
+            ..matrix.clone()
+        };
         let sensitivity = Sensitivity { texts: 2000, parameters: vec![matrix, table] };
         let markdown = sensitivity.markdown();
         assert!(

@@ -21,7 +21,7 @@ const DOUBT: f64 = 0.85;
 
 /// A trial that has its report.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct FinishedTrial {
     /// Its name.
     pub id: String,
     /// What is tried; shared by the trials of other seeds.
@@ -67,14 +67,14 @@ pub struct Summary {
 
 impl Summary {
     /// Of one `variant` of each trial, as `int8`; trials in any order, without latencies.
-    pub fn of(finished: &[Finished], variant: &str) -> Summary {
+    pub fn of(finished: &[FinishedTrial], variant: &str) -> Summary {
         let mut points = references(finished);
         let mut settings: Vec<&str> = finished.iter().map(|trial| trial.setting.as_str()).collect();
         settings.sort_unstable();
         settings.dedup();
         let first = points.len();
         for setting in settings {
-            let rows: Vec<(&Finished, &Figures)> = finished
+            let rows: Vec<(&FinishedTrial, &Figures)> = finished
                 .iter()
                 .filter(|trial| trial.setting == setting)
                 .filter_map(|trial| Some((trial, row(trial, variant)?)))
@@ -214,12 +214,12 @@ impl Point {
     }
 }
 
-fn row<'a>(trial: &'a Finished, variant: &str) -> Option<&'a Figures> {
+fn row<'a>(trial: &'a FinishedTrial, variant: &str) -> Option<&'a Figures> {
     trial.table.rows.iter().find(|row| row.variant == variant)
 }
 
 /// The baseline and the controls, so far as all trials of a seed have the same.
-fn references(finished: &[Finished]) -> Vec<Point> {
+fn references(finished: &[FinishedTrial]) -> Vec<Point> {
     let mut variants: Vec<&str> = Vec::new();
     for row in finished.iter().flat_map(|trial| &trial.table.rows) {
         let own = Stage::ALL[1..].iter().any(|stage| stage.variant() == row.variant);
@@ -228,7 +228,7 @@ fn references(finished: &[Finished]) -> Vec<Point> {
         }
     }
     let of_variant = |variant: &&str| {
-        let mut rows: Vec<(&Finished, &Figures)> = Vec::new();
+        let mut rows: Vec<(&FinishedTrial, &Figures)> = Vec::new();
         for trial in finished {
             let Some(found) = row(trial, variant) else { continue };
             match rows.iter().find(|(other, _)| other.seed == trial.seed) {
@@ -244,14 +244,14 @@ fn references(finished: &[Finished]) -> Vec<Point> {
 }
 
 /// The means over trials of different seeds; `None` of none.
-fn point(name: &str, reference: bool, rows: &[(&Finished, &Figures)]) -> Option<Point> {
+fn point(name: &str, reference: bool, rows: &[(&FinishedTrial, &Figures)]) -> Option<Point> {
     let (_, first) = rows.first()?;
     let accuracies: Vec<[f64; 2]> =
         rows.iter().map(|(trial, row)| [row.accuracy, trial.table.rows[0].accuracy]).collect();
     let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
     let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
     let is_baseline = reference && name == Stage::Train.variant();
-    let smaller = |(trial, row): &(&Finished, &Figures)| {
+    let smaller = |(trial, row): &(&FinishedTrial, &Figures)| {
         trial.table.rows[0].file_bytes as f64 / row.file_bytes.max(1) as f64
     };
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();

@@ -125,7 +125,7 @@ pub fn learner<B: Backend>(
         params.set_mask(device, id, mask)?;
     }
     let optimizer = AdamW::new(device, &params, settings(train))?;
-    Ok(Learner { backend: device.clone(), model, params, optimizer, tutor: None })
+    Ok(Learner { backend: device.clone(), model, params, optimizer, feature_teacher: None })
 }
 
 /// The optimizer's part of a recipe's training table.

@@ -91,13 +91,13 @@ fn ngrams(context: &StageContext<'_>) -> Result<()> {
         l2: recipe.ngram_l2 as f32,
         seed: context.recipe.seed,
     };
-    let decided = format!("{} {:?} {settings:?}", texts.content_hash(), corpus.lessons());
+    let decided = format!("{} {:?} {settings:?}", texts.content_hash(), corpus.train_rows());
     let decided = files::sha256(decided.as_bytes());
     let there = Linear::origin(&path).is_some_and(|origin| origin.get(MADE_FROM) == Some(&decided));
     if there && Linear::open(&path).is_ok() {
         return Ok(());
     }
-    let model = Linear::train(&texts, corpus.lessons(), &settings, context.progress, context.stop)?;
+    let model = Linear::train(&texts, corpus.train_rows(), &settings, context.progress, context.stop)?;
     let origin = BTreeMap::from([
         (MADE_FROM.to_owned(), decided),
         ("limbeck.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

@@ -17,7 +17,7 @@ const DEMO: [usize; 2] = [6000, 1000];
 /// Classes named in a message; more would bury it.
 const NAMED: usize = 4;
 
-/// More than one of so many tokens that no piece spells is a doubt.
+/// More than one of so many tokens that no piece spells is a warning.
 const UNKNOWN: usize = 5;
 
 /// Texts of a run and what tokenized them.
@@ -131,33 +131,33 @@ impl Corpus {
     }
 
     /// What makes training on these texts pointless, if anything does, for people.
-    pub fn doubts(&self) -> Vec<String> {
-        let (names, lessons) = (self.train.labels(), self.lessons());
+    pub fn warnings(&self) -> Vec<String> {
+        let (names, train_rows) = (self.train.labels(), self.train_rows());
         let mut counts = vec![0_usize; names.len()];
-        lessons.clone().for_each(|text| counts[self.train.label(text)] += 1);
+        train_rows.clone().for_each(|text| counts[self.train.label(text)] += 1);
         let missing: Vec<&String> =
             names.iter().zip(&counts).filter(|(_, count)| **count == 0).map(|(name, _)| name).collect();
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         if names.len() - missing.len() == 1 {
-            doubts
+            warnings
                 .push("data: all training texts are of one class: there is nothing to tell apart".to_owned());
         } else if !missing.is_empty() {
-            doubts.push(format!("data: no training text is of the classes {}", first_few(&missing)));
+            warnings.push(format!("data: no training text is of the classes {}", first_few(&missing)));
         }
         if let Ok(vocabulary) = self.tokenizer.word_piece() {
             let specials: Vec<u32> = vocabulary.specials().collect();
             let (mut all, mut unknown) = (0, 0);
-            for id in lessons.flat_map(|text| self.train.tokens(text)) {
+            for id in train_rows.flat_map(|text| self.train.tokens(text)) {
                 unknown += usize::from(*id == vocabulary.unknown());
                 all += usize::from(*id == vocabulary.unknown() || !specials.contains(id));
             }
             if unknown > all / UNKNOWN {
-                doubts.push(format!(
+                warnings.push(format!(
                     "data: {unknown} of {all} tokens of the training texts are [UNK]: is the model's tokenizer of this language?"
                 ));
             }
         }
-        doubts
+        warnings
     }
 
     fn new(texts: Rc<Texts>, tokenizer: Tokenizer, held_out: usize) -> Result<Corpus> {
@@ -166,7 +166,7 @@ impl Corpus {
     }
 
     /// The texts to learn from.
-    pub fn lessons(&self) -> Range<usize> {
+    pub fn train_rows(&self) -> Range<usize> {
         0..self.train.len() - self.held_out
     }
 

@@ -66,7 +66,7 @@ impl TrainingDevice {
 }
 
 /// A device, ready to train in the precision that was asked for.
-pub enum Computing {
+pub enum TrainingBackend {
     /// The CPU.
     Cpu(Cpu),
     /// A GPU.
@@ -78,13 +78,13 @@ pub enum Computing {
 ///
 /// # Errors
 /// [`Error::Setting`] if it does not compute in that precision.
-pub fn computing(context: &StageContext<'_>, stage: Stage) -> Result<Computing> {
+pub fn computing(context: &StageContext<'_>, stage: Stage) -> Result<TrainingBackend> {
     match context.device {
-        TrainingDevice::Cpu => Ok(Computing::Cpu(cpu(context, stage)?)),
+        TrainingDevice::Cpu => Ok(TrainingBackend::Cpu(cpu(context, stage)?)),
         #[cfg(feature = "cuda")]
         TrainingDevice::Cuda(cuda) => {
             let (_, train) = context.recipe.training(stage).expect("it trains");
-            Ok(Computing::Cuda(cuda.with_storage(train.precision.on_gpu())))
+            Ok(TrainingBackend::Cuda(cuda.with_storage(train.precision.on_gpu())))
         }
     }
 }
@@ -198,9 +198,9 @@ impl StageContext<'_> {
 macro_rules! on_device {
     ($context:expr, $stage:expr, |$device:ident| $call:expr) => {
         match $crate::stages::device::computing($context, $stage)? {
-            $crate::stages::device::Computing::Cpu($device) => $call,
+            $crate::stages::device::TrainingBackend::Cpu($device) => $call,
             #[cfg(feature = "cuda")]
-            $crate::stages::device::Computing::Cuda($device) => $call,
+            $crate::stages::device::TrainingBackend::Cuda($device) => $call,
         }
     };
 }

@@ -24,7 +24,7 @@ fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> 
     let corpus = context.ranks.first_then(|| whole.as_read_by_model(&pruned))?;
     let mut learner = artifact::load(device, &pruned, settings)?;
     quantize::check(&context.recipe.quantize, &learner.model.config)?;
-    teachers::look_inside(context, &corpus, &whole, &mut learner, settings)?;
+    teachers::distill_features(context, &corpus, &whole, &mut learner, settings)?;
     let teacher = Some((&logits[..], how));
     training::run(context, Stage::Distill, settings, &corpus, &mut learner, teacher, None)?;
     learner.assert_masks()?;

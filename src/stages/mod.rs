@@ -42,7 +42,7 @@ pub use corpus::{Corpus, test_texts};
 pub use device::TrainingDevice;
 pub use export::{ExportFormat, export};
 use limbeck_kernels::Kernels;
-pub use precision::{Waiting, sensitivity};
+pub use precision::{ScanContext, sensitivity};
 pub use recipe::Recipe;
 pub use run_lock::RunLock;
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::backend::Cpu;
 use crate::checkpoint::HfDirectory;
 use crate::compress::precision::{largest, order};
 use crate::compress::quantize::{Exceptions, Form, Quantization};
-use crate::compress::sensitivity::{Looking, Sensitivity, measure};
+use crate::compress::sensitivity::{Scan, Sensitivity, measure};
 use crate::nn::{ParamSpec, Role};
 use crate::train::evaluate::accuracy_unless;
 use crate::train::{Learner, Progress};
@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 const CHOICE: &str = "precision.json";
 
 /// Who waits for [`sensitivity`], and where it may keep tokens.
-pub struct Waiting<'a> {
+pub struct ScanContext<'a> {
     /// Where token ids are kept.
     pub cache: &'a Path,
     /// Told how far it is.
@@ -40,7 +40,7 @@ pub fn sensitivity(
     model: &Path,
     recipe: &Recipe,
     count: usize,
-    waiting: &Waiting<'_>,
+    scan_context: &ScanContext<'_>,
 ) -> Result<Sensitivity> {
     if model.is_file() {
         let mend = "give the directory that it was made from: a run keeps it as distilled";
@@ -48,11 +48,12 @@ pub fn sensitivity(
     }
     let directory = HfDirectory::open(model)?;
     let config = &directory.config;
-    let texts = test_texts(recipe, &directory.tokenizer()?, &config.labels, config.positions, waiting.cache)?;
+    let texts =
+        test_texts(recipe, &directory.tokenizer()?, &config.labels, config.positions, scan_context.cache)?;
     let mut learner = artifact::load(&Cpu::new(Kernels::select()?), model, &Train::default())?;
-    let Waiting { progress, stop, .. } = *waiting;
-    let looking = Looking { texts: &texts, count: count.min(texts.len()), blocks: true, progress, stop };
-    measure(&mut learner, looking, is_rounded)
+    let ScanContext { progress, stop, .. } = *scan_context;
+    let scan = Scan { texts: &texts, count: count.min(texts.len()), blocks: true, progress, stop };
+    measure(&mut learner, scan, is_rounded)
 }
 
 /// Whether few bits are for a parameter.
@@ -139,9 +140,9 @@ fn choose(
     let whole = Corpus::open(context)?;
     let corpus = whole.as_read_by_model(source)?;
     let mut learner = artifact::load(&Cpu::new(context.kernels), source, &Train::default())?;
-    let looking = Looking {
+    let scan = Scan {
         texts: &corpus.train,
-        count: settings.samples.min(corpus.lessons().len()),
+        count: settings.samples.min(corpus.train_rows().len()),
         blocks: settings.layout != Layout::Dense,
         progress: context.progress,
         stop: context.stop,
@@ -154,7 +155,7 @@ fn choose(
         };
         asked && !spec.is_empty() && settled.exceptions.form(&spec.name).is_none()
     };
-    let sensitivity = measure(&mut learner, looking, is_free)?;
+    let sensitivity = measure(&mut learner, scan, is_free)?;
     let order: Vec<String> = order(&sensitivity).iter().map(|parameter| parameter.name.clone()).collect();
     let accuracy = |learner: &mut Learner<Cpu>, form: Option<Quantization>| {
         learner.params.round(form.map(|form| form.rounding()));

@@ -1,8 +1,8 @@
 //! Those whom a student learns from: which they are, whether they can teach it, and what is asked of them.
 //!
 //! Logits are computed once for all texts and kept on disk; of several teachers they become one, whose probabilities at
-//! the recipe's temperature are the weighted mean of theirs. What lies inside a teacher (the first of them) is too much
-//! to keep, and is computed anew for each batch ([`crate::train::tutor`]).
+//! the recipe's temperature are the weighted mean of theirs. What lies within a teacher (the first of them) is too much
+//! to keep, and is computed anew for each batch ([`crate::train::feature_teacher`]).
 
 use super::recipe::tables::{Distill, LayerMapChoice, NamedLayerMap, Train};
 use super::{Corpus, Stage, StageContext, artifact};
@@ -13,7 +13,7 @@ use crate::ops::Backend;
 use crate::ops::loss::{Distillation, mean_teacher};
 use crate::tokenizer::Tokenizer;
 use crate::train::layer_map::{LayerMap, similarities};
-use crate::train::{Inside, Learner, Terms, teacher};
+use crate::train::{FeatureDistillation, Learner, Terms, teacher};
 use crate::{Batch, Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,7 @@ pub fn check_early(
     }
 }
 
-/// What each comparison of the insides counts.
+/// What each term of feature distillation counts.
 fn terms(distill: &Distill) -> Terms<f64> {
     Terms {
         hidden: distill.hidden,
@@ -123,13 +123,13 @@ pub fn teach<B: Backend>(
     Ok((logits, how))
 }
 
-/// Has `learner`, whose network is the one that is to be trained as `train` says, learn from the inside of the recipe's
+/// Has `learner`, whose network is the one that is to be trained as `train` says, learn from the layers of the recipe's
 /// first teacher, if the recipe asks for that. The student reads the texts as `corpus` has them, the teacher as `whole` has
 /// them, which may be the same.
 ///
 /// # Errors
 /// Layers that do not exist; texts of which teacher and student read a different number of tokens.
-pub fn look_inside<B: Backend>(
+pub fn distill_features<B: Backend>(
     context: &StageContext<'_>,
     corpus: &Corpus,
     whole: &Corpus,
@@ -141,7 +141,7 @@ pub fn look_inside<B: Backend>(
     if !weights.any() {
         return Ok(());
     }
-    // A tutor keeps what its teacher reads.
+    // A feature teacher keeps what its teacher reads.
     let other = whole.tokenizer.content_hash() != corpus.tokenizer.content_hash();
     let read = || whole.train_read_by(&whole.tokenizer);
     let texts = other.then(|| context.ranks.first_then(read)).transpose()?;
@@ -161,33 +161,33 @@ pub fn look_inside<B: Backend>(
         similarities(&learner.backend, (&learner.model, &learner.params, &mine), (&model, &params, &theirs))
     })?;
     let counts = [&learner.model.config, &model.config].map(|config| config.layers.len());
-    let inside = Inside {
+    let features = FeatureDistillation {
         weights,
         layers,
         relation_layers: distill.relation_layers.unwrap_or(counts.map(|count| count - 1)),
         relation_heads: distill.relation_heads,
     };
     check_layers(distill, counts)?;
-    context.progress.message(&format!("the student's layers learn from the teacher's: {}", shown(&inside)));
-    learner.learn_from((model, params), inside, texts, context.recipe.seed)
+    context.progress.message(&format!("the student's layers learn from the teacher's: {}", shown(&features)));
+    learner.distill_features((model, params), features, texts, context.recipe.seed)
 }
 
 /// The pairs that are compared, for people.
-fn shown(inside: &Inside) -> String {
+fn shown(features: &FeatureDistillation) -> String {
     let pair = |[student, teacher]: &[usize; 2]| format!("{student} from {teacher}");
     let mut shown = Vec::new();
-    if inside.weights.look_at_states() || inside.weights.attention > 0.0 {
-        shown.extend(inside.layers.iter().map(pair));
+    if features.weights.compares_states() || features.weights.attention > 0.0 {
+        shown.extend(features.layers.iter().map(pair));
     }
-    if inside.weights.relations > 0.0 {
-        shown.push(format!("relations of {}", pair(&inside.relation_layers)));
+    if features.weights.relations > 0.0 {
+        shown.push(format!("relations of {}", pair(&features.relation_layers)));
     }
     shown.join(", ")
 }
 
 /// The first texts to learn from.
 fn sample(corpus: &Corpus, texts: &TokenSet) -> Batch {
-    let rows = 0..corpus.lessons().len().min(SAMPLE);
+    let rows = 0..corpus.train_rows().len().min(SAMPLE);
     Batch::from_texts(rows.map(|text| texts.text(text)))
 }
 

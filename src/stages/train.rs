@@ -25,7 +25,7 @@ fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     quantize::check_early(recipe, config)?;
     let layers = [prospect.layers, config.layers.len()];
     teachers::check_early(context, &corpus, layers, prospect.tokenizer.as_ref())?;
-    corpus.doubts().iter().for_each(|doubt| context.progress.message(doubt));
+    corpus.warnings().iter().for_each(|warning| context.progress.message(warning));
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     artifact::finish(context, Stage::Train, &learner, &corpus, None)
 }

@@ -5,7 +5,7 @@ use super::{Corpus, Stage, StageContext, artifact, precision, teachers};
 use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
-use crate::train::{Companion, Learner, Schedule, Trained, Training, train};
+use crate::train::{Callback, Learner, Schedule, Trained, Training, train};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -29,14 +29,14 @@ pub fn run<B: Backend>(
     corpus: &Corpus,
     learner: &mut Learner<B>,
     teacher: Option<(&[f32], Distillation)>,
-    companion: Option<&mut dyn Companion<B>>,
+    callback: Option<&mut dyn Callback<B>>,
 ) -> Result<Trained> {
-    let steps = steps(settings, corpus.lessons().len());
+    let steps = steps(settings, corpus.train_rows().len());
     let training = Training {
         stage: stage.name(),
         texts: &corpus.train,
         parent: parent_hash(context, stage, teacher.is_some())?,
-        rows: corpus.lessons(),
+        rows: corpus.train_rows(),
         held_out: corpus.held_out(),
         teacher,
         rounding: if stage == Stage::Distill { rounding(context, steps)? } else { None },
@@ -58,7 +58,7 @@ pub fn run<B: Backend>(
         progress: context.progress,
         stop: context.stop,
     };
-    train(learner, &training, companion).map_err(|error| match error {
+    train(learner, &training, callback).map_err(|error| match error {
         Error::Diverged { step, loss, blame, .. } => {
             Error::Diverged { step, loss, blame, mend: mend_divergence(context, stage) }
         }

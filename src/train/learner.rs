@@ -1,9 +1,9 @@
 //! One training step: forward, loss, backward, clipping, AdamW.
 
-use super::begun::Begun;
 use super::filling::filled;
+use super::launched::LaunchedStep;
 use super::optimizer::AdamW;
-use super::{Terms, Tutor};
+use super::{FeatureTeacher, Terms};
 use crate::Batch;
 use crate::Result;
 use crate::autograd::{Grads, Tape};
@@ -16,7 +16,7 @@ use crate::ranks::{Alone, Ranks};
 
 /// A batch, and what is to be learned from it.
 #[derive(Clone, Debug)]
-pub struct Lesson {
+pub struct Examples {
     /// The texts.
     pub batch: Batch,
     /// The class of each text.
@@ -34,7 +34,7 @@ pub struct Step {
     pub cross_entropy: f64,
     /// Its distillation term, before alpha.
     pub distillation: f64,
-    /// Its terms that look inside a teacher, before their weights; none of those that do not count.
+    /// Its terms of feature distillation, before their weights; none of those that do not count.
     pub terms: Terms<Option<f64>>,
     /// The global norm of the gradients of what is not masked, before clipping. Where it is not finite, the step was left out:
     /// gradients that are stored in few bits overflowed, and the loss is scaled less from here on.
@@ -42,7 +42,7 @@ pub struct Step {
 }
 
 /// The parts of a learner that may be looked at during a step.
-pub struct Seen<'a, B: Backend> {
+pub struct LearnerView<'a, B: Backend> {
     /// The device.
     pub backend: &'a B,
     /// The network.
@@ -53,7 +53,7 @@ pub struct Seen<'a, B: Backend> {
 
 /// What looks at the inside of a step: it is handed the results inside the network and the gradients.
 pub type Watch<'w, B> =
-    dyn FnMut(Seen<'_, B>, &Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
+    dyn FnMut(LearnerView<'_, B>, &Batch, &Taps<crate::autograd::Var<B>>, &Grads<B>) -> Result<()> + 'w;
 
 /// A process among those that take a step together, and its part of their batch.
 #[derive(Clone, Copy)]
@@ -119,8 +119,8 @@ pub struct Learner<B: Backend> {
     pub params: ParamStore<B>,
     /// Their moments.
     pub optimizer: AdamW<B>,
-    /// Whose inside the network learns from, if anybody's ([`Learner::learn_from`]).
-    pub tutor: Option<Tutor<B>>,
+    /// Whose features the network learns from, if anybody's ([`Learner::distill_features`]).
+    pub feature_teacher: Option<FeatureTeacher<B>>,
 }
 
 impl<B: Backend> Learner<B> {
@@ -132,73 +132,73 @@ impl<B: Backend> Learner<B> {
     /// the step; and the device's.
     pub fn step(
         &mut self,
-        lesson: &Lesson,
+        examples: &Examples,
         noise: Option<Noise>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        self.step_among(lesson, Among::ALONE, noise, learning_rate, watch)
+        self.step_among(examples, Among::ALONE, noise, learning_rate, watch)
     }
 
-    /// One step at `learning_rate` of all ranks together, of which this one learns from `lesson`.
+    /// One step at `learning_rate` of all ranks together, of which this one learns from `examples`.
     ///
     /// # Errors
     /// As [`Learner::step`]; [`Error::Ranks`](crate::Error::Ranks).
     pub fn step_among(
         &mut self,
-        lesson: &Lesson,
+        examples: &Examples,
         among: Among<'_>,
         noise: Option<Noise>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let begun = self.begin(lesson, among, noise, learning_rate, watch)?;
+        let launched = self.begin(examples, among, noise, learning_rate, watch)?;
         let step = self.optimizer.steps();
-        self.finish(begun, among, step)
+        self.finish(launched, among, step)
     }
 
     /// Has the device do a step, which is to be finished ([`Learner::finish`]).
     pub(super) fn begin(
         &mut self,
-        lesson: &Lesson,
+        examples: &Examples,
         among: Among<'_>,
         noise: Option<Noise>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
-    ) -> Result<Begun<B>> {
+    ) -> Result<LaunchedStep<B>> {
         let how = How { noise, scale: self.optimizer.loss_scale().factor(), among };
         let backend = self.backend.clone();
-        let repeats = watch.is_none() && self.repeats(lesson, among);
-        let filled = if repeats { filled(lesson, self.model.config.positions) } else { None };
-        let begun = match &filled {
+        let repeats = watch.is_none() && self.repeats(examples, among);
+        let filled = if repeats { filled(examples, self.model.config.positions) } else { None };
+        let launched = match &filled {
             Some(filled) => backend.repeated(&filled.batch, |backend| {
                 // Packed weights of an evaluation before would make this step another than the others.
                 self.params.outdate();
                 self.launch(backend, filled, how, learning_rate, None)
             })?,
-            None => self.launch(&backend, lesson, how, learning_rate, watch)?,
+            None => self.launch(&backend, examples, how, learning_rate, watch)?,
         };
-        self.optimizer.began();
-        Ok(begun)
+        self.optimizer.launched();
+        Ok(launched)
     }
 
     /// Whether a step asks the device for the same as others do, and the host for nothing.
-    fn repeats(&self, lesson: &Lesson, among: Among<'_>) -> bool {
-        let by_device = self.tutor.is_none() && !self.params.rounds() && !among.ranks.are_several();
-        self.backend.fills() && by_device && lesson.batch.texts() > 0
+    fn repeats(&self, examples: &Examples, among: Among<'_>) -> bool {
+        let by_device = self.feature_teacher.is_none() && !self.params.rounds() && !among.ranks.are_several();
+        self.backend.fills() && by_device && examples.batch.texts() > 0
     }
 
     /// All that the device does in a step.
     fn launch(
         &mut self,
         backend: &B,
-        lesson: &Lesson,
+        examples: &Examples,
         how: How<'_>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
-    ) -> Result<Begun<B>> {
-        let Learner { model, params, tutor, .. } = &*self;
-        let (pending, terms, mut grads) = match lesson.batch.texts() {
+    ) -> Result<LaunchedStep<B>> {
+        let Learner { model, params, feature_teacher, .. } = &*self;
+        let (pending, terms, mut grads) = match examples.batch.texts() {
             // Fewer texts than ranks.
             0 => {
                 let mut none = Grads::none(params.len()).scaled(how.scale);
@@ -207,12 +207,12 @@ impl<B: Backend> Learner<B> {
             }
             _ => {
                 let (pending, terms, grads) =
-                    all_gradients(backend, model, params, lesson, tutor.as_ref(), how, watch)?;
+                    all_gradients(backend, model, params, examples, feature_teacher.as_ref(), how, watch)?;
                 (Some(pending), terms, grads)
             }
         };
         let norm = self.optimizer.launch(backend, &mut self.params, &mut grads, learning_rate)?;
-        Ok(Begun { pending, terms, grads: Some(grads), norm })
+        Ok(LaunchedStep { pending, terms, grads: Some(grads), norm })
     }
 
     /// Checks that every masked element is exactly zero, and so are its moments; its gradient is zeroed by the
@@ -260,7 +260,7 @@ pub fn logits<B: Backend>(
     model.forward(&mut tape)?.tensor().download(backend)
 }
 
-/// The loss of a lesson and its gradients.
+/// The loss of examples and its gradients.
 ///
 /// # Errors
 /// The device's.
@@ -268,39 +268,40 @@ pub fn gradients<B: Backend>(
     backend: &B,
     model: &Classifier,
     params: &ParamStore<B>,
-    lesson: &Lesson,
+    examples: &Examples,
     noise: Option<Noise>,
     watch: Option<&mut Watch<'_, B>>,
 ) -> Result<(Losses, Grads<B>)> {
     let how = How { noise, scale: backend.loss_scale().unwrap_or(1.0), among: Among::ALONE };
-    let (pending, _, grads) = all_gradients(backend, model, params, lesson, None, how, watch)?;
+    let (pending, _, grads) = all_gradients(backend, model, params, examples, None, how, watch)?;
     Ok((backend.losses(pending)?, grads))
 }
 
-/// A loss, the terms that a tutor adds to it, and gradients.
-type Derived<B> = (<B as LossOps>::Pending, Terms<Option<f64>>, Grads<B>);
+/// A loss, the terms that a feature teacher adds to it, and gradients.
+type LossAndGrads<B> = (<B as LossOps>::Pending, Terms<Option<f64>>, Grads<B>);
 
-/// As [`gradients`], of a loss that a tutor adds terms to, summed over ranks.
+/// As [`gradients`], of a loss that a feature teacher adds terms to, summed over ranks.
 fn all_gradients<B: Backend>(
     backend: &B,
     model: &Classifier,
     params: &ParamStore<B>,
-    lesson: &Lesson,
-    tutor: Option<&Tutor<B>>,
+    examples: &Examples,
+    feature_teacher: Option<&FeatureTeacher<B>>,
     How { noise, scale, among }: How<'_>,
     watch: Option<&mut Watch<'_, B>>,
-) -> Result<Derived<B>> {
-    let Lesson { batch, labels, teacher } = lesson;
+) -> Result<LossAndGrads<B>> {
+    let Examples { batch, labels, teacher } = examples;
     let mut tape = Tape::recording(backend, params, batch, noise);
-    if let Some(tutor) = tutor {
-        tutor.prepare(&mut tape);
+    if let Some(feature_teacher) = feature_teacher {
+        feature_teacher.prepare(&mut tape);
     }
     let (output, taps) = model.forward_with_taps(&mut tape, Rows::Needed)?;
     let teacher = teacher.as_ref().map(|(logits, how)| (&logits[..], *how));
     let (loss, dy) = backend.loss(output.tensor(), labels, teacher, scale * among.texts)?;
     let (mut terms, mut derivatives) = (Terms::default(), vec![(output, dy)]);
-    if let Some(tutor) = tutor {
-        let (values, seeds) = tutor.teach(backend, &mut tape, model, &taps, batch, (scale, among))?;
+    if let Some(feature_teacher) = feature_teacher {
+        let (values, seeds) =
+            feature_teacher.teach(backend, &mut tape, model, &taps, batch, (scale, among))?;
         derivatives.extend(seeds);
         terms = values;
     }
@@ -315,7 +316,7 @@ fn all_gradients<B: Backend>(
                 tape.retain(&layer.intermediate);
             }
             let mut grads = tape.backward(derivatives)?.scaled(scale);
-            watch(Seen { backend, model, params }, batch, &taps, &grads)?;
+            watch(LearnerView { backend, model, params }, batch, &taps, &grads)?;
             grads.sum_over_ranks(backend, among.ranks, |id| params.value(id).shape())?;
             grads
         }

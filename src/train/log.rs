@@ -1,15 +1,15 @@
 //! What is told of a training's steps: to whoever shows progress, and to the metrics.
 
-use super::begun::Begun;
+use super::launched::LaunchedStep;
 use super::learner::{Among, Learner};
 use super::metrics::Metrics;
-use super::progress::{Pace, Progress, StepReport};
+use super::progress::{Progress, StepReport, Throughput};
 use crate::Result;
 use crate::ops::Backend;
 
 /// A step of a training that has begun, and what is told of it when it is finished.
-pub(super) struct UnderWay<'t, B: Backend> {
-    pub(super) begun: Begun<B>,
+pub(super) struct StepInFlight<'t, B: Backend> {
+    pub(super) launched: LaunchedStep<B>,
     pub(super) among: Among<'t>,
     /// Its number, from 1.
     pub(super) step: u64,
@@ -21,7 +21,7 @@ pub(super) struct UnderWay<'t, B: Backend> {
 /// What is told of steps.
 pub(super) struct Log<'p> {
     pub(super) progress: &'p dyn Progress,
-    pub(super) pace: Pace,
+    pub(super) pace: Throughput,
     pub(super) metrics: Metrics,
 }
 
@@ -30,10 +30,10 @@ impl Log<'_> {
     pub(super) fn finish<B: Backend>(
         &mut self,
         learner: &mut Learner<B>,
-        under_way: Option<UnderWay<'_, B>>,
+        in_flight: Option<StepInFlight<'_, B>>,
     ) -> Result<()> {
-        let Some(UnderWay { begun, among, step, rate, tokens }) = under_way else { return Ok(()) };
-        let done = learner.finish(begun, among, step)?;
+        let Some(StepInFlight { launched, among, step, rate, tokens }) = in_flight else { return Ok(()) };
+        let done = learner.finish(launched, among, step)?;
         let tokens_per_second = self.pace.add(tokens);
         let (loss, terms) = (done.loss, done.terms);
         let report = StepReport { step, loss, learning_rate: rate, terms, tokens_per_second };

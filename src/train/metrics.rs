@@ -1,6 +1,6 @@
 //! The log of a training: `metrics.jsonl`, one JSON object for each step, each evaluation and each change of the network.
 
-use super::{Learner, Step, companion::Event};
+use super::{Learner, Step, callback::Event};
 use crate::ops::Backend;
 use crate::{Error, Result, files};
 use serde_json::{Value, json};

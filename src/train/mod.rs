@@ -3,17 +3,18 @@
 //!
 //! ```text
 //! trainer   the loop: steps, evaluations, the best weights, checkpoints, the end ── run       where it is, and its next step
-//! learner   one step: forward, loss, backward, clipping, AdamW ───────────────── optimizer, schedule, loss_scale, begun
+//! learner   one step: forward, loss, backward, clipping, AdamW ───────────────── optimizer, schedule, loss_scale, launched
 //! order     which texts come when ────────────────────────────────────────────── filling   batches of sizes that come again
-//! teacher   its logits, computed once ─── tutor   its inside, with each step ──── terms, layer_map
-//! companion what changes a network while it trains (gradual pruning, in compress)
+//! teacher   its logits, computed once ────────────────────────────────────────── feature_teacher   its states and attention, at each step: terms, layer_map
+//! callback  what changes a network while it trains (gradual pruning, in compress)
 //! state     all that the next step depends on, on disk ─── metrics, log   what is told of steps ─── progress   to people
 //! ```
 
-mod begun;
-mod companion;
+mod callback;
 pub mod evaluate;
+pub mod feature_teacher;
 mod filling;
+mod launched;
 pub mod layer_map;
 pub mod learner;
 mod log;
@@ -29,10 +30,10 @@ mod state;
 pub mod teacher;
 pub mod terms;
 mod trainer;
-pub mod tutor;
 
-pub use companion::{Companion, CompanionState, Event};
-pub use learner::{Learner, Lesson, Seen, Step};
+pub use callback::{Callback, CallbackState, Event};
+pub use feature_teacher::{FeatureDistillation, FeatureTeacher};
+pub use learner::{Examples, Learner, LearnerView, Step};
 pub use loss_scale::LossScale;
 pub use masked::Masked;
 pub use optimizer::{AdamW, AdamWSettings};
@@ -42,4 +43,3 @@ pub use schedule::Schedule;
 pub use state::remove as forget_state;
 pub use terms::Terms;
 pub use trainer::{Trained, Training, train};
-pub use tutor::{Inside, Tutor};

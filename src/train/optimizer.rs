@@ -128,8 +128,8 @@ impl<B: Backend> AdamW<B> {
         Ok(norm)
     }
 
-    /// Launches a step without waiting for the gradient's norm. The counter of steps goes up at the launch ([`AdamW::began`]) and down
-    /// again if the norm turns out not to be finite ([`AdamW::took`]).
+    /// Launches a step without waiting for the gradient's norm. The counter of steps goes up at the launch ([`AdamW::launched`]) and down
+    /// again if the norm turns out not to be finite ([`AdamW::finished`]).
     ///
     /// # Errors
     /// The device's.
@@ -159,13 +159,13 @@ impl<B: Backend> AdamW<B> {
     }
 
     /// Counts a step that the device has been asked for.
-    pub(super) fn began(&mut self) {
+    pub(super) fn launched(&mut self) {
         self.step += 1;
     }
 
     /// Learns what the norm of a step's gradients was: with one that is not finite nothing was done. Gives whether a step whose gradients
     /// were not finite is only one to be left out, as [`LossScale::after`].
-    pub(super) fn took(&mut self, norm: f64) -> bool {
+    pub(super) fn finished(&mut self, norm: f64) -> bool {
         self.step -= u64::from(!norm.is_finite());
         self.scale.after(norm.is_finite())
     }

@@ -12,7 +12,7 @@ pub struct StepReport {
     pub loss: f64,
     /// Its learning rate.
     pub learning_rate: f64,
-    /// Its terms that look inside a teacher.
+    /// Its terms of feature distillation.
     pub terms: Terms<Option<f64>>,
     /// Tokens a second since the stage began or was resumed.
     pub tokens_per_second: f64,
@@ -45,14 +45,14 @@ impl Progress for Silent {
 }
 
 /// Measures the speed of a training.
-pub(crate) struct Pace {
+pub(crate) struct Throughput {
     began: Instant,
     tokens: u64,
 }
 
-impl Pace {
-    pub(crate) fn new() -> Pace {
-        Pace { began: Instant::now(), tokens: 0 }
+impl Throughput {
+    pub(crate) fn new() -> Throughput {
+        Throughput { began: Instant::now(), tokens: 0 }
     }
 
     /// Tokens a second, with `tokens` more.

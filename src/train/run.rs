@@ -1,12 +1,12 @@
 //! One training under way: where it is, and its next step.
 
-use super::begun::Begun;
-use super::companion::Companion;
+use super::callback::Callback;
+use super::launched::LaunchedStep;
 use super::learner::{Among, Learner, Watch};
-use super::log::{Log, UnderWay};
+use super::log::{Log, StepInFlight};
 use super::metrics::Metrics;
 use super::order::Order;
-use super::progress::Pace;
+use super::progress::Throughput;
 use super::state::{self, Position};
 use super::trainer::{Trained, Training};
 use crate::ops::Backend;
@@ -19,10 +19,10 @@ pub(super) struct Run<'t, 'c, B: Backend> {
     pub(super) training: &'t Training<'t>,
     pub(super) position: Position,
     pub(super) log: Log<'t>,
-    companion: &'c mut dyn Companion<B>,
+    callback: &'c mut dyn Callback<B>,
     order: Order,
     /// A step whose numbers are read when the next one has begun.
-    under_way: Option<UnderWay<'t, B>>,
+    in_flight: Option<StepInFlight<'t, B>>,
     /// The step that this process went on from.
     began: u64,
 }
@@ -35,7 +35,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
     pub(super) fn resume(
         learner: &mut Learner<B>,
         training: &'t Training<'t>,
-        companion: &'c mut dyn Companion<B>,
+        callback: &'c mut dyn Callback<B>,
     ) -> Result<Run<'t, 'c, B>> {
         let mut position = Position::default();
         // The first says whether there is a state: another machine may see the same folder a moment later.
@@ -43,7 +43,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         if goes_on {
             let (found, saved) = state::load(&training.state, learner, training.origin())?;
             position = found;
-            companion
+            callback
                 .restore(position.step, saved, learner)
                 .map_err(|problem| state::damaged(&training.state, &problem))?;
             training.progress.message(&format!("{}: going on after step {}", training.stage, position.step));
@@ -52,11 +52,11 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
             true => Metrics::open(&training.metrics, training.stage, position.step)?,
             false => Metrics::nowhere(training.stage),
         };
-        let log = Log { progress: training.progress, pace: Pace::new(), metrics };
+        let log = Log { progress: training.progress, pace: Throughput::new(), metrics };
         let order = Order::new(training.seed, training.rows.len(), training.batch);
         let began = position.step;
         training.progress.begin(training.stage, training.schedule.steps);
-        Ok(Run { training, position, log, companion, order, under_way: None, began })
+        Ok(Run { training, position, log, callback, order, in_flight: None, began })
     }
 
     /// Whether the last step has been taken.
@@ -79,7 +79,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
             return Ok(());
         }
         self.catch_up(learner)?;
-        let settled = self.companion.settled() && in_force == rounding.as_ref().map(|(rounding, _)| rounding);
+        let settled = self.callback.settled() && in_force == rounding.as_ref().map(|(rounding, _)| rounding);
         match self.judge(learner, settled) {
             // What was done until then is saved.
             Err(Error::Interrupted { .. }) => Ok(()),
@@ -101,7 +101,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         }
         if stopping || (due && step < self.training.schedule.steps) {
             self.log.metrics.flush()?;
-            let (position, saved) = (&self.position, self.companion.saved());
+            let (position, saved) = (&self.position, self.callback.saved());
             ranks.from_first(|| state::save(state, learner, position, &saved, self.training.origin()))?;
         }
         if stopping {
@@ -117,10 +117,10 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
     /// [`Error::Diverged`]; the device's.
     pub(super) fn step(&mut self, learner: &mut Learner<B>) -> Result<()> {
         let step = self.position.step;
-        let rate = self.companion.rate(step, &self.training.schedule);
+        let rate = self.callback.rate(step, &self.training.schedule);
         let places = self.order.batch(step).to_vec();
-        let (begun, among) = match self.begin(learner, &places, rate) {
-            Ok(begun) => begun,
+        let (launched, among) = match self.begin(learner, &places, rate) {
+            Ok(launched) => launched,
             Err(error) => {
                 // What was before it is told first.
                 self.catch_up(learner)?;
@@ -128,16 +128,17 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
             }
         };
         let ahead =
-            self.companion.runs_ahead() && learner.backend.runs_ahead() && !self.training.ranks.are_several();
-        let begun = if ahead { begun.call(&learner.backend)? } else { begun };
+            self.callback.runs_ahead() && learner.backend.runs_ahead() && !self.training.ranks.are_several();
+        let launched = if ahead { launched.call(&learner.backend)? } else { launched };
         self.position.step = step + 1;
-        let next = UnderWay { begun, among, step: step + 1, rate, tokens: self.training.tokens(&places) };
-        let before = self.under_way.replace(next);
+        let next =
+            StepInFlight { launched, among, step: step + 1, rate, tokens: self.training.tokens(&places) };
+        let before = self.in_flight.replace(next);
         self.log.finish(learner, before)?;
         if !ahead {
             self.catch_up(learner)?;
         }
-        if let Some(event) = self.companion.after(step, learner)? {
+        if let Some(event) = self.callback.after(step, learner)? {
             self.log.metrics.event(step + 1, &event, learner)?;
         }
         Ok(())
@@ -159,7 +160,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
 
     /// Waits for the step that is under way.
     fn catch_up(&mut self, learner: &mut Learner<B>) -> Result<()> {
-        let before = self.under_way.take();
+        let before = self.in_flight.take();
         self.log.finish(learner, before)
     }
 
@@ -169,20 +170,20 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         learner: &mut Learner<B>,
         places: &[u32],
         rate: f64,
-    ) -> Result<(Begun<B>, Among<'t>)> {
+    ) -> Result<(LaunchedStep<B>, Among<'t>)> {
         let (training, step) = (self.training, self.position.step);
         let noise = Some(Noise { seed: training.seed, step });
-        let companion = &mut *self.companion;
-        companion.before(step, learner)?;
-        if companion.watches(step) {
+        let callback = &mut *self.callback;
+        callback.before(step, learner)?;
+        if callback.watches(step) {
             let watch: &mut Watch<'_, B> =
-                &mut |seen, batch, taps, grads| companion.watch(seen, batch, taps, grads);
+                &mut |seen, batch, taps, grads| callback.watch(seen, batch, taps, grads);
             // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
-            let whole = training.lesson(places);
+            let whole = training.examples(places);
             return Ok((learner.begin(&whole, Among::ALONE, noise, rate, Some(watch))?, Among::ALONE));
         }
-        let (lesson, among) = training.part(places);
-        Ok((learner.begin(&lesson, among, noise, rate, None)?, among))
+        let (examples, among) = training.part(places);
+        Ok((learner.begin(&examples, among, noise, rate, None)?, among))
     }
 
     /// Whether a signal has asked any of the ranks to stop, all of which have taken so many steps.

@@ -4,7 +4,7 @@
 //! file is complete, so that a kill at any moment leaves one whole state.
 
 use super::LossScale;
-use super::companion::CompanionState;
+use super::callback::CallbackState;
 use super::learner::Learner;
 use super::optimizer::AdamW;
 use crate::checkpoint::{
@@ -23,9 +23,9 @@ use std::path::Path;
 
 const STATE: &str = "state.json";
 const BEST: &str = "best.safetensors";
-/// The companion's state among the tensors, `[numbers]`: there may be one for each block of weights.
-const COMPANION: &str = "companion";
-/// Values of parameters at an earlier point, which a companion goes back to.
+/// The callback's state among the tensors, `[numbers]`: there may be one for each block of weights.
+const CALLBACK: &str = "callback";
+/// Values of parameters at an earlier point, which a callback goes back to.
 const EARLIER: &str = "earlier/";
 
 /// Where a training is.
@@ -102,7 +102,7 @@ pub(super) fn save<B: Backend>(
     directory: &Path,
     learner: &Learner<B>,
     position: &Position,
-    companion: &CompanionState,
+    callback: &CallbackState,
     [texts, parent]: [&str; 2],
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
@@ -115,13 +115,13 @@ pub(super) fn save<B: Backend>(
             tensors.push((format!("{kind}/{}", param.spec.name), tensor.shape(), tensor.download(backend)?));
         }
     }
-    for ((_, param), values) in learner.params.iter().zip(&companion.earlier) {
+    for ((_, param), values) in learner.params.iter().zip(&callback.earlier) {
         tensors.push((format!("{EARLIER}{}", param.spec.name), param.value().shape(), values.clone()));
     }
     let path = directory.join(&name);
-    let numbers: Vec<u8> = companion.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let companion = (COMPANION.to_owned(), Shape::vector(companion.numbers.len()), Dtype::F64, numbers);
-    write(&path, &tensors, &[masks(&learner.params), vec![companion]].concat())?;
+    let numbers: Vec<u8> = callback.numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let callback = (CALLBACK.to_owned(), Shape::vector(callback.numbers.len()), Dtype::F64, numbers);
+    write(&path, &tensors, &[masks(&learner.params), vec![callback]].concat())?;
     let saved = Saved {
         position: position.clone(),
         texts: texts.to_owned(),
@@ -150,7 +150,7 @@ pub(super) fn load<B: Backend>(
     directory: &Path,
     learner: &mut Learner<B>,
     [texts, parent]: [&str; 2],
-) -> Result<(Position, CompanionState)> {
+) -> Result<(Position, CallbackState)> {
     let path = directory.join(STATE);
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     let saved: Saved =
@@ -188,7 +188,7 @@ pub(super) fn load<B: Backend>(
     let scale = LossScale::resumed(&backend, saved.loss_scale);
     learner.optimizer = AdamW::resumed(learner.optimizer.settings(), moments, steps, scale);
     learner.model = model;
-    let numbers = file.bytes(COMPANION)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+    let numbers = file.bytes(CALLBACK)?.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
     let mut earlier = Vec::new();
     for spec in &specs {
         let name = format!("{EARLIER}{}", spec.name);
@@ -197,7 +197,7 @@ pub(super) fn load<B: Backend>(
             file.read_f32(&name, earlier.last_mut().expect("just pushed"))?;
         }
     }
-    Ok((saved.position, CompanionState { numbers: numbers.collect(), earlier }))
+    Ok((saved.position, CallbackState { numbers: numbers.collect(), earlier }))
 }
 
 /// The error for a state whose parts do not belong together.

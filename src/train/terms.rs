@@ -1,4 +1,4 @@
-//! The terms of a loss that look inside a teacher: one thing for each of them, be it a weight or a value.
+//! The terms of feature distillation: one thing for each of them, be it a weight or a value.
 
 /// One `T` for each term.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,13 +34,13 @@ impl Terms<f64> {
         self.named().iter().any(|(_, weight)| *weight > 0.0)
     }
 
-    /// Whether hidden states are looked at.
-    pub fn look_at_states(&self) -> bool {
+    /// Whether hidden states are compared.
+    pub fn compares_states(&self) -> bool {
         self.hidden > 0.0 || self.cosine > 0.0
     }
 
-    /// Whether queries, keys and values are looked at.
-    pub fn look_at_attention(&self) -> bool {
+    /// Whether queries, keys and values are compared.
+    pub fn compares_attention(&self) -> bool {
         self.attention > 0.0 || self.relations > 0.0
     }
 

@@ -3,9 +3,9 @@
 //! Everything that decides a step is a function of the settings and the step's number, or is part of the
 //! saved state. A run that is stopped and resumed therefore does the same steps, bit for bit.
 
-use super::companion::{Companion, Nobody};
+use super::callback::{Callback, NoCallback};
 use super::evaluate::{accuracy, accuracy_unless};
-use super::learner::{Among, Learner, Lesson};
+use super::learner::{Among, Examples, Learner};
 use super::progress::Progress;
 use super::run::Run;
 use super::schedule::Schedule;
@@ -82,14 +82,14 @@ pub struct Trained {
 pub fn train<B: Backend>(
     learner: &mut Learner<B>,
     training: &Training<'_>,
-    companion: Option<&mut dyn Companion<B>>,
+    callback: Option<&mut dyn Callback<B>>,
 ) -> Result<Trained> {
-    let mut nobody = Nobody;
-    let companion = match companion {
-        Some(companion) => companion,
+    let mut nobody = NoCallback;
+    let callback = match callback {
+        Some(callback) => callback,
         None => &mut nobody,
     };
-    let mut run = Run::resume(learner, training, companion)?;
+    let mut run = Run::resume(learner, training, callback)?;
     loop {
         run.evaluate(learner)?;
         if run.save(learner)? {
@@ -111,7 +111,7 @@ impl<'a> Training<'a> {
     }
 
     /// The texts at these places of the rows to learn from, and what to learn from them.
-    pub(super) fn lesson(&self, places: &[u32]) -> Lesson {
+    pub(super) fn examples(&self, places: &[u32]) -> Examples {
         let mut batch = Batch::new();
         let mut labels = Vec::with_capacity(places.len());
         let mut logits = Vec::new();
@@ -124,7 +124,7 @@ impl<'a> Training<'a> {
                 logits.extend_from_slice(&teacher[text * classes..(text + 1) * classes]);
             }
         }
-        Lesson { batch, labels, teacher: self.teacher.map(|(_, how)| (logits, how)) }
+        Examples { batch, labels, teacher: self.teacher.map(|(_, how)| (logits, how)) }
     }
 
     /// Tokens of these texts.
@@ -133,13 +133,13 @@ impl<'a> Training<'a> {
     }
 
     /// This rank's part of a batch.
-    pub(super) fn part(&self, places: &[u32]) -> (Lesson, Among<'a>) {
+    pub(super) fn part(&self, places: &[u32]) -> (Examples, Among<'a>) {
         let ranks = self.ranks;
         let own = &places[ranks.part(places.len())];
         let share = |own: usize, all: usize| if all == 0 { 0.0 } else { own as f64 / all as f64 };
         let texts = share(own.len(), places.len());
         let tokens = if texts == 1.0 { 1.0 } else { share(self.tokens(own), self.tokens(places)) };
-        (self.lesson(own), Among { ranks, texts, tokens })
+        (self.examples(own), Among { ranks, texts, tokens })
     }
 
     /// The accuracy on the held-out texts, of which each rank runs a part.

@@ -3,7 +3,7 @@
 use crate::common::shared;
 use crate::configurations::bert;
 use crate::tensors::file_of;
-use limbeck::checkpoint::{Dtype, HfDirectory, Located, TensorToWrite, Values, Wanted, config_to_json};
+use limbeck::checkpoint::{Dtype, Expected, HfDirectory, TensorToWrite, ValueSource, Values, config_to_json};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling};
 use limbeck::tokenizer::{Rules, Tokenizer};
 use limbeck::{Error, Result};
@@ -39,19 +39,19 @@ fn a_pretrained_model() {
 fn parameters_are_located() {
     let Some(path) = shared("models/minilm-l6-distil") else { return };
     let model = HfDirectory::open(&path).unwrap();
-    let table = Wanted { name: "distilbert.embeddings.word_embeddings.weight", shape: &[30_522, 384] };
-    let head = Wanted { name: "classifier.weight", shape: &[4, 384] };
+    let table = Expected { name: "distilbert.embeddings.word_embeddings.weight", shape: &[30_522, 384] };
+    let head = Expected { name: "classifier.weight", shape: &[4, 384] };
     let located = model.locate(&[table, head], false).unwrap();
-    assert_eq!(located, [Located::Found(table.name.to_owned()), Located::Fresh]);
+    assert_eq!(located, [ValueSource::Found(table.name.to_owned()), ValueSource::Fresh]);
 
-    let narrow = Wanted { shape: &[30_522, 768], ..table };
+    let narrow = Expected { shape: &[30_522, 768], ..table };
     let error = model.locate(&[narrow], false).unwrap_err().to_string();
     assert!(
         error.contains("[30522, 384]") && error.contains("[30522, 768]") && error.contains(table.name),
         "{error}"
     );
-    let deeper = Wanted { name: "distilbert.transformer.layer.6.ffn.lin1.bias", shape: &[1536] };
-    let deepest = Wanted { name: "distilbert.transformer.layer.7.ffn.lin1.bias", shape: &[1536] };
+    let deeper = Expected { name: "distilbert.transformer.layer.6.ffn.lin1.bias", shape: &[1536] };
+    let deepest = Expected { name: "distilbert.transformer.layer.7.ffn.lin1.bias", shape: &[1536] };
     let error = model.locate(&[table, deeper, deepest], false).unwrap_err().to_string();
     assert!(error.contains(deeper.name) && error.contains("2 of 3"), "{error}");
 }

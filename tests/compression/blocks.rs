@@ -2,20 +2,20 @@
 
 use crate::common::{distance, magnitude as largest};
 use crate::network::{
-    HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states, step_beside,
+    HEADS, LAYERS, UNITS, change, config, download, examples, id, learner, plain, states, step_beside,
 };
 use limbeck::backend::Cpu;
 use limbeck::compress::prune;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, Gone, Gradual, Scope,
-    Scores, magnitude,
+    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, EmptiedBlocks, Gradual,
+    Scope, Scores, magnitude,
 };
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::blocks::BlockShape;
 use limbeck::ops::loss;
 use limbeck::train::learner::gradients;
-use limbeck::train::{Companion, CompanionState, Learner};
+use limbeck::train::{Callback, CallbackState, Learner};
 
 /// Matrices are 24×24, 20×24 and 24×20: every shape but 4×4 and single weights leaves smaller blocks at an edge.
 const SHAPES: [BlockShape; 6] =
@@ -76,8 +76,8 @@ fn count(masked: &[bool]) -> usize {
 fn scores_are_the_sums_that_they_claim_to_be() {
     let learner = learner(&plain());
     let Learner { backend, model, params, .. } = &learner;
-    let lesson = lesson(0..5);
-    let (_, grads) = gradients(backend, model, params, &lesson, None, None).unwrap();
+    let examples = examples(0..5);
+    let (_, grads) = gradients(backend, model, params, &examples, None, None).unwrap();
     for shape in SHAPES {
         let budget = blocks(0.5, shape);
         let norms = BlockScores::norms(&budget, backend, model, params).unwrap();
@@ -135,7 +135,7 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
         backend,
         model,
         params,
-        &lesson(samples),
+        &examples(samples),
         None,
         Some(&mut |seen, batch, _, grads| {
             let scores = scores.insert(BlockScores::zeros(&budget, seen.model, seen.params));
@@ -155,9 +155,9 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
                 change(&mut learner, id, |row, col, value| {
                     if members[block].contains(&(row * cols + col)) { factor * value } else { value }
                 });
-                let lesson = lesson(samples);
-                let logits = learner.logits(&lesson.batch).unwrap();
-                3.0 * loss::cross_entropy(&logits, &lesson.labels).cross_entropy
+                let examples = examples(samples);
+                let logits = learner.logits(&examples.batch).unwrap();
+                3.0 * loss::cross_entropy(&logits, &examples.labels).cross_entropy
             };
             // The five-point rule: its error is of the order of h⁴, and rounding's is 1e-7 / h.
             let h = 0.1_f32;
@@ -192,7 +192,7 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
         let mut learner = learner(&plain());
         let budget = BlockBudget { fraction, shape, importance, scope, matrices };
         let Learner { backend, model, params, .. } = &learner;
-        let (_, grads) = gradients(backend, model, params, &lesson(0..9), None, None).unwrap();
+        let (_, grads) = gradients(backend, model, params, &examples(0..9), None, None).unwrap();
         let mut watched = BlockScores::zeros(&budget, model, params);
         watched.add_step(&budget, backend, model, params, &grads, 9).unwrap();
         let scores = match importance {
@@ -200,7 +200,7 @@ fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
             _ => watched.clone(),
         };
         let none = Scores::zeros(&model.config);
-        prune(&mut learner, &only(budget), &none, (Some(&watched), &Gone::default()), 1).unwrap();
+        prune(&mut learner, &only(budget), &none, (Some(&watched), &EmptiedBlocks::default()), 1).unwrap();
         let ids = budget.all(&learner.model);
         assert_eq!(ids.len(), encoder(matrices) * LAYERS);
         let each: Vec<Vec<bool>> = ids.iter().map(|&id| masked(&learner, id, shape)).collect();
@@ -233,7 +233,7 @@ fn what_was_masked_before_stays_masked() {
     magnitude::mask(&backend, &mut learner.params, &[id], 0.3, Scope::Each).unwrap();
     let before = learner.params.get(id).mask.clone().unwrap();
     let none = Scores::zeros(&learner.model.config);
-    prune(&mut learner, &only(blocks(0.5, SHAPES[0])), &none, (None, &Gone::default()), 1).unwrap();
+    prune(&mut learner, &only(blocks(0.5, SHAPES[0])), &none, (None, &EmptiedBlocks::default()), 1).unwrap();
     let after = learner.params.get(id).mask.clone().unwrap();
     assert!(before.0.iter().zip(&*after.0).all(|(before, after)| after <= before));
     assert!(after.kept() < before.kept());
@@ -282,7 +282,7 @@ fn gradual_masks_grow_by_the_cubic_schedule() {
             }
             before = now;
         }
-        assert!(Companion::<Cpu>::settled(&gradual) && !Companion::<Cpu>::watches(&gradual, 18));
+        assert!(Callback::<Cpu>::settled(&gradual) && !Callback::<Cpu>::watches(&gradual, 18));
         // The rest of the training keeps the masks.
         assert!(train(&mut learner, &mut gradual, 18..24).is_empty());
         assert!(ids.iter().map(|&id| masked(&learner, id, shape)).eq(before));
@@ -343,7 +343,7 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
     train(&mut whole, &mut gradual, 0..24);
     let mut first = new(&broken, budget);
     train(&mut broken, &mut first, 0..11);
-    let saved = Companion::<Cpu>::saved(&first);
+    let saved = Callback::<Cpu>::saved(&first);
     // A score for each block, not for each weight.
     let weights: usize = budget.all(&broken.model).iter().map(|&id| broken.params.get(id).spec.len()).sum();
     assert!(saved.numbers.len() < weights / 16, "{} numbers for {weights} weights", saved.numbers.len());
@@ -357,6 +357,6 @@ fn a_state_is_gone_on_from_and_one_of_other_blocks_is_refused() {
     }
     let other = BlockBudget { shape: SHAPES[0], ..budget };
     assert!(new(&broken, other).restore(11, saved.clone(), &broken).is_err());
-    let cut = CompanionState { numbers: saved.numbers[..1].to_vec(), ..saved };
+    let cut = CallbackState { numbers: saved.numbers[..1].to_vec(), ..saved };
     assert!(new(&broken, budget).restore(11, cut, &broken).is_err());
 }

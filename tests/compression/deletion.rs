@@ -1,7 +1,7 @@
 //! What is deleted is as if its outputs were zero, and moments and masks shrink with the parameters.
 
 use crate::network::{
-    HEAD_SIZE, HEADS, UNITS, bits, change, config, download, id, learner, lesson, plain, random, states,
+    HEAD_SIZE, HEADS, UNITS, bits, change, config, download, examples, id, learner, plain, random, states,
 };
 use limbeck::backend::Cpu;
 use limbeck::compress::Keep;
@@ -69,9 +69,9 @@ fn deletion_equals_silence_in_logits_and_gradients() {
         (Architecture::Bert, Pooling::Pooler),
     ] {
         let config = config(architecture, pooling, 0.0);
-        let lesson = lesson(0..7);
+        let examples = examples(0..7);
         let (mut dense, mut small) = (learner(&config), learner(&config));
-        let whole = dense.logits(&lesson.batch).unwrap();
+        let whole = dense.logits(&examples.batch).unwrap();
         silence(&mut dense);
         delete(&mut small, &keep()).unwrap();
         let layers = &small.model.config.layers;
@@ -79,12 +79,13 @@ fn deletion_equals_silence_in_logits_and_gradients() {
         assert_eq!((layers[1].heads.len(), layers[0].intermediate), (0, 0));
 
         // Products with zero add nothing, so not even rounding differs.
-        let (expected, found) = (dense.logits(&lesson.batch).unwrap(), small.logits(&lesson.batch).unwrap());
+        let (expected, found) =
+            (dense.logits(&examples.batch).unwrap(), small.logits(&examples.batch).unwrap());
         assert_eq!(bits(&found), bits(&expected), "{architecture:?} {pooling:?}");
         assert_ne!(found, whole, "what was deleted mattered");
 
         let of = |learner: &Learner<Cpu>| {
-            gradients(&learner.backend, &learner.model, &learner.params, &lesson, None, None).unwrap().1
+            gradients(&learner.backend, &learner.model, &learner.params, &examples, None, None).unwrap().1
         };
         let (dense_gradients, small_gradients) = (of(&dense), of(&small));
         if architecture == Architecture::DistilBert {
@@ -111,7 +112,7 @@ fn moments_and_masks_shrink_with_their_parameters() {
         id
     });
     for step in 0..3 {
-        learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap();
+        learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap();
     }
     let shapes: Vec<_> = learner.params.iter().map(|(_, param)| param.value().shape()).collect();
     let before: Vec<_> = learner.params.iter().map(|(id, _)| states(&learner, id)).collect();
@@ -137,7 +138,7 @@ fn moments_and_masks_shrink_with_their_parameters() {
     assert_eq!((learner.optimizer.settings(), learner.optimizer.steps()), (settings, steps));
 
     // What is left trains on.
-    let loss = |learner: &mut Learner<Cpu>| learner.step(&lesson(0..6), None, 1e-2, None).unwrap().loss;
+    let loss = |learner: &mut Learner<Cpu>| learner.step(&examples(0..6), None, 1e-2, None).unwrap().loss;
     let first = loss(&mut learner);
     let last = (0..10).map(|_| loss(&mut learner)).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
@@ -153,6 +154,6 @@ fn a_network_without_any_head_or_unit_still_computes_and_trains() {
         learner.model.config.layers.iter().all(|layer| layer.heads.is_empty() && layer.intermediate == 0)
     );
     assert_eq!(learner.model.config.pruned_heads(0).len(), HEADS);
-    let step = learner.step(&lesson(0..5), None, 1e-3, None).unwrap();
+    let step = learner.step(&examples(0..5), None, 1e-3, None).unwrap();
     assert!(step.loss.is_finite() && step.gradient_norm > 0.0);
 }

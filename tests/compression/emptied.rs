@@ -2,19 +2,21 @@
 
 use crate::blocks::{only, train};
 use crate::common::{distance, magnitude};
-use crate::network::{HEAD_SIZE, HEADS, UNITS, assert_masks, config, download, id, learner, lesson, states};
+use crate::network::{
+    HEAD_SIZE, HEADS, UNITS, assert_masks, config, download, examples, id, learner, states,
+};
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
 use limbeck::compress::{BlockBudget, BlockImportance, BlockScope, Gradual, delete_emptied};
 use limbeck::models::config::{Activation, Architecture, Pooling};
 use limbeck::ops::blocks::BlockShape;
 use limbeck::params::Mask;
-use limbeck::train::{Companion, Learner};
+use limbeck::train::{Callback, Learner};
 
 const PACKED: BlockShape = BlockShape::PACKED;
 
 fn logits(learner: &Learner<Cpu>) -> Vec<f32> {
-    let batch = lesson(0..12).batch;
+    let batch = examples(0..12).batch;
     let mut tape = Tape::evaluating(&learner.backend, &learner.params, &batch);
     let logits = learner.model.forward(&mut tape).unwrap();
     download(learner, logits.tensor())
@@ -36,7 +38,7 @@ fn logits_stay_when_emptied_heads_and_units_leave() {
         let mut config = config(Architecture::DistilBert, Pooling::FirstToken, 0.0);
         config.activation = activation;
         let mut learner = learner(&config);
-        learner.step(&lesson(0..9), None, 1e-2, None).unwrap();
+        learner.step(&examples(0..9), None, 1e-2, None).unwrap();
         let of_head = |head: usize, place: usize| place / HEAD_SIZE == head;
         // Heads: one that is not read, one whose values are its bias, one of which only a part is gone.
         mask(&mut learner, 0, "attention.out_lin", |_, col| of_head(1, col));
@@ -111,9 +113,9 @@ fn budgets_count_what_has_left() {
         for step in 0..24 {
             train(&mut learner, &mut gradual, step..step + 1);
             let mut again = Gradual::new(budget, 4, 24, &dense, 1);
-            let saved = Companion::<Cpu>::saved(&gradual);
+            let saved = Callback::<Cpu>::saved(&gradual);
             again.restore(step, saved.clone(), &learner).unwrap();
-            assert_eq!(Companion::<Cpu>::saved(&again), saved);
+            assert_eq!(Callback::<Cpu>::saved(&again), saved);
             gradual = again;
         }
         let left = learner.model.config.layers.iter().map(|layer| layer.intermediate).sum::<usize>();

@@ -1,7 +1,7 @@
 //! What may not change a result: leaving out rows that nobody reads, a text's place in its batch, threads.
 
 use crate::common::{distance, largest_difference, query_of_key_bias};
-use crate::network::{bits, config, download, learner, learner_on, lesson};
+use crate::network::{bits, config, download, examples, learner, learner_on};
 use limbeck::Batch;
 use limbeck::autograd::{Grads, Tape};
 use limbeck::backend::Cpu;
@@ -9,7 +9,7 @@ use limbeck::models::config::{Architecture, Pooling};
 use limbeck::models::{ModelConfig, Rows};
 use limbeck::ops::noise::Noise;
 use limbeck::tensor::Tensor;
-use limbeck::train::{Learner, Lesson};
+use limbeck::train::{Examples, Learner};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;
 
@@ -37,7 +37,7 @@ fn a_last_layer_of_first_tokens_gives_the_whole_layer_s_logits_and_gradients() {
     ] {
         // With dropout: the rows that are left meet the same.
         let learner = learner(&config(architecture, pooling, 0.2));
-        let (batch, noise) = (lesson(0..7).batch, Noise { seed: 1, step: 4 });
+        let (batch, noise) = (examples(0..7).batch, Noise { seed: 1, step: 4 });
         let (logits, grads) = forward_and_back(&learner, &batch, Rows::Needed, noise);
         let (all_logits, all_grads) = forward_and_back(&learner, &batch, Rows::All, noise);
         assert_eq!(bits(&logits), bits(&all_logits), "{architecture:?} {pooling:?}");
@@ -75,8 +75,9 @@ fn with_dropout(learner: &Learner<Cpu>, batch: &Batch, noise: Noise) -> Vec<(Vec
 fn a_text_meets_the_same_dropout_in_every_batch() {
     let learner = learner(&config(Architecture::DistilBert, Pooling::FirstToken, 0.3));
     let noise = Noise { seed: 8, step: 2 };
-    let of =
-        |samples: &[u64], noise: Noise| with_dropout(&learner, &lesson(samples.iter().copied()).batch, noise);
+    let of = |samples: &[u64], noise: Noise| {
+        with_dropout(&learner, &examples(samples.iter().copied()).batch, noise)
+    };
     let together = of(&[1, 2, 3, 4, 6, 8], noise);
     for (place, sample) in [1, 2, 3, 4, 6, 8].into_iter().enumerate() {
         assert_eq!(of(&[sample], noise)[0], together[place], "text {sample} alone");
@@ -86,7 +87,7 @@ fn a_text_meets_the_same_dropout_in_every_batch() {
     for other in [Noise { seed: 9, ..noise }, Noise { step: 3, ..noise }] {
         assert_ne!(of(&[2], other)[0], together[1]);
     }
-    let renumbered = Batch { samples: vec![99], ..lesson([2]).batch };
+    let renumbered = Batch { samples: vec![99], ..examples([2]).batch };
     assert_ne!(with_dropout(&learner, &renumbered, noise)[0], together[1]);
 }
 
@@ -98,9 +99,9 @@ fn trained(config: &ModelConfig, precision: Precision, threads: usize) -> Vec<Ve
         let mut learner = learner_on(cpu, config);
         for step in 0..3 {
             // More tokens than one task of any sum has.
-            let lesson: Lesson = lesson(step * 140..step * 140 + 140);
-            assert!(lesson.batch.tokens() > 600);
-            learner.step(&lesson, Some(Noise { seed: 3, step }), 1e-3, None).unwrap();
+            let examples: Examples = examples(step * 140..step * 140 + 140);
+            assert!(examples.batch.tokens() > 600);
+            learner.step(&examples, Some(Noise { seed: 3, step }), 1e-3, None).unwrap();
         }
         learner.params.iter().map(|(_, param)| bits(&download(&learner, param.value()))).collect()
     })

@@ -1,7 +1,7 @@
 //! A factored word table computes what the product of its factors does, keeps all else, and learns.
 
 use crate::common::distance;
-use crate::network::{bits, config, download, id, learner, lesson, states};
+use crate::network::{bits, config, download, examples, id, learner, states};
 use limbeck::backend::Cpu;
 use limbeck::compress::Keep;
 use limbeck::compress::delete;
@@ -36,7 +36,7 @@ fn folded(learner: &Learner<Cpu>, batch: &limbeck::Batch) -> (ModelConfig, Vec<f
 fn factors_compute_what_their_product_does() {
     for config in families() {
         let mut factored = learner(&config);
-        let batch = lesson(0..9).batch;
+        let batch = examples(0..9).batch;
         let whole = factored.logits(&batch).unwrap();
         let energy = factorize(&mut factored, 7).unwrap();
         assert!(energy > 0.3 && energy < 0.9, "random rows have no low rank: {energy}");
@@ -65,7 +65,7 @@ fn factors_compute_what_their_product_does() {
 #[test]
 fn more_columns_lose_less_and_nearly_all_lose_next_to_nothing() {
     let config = &families()[0];
-    let batch = lesson(0..9).batch;
+    let batch = examples(0..9).batch;
     let whole = learner(config).logits(&batch).unwrap();
     let mut losses = Vec::new();
     for size in [3, 12, config.hidden - 1] {
@@ -90,7 +90,7 @@ fn all_else_keeps_values_masks_and_moments_and_the_network_learns() {
     let len = learner.params.value(masked).shape().len();
     let mask = Mask((0..len).map(|i| u8::from(i % 3 > 0)).collect());
     learner.params.set_mask(&learner.backend, masked, mask.clone()).unwrap();
-    (0..3).for_each(|step| _ = learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
+    (0..3).for_each(|step| _ = learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
     let before: Vec<_> =
         learner.params.iter().map(|(id, param)| (param.spec.name.clone(), states(&learner, id))).collect();
     factorize(&mut learner, 6).unwrap();
@@ -105,12 +105,12 @@ fn all_else_keeps_values_masks_and_moments_and_the_network_learns() {
     assert!(m.iter().chain(&v).all(|&moment| moment == 0.0));
 
     let (_, grads) =
-        gradients(&learner.backend, &learner.model, &learner.params, &lesson(0..6), None, None).unwrap();
+        gradients(&learner.backend, &learner.model, &learner.params, &examples(0..6), None, None).unwrap();
     for name in [WORDS, PROJECTION] {
         let gradient = grads.param(id(&learner, name)).expect("it matters");
         assert!(download(&learner, gradient).iter().any(|&x| x != 0.0), "{name}");
     }
-    let mut step = || learner.step(&lesson(0..6), None, 1e-2, None).unwrap().loss;
+    let mut step = || learner.step(&examples(0..6), None, 1e-2, None).unwrap().loss;
     let first = step();
     let last = (0..10).map(|_| step()).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");

@@ -1,7 +1,7 @@
 //! Scores mean what they say: the loss's slope when an output is scaled, and attention's mean.
 
 use crate::common::{distance, magnitude};
-use crate::network::{HEAD_SIZE, HEADS, LAYERS, UNITS, change, config, learner, lesson, plain};
+use crate::network::{HEAD_SIZE, HEADS, LAYERS, UNITS, change, config, examples, learner, plain};
 use limbeck::backend::Cpu;
 use limbeck::compress::{Importance, Scores, attention_scores};
 use limbeck::models::ModelConfig;
@@ -24,7 +24,7 @@ fn collect(scores: &mut Scores, learner: &Learner<Cpu>, samples: &[u64]) {
         backend,
         model,
         params,
-        &lesson(samples.iter().copied()),
+        &examples(samples.iter().copied()),
         None,
         Some(&mut |_, batch, taps, grads| scores.add_gradients(backend, model, batch, taps, grads)),
     )
@@ -41,8 +41,8 @@ fn loss(config: &ModelConfig, sample: u64, layer: usize, part: Part, place: usiz
         Part::Unit => (layers[layer].contract.weight, 1),
     };
     change(&mut learner, weight, |_, col, value| if col / width == place { scale * value } else { value });
-    let lesson = lesson([sample]);
-    loss::cross_entropy(&learner.logits(&lesson.batch).unwrap(), &lesson.labels).cross_entropy
+    let examples = examples([sample]);
+    loss::cross_entropy(&learner.logits(&examples.batch).unwrap(), &examples.labels).cross_entropy
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +181,7 @@ fn scores_do_not_depend_on_how_texts_are_cut_into_batches() {
 fn attention(learner: &Learner<Cpu>, batches: &[&[u64]]) -> Vec<Vec<f64>> {
     let mut scores = Scores::zeros(&learner.model.config);
     for batch in batches {
-        attention_scores(learner, &lesson(batch.iter().copied()).batch, &mut scores).unwrap();
+        attention_scores(learner, &examples(batch.iter().copied()).batch, &mut scores).unwrap();
     }
     scores.heads
 }
@@ -190,7 +190,7 @@ fn attention(learner: &Learner<Cpu>, batches: &[&[u64]]) -> Vec<Vec<f64>> {
 fn mean_attention_says_nothing() {
     let learner = learner(&plain());
     let samples = [0, 1, 2, 3, 4, 5, 6];
-    let batch = lesson(samples).batch;
+    let batch = examples(samples).batch;
     let expected: f64 = (0..batch.texts()).map(|text| 1.0 / batch.text(text).len() as f64).sum();
     let found = attention(&learner, &[&samples]);
     assert_eq!((found.len(), found[0].len()), (LAYERS, HEADS));

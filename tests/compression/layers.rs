@@ -1,6 +1,6 @@
 //! A network that keeps some of its layers is the one that these layers make; a layer's score is what closing it would do.
 
-use crate::network::{config, download, id, learner, lesson, plain, random, states, text};
+use crate::network::{config, download, examples, id, learner, plain, random, states, text};
 use crate::oracle::Oracle;
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
@@ -11,7 +11,7 @@ use limbeck::models::{Rows, Taps};
 use limbeck::ops::loss::cross_entropy;
 use limbeck::params::Mask;
 use limbeck::tensor::{Shape, Tensor};
-use limbeck::train::{Learner, Lesson};
+use limbeck::train::{Examples, Learner};
 use std::path::Path;
 
 /// The name that a tensor of layers 0 and 1 had when they were layers 0 and 2.
@@ -34,7 +34,7 @@ fn what_stays_computes_as_a_network_of_those_layers() {
             Ok(download(&dense, dense.params.value(id(&dense, &before(&spec.name)))))
         };
         let oracle = Oracle::new(config, values, false);
-        let (batch, classes) = (lesson(0..7).batch, config.labels.len());
+        let (batch, classes) = (examples(0..7).batch, config.labels.len());
         let found = learner.logits(&batch).unwrap();
         for (sample, found) in (0..7).zip(found.chunks(classes)) {
             for (found, expected) in found.iter().zip(oracle.logits(&text(sample))) {
@@ -61,7 +61,7 @@ fn masks_and_moments_move_with_their_layer() {
     learner.params.set_mask(&learner.backend, masked, mask.clone()).unwrap();
     learner.model.config.masked = vec![name.to_owned()];
     for step in 0..3 {
-        learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap();
+        learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap();
     }
     let names: Vec<String> = learner.params.iter().map(|(_, param)| param.spec.name.clone()).collect();
     let all: Vec<_> = learner.params.iter().map(|(id, _)| states(&learner, id)).collect();
@@ -74,19 +74,19 @@ fn masks_and_moments_move_with_their_layer() {
     assert_eq!(learner.params.get(id(&learner, moved)).mask, Some(mask));
     assert_eq!(learner.model.config.masked, [moved]);
     assert_eq!(learner.optimizer.steps(), 3);
-    learner.step(&lesson(0..6), None, 1e-2, None).unwrap();
+    learner.step(&examples(0..6), None, 1e-2, None).unwrap();
     crate::network::assert_masks(&learner);
 }
 
 /// The loss of one text when layer `gated` hands on `x + ξ·(y - x)`.
-fn gated_loss(learner: &Learner<Cpu>, lesson: &Lesson, gated: usize, gate: f32) -> f64 {
+fn gated_loss(learner: &Learner<Cpu>, examples: &Examples, gated: usize, gate: f32) -> f64 {
     let Learner { backend, model, params, .. } = learner;
-    let mut tape = Tape::recording(backend, params, &lesson.batch, None);
+    let mut tape = Tape::recording(backend, params, &examples.batch, None);
     let (_, Taps { embedded, layers }) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
     let x = if gated == 0 { &embedded } else { &layers[gated - 1].hidden };
     let [x, y] = [x, &layers[gated].hidden].map(|var| download(learner, var.tensor()));
     let mixed: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + gate * (y - x)).collect();
-    let shape = Shape::new(lesson.batch.tokens(), model.config.hidden);
+    let shape = Shape::new(examples.batch.tokens(), model.config.hidden);
     let mut state = tape.leaf(Tensor::upload(backend, &mixed, shape).unwrap());
     use limbeck::nn::Exec;
     for layer in &model.layers[gated + 1..] {
@@ -95,19 +95,19 @@ fn gated_loss(learner: &Learner<Cpu>, lesson: &Lesson, gated: usize, gate: f32) 
     let pooled = tape.first_tokens(&state).unwrap();
     let dense = tape.linear(model.head.dense.as_ref().unwrap(), &pooled).unwrap();
     let logits = tape.linear(&model.head.classifier, &dense).unwrap();
-    cross_entropy(&download(learner, logits.tensor()), &lesson.labels).total
+    cross_entropy(&download(learner, logits.tensor()), &examples.labels).total
 }
 
 #[test]
 fn scores_of_layers_are_the_slopes_of_gates() {
     let learner = learner(&plain());
-    let (mut found, all) = ([0.0; 3], lesson(0..5));
+    let (mut found, all) = ([0.0; 3], examples(0..5));
     layer_gradients(&learner, &all, &mut found).unwrap();
     for (layer, found) in found.into_iter().enumerate() {
         let h = 1.0 / 512.0;
         let slope = |sample: u64| {
-            let lesson = lesson([sample]);
-            let [above, below] = [1.0 + h, 1.0 - h].map(|gate| gated_loss(&learner, &lesson, layer, gate));
+            let examples = examples([sample]);
+            let [above, below] = [1.0 + h, 1.0 - h].map(|gate| gated_loss(&learner, &examples, layer, gate));
             ((above - below) / f64::from(2.0 * h)).abs()
         };
         let expected: f64 = (0..5).map(slope).sum();

@@ -1,17 +1,17 @@
 //! Masks hold through the optimizer, and budgets are met exactly, at once and bit by bit.
 
 use crate::network::{
-    HEADS, LAYERS, UNITS, change, config, download, id, learner, lesson, plain, states, step_beside,
+    HEADS, LAYERS, UNITS, change, config, download, examples, id, learner, plain, states, step_beside,
 };
 use limbeck::backend::Cpu;
 use limbeck::compress::prune;
-use limbeck::compress::{BlockBudget, Budget, Gone, Gradual, Importance, Scope, Scores, magnitude};
+use limbeck::compress::{BlockBudget, Budget, EmptiedBlocks, Gradual, Importance, Scope, Scores, magnitude};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::noise::Noise;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
-use limbeck::train::{AdamW, Companion, Learner};
+use limbeck::train::{AdamW, Callback, Learner};
 
 /// Elements that a mask drops, of all.
 fn dropped(learner: &Learner<Cpu>, id: ParamId) -> (usize, usize) {
@@ -25,7 +25,7 @@ fn masked_elements_stay_zero_in_value_and_moments() {
     let mut learner = learner(&config);
     let step = |learner: &mut Learner<Cpu>, step: u64| {
         let noise = Some(Noise { seed: 9, step });
-        learner.step(&lesson(step * 4..step * 4 + 4), noise, 1e-2, None).unwrap();
+        learner.step(&examples(step * 4..step * 4 + 4), noise, 1e-2, None).unwrap();
     };
     // Moments are not zero when the masks come.
     (0..2).for_each(|i| step(&mut learner, i));
@@ -79,10 +79,10 @@ fn a_mask_that_leaks_in_a_moment_is_noticed() {
 #[test]
 fn masked_gradients_are_not_part_of_the_norm_and_end_no_training() {
     let mut learner = learner(&plain());
-    let (backend, lesson) = (learner.backend.clone(), lesson(0..4));
+    let (backend, examples) = (learner.backend.clone(), examples(0..4));
     let ids = [magnitude::feed_forward(&learner.model), magnitude::head(&learner.model)].concat();
     magnitude::mask(&backend, &mut learner.params, &ids, 0.6, Scope::Global).unwrap();
-    let (_, mut grads) = gradients(&backend, &learner.model, &learner.params, &lesson, None, None).unwrap();
+    let (_, mut grads) = gradients(&backend, &learner.model, &learner.params, &examples, None, None).unwrap();
     // What is dead is to be no number; first, the norm of what is alive, and of all.
     let (mut alive, mut all) = (0.0_f64, 0.0_f64);
     for (id, param) in learner.params.iter() {
@@ -221,7 +221,7 @@ fn pruning_at_once_spends_its_budget_by_every_importance() {
         for scope in [Scope::Global, Scope::Each] {
             let mut learner = learner(&plain());
             let (budget, measured) = (budget(importance, scope), Scores::random(&learner.model.config, 4));
-            prune(&mut learner, &budget, &measured, (None, &Gone::default()), 3).unwrap();
+            prune(&mut learner, &budget, &measured, (None, &EmptiedBlocks::default()), 3).unwrap();
             assert_spent(&learner, &budget, &format!("{importance:?} {scope:?}"));
             // Heads keep their original numbers, in order.
             assert!(learner.model.config.validate().is_ok());
@@ -238,7 +238,7 @@ fn gradual_pruning_reaches_its_budget_in_its_events() {
         let mut gradual = Gradual::new(budget, events as usize, steps, &learner.model.config, 1);
         let (mut changed, mut counts) = (Vec::new(), vec![left(&learner)]);
         for step in 0..steps {
-            let watches = Companion::<Cpu>::watches(&gradual, step);
+            let watches = Callback::<Cpu>::watches(&gradual, step);
             assert_eq!(watches, changed.len() < events as usize, "scores are collected until the last event");
             if step_beside(&mut learner, &mut gradual, step, 1e-3).is_some() {
                 changed.push(step);

@@ -1,4 +1,4 @@
-//! A tiny network and lessons for it, made of numbers that depend on names alone.
+//! A tiny network and examples for it, made of numbers that depend on names alone.
 
 use limbeck::Batch;
 use limbeck::backend::Cpu;
@@ -10,7 +10,7 @@ use limbeck::ops::noise::Noise;
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::Watch;
-use limbeck::train::{AdamW, AdamWSettings, Companion, Event, Learner, Lesson};
+use limbeck::train::{AdamW, AdamWSettings, Callback, Event, Examples, Learner};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::{SplitMix64, mix};
 
@@ -75,7 +75,7 @@ pub fn learner_on(backend: Cpu, config: &ModelConfig) -> Learner<Cpu> {
         clip: 1.0,
     };
     let optimizer = AdamW::new(&backend, &params, settings).unwrap();
-    Learner { backend, model, params, optimizer, tutor: None }
+    Learner { backend, model, params, optimizer, feature_teacher: None }
 }
 
 /// The text with this number: 1 to 9 tokens.
@@ -84,13 +84,13 @@ pub fn text(sample: u64) -> Vec<u32> {
     random(&format!("text {sample}"), length).into_iter().map(|x| ((x + 1.0) * 25.0) as u32).collect()
 }
 
-pub fn lesson(samples: impl IntoIterator<Item = u64>) -> Lesson {
+pub fn examples(samples: impl IntoIterator<Item = u64>) -> Examples {
     let (mut batch, mut labels) = (Batch::new(), Vec::new());
     for sample in samples {
         batch.push(&text(sample), sample);
         labels.push((sample % 3) as usize);
     }
-    Lesson { batch, labels, teacher: None }
+    Examples { batch, labels, teacher: None }
 }
 
 /// A parameter by its name.
@@ -135,14 +135,14 @@ pub fn assert_masks(learner: &Learner<Cpu>) {
 
 /// Takes step `step` (from 0) beside `gradual` in the order that the training loop has; says what it did to the network.
 pub fn step_beside(learner: &mut Learner<Cpu>, gradual: &mut Gradual, step: u64, rate: f64) -> Option<Event> {
-    let (lesson, noise) = (lesson(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
-    Companion::<Cpu>::before(gradual, step, learner).unwrap();
-    if Companion::<Cpu>::watches(gradual, step) {
+    let (examples, noise) = (examples(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
+    Callback::<Cpu>::before(gradual, step, learner).unwrap();
+    if Callback::<Cpu>::watches(gradual, step) {
         let watch: &mut Watch<'_, Cpu> =
             &mut |seen, batch, taps, grads| gradual.watch(seen, batch, taps, grads);
-        learner.step(&lesson, noise, rate, Some(watch)).unwrap();
+        learner.step(&examples, noise, rate, Some(watch)).unwrap();
     } else {
-        learner.step(&lesson, noise, rate, None).unwrap();
+        learner.step(&examples, noise, rate, None).unwrap();
     }
     gradual.after(step, learner).unwrap()
 }

@@ -1,11 +1,11 @@
 //! Factored matrices compute what their products do, keep all else, learn, shrink and become whole again.
 
 use crate::common::distance;
-use crate::network::{assert_masks, bits, change, config, download, id, learner, lesson, plain, states};
+use crate::network::{assert_masks, bits, change, config, download, examples, id, learner, plain, states};
 use crate::oracle::Oracle;
 use crate::slopes::compare_with_slopes;
 use limbeck::backend::Cpu;
-use limbeck::compress::Gone;
+use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
 use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, pays, unfactor};
 use limbeck::compress::{BlockBudget, BlockMatrices, Budget, Keep, RankBudget, RankScope, Scope, Scores};
@@ -56,7 +56,7 @@ fn factors_compute_what_their_products_do() {
     for config in families() {
         for matrices in [BlockMatrices::Encoder, BlockMatrices::Attention, BlockMatrices::FeedForward] {
             let mut factored = learner(&config);
-            let batch = lesson(0..9).batch;
+            let batch = examples(0..9).batch;
             let whole = factored.logits(&batch).unwrap();
             let report = factorize(&mut factored, &RankBudget { matrices, ..FIFTH }).unwrap();
             let each = matrices.range().len();
@@ -85,7 +85,7 @@ fn factors_compute_what_their_products_do() {
 
 #[test]
 fn of_full_rank_it_is_the_same_function_and_less_loses_more() {
-    let batch = lesson(0..9).batch;
+    let batch = examples(0..9).batch;
     let whole = learner(&plain()).logits(&batch).unwrap();
     let loss = |less: usize| {
         let mut factored = learner(&plain());
@@ -127,7 +127,7 @@ fn all_else_keeps_values_masks_and_moments_and_the_network_learns() {
     let of = id(&learner, masked);
     let mask = Mask((0..20 * 24).map(|i| u8::from(i % 3 > 0)).collect());
     learner.params.set_mask(&learner.backend, of, mask.clone()).unwrap();
-    (0..3).for_each(|step| _ = learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
+    (0..3).for_each(|step| _ = learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
     let before: Vec<_> =
         learner.params.iter().map(|(id, param)| (param.spec.name.clone(), states(&learner, id))).collect();
     assert_eq!(factorize(&mut learner, &FIFTH).unwrap().matrices, [17, 17]);
@@ -145,12 +145,12 @@ fn all_else_keeps_values_masks_and_moments_and_the_network_learns() {
     assert!(m.iter().chain(&v).all(|&moment| moment == 0.0));
 
     let (_, grads) =
-        gradients(&learner.backend, &learner.model, &learner.params, &lesson(0..6), None, None).unwrap();
+        gradients(&learner.backend, &learner.model, &learner.params, &examples(0..6), None, None).unwrap();
     for (id, param) in learner.params.iter().filter(|(_, param)| param.spec.name.contains("layer.")) {
         let gradient = grads.param(id).expect("it matters");
         assert!(download(&learner, gradient).iter().any(|&x| x != 0.0), "{}", param.spec.name);
     }
-    let mut step = || learner.step(&lesson(0..6), None, 1e-2, None).unwrap().loss;
+    let mut step = || learner.step(&examples(0..6), None, 1e-2, None).unwrap().loss;
     let first = step();
     let last = (0..20).map(|_| step()).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
@@ -162,7 +162,7 @@ fn gradients_of_factors_are_slopes_of_the_loss() {
     for config in families() {
         let mut learner = learner(&config);
         factorize(&mut learner, &FIFTH).unwrap();
-        let compared = compare_with_slopes(&learner, &lesson(0..6), |name| name.contains("layer."));
+        let compared = compare_with_slopes(&learner, &examples(0..6), |name| name.contains("layer."));
         // Both factors and the bias of each of six matrices, and two norms.
         assert_eq!(compared, 3 * (6 * 3 + 4) - 3, "all but the biases of keys");
     }
@@ -193,7 +193,7 @@ fn heads_and_units_go_from_factors_as_from_products() {
         for learner in [&mut factored, &mut of_products] {
             delete(learner, &keep).unwrap();
         }
-        let batch = lesson(0..9).batch;
+        let batch = examples(0..9).batch;
         let found = factored.logits(&batch).unwrap();
         assert!(distance(&found, &of_products.logits(&batch).unwrap()) <= 1e-5);
         assert_eq!(factored.model.config.ranks, [[5, 5, 5, 5, 4, 4]; 3], "ranks stay");
@@ -211,7 +211,7 @@ fn heads_and_units_go_from_factors_as_from_products() {
         assert_eq!(ranks[2], [0; 6]);
         assert!(whole == ranks.as_flattened().iter().filter(|&&rank| rank == 0).count() && whole < 18);
         assert!(distance(&factored.logits(&batch).unwrap(), &found) <= 1e-5);
-        factored.step(&lesson(0..6), None, 1e-2, None).unwrap();
+        factored.step(&examples(0..6), None, 1e-2, None).unwrap();
         assert_eq!(unfactor(&mut factored).unwrap(), 0);
     }
 }
@@ -231,14 +231,14 @@ fn blocks_and_weights_of_factors_are_masked_and_masked_factors_stay() {
         let mut learner = learner(&plain());
         factorize(&mut learner, &FIFTH).unwrap();
         let scores = Scores::zeros(&learner.model.config);
-        prune(&mut learner, &budget, &scores, (None, &Gone::default()), 0).unwrap();
+        prune(&mut learner, &budget, &scores, (None, &EmptiedBlocks::default()), 0).unwrap();
         let masks: Vec<_> = learner.params.iter().filter(|(_, param)| param.mask.is_some()).collect();
         assert_eq!(masks.len(), masked);
         for (_, param) in &masks {
             let (kept, all) = (param.mask.as_ref().unwrap().kept(), param.spec.len());
             assert!(kept < all && kept > 0, "{}: {kept} of {all}", param.spec.name);
         }
-        learner.step(&lesson(0..6), None, 1e-2, None).unwrap();
+        learner.step(&examples(0..6), None, 1e-2, None).unwrap();
         assert_masks(&learner);
         let units = (0..3).map(|_| vec![0, 1]).collect();
         let keep = Keep { units, ..Keep::all(&learner.model.config) };

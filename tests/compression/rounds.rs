@@ -9,7 +9,7 @@ use limbeck::compress::{
 };
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::ops::blocks::BlockShape;
-use limbeck::train::{Companion, CompanionState, Learner, Schedule};
+use limbeck::train::{Callback, CallbackState, Learner, Schedule};
 use std::ops::Range;
 
 const STEPS: u64 = 24;
@@ -43,7 +43,7 @@ fn dropping() -> Learner<Cpu> {
     learner(&config(Architecture::DistilBert, Pooling::FirstToken, 0.1))
 }
 
-fn companion(learner: &Learner<Cpu>, rewind: Rewind, to: f64) -> Gradual {
+fn callback(learner: &Learner<Cpu>, rewind: Rewind, to: f64) -> Gradual {
     Gradual::in_rounds(budget(), Rounds::new(EVENTS, STEPS, rewind, to), &learner.model.config, 1)
 }
 
@@ -51,7 +51,7 @@ fn companion(learner: &Learner<Cpu>, rewind: Rewind, to: f64) -> Gradual {
 fn train(learner: &mut Learner<Cpu>, gradual: &mut Gradual, steps: Range<u64>) -> Vec<u64> {
     let mut events = Vec::new();
     for step in steps {
-        let rate = Companion::<Cpu>::rate(gradual, step, &SCHEDULE);
+        let rate = Callback::<Cpu>::rate(gradual, step, &SCHEDULE);
         if let Some(event) = step_beside(learner, gradual, step, rate) {
             events.push(step);
             assert_eq!((event.number, event.of), ((step as usize + 1) / 6, EVENTS));
@@ -84,10 +84,10 @@ fn left(learner: &Learner<Cpu>, whole: &Learner<Cpu>) -> Keep {
 fn what_is_left_goes_back_to_the_weights_of_the_point() {
     for to in [0.0, 0.5] {
         let mut at_point = dropping();
-        let mut idle = companion(&at_point, Rewind::Weights, to);
+        let mut idle = callback(&at_point, Rewind::Weights, to);
         train(&mut at_point, &mut idle, 0..(6.0 * to) as u64);
         let mut learner = dropping();
-        let mut gradual = companion(&learner, Rewind::Weights, to);
+        let mut gradual = callback(&learner, Rewind::Weights, to);
         for (first, end) in [(0, 6), (6, 12), (12, 18)] {
             assert_eq!(train(&mut learner, &mut gradual, first..end), [end - 1]);
             assert_eq!(learner.optimizer.steps(), 0, "the optimizer begins anew");
@@ -110,7 +110,7 @@ fn what_is_left_goes_back_to_the_weights_of_the_point() {
         assert_eq!(layers.iter().map(|layer| layer.heads.len()).sum::<usize>(), 6);
         assert!(layers.iter().all(|layer| layer.intermediate == 12));
         assert!(train(&mut learner, &mut gradual, 18..24).is_empty());
-        assert!(Companion::<Cpu>::settled(&gradual));
+        assert!(Callback::<Cpu>::settled(&gradual));
         assert_eq!(learner.optimizer.steps(), 6);
         crate::network::assert_masks(&learner);
     }
@@ -120,18 +120,18 @@ fn what_is_left_goes_back_to_the_weights_of_the_point() {
 #[test]
 fn rates_and_weights_are_set_back_as_asked() {
     let rates = |rewind| {
-        let gradual = companion(&dropping(), rewind, 0.0);
-        (0..STEPS).map(|step| Companion::<Cpu>::rate(&gradual, step, &SCHEDULE)).collect::<Vec<f64>>()
+        let gradual = callback(&dropping(), rewind, 0.0);
+        (0..STEPS).map(|step| Callback::<Cpu>::rate(&gradual, step, &SCHEDULE)).collect::<Vec<f64>>()
     };
     assert_eq!(rates(Rewind::Rate), rates(Rewind::Weights));
     assert!(rates(Rewind::None).windows(2).skip(4).all(|pair| pair[1] < pair[0]), "one schedule");
     assert_eq!(rates(Rewind::Rate)[..6], rates(Rewind::Rate)[18..]);
     for rewind in [Rewind::Rate, Rewind::None] {
         let mut learner = dropping();
-        let mut gradual = companion(&learner, rewind, 0.0);
+        let mut gradual = callback(&learner, rewind, 0.0);
         train(&mut learner, &mut gradual, 0..6);
         assert_eq!(learner.optimizer.steps(), 6, "{rewind:?}: moments stay");
-        assert!(Companion::<Cpu>::saved(&gradual).earlier.is_empty());
+        assert!(Callback::<Cpu>::saved(&gradual).earlier.is_empty());
         let [value, m, _] = states(&learner, learner.model.embeddings.norm.gamma);
         let first = states(&dropping(), learner.model.embeddings.norm.gamma)[0].clone();
         assert!(value != first && m.iter().any(|m| *m != 0.0), "{rewind:?}: weights stay");
@@ -144,12 +144,12 @@ fn a_state_is_gone_on_from_in_every_round_and_a_wrong_one_refused() {
         // Before the point, behind it, at an event, between events, and behind the last.
         for stop in [1, 4, 6, 14, 20] {
             let (mut whole, mut broken) = (dropping(), dropping());
-            let mut gradual = companion(&whole, rewind, to);
+            let mut gradual = callback(&whole, rewind, to);
             train(&mut whole, &mut gradual, 0..STEPS);
-            let mut first = companion(&broken, rewind, to);
+            let mut first = callback(&broken, rewind, to);
             train(&mut broken, &mut first, 0..stop);
-            let saved = Companion::<Cpu>::saved(&first);
-            let mut second = companion(&broken, rewind, to);
+            let saved = Callback::<Cpu>::saved(&first);
+            let mut second = callback(&broken, rewind, to);
             second.restore(stop, saved.clone(), &broken).unwrap();
             train(&mut broken, &mut second, stop..STEPS);
             for (id, _) in whole.params.iter() {
@@ -157,9 +157,9 @@ fn a_state_is_gone_on_from_in_every_round_and_a_wrong_one_refused() {
                 assert!(whole == broken, "{rewind:?} to {to}, stopped after {stop}");
             }
             if rewind == Rewind::Weights && stop == 4 {
-                let mut other = companion(&broken, rewind, to);
+                let mut other = callback(&broken, rewind, to);
                 let refused = other
-                    .restore(stop, CompanionState { earlier: vec![], ..saved.clone() }, &dropping())
+                    .restore(stop, CallbackState { earlier: vec![], ..saved.clone() }, &dropping())
                     .unwrap_err();
                 assert!(refused.contains("earlier weights"), "{refused}");
                 let mut cut = saved.clone();

@@ -5,7 +5,7 @@ use limbeck::Batch;
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
 use limbeck::compress::calibration::Calibration;
-use limbeck::compress::sensitivity::{Looking, Sensitive, Sensitivity, measure};
+use limbeck::compress::sensitivity::{MatrixSensitivity, Scan, Sensitivity, measure};
 use limbeck::data::{TokenSet, demo};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::models::{ModelConfig, Rows, probabilities};
@@ -28,9 +28,9 @@ fn setting() -> (Learner<Cpu>, TokenSet) {
     (learner(&ModelConfig { vocab: pieces.len(), labels, ..config }), texts)
 }
 
-fn looking(texts: &TokenSet) -> Looking<'_> {
+fn scan(texts: &TokenSet) -> Scan<'_> {
     static NEVER: AtomicBool = AtomicBool::new(false);
-    Looking { texts, count: COUNT, blocks: true, progress: &Silent, stop: &NEVER }
+    Scan { texts, count: COUNT, blocks: true, progress: &Silent, stop: &NEVER }
 }
 
 fn values_of(learner: &Learner<Cpu>, id: ParamId) -> Vec<f32> {
@@ -82,7 +82,7 @@ fn close(what: &str, found: Option<f64>, expected: f64) {
     assert!((found - expected).abs() <= 0.02, "{what}: {found} dB, in f64 {expected}");
 }
 
-fn found<'s>(sensitivity: &'s Sensitivity, learner: &Learner<Cpu>, id: ParamId) -> &'s Sensitive {
+fn found<'s>(sensitivity: &'s Sensitivity, learner: &Learner<Cpu>, id: ParamId) -> &'s MatrixSensitivity {
     let name = &learner.params.get(id).spec.name;
     sensitivity.parameters.iter().find(|parameter| parameter.name == *name).unwrap()
 }
@@ -107,7 +107,7 @@ fn inputs(learner: &Learner<Cpu>, texts: &TokenSet, of: usize) -> Vec<(Linear, [
 #[test]
 fn ratios_are_those_of_sums_in_f64() {
     let (mut learner, texts) = setting();
-    let sensitivity = measure(&mut learner, looking(&texts), |_| false).unwrap();
+    let sensitivity = measure(&mut learner, scan(&texts), |_| false).unwrap();
     for of in [0, 2] {
         for (linear, [calibration, x]) in inputs(&learner, &texts, of) {
             let of = found(&sensitivity, &learner, linear.weight);
@@ -138,7 +138,7 @@ fn ratios_are_those_of_sums_in_f64() {
 #[test]
 fn a_table_s_ratio_is_that_of_the_rows_that_are_read() {
     let (mut learner, texts) = setting();
-    let sensitivity = measure(&mut learner, looking(&texts), |_| false).unwrap();
+    let sensitivity = measure(&mut learner, scan(&texts), |_| false).unwrap();
     let words = learner.model.embeddings.words;
     let of = found(&sensitivity, &learner, words);
     let values = values_of(&learner, words);
@@ -159,7 +159,7 @@ fn a_divergence_is_that_of_the_network_with_one_matrix_rounded() {
     let (mut learner, texts) = setting();
     let all = Batch::from_texts((0..COUNT).map(|text| texts.tokens(text)));
     let before = learner.logits(&all).unwrap();
-    let sensitivity = measure(&mut learner, looking(&texts), |spec| spec.role == Role::Weight).unwrap();
+    let sensitivity = measure(&mut learner, scan(&texts), |spec| spec.role == Role::Weight).unwrap();
     assert_eq!(bits(&learner.logits(&all).unwrap()), bits(&before), "the network is as it was");
     let classes = learner.model.config.labels.len();
     for linear in [learner.model.layers[1].expand.clone(), learner.model.head.classifier.clone()] {

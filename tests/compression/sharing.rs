@@ -1,11 +1,11 @@
 //! Layers that share parameters compute what copies would, learn from the sum of the copies' gradients, and shrink as one.
 
 use crate::common::distance;
-use crate::network::{assert_masks, bits, change, config, download, id, learner, lesson, plain, states};
+use crate::network::{assert_masks, bits, change, config, download, examples, id, learner, plain, states};
 use crate::ranks::{expanded, of_formulas, values};
 use crate::slopes::compare_with_slopes;
 use limbeck::backend::Cpu;
-use limbeck::compress::Gone;
+use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
 use limbeck::compress::importance::keep_within;
 use limbeck::compress::layers::keep_layers;
@@ -56,7 +56,7 @@ fn layers_start_from_the_mean_or_the_first_and_all_else_stays() {
         |learner: &Learner<Cpu>, name: &str| download(learner, learner.params.value(id(learner, name)));
     for start in [ShareStart::Mean, ShareStart::First] {
         let mut learner = learner(&plain());
-        (0..2).for_each(|step| _ = learner.step(&lesson(step..step + 4), None, 0.0, None).unwrap());
+        (0..2).for_each(|step| _ = learner.step(&examples(step..step + 4), None, 0.0, None).unwrap());
         let moments = |learner: &Learner<Cpu>| states(learner, id(learner, UNITS))[1].clone();
         let moments_before = moments(&learner);
         share(&mut learner, 1, start).unwrap();
@@ -87,7 +87,7 @@ fn shared_layers_compute_what_copies_do() {
     for config in families() {
         for factored in [false, true] {
             let mut learner = shared(&config);
-            let batch = lesson(0..9).batch;
+            let batch = examples(0..9).batch;
             if factored {
                 let budget =
                     RankBudget { fraction: 0.25, scope: RankScope::Global, matrices: BlockMatrices::Encoder };
@@ -108,7 +108,7 @@ fn shared_layers_compute_what_copies_do() {
 fn a_gradient_is_the_sum_of_the_copies_gradients_and_the_slope_of_the_loss() {
     for config in families() {
         let learner = shared(&config);
-        let (copies, all) = (copies(&learner), lesson(0..6));
+        let (copies, all) = (copies(&learner), examples(0..6));
         let of = |learner: &Learner<Cpu>| {
             gradients(&learner.backend, &learner.model, &learner.params, &all, None, None).unwrap().1
         };
@@ -136,7 +136,7 @@ fn a_gradient_is_the_sum_of_the_copies_gradients_and_the_slope_of_the_loss() {
 #[test]
 fn a_shared_network_learns() {
     let mut learner = shared(&plain());
-    let mut step = || learner.step(&lesson(0..6), None, 1e-2, None).unwrap().loss;
+    let mut step = || learner.step(&examples(0..6), None, 1e-2, None).unwrap().loss;
     let first = step();
     let last = (0..20).map(|_| step()).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
@@ -156,7 +156,7 @@ fn heads_and_units_of_shared_layers_go_together_by_the_sum_of_their_scores() {
     assert_eq!(keep.heads, [vec![0, 1, 2, 3], vec![0, 1], vec![0, 1]]);
     assert!(keep.units.iter().all(|units| units.len() == 10));
 
-    prune(&mut learner, &BUDGET, &scores, (None, &Gone::default()), 0).unwrap();
+    prune(&mut learner, &BUDGET, &scores, (None, &EmptiedBlocks::default()), 0).unwrap();
     let left = &learner.model.config.layers;
     assert_eq!(left[1], left[2]);
     // Of two distinct layers half the heads are left.
@@ -164,9 +164,9 @@ fn heads_and_units_of_shared_layers_go_together_by_the_sum_of_their_scores() {
     assert_eq!((left[0].intermediate, left[1].intermediate), (15, 15));
     let masked = learner.params.iter().filter(|(_, param)| param.mask.is_some()).count();
     assert_eq!(masked, 4, "feed-forward matrices, each once");
-    let batch = lesson(0..9).batch;
+    let batch = examples(0..9).batch;
     assert!(distance(&learner.logits(&batch).unwrap(), &expanded(&learner, &batch).1) <= 1e-6);
-    learner.step(&lesson(0..6), None, 1e-2, None).unwrap();
+    learner.step(&examples(0..6), None, 1e-2, None).unwrap();
     assert_masks(&learner);
 }
 
@@ -174,7 +174,7 @@ fn heads_and_units_of_shared_layers_go_together_by_the_sum_of_their_scores() {
 fn of_deleted_layers_the_first_that_stays_has_the_parameters() {
     let mut learner = learner(&plain());
     share(&mut learner, 1, ShareStart::Mean).unwrap();
-    let (values, batch) = (states(&learner, id(&learner, UNITS)), lesson(0..9).batch);
+    let (values, batch) = (states(&learner, id(&learner, UNITS)), examples(0..9).batch);
     let whole = copies(&learner);
     keep_layers(&mut learner, &[1, 2]).unwrap();
     assert_eq!(
@@ -209,7 +209,7 @@ fn files_hold_them_once_and_answer_as_the_expanded_ones() {
         assert!(bytes("layer.2.") > 2000 && small + bytes("layer.2.") <= large, "{small} {large}");
         let stored = one.parameters().map(|stored| stored.bytes).sum::<usize>();
         assert_eq!(stored + bytes("layer.2."), bytes(""));
-        let batch = lesson(0..9).batch;
+        let batch = examples(0..9).batch;
         let logits = bits(Session::new(&one).logits(&batch).unwrap());
         assert_eq!(logits, bits(Session::new(&each).logits(&batch).unwrap()));
         // Each layer's time is its own, wherever its parameters are.

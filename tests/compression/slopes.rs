@@ -4,23 +4,27 @@ use crate::network::{download, random};
 use crate::oracle::Oracle;
 use limbeck::backend::Cpu;
 use limbeck::train::learner::gradients;
-use limbeck::train::{Learner, Lesson};
+use limbeck::train::{Examples, Learner};
 
-/// The mean cross-entropy of a lesson whose tokens have no types, by the formulas.
-fn loss(oracle: &Oracle, lesson: &Lesson) -> f64 {
+/// The mean cross-entropy of examples whose tokens have no types, by the formulas.
+fn loss(oracle: &Oracle, examples: &Examples) -> f64 {
     let of_text = |text: usize| {
-        let logits = oracle.logits(&lesson.batch.ids[lesson.batch.text(text)]);
+        let logits = oracle.logits(&examples.batch.ids[examples.batch.text(text)]);
         let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
-        sum.ln() - logits[lesson.labels[text]]
+        sum.ln() - logits[examples.labels[text]]
     };
-    (0..lesson.labels.len()).map(of_text).sum::<f64>() / lesson.labels.len() as f64
+    (0..examples.labels.len()).map(of_text).sum::<f64>() / examples.labels.len() as f64
 }
 
 /// Compares the gradient of each parameter that is `asked` for, along two random directions, with the slope of the loss there.
 /// Biases of keys are left out: what they add to all scores of a query changes nothing. Returns how many were compared.
-pub fn compare_with_slopes(learner: &Learner<Cpu>, lesson: &Lesson, asked: impl Fn(&str) -> bool) -> usize {
+pub fn compare_with_slopes(
+    learner: &Learner<Cpu>,
+    examples: &Examples,
+    asked: impl Fn(&str) -> bool,
+) -> usize {
     let Learner { backend, model, params, .. } = learner;
-    let (_, grads) = gradients(backend, model, params, lesson, None, None).unwrap();
+    let (_, grads) = gradients(backend, model, params, examples, None, None).unwrap();
     let is_key_bias = |name: &str| crate::common::query_of_key_bias(name).is_some();
     let mut compared = 0;
     for (id, param) in params.iter() {
@@ -39,7 +43,7 @@ pub fn compare_with_slopes(learner: &Learner<Cpu>, lesson: &Lesson, asked: impl 
                 let mut next = params.iter();
                 let values = |_: &_| Ok(download(learner, next.next().unwrap().1.value()));
                 let oracle = Oracle::new(&model.config, values, false);
-                loss(&oracle.shifted(id, |i| h * f64::from(direction[i])), lesson)
+                loss(&oracle.shifted(id, |i| h * f64::from(direction[i])), examples)
             };
             let h = 1e-5;
             let expected = (at(h) - at(-h)) / (2.0 * h);

@@ -2,7 +2,7 @@
 //! WordPiece that any program can read.
 
 use crate::common::shared;
-use crate::network::{bits, config, id, learner, lesson, states, text};
+use crate::network::{bits, config, examples, id, learner, states, text};
 use limbeck::Batch;
 use limbeck::compress::Keep;
 use limbeck::compress::delete;
@@ -43,7 +43,7 @@ fn texts_of_kept_pieces_have_the_same_logits_to_the_bit() {
 fn rows_masks_and_moments_stay_with_their_pieces() {
     let config = config(Architecture::DistilBert, Pooling::FirstToken, 0.0);
     let mut learner = learner(&config);
-    (0..3).for_each(|step| _ = learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
+    (0..3).for_each(|step| _ = learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
     let words = id(&learner, "distilbert.embeddings.word_embeddings.weight");
     let before = states(&learner, words);
     let pieces: Vec<usize> = (0..config.vocab).filter(|piece| piece % 3 != 1).collect();
@@ -80,9 +80,9 @@ fn any_text_is_read_by_a_smaller_tokenizer_and_kept_pieces_as_before() {
     let whole = Tokenizer::from_directory(&model).unwrap();
     let own = whole.word_piece().unwrap();
     let mut random = SplitMix64::new(3);
-    let lessons = noise(&mut random, 300);
+    let train_rows = noise(&mut random, 300);
     let (mut words, reading) = (Words::default(), Reading::of(own));
-    lessons.iter().for_each(|text| words.add(&own.encode(text, 512), &reading));
+    train_rows.iter().for_each(|text| words.add(&own.encode(text, 512), &reading));
     let least = choose(own, &words, 0).unwrap_err().least;
     let folder = tempfile::tempdir().unwrap();
     for most in [least, least + 100, least + 400, 30_522] {
@@ -92,7 +92,7 @@ fn any_text_is_read_by_a_smaller_tokenizer_and_kept_pieces_as_before() {
         assert_eq!(small.vocab(), kept.len());
         let pieces = small.word_piece().unwrap();
         let mut same = 0;
-        for text in lessons.iter().chain(&noise(&mut random, 300)) {
+        for text in train_rows.iter().chain(&noise(&mut random, 300)) {
             let (before, after) = (whole.encode(text, 512), small.encode(text, 512));
             assert!(after.iter().all(|&id| (id as usize) < kept.len()), "{text:?}");
             if before.iter().all(|id| kept.binary_search(id).is_ok()) {
@@ -103,8 +103,8 @@ fn any_text_is_read_by_a_smaller_tokenizer_and_kept_pieces_as_before() {
             }
         }
         assert!(same > 0);
-        // Words of the lessons stay words: none becomes [UNK] that was not.
-        for text in &lessons {
+        // Words of the training rows stay words: none becomes [UNK] that was not.
+        for text in &train_rows {
             let unknown = |ids: Vec<u32>, id: u32| ids.into_iter().filter(|&found| found == id).count();
             let (before, after) = (
                 unknown(whole.encode(text, 512), own.unknown()),
@@ -118,7 +118,7 @@ fn any_text_is_read_by_a_smaller_tokenizer_and_kept_pieces_as_before() {
         let again = Tokenizer::from_directory(&directory).unwrap();
         assert_eq!((again.content_hash(), again.file()), (small.content_hash(), "vocab.txt"));
         let packed = WordPiece::from_bytes(small.pack().unwrap()).unwrap();
-        assert!(lessons.iter().all(|text| packed.encode(text, 40) == again.encode(text, 40)));
+        assert!(train_rows.iter().all(|text| packed.encode(text, 40) == again.encode(text, 40)));
         let config: serde_json::Value =
             serde_json::from_slice(&fs::read(directory.join("tokenizer_config.json")).unwrap()).unwrap();
         assert_eq!((&config["model_max_length"], &config["do_lower_case"]), (&512.into(), &true.into()));

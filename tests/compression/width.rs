@@ -3,7 +3,7 @@
 
 use crate::common::{distance, magnitude};
 use crate::network::{
-    HEADS, UNITS, bits, change, config, download, id, learner, lesson, random, states, text,
+    HEADS, UNITS, bits, change, config, download, examples, id, learner, random, states, text,
 };
 use crate::oracle::Oracle;
 use limbeck::Batch;
@@ -160,7 +160,7 @@ fn moments_and_masks_shrink_on_both_sides_and_the_network_learns() {
         learner.params.set_mask(&learner.backend, id, Mask(mask)).unwrap();
         id
     });
-    (0..3).for_each(|step| _ = learner.step(&lesson(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
+    (0..3).for_each(|step| _ = learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
     let cols: Vec<usize> = learner.params.iter().map(|(_, param)| param.value().cols()).collect();
     let before: Vec<_> = learner.params.iter().map(|(id, _)| states(&learner, id)).collect();
     let masks = masked.map(|id| learner.params.get(id).mask.clone().unwrap());
@@ -180,7 +180,7 @@ fn moments_and_masks_shrink_on_both_sides_and_the_network_learns() {
         let found = param.mask.as_ref().unwrap();
         assert!(found.0.iter().map(|kept| f32::from(*kept)).eq(expected), "{}", param.spec.name);
     }
-    let loss = |learner: &mut Learner<Cpu>| learner.step(&lesson(0..6), None, 1e-2, None).unwrap().loss;
+    let loss = |learner: &mut Learner<Cpu>| learner.step(&examples(0..6), None, 1e-2, None).unwrap().loss;
     let first = loss(&mut learner);
     let last = (0..40).map(|_| loss(&mut learner)).last().unwrap();
     assert!(last < 0.5 * first, "{first} {last}");
@@ -201,8 +201,8 @@ fn gated(config: &ModelConfig, sample: u64, feature: usize, dense: bool, gate: f
     for id in ids {
         change(&mut learner, id, |_, col, value| if col == feature { gate * value } else { value });
     }
-    let lesson = lesson([sample]);
-    loss::cross_entropy(&learner.logits(&lesson.batch).unwrap(), &lesson.labels).cross_entropy
+    let examples = examples([sample]);
+    loss::cross_entropy(&learner.logits(&examples.batch).unwrap(), &examples.labels).cross_entropy
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn gradient_scores_are_squares_of_each_text_s_slopes() {
         let learner = learner(&config);
         let mut found = WidthScores::zeros(config.hidden);
         for sample in samples {
-            found.add_gradients(&learner, &lesson([sample])).unwrap();
+            found.add_gradients(&learner, &examples([sample])).unwrap();
         }
         for (dense, found) in [(false, &found.hidden), (true, &found.dense)] {
             if dense && pooling != Pooling::Pooler {

@@ -12,14 +12,14 @@ use limbeck::ops::noise::Noise;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::Tensor;
-use limbeck::train::{Learner, Lesson, Step};
+use limbeck::train::{Examples, Learner, Step};
 use limbeck_emulation::{Order, graphs_launched};
 
 /// Of both sizes: one that is measured, one that is written down, the others replayed.
 const STEPS: u64 = 6;
 
 /// Two sizes in turns, each time of other lengths in another order.
-fn lesson(step: u64) -> Lesson {
+fn examples(step: u64) -> Examples {
     let middle = if step.is_multiple_of(2) { 11 } else { 150 };
     let mut lengths = vec![5, 20, 36, 57, 12, 40, 50, middle, 27];
     lengths[0] += (step / 2 % 4) as usize;
@@ -29,7 +29,7 @@ fn lesson(step: u64) -> Lesson {
     let labels: Vec<usize> =
         (0..lengths.len()).map(|text| (batch.ids[batch.offsets[text]] % 3) as usize).collect();
     let teacher = random(step, labels.len() * 3, Storage::F32);
-    Lesson { batch, labels, teacher: Some((teacher, Distillation { temperature: 2.0, alpha: 0.5 })) }
+    Examples { batch, labels, teacher: Some((teacher, Distillation { temperature: 2.0, alpha: 0.5 })) }
 }
 
 struct Trained {
@@ -68,10 +68,10 @@ fn train_changing(cuda: &Cuda, graphs: Graphs, steps: u64, change: Option<u64>) 
         }
         // An evaluation leaves packed weights behind.
         if step == 5 {
-            learner.logits(&lesson(step).batch).unwrap();
+            learner.logits(&examples(step).batch).unwrap();
         }
         let rate = 1e-3 * (1.0 - step as f64 / 20.0);
-        done.push(learner.step(&lesson(step), Some(Noise { seed: 7, step }), rate, None).unwrap());
+        done.push(learner.step(&examples(step), Some(Noise { seed: 7, step }), rate, None).unwrap());
     }
     let weights = learner
         .params

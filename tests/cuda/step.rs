@@ -12,7 +12,7 @@ use limbeck::ops::noise::Noise;
 use limbeck::params::Mask;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
-use limbeck::train::{Inside, Learner, Lesson, Step, Terms};
+use limbeck::train::{Examples, FeatureDistillation, Learner, Step, Terms};
 use limbeck_emulation::Order;
 
 const STEPS: u64 = 3;
@@ -22,13 +22,13 @@ pub fn config() -> ModelConfig {
     ModelConfig::distilbert(sizes, ["a", "b", "c"].map(str::to_owned))
 }
 
-fn lesson(step: u64) -> Lesson {
+fn examples(step: u64) -> Examples {
     let lengths: Vec<usize> = (0..9).map(|text| 1 + (text * 13 + step as usize * 7) % 60).collect();
     let batch = batch(&lengths);
     let labels: Vec<usize> =
         (0..lengths.len()).map(|text| (batch.ids[batch.offsets[text]] % 3) as usize).collect();
     let teacher = random(step, labels.len() * 3, Storage::F32);
-    Lesson { batch, labels, teacher: Some((teacher, Distillation { temperature: 2.0, alpha: 0.5 })) }
+    Examples { batch, labels, teacher: Some((teacher, Distillation { temperature: 2.0, alpha: 0.5 })) }
 }
 
 /// Trains on `device`, and gives what each step said and all parameters.
@@ -48,12 +48,16 @@ fn train<B: Backend>(device: &B, teaches: bool) -> (Vec<Step>, Vec<(String, Vec<
     if teaches {
         let teacher: Learner<B> = artifact::learner(device, &config(), None, 4, &Train::default()).unwrap();
         let weights = Terms { hidden: 0.3, cosine: 0.2, attention: 0.4, relations: 0.5 };
-        let inside =
-            Inside { weights, layers: vec![[0, 0], [1, 1]], relation_layers: [1, 1], relation_heads: 4 };
-        learner.learn_from((teacher.model, teacher.params), inside, None, 5).unwrap();
+        let features = FeatureDistillation {
+            weights,
+            layers: vec![[0, 0], [1, 1]],
+            relation_layers: [1, 1],
+            relation_heads: 4,
+        };
+        learner.distill_features((teacher.model, teacher.params), features, None, 5).unwrap();
     }
     let steps = (0..STEPS)
-        .map(|step| learner.step(&lesson(step), Some(Noise { seed: 7, step }), 1e-3, None).unwrap())
+        .map(|step| learner.step(&examples(step), Some(Noise { seed: 7, step }), 1e-3, None).unwrap())
         .collect();
     learner.assert_masks().unwrap();
     let values = learner

@@ -17,7 +17,7 @@ use limbeck::ops::loss;
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
-use limbeck::train::{AdamW, AdamWSettings, Learner, Lesson};
+use limbeck::train::{AdamW, AdamWSettings, Examples, Learner};
 use limbeck_kernels::{Isa, Kernels};
 use std::path::Path;
 
@@ -142,17 +142,17 @@ fn tiny(name: &str) {
         close("logits", &output.tensor().download(&cpu).unwrap(), &logits, 2e-5);
 
         // Loss and gradients.
-        let lesson = Lesson { batch, labels, teacher: None };
-        let (found, grads) = gradients(&cpu, &model, &params, &lesson, None, None).unwrap();
+        let examples = Examples { batch, labels, teacher: None };
+        let (found, grads) = gradients(&cpu, &model, &params, &examples, None, None).unwrap();
         close("loss", &[found.total as f32], &reference.floats("output/loss"), 2e-5);
         assert_eq!(reference.count("grad/"), params.len(), "a gradient for each parameter");
         compare_gradients(&params, &cpu, &grads, &reference);
 
         // Three steps of AdamW.
         let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer, tutor: None };
+        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer, feature_teacher: None };
         for expected in reference.floats("output/losses3") {
-            let step = learner.step(&lesson, None, 1e-3, None).unwrap();
+            let step = learner.step(&examples, None, 1e-3, None).unwrap();
             close("loss of a step", &[step.loss as f32], &[expected], 1e-4);
         }
         assert_eq!(reference.count("after3/"), learner.params.len(), "values for each parameter");
@@ -228,8 +228,8 @@ fn the_pretrained_encoder_equals_transformers() {
         common::say("the scalar row: gradients and loss curve of the pretrained encoder are NOT compared");
         return;
     }
-    let lesson = Lesson { batch, labels, teacher: None };
-    let (_, grads) = gradients(&cpu, &model, &params, &lesson, None, None).unwrap();
+    let examples = Examples { batch, labels, teacher: None };
+    let (_, grads) = gradients(&cpu, &model, &params, &examples, None, None).unwrap();
     let names: Vec<String> =
         serde_json::from_str(&reference.0.metadata()["grad_norms_order"]).expect("a list of names");
     let norms = reference.floats("grad_norms");
@@ -250,9 +250,9 @@ fn the_pretrained_encoder_equals_transformers() {
     }
 
     let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-    let mut learner = Learner { backend: cpu, model, params, optimizer, tutor: None };
+    let mut learner = Learner { backend: cpu, model, params, optimizer, feature_teacher: None };
     for (step, expected) in reference.floats("loss_curve_lr5e-5").into_iter().enumerate() {
-        let found = learner.step(&lesson, None, 5e-5, None).unwrap().loss;
+        let found = learner.step(&examples, None, 5e-5, None).unwrap().loss;
         let difference = (found - f64::from(expected)).abs();
         assert!(difference <= 1e-3 * f64::from(expected), "step {step}: {found} {expected}");
     }

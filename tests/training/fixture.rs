@@ -44,7 +44,7 @@ pub fn learner_of(config: &ModelConfig, scale: f32) -> Learner<Cpu> {
     let settings =
         AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay_all: false, clip: 1.0 };
     let optimizer = AdamW::new(&backend, &params, settings).unwrap();
-    Learner { backend, model, params, optimizer, tutor: None }
+    Learner { backend, model, params, optimizer, feature_teacher: None }
 }
 
 /// Twelve steps over forty notes, twenty held out and looked at every third step.

@@ -1,9 +1,9 @@
 //! The training loop: which weights are kept, what ends it, what an interruption loses (nothing); and what is learnt from
-//! the inside of a teacher.
+//! the features of a teacher.
 #![cfg(feature = "train")]
 
-mod companions;
+mod callbacks;
 mod endings;
+mod features;
 mod fixture;
 mod ranks;
-mod tutor;

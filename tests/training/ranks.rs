@@ -8,7 +8,7 @@ use limbeck::ops::loss::LossOps;
 use limbeck::ops::noise::Noise;
 use limbeck::ranks::{Launch, OneThread, Ranks, Tcp};
 use limbeck::train::learner::Among;
-use limbeck::train::{Learner, Lesson};
+use limbeck::train::{Examples, Learner};
 use std::net::TcpListener;
 
 /// Runs `each` as so many ranks.
@@ -38,14 +38,14 @@ fn config(hidden: usize, layers: usize) -> ModelConfig {
 }
 
 /// Texts of a step, from one to another.
-fn lesson(step: usize, texts: std::ops::Range<usize>) -> Lesson {
+fn examples(step: usize, texts: std::ops::Range<usize>) -> Examples {
     let mut batch = Batch::new();
     for text in texts.clone() {
         let ids: Vec<u32> =
             (0..5 + 7 * text % 30).map(|i| ((i * 31 + text * 17 + step * 7) % 400) as u32).collect();
         batch.push(&ids, (100 * step + text) as u64);
     }
-    Lesson { batch, labels: texts.map(|text| text % 3).collect(), teacher: None }
+    Examples { batch, labels: texts.map(|text| text % 3).collect(), teacher: None }
 }
 
 /// Every parameter after a few steps, of which the last has a text for all ranks but the last.
@@ -56,7 +56,7 @@ fn trained(ranks: &dyn Ranks) -> Vec<Vec<f32>> {
         let share = part.len() as f64 / texts as f64;
         let among = Among { ranks, texts: share, tokens: share };
         let noise = Noise { seed: 1, step: step as u64 };
-        learner.step_among(&lesson(step, part), among, Some(noise), 1e-2, None).unwrap();
+        learner.step_among(&examples(step, part), among, Some(noise), 1e-2, None).unwrap();
     }
     let Learner { backend, params, .. } = &learner;
     params.iter().map(|(_, param)| param.value().download(backend).unwrap()).collect()
@@ -77,7 +77,7 @@ fn overlapped_sums_train_the_same_bits() {
 fn sums_begin_before_the_backward_pass_ends() {
     let found = as_ranks(2, |ranks| {
         let Learner { backend, model, params, .. } = learner_of(&config(192, 4), 1.0);
-        let Lesson { batch, labels, .. } = lesson(ranks.rank(), 0..30);
+        let Examples { batch, labels, .. } = examples(ranks.rank(), 0..30);
         let mut tape = Tape::recording(&backend, &params, &batch, None);
         let logits = model.forward(&mut tape).unwrap();
         let (_, slope) = backend.loss(logits.tensor(), &labels, None, 0.5).unwrap();
@@ -96,7 +96,7 @@ fn sums_begin_before_the_backward_pass_ends() {
 fn a_backward_pass_that_fails_ends_those_of_all() {
     let found = as_ranks(3, |ranks| {
         let Learner { backend, model, params, .. } = learner_of(&config(24, 2), 1.0);
-        let Lesson { batch, labels, .. } = lesson(0, 0..4);
+        let Examples { batch, labels, .. } = examples(0, 0..4);
         let mut tape = Tape::recording(&backend, &params, &batch, None);
         let (logits, taps) = model.forward_with_taps(&mut tape, limbeck::models::Rows::Needed).unwrap();
         let (_, slope) = backend.loss(logits.tensor(), &labels, None, 0.5).unwrap();

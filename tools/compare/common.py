@@ -66,8 +66,11 @@ def enter_venv(directory):
 def machine():
     """The CPU's name and the cores that this process may use."""
     try:
-        name = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration):
+        fields = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in open("/proc/cpuinfo") if ":" in line]))
+        name = fields["model name"]
+        if not any(letter.isdigit() for letter in name):  # a hypervisor has left the number out
+            name += f" (family {fields['cpu family']}, model {fields['model']})"
+    except (OSError, KeyError):
         name = platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} core{'s' * (cores != 1)}"

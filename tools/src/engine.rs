@@ -13,7 +13,7 @@ use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
 use limbeck::report::measure::{self, Subject, Texts};
-use limbeck::stages::{self, Control, Corpus, Progress, Recipe, Stage, StageContext, Waiting};
+use limbeck::stages::{self, Control, Corpus, Progress, Recipe, ScanContext, Stage, StageContext};
 use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result, Text};
 use ngrams::NGrams;
@@ -75,7 +75,7 @@ pub fn sensitivity(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Sensitivity> {
-    in_cache(|cache| stages::sensitivity(model, recipe, texts, &Waiting { cache, progress, stop }))
+    in_cache(|cache| stages::sensitivity(model, recipe, texts, &ScanContext { cache, progress, stop }))
 }
 
 /// Whether a directory is to blame for an error, rather than its disk.

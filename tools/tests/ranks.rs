@@ -225,6 +225,7 @@ fn a_rank_that_is_killed_stops_all_and_others_go_on_from_there() {
     let Output { status, stderr, .. } = ranks.pop().unwrap().wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&stderr);
     assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("waiting for another rank at 127.0.0.1:"), "{said}");
     assert!(said.contains("rank 1 has stopped"), "{said}");
     // Another number of ranks goes on from the state.
     folder.finish("broken", 3, &["--resume"]);

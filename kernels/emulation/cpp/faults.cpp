@@ -26,26 +26,26 @@ void product(const TensorMap a, const TensorMap b, float* out) {
     unsigned char* stage = memory + (0u - shared_address(memory)) % 1024 + (is("aligned") ? 128 : 0);
     u64 *full = reinterpret_cast<u64*>(memory + 4 * BOX + 1024), *empty = full + 1;
     if (threadIdx.x == 0) {
-        barrier_init(full, 1);
-        barrier_init(empty, 4);
-        if (!is("unseen")) barriers_fence();
+        mbarrier_init(full, 1);
+        mbarrier_init(empty, 4);
+        if (!is("unseen")) mbarrier_init_fence();
     }
     __syncthreads();
     if (threadIdx.x < WARPGROUP) {
         for (int step = 0; step < STEPS && threadIdx.x == 0; step++) {
-            barrier_wait(empty, u32(step & 1) ^ 1);
+            mbarrier_wait(empty, u32(step & 1) ^ 1);
             if (is("expect"))
-                barrier_arrive(full);
+                mbarrier_arrive(full);
             else
-                barrier_expect(full, 3 * BOX + (is("expect_more") ? 16 : 0));
-            copy_box(stage, &a, 0, step * SIDE, full);
-            for (int box = 0; box < 2; box++) copy_box(stage + (box + 1) * BOX, &b, step * SIDE, box * SIDE, full);
+                mbarrier_arrive_expect_tx(full, 3 * BOX + (is("expect_more") ? 16 : 0));
+            tma_load(stage, &a, 0, step * SIDE, full);
+            for (int box = 0; box < 2; box++) tma_load(stage + (box + 1) * BOX, &b, step * SIDE, box * SIDE, full);
         }
         return;
     }
     float sums[64] = {};
     for (int step = 0; step < STEPS; step++) {
-        if (!is("unwaited")) barrier_wait(full, step & 1);
+        if (!is("unwaited")) mbarrier_wait(full, step & 1);
         if (!is("unfenced")) wgmma_fence();
         for (int k = 0; k < SIDE; k += 16) {
             const u64 of_a = descriptor(shared_address(stage) + k * 2, 16, is("stride") ? 512 : 1024);
@@ -56,9 +56,9 @@ void product(const TensorMap a, const TensorMap b, float* out) {
                 wgmma_64x128x16<Bf16, false, true>(sums, of_a, of_b);
         }
         if (!is("uncommitted")) wgmma_commit();
-        if (is("released") && lane_of_thread() == 0) barrier_arrive(empty);
+        if (is("released") && lane_of_thread() == 0) mbarrier_arrive(empty);
         if (!is("unfinished")) wgmma_wait<0>();
-        if (!is("released") && lane_of_thread() == 0) barrier_arrive(empty);
+        if (!is("released") && lane_of_thread() == 0) mbarrier_arrive(empty);
     }
     for (int i = 0; i < 64; i++) {
         const int row = warp_of_thread() % 4 * 16 + lane_of_thread() / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane_of_thread() % 4 * 2 + i % 2;

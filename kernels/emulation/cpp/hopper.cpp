@@ -35,7 +35,7 @@ struct Product {
     float* sums[WARPGROUP_THREADS];
     int columns;
     uint64_t a, b;
-    bool a_across, b_across, half;
+    bool a_mn_major, b_mn_major, half;
 };
 using Group = std::vector<Product>;
 
@@ -94,9 +94,9 @@ void copy(const Map& map, uint32_t to, int row, int column, Barrier* barrier) {
 // layouts"). `m` is m or n.
 struct Descriptor {
     uint32_t start, leading, stride, swizzle; // swizzle: 0 none, 1 to 3 over 32, 64, 128 bytes
-    bool across;
+    bool mn_major;
 
-    Descriptor(uint64_t bits, bool across) : across(across) {
+    Descriptor(uint64_t bits, bool mn_major) : mn_major(mn_major) {
         start = (bits & 0x3fff) << 4, leading = (bits >> 16 & 0x3fff) << 4, stride = (bits >> 32 & 0x3fff) << 4;
         swizzle = (4 - (bits >> 62)) % 4;
         if (bits & 0x3ff1c000c000c000ull) die("a matrix descriptor with bits that mean nothing");
@@ -107,9 +107,9 @@ struct Descriptor {
         constexpr int T = 8; // elements of 16 bytes
         const int atom = 1 << swizzle; // chunks of a line
         uint32_t bytes;
-        if (across && swizzle)
+        if (mn_major && swizzle)
             bytes = m % T * 2 + m / T % atom * 16 + m / (T * atom) * leading + k % 8 * atom * 16 + k / 8 * stride;
-        else if (across)
+        else if (mn_major)
             bytes = m % T * 2 + m / T * stride + k % 8 * 16 + k / 8 * leading;
         else
             bytes = m % 8 * atom * 16 + m / 8 * stride + k % T * 2 + k / T * (swizzle ? 16 : leading);
@@ -120,7 +120,7 @@ struct Descriptor {
 
 void multiply(const Product& product) {
     constexpr int DEPTH = 16, ROWS = 64;
-    const Descriptor of_a(product.a, product.a_across), of_b(product.b, product.b_across);
+    const Descriptor of_a(product.a, product.a_mn_major), of_b(product.b, product.b_mn_major);
     const auto element = [&](const Descriptor& matrix, int m, int k) {
         uint16_t bits;
         std::memcpy(&bits, in_shared(matrix.at(m, k), 2), 2);
@@ -154,7 +154,7 @@ int own_group() { return (place().thread.x) / WARPGROUP_THREADS; }
 // As if 1 KiB and a little more lay before it: dynamic shared memory begins at no more than what was asked for, 128 bytes.
 uint32_t shared_address(const void* p) { return uint32_t(static_cast<const uint8_t*>(p) - dynamic_shared()) + 1024 + 128; }
 
-void barrier_init(unsigned long long* at, unsigned arrivals) {
+void mbarrier_init(unsigned long long* at, unsigned arrivals) {
     if (reinterpret_cast<uintptr_t>(at) % 8 || arrivals == 0 || arrivals >= 1 << 15) die("a barrier is 8 bytes, for 1 thread or more");
     Barrier& barrier = *reinterpret_cast<Barrier*>(at);
     barrier = {};
@@ -162,9 +162,9 @@ void barrier_init(unsigned long long* at, unsigned arrivals) {
     block.barriers.push_back(&barrier);
     block.fenced = false;
 }
-void barriers_fence() { block.fenced = true; }
+void mbarrier_init_fence() { block.fenced = true; }
 
-void barrier_arrive(unsigned long long* at, unsigned expected_bytes) {
+void mbarrier_arrive(unsigned long long* at, unsigned expected_bytes) {
     Barrier& barrier = begun(at);
     if (barrier.pending == 0) die("more threads arrive at a barrier than it was begun for");
     barrier.bytes += expected_bytes;
@@ -172,7 +172,7 @@ void barrier_arrive(unsigned long long* at, unsigned expected_bytes) {
     end_phase(barrier);
 }
 
-void barrier_wait(const unsigned long long* at, unsigned parity) {
+void mbarrier_wait(const unsigned long long* at, unsigned parity) {
     begun(const_cast<unsigned long long*>(at));
     const auto come = [](const void* what) {
         const uintptr_t place = reinterpret_cast<uintptr_t>(what);
@@ -198,13 +198,13 @@ bool encode_map(void* out, int type, unsigned rank, void* address, const uint64_
     return true;
 }
 
-void copy_box(void* shared, const void* at, int row, int column, unsigned long long* barrier) {
+void tma_load(void* shared, const void* at, int row, int column, unsigned long long* barrier) {
     Map map;
     std::memcpy(&map, at, sizeof map);
     const uint32_t to = shared_address(shared);
     if (map.mark != MAP) die("a copy by a map that the driver has not made");
     if (to % 128) die("a box is copied to a multiple of 128 bytes");
-    if (!block.fenced) die("a copy may not have seen its barrier begin: barriers_fence is missing");
+    if (!block.fenced) die("a copy may not have seen its barrier begin: mbarrier_init_fence is missing");
     Barrier* told = &begun(barrier);
     put_off(Unit::Copies, [=] { copy(map, to, row, column, told); });
 }
@@ -213,8 +213,8 @@ void wgmma_fence() {
     gather([](int group, void* const (&)[WARPGROUP_THREADS]) { warpgroup(group).fenced = true; }, nullptr);
 }
 
-void wgmma(float* d, int columns, uint64_t a, uint64_t b, bool a_across, bool b_across, bool half) {
-    Product mine{{d}, columns, a, b, a_across, b_across, half};
+void wgmma(float* d, int columns, uint64_t a, uint64_t b, bool a_mn_major, bool b_mn_major, bool half) {
+    Product mine{{d}, columns, a, b, a_mn_major, b_mn_major, half};
     const auto issue = [](int group, void* const (&brought)[WARPGROUP_THREADS]) {
         Product product = *static_cast<Product*>(brought[0]);
         for (int i = 0; i < WARPGROUP_THREADS; i++) {

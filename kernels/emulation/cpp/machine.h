@@ -96,19 +96,19 @@ uint16_t to_half(float x);
 
 // cpp/hopper.cpp: what sm_90a adds. Addresses in shared memory are as a device counts them.
 uint32_t shared_address(const void* p);
-void barrier_init(unsigned long long* barrier, unsigned arrivals);
-void barriers_fence();
-void barrier_arrive(unsigned long long* barrier, unsigned expected_bytes);
-void barrier_wait(const unsigned long long* barrier, unsigned parity);
+void mbarrier_init(unsigned long long* barrier, unsigned arrivals);
+void mbarrier_init_fence();
+void mbarrier_arrive(unsigned long long* barrier, unsigned expected_bytes);
+void mbarrier_wait(const unsigned long long* barrier, unsigned parity);
 // cuTensorMapEncodeTiled: false for what the driver refuses.
 bool encode_map(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides, const unsigned* box,
                 const unsigned* element_strides, int interleave, int swizzle, int promotion, int fill);
-void copy_box(void* shared, const void* map, int row, int column, unsigned long long* barrier);
+void tma_load(void* shared, const void* map, int row, int column, unsigned long long* barrier);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int pending);
 // d += a·b for 64 × columns of d and 16 of k, a and b by descriptors.
-void wgmma(float* d, int columns, uint64_t a, uint64_t b, bool a_across, bool b_across, bool half);
+void wgmma(float* d, int columns, uint64_t a, uint64_t b, bool a_mn_major, bool b_mn_major, bool half);
 // A block begins, and has ended: then nothing may be under way.
 void hopper_begin();
 void hopper_end();

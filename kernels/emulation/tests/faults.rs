@@ -55,7 +55,7 @@ fn every_fault_is_seen() {
         ("released", WRONG, 2),
         ("unfinished", "under way", 3),
         ("unfenced", "wgmma_fence is missing", 3),
-        ("unseen", "barriers_fence is missing", 3),
+        ("unseen", "mbarrier_init_fence is missing", 3),
         ("uncommitted", "not committed", 3),
     ];
     for (fault, words, orders) in faults {

@@ -11,7 +11,7 @@ const TILE: usize = 12;
 
 /// What a product adds to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct End<'a> {
+pub struct Epilogue<'a> {
     /// `[n]`, added to every row.
     pub bias: Option<&'a [f32]>,
     /// Add to what `c` holds, instead of overwriting it.
@@ -32,15 +32,22 @@ impl Kernels {
         unsafe { (self.floats(into.precision).pack_b)(b, into) }
     }
 
-    /// `c = a·b`, plus `end.bias` and what `c` held if so asked: `a: [m, k]`, `b: [k, n]`, and the rows
+    /// `c = a·b`, plus `epilogue.bias` and what `c` held if so asked: `a: [m, k]`, `b: [k, n]`, and the rows
     /// of `c: [m, n]` begin `c_stride` elements apart. If `b` is bf16, `a` is rounded to bf16 too.
     ///
     /// Every output starts from its bias (and former value) and adds its products in the order of k, by
     /// fused multiply-add: in f32 the same bits on every row, and for every way to split m and n.
-    pub fn gemm(self, a: Matrix<'_>, b: &PackedMatrix, end: End<'_>, c: &mut [f32], c_stride: usize) {
+    pub fn gemm(
+        self,
+        a: Matrix<'_>,
+        b: &PackedMatrix,
+        epilogue: Epilogue<'_>,
+        c: &mut [f32],
+        c_stride: usize,
+    ) {
         let ([m, k], [b_k, n]) = (a.shape(), b.shape());
         assert_eq!(k, b_k, "the columns of a and the rows of b differ");
-        assert!(end.bias.is_none_or(|bias| bias.len() == n), "the bias is not as long as a row of c");
+        assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "the bias is not as long as a row of c");
         if m == 0 || n == 0 {
             return;
         }
@@ -54,7 +61,7 @@ impl Kernels {
             let lines = lines.lend(rows * blocks);
             for first in (0..m).step_by(rows) {
                 let last = (first + rows).min(m);
-                block(kernels, a.rows(first..last), b, end, &mut c[first * c_stride..], c_stride, lines);
+                block(kernels, a.rows(first..last), b, epilogue, &mut c[first * c_stride..], c_stride, lines);
             }
         });
     }
@@ -73,7 +80,7 @@ fn block(
     kernels: &FloatKernels,
     a: Matrix<'_>,
     b: &PackedMatrix,
-    end: End<'_>,
+    epilogue: Epilogue<'_>,
     c: &mut [f32],
     c_stride: usize,
     lines: &mut [Line],
@@ -89,15 +96,15 @@ fn block(
     for first in (0..n).step_by(2 * PANEL) {
         let columns = first..(first + 2 * PANEL).min(n);
         let mut start = [0.0; 2 * PANEL];
-        if let Some(bias) = end.bias {
+        if let Some(bias) = epilogue.bias {
             start[..columns.len()].copy_from_slice(&bias[columns.clone()]);
         }
-        if end.accumulate && end.bias.is_some() {
+        if epilogue.accumulate && epilogue.bias.is_some() {
             for row in c.chunks_mut(c_stride).take(m) {
                 row[columns.clone()].iter_mut().zip(start).for_each(|(c, bias)| *c += bias);
             }
         }
-        let start = (!end.accumulate).then_some(&start);
+        let start = (!epilogue.accumulate).then_some(&start);
         if columns.len() == 2 * PANEL {
             pair(kernels, lines, b, first / PANEL, start, &mut c[first..], c_stride);
         } else {

@@ -42,7 +42,7 @@ pub(crate) mod scalar;
 pub use blocks::{
     BLOCK_SHAPE, BlocksI8, PackedBlocks, blocks_i8_part, blocks_i8_parts, blocks_problem, pack_blocks_i8,
 };
-pub use float::End;
+pub use float::Epilogue;
 pub use int8::{LayerI8, PackedI8, WeightsI8, pack_i8, packed_i8_len, packed_i8_sums, packed_i8_with_sums};
 pub(crate) use int8::{Scales, start};
 pub use packed::{Matrix, PackedMatrix, PanelsMut, Precision};

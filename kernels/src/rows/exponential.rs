@@ -46,6 +46,22 @@ pub(super) fn exp_lanes<S: Simd>(s: S, x: S::Floats) -> S::Floats {
     s.scale_by_power(power, n_and_rounder)
 }
 
+/// 254·2^f for |f| ≤ ½, highest power first: minimax, to 2.6e-6 of it.
+const BYTE: [f32; 5] = [2.430_806, 14.203_136, 61.022_85, 176.052_95, 253.999_82];
+/// 254·2^x rounds to 0 from here on.
+const BYTE_END: f32 = -16.0;
+
+/// round(254·2^x) + [`ROUNDER`] for x ≤ 0, NaN for NaN: e^x as good as a byte can hold, within 1e-3 of the integer's step.
+#[inline(always)]
+pub(super) fn round_254_exp2<S: Simd>(s: S, x: S::Floats) -> S::Floats {
+    let rounder = s.splat(ROUNDER);
+    let x = s.max(s.splat(BYTE_END), x);
+    let n_and_rounder = s.add(x, rounder);
+    let fraction = s.sub(x, s.sub(n_and_rounder, rounder));
+    let power = s.floats(s.shift_left::<23>(s.add_bits(s.bits(n_and_rounder), s.splat_bits(127))));
+    s.fma(polynomial(s, &BYTE, fraction), power, rounder)
+}
+
 /// Horner's rule, highest power first.
 #[inline(always)]
 pub(super) fn polynomial<S: Simd, const N: usize>(s: S, coefficients: &[f32; N], x: S::Floats) -> S::Floats {

@@ -80,29 +80,27 @@ fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) -> S::Floats 
         out.fill(ZERO);
         return sum;
     }
-    let (factor, zero) = (s.splat(factor), s.splat(f32::from(ZERO)));
+    let factor = s.splat(factor);
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (out, out_rest) = out.as_chunks_mut::<LANES>();
     for (x, out) in x.iter().zip(out) {
-        let q = rounded(s, s.load(x), factor);
-        sum = s.add(sum, q);
-        s.store_u8(s.add(q, zero), out);
+        sum = s.add(sum, to_16_bytes(s, s.load(x), factor, out));
     }
     if !x_rest.is_empty() {
-        let q = rounded(s, s.load_partial(x_rest, 0.0), factor);
-        sum = s.add(sum, q);
         let mut bytes = [0; LANES];
-        s.store_u8(s.add(q, zero), &mut bytes);
+        sum = s.add(sum, to_16_bytes(s, s.load_partial(x_rest, 0.0), factor, &mut bytes));
         out_rest.copy_from_slice(&bytes[..out_rest.len()]);
     }
     sum
 }
 
-/// round(x·factor), an integer of −127..=127: rounded on its own, so that ties go to the even one on every row of the
-/// table.
+/// round(x·factor), integers of −127..=127: rounded on their own, so that ties go to the even one on every row of the
+/// table. The low byte of the sum with the rounder is the integer.
 #[inline(always)]
-fn rounded<S: Simd>(s: S, x: S::Floats, factor: S::Floats) -> S::Floats {
-    s.sub(s.fma(x, factor, s.splat(ROUNDER)), s.splat(ROUNDER))
+fn to_16_bytes<S: Simd>(s: S, x: S::Floats, factor: S::Floats, out: &mut [u8; LANES]) -> S::Floats {
+    let rounded = s.fma(x, factor, s.splat(ROUNDER));
+    s.store_low_bytes(s.xor(s.bits(rounded), s.splat_bits(u32::from(ZERO))), out);
+    s.sub(rounded, s.splat(ROUNDER))
 }
 
 /// max|x| by lanes, infinite or NaN if anything in `x` is: magnitudes compare as integers, where NaN is above all.

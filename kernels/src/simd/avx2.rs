@@ -205,10 +205,11 @@ impl Simd for Avx2 {
                 _mm256_storeu_si256(to[32..].as_mut_ptr().cast(), x[1]);
             }
         }
-        fn store_u8(x: [__m256; 2], to: &mut [u8; LANES]) -> () {
+        fn store_low_bytes(x: [__m256i; 2], to: &mut [u8; LANES]) -> () {
             {
+                let low = _mm256_set1_epi32(0xff);
                 // Packing keeps the 128-bit halves apart, hence the quarters 0, 2, 1, 3.
-                let words = _mm256_packs_epi32(_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1]));
+                let words = _mm256_packs_epi32(_mm256_and_si256(x[0], low), _mm256_and_si256(x[1], low));
                 let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
                 let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
                 _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);

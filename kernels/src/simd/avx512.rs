@@ -107,8 +107,8 @@ impl Simd for Avx512 {
         }
         fn load_i32(from: &[i32; LANES]) -> __m512 { _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast())) }
         fn store_words(x: __m512i, to: &mut [i8; 4 * LANES]) -> () { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
-        fn store_u8(x: __m512, to: &mut [u8; LANES]) -> () {
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)))
+        fn store_low_bytes(x: __m512i, to: &mut [u8; LANES]) -> () {
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(x))
         }
 
         fn zero_doubles() -> [__m512d; 2] { [_mm512_setzero_pd(); 2] }

@@ -166,10 +166,10 @@ impl Simd for Neon {
                 vst1q_s8(to.as_mut_ptr(), vreinterpretq_s8_u32(x));
             }
         }
-        fn store_u8(x: [float32x4_t; 4], to: &mut [u8; LANES]) -> () {
+        fn store_low_bytes(x: [uint32x4_t; 4], to: &mut [u8; LANES]) -> () {
             {
-                let low = vcombine_u16(vmovn_u32(vcvtq_u32_f32(x[0])), vmovn_u32(vcvtq_u32_f32(x[1])));
-                let high = vcombine_u16(vmovn_u32(vcvtq_u32_f32(x[2])), vmovn_u32(vcvtq_u32_f32(x[3])));
+                let low = vcombine_u16(vmovn_u32(x[0]), vmovn_u32(x[1]));
+                let high = vcombine_u16(vmovn_u32(x[2]), vmovn_u32(x[3]));
                 vst1q_u8(to.as_mut_ptr(), vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
             }
         }

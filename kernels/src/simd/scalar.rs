@@ -172,7 +172,7 @@ impl Simd for Scalar {
         }
     }
     #[inline(never)]
-    fn store_u8(self, x: [f32; LANES], to: &mut [u8; LANES]) {
+    fn store_low_bytes(self, x: [u32; LANES], to: &mut [u8; LANES]) {
         *to = x.map(|x| x as u8);
     }
 

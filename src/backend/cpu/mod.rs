@@ -11,7 +11,7 @@ pub use buffer::Buffer;
 
 use super::Device;
 use crate::Result;
-use crate::ranks::{self, Give, Ranks, Summed};
+use crate::ranks::{self, Ranks, Submit, SummedBuckets};
 use buffer::Pool;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{PackedMatrix, Precision};
@@ -123,8 +123,8 @@ impl Device for Cpu {
     fn while_summing<T>(
         &self,
         ranks: &dyn Ranks,
-        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
-    ) -> Result<(T, Summed<Buffer>)> {
+        compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, SummedBuckets<Buffer>)> {
         ranks::while_summing(ranks, compute)
     }
 

@@ -5,7 +5,7 @@
 //! (the heuristic is not offered reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
 
 use super::product::{Kind, Product};
-use super::recorder::Asked;
+use super::recorder::Operation;
 use super::{Cuda, Memory, Storage};
 use crate::{Error, Result};
 use cudarc::cublaslt::{result, sys};
@@ -97,7 +97,7 @@ impl Cuda {
         }
         let made = self.multiply_at(product, addresses)?;
         if made {
-            self.write(|| Asked::Product(*product, addresses));
+            self.write(|| Operation::Product(*product, addresses));
         }
         Ok(made)
     }

@@ -112,7 +112,7 @@ impl Drop for Executable {
 
 /// Graphs of a device.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct GraphCache {
     known: HashMap<Kind, Known>,
     repeats: Repeats,
 }
@@ -130,11 +130,11 @@ impl Cuda {
 
     /// What has come of training steps until now.
     pub fn graph_repeats(&self) -> Repeats {
-        self.kept().repeats
+        self.graph_cache().repeats
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.shared.kept.lock().expect("nothing panics while it holds the list")
+    fn graph_cache(&self) -> MutexGuard<'_, GraphCache> {
+        self.shared.graph_cache.lock().expect("nothing panics while it holds the list")
     }
 
     /// See [`Device::repeated`](crate::backend::Device::repeated).
@@ -144,11 +144,11 @@ impl Cuda {
         }
         let (_, counts) = Counts::of(batch);
         let kind = Kind { storage: self.storage, products: self.products, tokens: batch.tokens(), counts };
-        let mut kept = self.kept();
-        let Repeats { replayed, differed, .. } = kept.repeats;
-        let full = kept.known.len() >= MOST && !kept.known.contains_key(&kind);
-        let known = if full { Some(Known::Unfit) } else { kept.known.remove(&kind) };
-        drop(kept);
+        let mut cache = self.graph_cache();
+        let Repeats { replayed, differed, .. } = cache.repeats;
+        let full = cache.known.len() >= MOST && !cache.known.contains_key(&kind);
+        let known = if full { Some(Known::Unfit) } else { cache.known.remove(&kind) };
+        drop(cache);
         if differed > PATIENCE && replayed < PATIENCE * differed {
             return self.ordinary(&mut work);
         }
@@ -158,7 +158,7 @@ impl Cuda {
             Some(Known::Captured(captured)) => self.replay(kind, *captured, work),
             Some(Known::Unfit) => {
                 if !full {
-                    self.kept().known.insert(kind, Known::Unfit);
+                    self.graph_cache().known.insert(kind, Known::Unfit);
                 }
                 self.ordinary(&mut work)
             }
@@ -166,17 +166,17 @@ impl Cuda {
     }
 
     fn ordinary<T>(&self, work: &mut impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
-        self.kept().repeats.ordinary += 1;
+        self.graph_cache().repeats.ordinary += 1;
         work(self)
     }
 
     fn measure<T>(&self, kind: Kind, work: &mut impl FnMut(&Cuda) -> Result<T>) -> Result<T> {
         let (done, recorder) = self.recorded(Recorder::measures(), work);
-        let mut kept = self.kept();
-        kept.repeats.ordinary += 1;
+        let mut cache = self.graph_cache();
+        cache.repeats.ordinary += 1;
         if let (Ok(_), Recorder::Measures { bytes, waits }) = (&done, recorder) {
-            kept.repeats.unfit += u64::from(waits);
-            kept.known.insert(kind, if waits { Known::Unfit } else { Known::Measured(bytes) });
+            cache.repeats.unfit += u64::from(waits);
+            cache.known.insert(kind, if waits { Known::Unfit } else { Known::Measured(bytes) });
         }
         done
     }
@@ -193,12 +193,12 @@ impl Cuda {
             }
             _ => None,
         };
-        let mut kept = self.kept();
-        let Repeats { captured: graphs, ordinary, unfit, .. } = &mut kept.repeats;
+        let mut cache = self.graph_cache();
+        let Repeats { captured: graphs, ordinary, unfit, .. } = &mut cache.repeats;
         *ordinary += 1;
         *graphs += u64::from(captured.is_some());
         *unfit += u64::from(captured.is_none());
-        kept.known.insert(kind, captured.map_or(Known::Unfit, Known::Captured));
+        cache.known.insert(kind, captured.map_or(Known::Unfit, Known::Captured));
         done
     }
 
@@ -215,7 +215,7 @@ impl Cuda {
         }
         if !comparison.complete() {
             drop((done, comparison, executable));
-            self.kept().repeats.differed += 1;
+            self.graph_cache().repeats.differed += 1;
             self.release_unused();
             return self.measure(kind, &mut work);
         }
@@ -224,9 +224,9 @@ impl Cuda {
         // SAFETY: a graph of this stream's work, whose memory the record and the pool of graphs keep.
         unsafe { result::graph::launch(executable.0, self.shared.stream.cu_stream()) }
             .map_err(failed("launch a graph"))?;
-        let mut kept = self.kept();
-        kept.repeats.replayed += 1;
-        kept.known.insert(kind, Known::Captured(Box::new((comparison.record, executable))));
+        let mut cache = self.graph_cache();
+        cache.repeats.replayed += 1;
+        cache.known.insert(kind, Known::Captured(Box::new((comparison.record, executable))));
         done
     }
 
@@ -251,10 +251,10 @@ impl Cuda {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is ours.
         unsafe { result::stream::begin_capture(stream, mode) }.map_err(failed("begin a graph"))?;
-        let asked = record.asked.iter().try_for_each(|asked| asked.issue(self));
+        let issued = record.operations.iter().try_for_each(|operation| operation.issue(self));
         // SAFETY: as above. A capture ends where it began, whatever has come of it.
         let graph = unsafe { result::stream::end_capture(stream) };
-        asked?;
+        issued?;
         let graph = graph.map_err(failed("capture a graph"))?;
         // SAFETY: the graph was made above, and is not needed any more once it can be launched.
         let executable = unsafe {
@@ -267,7 +267,7 @@ impl Cuda {
 
     /// Gives back what only graphs and nobody use.
     pub(super) fn release_unused(&self) {
-        self.kept().known.clear();
+        self.graph_cache().known.clear();
         self.shared.reserved.release();
         self.shared.pool.release();
     }

@@ -1,7 +1,7 @@
 //! Launching kernels: what is passed is checked against what the source declares, so that a launch that would read garbage is a
 //! panic of ours and not a crash of the device.
 
-use super::recorder::{Asked, Launch};
+use super::recorder::{Launch, Operation};
 use super::{Buffer, Cuda, Function, Memory, Storage, compile, failed, probe};
 use crate::Result;
 use cudarc::driver::{CudaFunction, result, sys};
@@ -171,7 +171,7 @@ impl Cuda {
             allow_shared(&function.function, grid.shared)?;
         }
         self.issue(&function.function, grid, &mut pointers)?;
-        self.write(|| Asked::Launch(Launch::of(kernel, &function.function, grid, arguments)));
+        self.write(|| Operation::Launch(Launch::of(kernel, &function.function, grid, arguments)));
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! graphs     training steps that are one launch
 //! product    who makes the products of linear layers, and how that is chosen
 //! cublaslt   NVIDIA's library for them, if it is there
-//! tensor_map matrices as the copy engine of sm_90 is told of them
+//! tensor_map matrices as the TMA of sm_90 is told of them
 //! batch      what kernels read of a batch, uploaded once for all operations on it
 //! transfer   copies and casts
 //! timing     how long launches take, by events
@@ -47,11 +47,11 @@ pub use graphs::Graphs;
 pub(crate) use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{Kind, Product, Products};
-pub use staging::Awaited;
+pub use staging::Readback;
 pub(crate) use tensor_map::TensorMap;
 
 use super::{Cpu, Device, Repeats};
-use crate::ranks::{Give, Ranks, Summed};
+use crate::ranks::{Ranks, Submit, SummedBuckets};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
 use batch::Scope;
@@ -85,7 +85,7 @@ struct Shared {
     pool: Arc<Pool>,
     /// What graphs use.
     reserved: Arc<Pool>,
-    kept: Mutex<graphs::Kept>,
+    graph_cache: Mutex<graphs::GraphCache>,
     staging: Staging,
     functions: Mutex<HashMap<(&'static str, Storage, &'static str), Function>>,
     modules: Mutex<HashMap<(&'static str, Storage), Arc<cudarc::driver::CudaModule>>>,
@@ -163,7 +163,7 @@ impl Cuda {
             cublaslt: OnceLock::new(),
             reserved: pool.keeping(),
             pool,
-            kept: Mutex::default(),
+            graph_cache: Mutex::default(),
             staging: Staging::new(Arc::clone(&context), Arc::clone(&stream)),
             context,
             stream,
@@ -347,8 +347,8 @@ impl Device for Cuda {
     fn while_summing<T>(
         &self,
         ranks: &dyn Ranks,
-        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
-    ) -> Result<(T, Summed<Buffer>)> {
+        compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, SummedBuckets<Buffer>)> {
         self.sum_beside(ranks, compute)
     }
 

@@ -11,7 +11,7 @@
 use super::libnccl::{self as result, NcclError};
 use super::{Buffer, Cuda, Storage, failed as refused};
 use crate::backend::Device;
-use crate::ranks::{Failing, Give, Ranks, Summed, Watch};
+use crate::ranks::{Failing, Ranks, Submit, SummedBuckets, Watch};
 use crate::{Error, Result};
 use cudarc::driver::CudaStream;
 use cudarc::nccl::sys;
@@ -113,8 +113,8 @@ impl Cuda {
     pub(super) fn sum_beside<T>(
         &self,
         ranks: &dyn Ranks,
-        compute: impl FnOnce(&mut Give<'_, Buffer>) -> Result<T>,
-    ) -> Result<(T, Summed<Buffer>)> {
+        compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
+    ) -> Result<(T, SummedBuckets<Buffer>)> {
         self.waits()?;
         let failing = Failing::unless_told(ranks);
         let (mut buckets, mut begun) = (Vec::new(), 0);
@@ -130,7 +130,7 @@ impl Cuda {
             buckets.iter_mut().try_for_each(|bucket| self.sum_by_hosts(bucket, ranks))?;
         }
         failing.went_well();
-        Ok((computed, Summed { buckets, begun }))
+        Ok((computed, SummedBuckets { buckets, begun }))
     }
 
     /// Has a bucket summed in place, in one group, as soon as all that has been launched so far is done; false without NCCL.

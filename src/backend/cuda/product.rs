@@ -9,7 +9,7 @@ use super::{Cuda, Storage};
 use crate::{Error, Result};
 use std::fmt;
 
-/// The first CUDA driver, as it gives its version, that tells the copy engine of matrices.
+/// The first CUDA driver, as it gives its version, that makes tensor maps for TMA.
 const NEEDED_DRIVER: i32 = 12_000;
 
 /// Which product of a linear layer `y = activation(x·Wᵀ + b)`.

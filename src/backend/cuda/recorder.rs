@@ -20,8 +20,8 @@ use std::ffi::c_void;
 /// Uploads begin at multiples of it.
 const ALIGNMENT: usize = 256;
 
-/// One thing that was asked.
-pub(super) enum Asked {
+/// One operation that was asked for.
+pub(super) enum Operation {
     Launch(Launch),
     Clear { address: u64, bytes: usize },
     Product(Product, Addresses),
@@ -38,7 +38,7 @@ pub(super) struct Launch {
     starts: Vec<usize>,
 }
 
-/// As aligned as any argument has to be, which are those that the copy engine of sm_90 reads.
+/// As aligned as any argument has to be, which are those that the TMA of sm_90 reads.
 #[derive(Clone, Copy)]
 #[repr(align(128))]
 struct Line([u8; LINE]);
@@ -88,20 +88,20 @@ impl Launch {
     }
 }
 
-impl Asked {
+impl Operation {
     /// Asks it again.
     pub(super) fn issue(&self, cuda: &Cuda) -> Result<()> {
         match self {
-            Asked::Launch(launch) => launch.issue(cuda),
-            Asked::Clear { address, bytes } => cuda.clear_at(*address, *bytes),
-            Asked::Product(product, addresses) => cuda.multiply_at(product, *addresses).map(drop),
+            Operation::Launch(launch) => launch.issue(cuda),
+            Operation::Clear { address, bytes } => cuda.clear_at(*address, *bytes),
+            Operation::Product(product, addresses) => cuda.multiply_at(product, *addresses).map(drop),
         }
     }
 }
 
 /// All that was asked.
 pub(super) struct Record {
-    pub(super) asked: Vec<Asked>,
+    pub(super) operations: Vec<Operation>,
     /// Memory that was taken: where, and how much.
     taken: Vec<[u64; 2]>,
     /// Uploads: where each lies among all, and its bytes.
@@ -113,7 +113,7 @@ pub(super) struct Record {
 /// A record that is compared with, and how far that has come.
 pub(super) struct Comparison {
     pub(super) record: Record,
-    asked: usize,
+    operations: usize,
     taken: usize,
     uploads: usize,
     /// What was uploaded.
@@ -122,23 +122,25 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    fn next(&mut self, is: impl FnOnce(&Asked) -> bool) -> bool {
-        self.same &= self.record.asked.get(self.asked).is_some_and(is);
-        self.asked += 1;
+    fn next(&mut self, is: impl FnOnce(&Operation) -> bool) -> bool {
+        self.same &= self.record.operations.get(self.operations).is_some_and(is);
+        self.operations += 1;
         self.same
     }
 
     pub(super) fn launches(&mut self, kernel: Kernel, grid: Grid, arguments: &[&dyn Argument]) -> bool {
-        self.next(|asked| matches!(asked, Asked::Launch(launch) if launch.is(kernel, grid, arguments)))
+        self.next(
+            |operation| matches!(operation, Operation::Launch(launch) if launch.is(kernel, grid, arguments)),
+        )
     }
 
     pub(super) fn clears(&mut self, of: [u64; 2]) -> bool {
-        self.next(|asked| matches!(asked, Asked::Clear { address, bytes } if [*address, *bytes as u64] == of))
+        self.next(|operation| matches!(operation, Operation::Clear { address, bytes } if [*address, *bytes as u64] == of))
     }
 
     pub(super) fn multiplies(&mut self, of: &Product, at: &Addresses) -> bool {
         self.next(
-            |asked| matches!(asked, Asked::Product(product, addresses) if product == of && addresses == at),
+            |operation| matches!(operation, Operation::Product(product, addresses) if product == of && addresses == at),
         )
     }
 
@@ -166,9 +168,9 @@ impl Comparison {
 
     /// Whether all has been asked that was written.
     pub(super) fn complete(&self) -> bool {
-        let Record { asked, taken, uploads, .. } = &self.record;
-        let came = [self.asked, self.taken, self.uploads];
-        self.same && came == [asked.len(), taken.len(), uploads.len()]
+        let Record { operations, taken, uploads, .. } = &self.record;
+        let came = [self.operations, self.taken, self.uploads];
+        self.same && came == [operations.len(), taken.len(), uploads.len()]
     }
 }
 
@@ -186,13 +188,13 @@ impl Recorder {
 
     /// With a block that all uploads fit in.
     pub(super) fn writes(block: Memory) -> Recorder {
-        let record = Record { asked: Vec::new(), taken: Vec::new(), uploads: Vec::new(), block };
+        let record = Record { operations: Vec::new(), taken: Vec::new(), uploads: Vec::new(), block };
         Recorder::Writes { record, bytes: 0, fits: true }
     }
 
     pub(super) fn compares(record: Record) -> Recorder {
         let bytes = Vec::with_capacity(record.block.bytes());
-        Recorder::Compares(Comparison { record, asked: 0, taken: 0, uploads: 0, bytes, same: true })
+        Recorder::Compares(Comparison { record, operations: 0, taken: 0, uploads: 0, bytes, same: true })
     }
 }
 
@@ -220,9 +222,9 @@ impl Cuda {
     }
 
     /// Writes down what was asked, if somebody does.
-    pub(super) fn write(&self, asked: impl FnOnce() -> Asked) {
+    pub(super) fn write(&self, operation: impl FnOnce() -> Operation) {
         if let Some(Recorder::Writes { record, .. }) = self.recorder().as_deref_mut() {
-            record.asked.push(asked());
+            record.operations.push(operation());
         }
     }
 

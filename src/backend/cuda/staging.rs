@@ -53,12 +53,12 @@ struct Blocks {
 }
 
 /// A copy to the host that is under way, and what is done when it is there.
-struct Coming {
+struct CopyUnderWay {
     to: Pinned,
     event: CudaEvent,
 }
 
-impl Drop for Coming {
+impl Drop for CopyUnderWay {
     fn drop(&mut self) {
         // Nobody asked for it; an error is of no interest any more.
         let _ = self.event.synchronize();
@@ -66,18 +66,18 @@ impl Drop for Coming {
 }
 
 /// Numbers of the device's that the host will ask for.
-pub struct Awaited {
+pub struct Readback {
     memory: Memory,
     len: usize,
-    coming: Option<Coming>,
+    copy: Option<CopyUnderWay>,
     /// They themselves, where there is no page-locked memory for them.
     here: Option<Vec<f64>>,
 }
 
-impl Awaited {
+impl Readback {
     /// The first `len` numbers of `memory`.
-    pub(crate) fn new(memory: Memory, len: usize) -> Awaited {
-        Awaited { memory, len, coming: None, here: None }
+    pub(crate) fn new(memory: Memory, len: usize) -> Readback {
+        Readback { memory, len, copy: None, here: None }
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Staging {
     stream: Arc<CudaStream>,
     blocks: Mutex<Blocks>,
     /// Those that nothing comes to at the moment.
-    idle: Mutex<Vec<Coming>>,
+    idle: Mutex<Vec<CopyUnderWay>>,
 }
 
 impl Cuda {
@@ -95,12 +95,12 @@ impl Cuda {
     ///
     /// # Errors
     /// [`crate::Error::Device`].
-    pub(crate) fn call(&self, awaited: &mut Awaited) -> Result<()> {
-        let Awaited { memory, len, coming, here } = awaited;
+    pub(crate) fn call(&self, readback: &mut Readback) -> Result<()> {
+        let Readback { memory, len, copy, here } = readback;
         let bytes = *len * size_of::<f64>();
         assert!(bytes <= memory.bytes(), "numbers that are there");
-        *coming = self.shared.staging.call(memory.address(), bytes).map_err(failed("copy from the GPU"))?;
-        if coming.is_none() {
+        *copy = self.shared.staging.call(memory.address(), bytes).map_err(failed("copy from the GPU"))?;
+        if copy.is_none() {
             *here = Some(self.download_all(memory, *len)?);
         }
         Ok(())
@@ -110,14 +110,14 @@ impl Cuda {
     ///
     /// # Errors
     /// [`crate::Error::Device`]: something that was launched has failed. [`crate::Error::Ranks`]: a rank that it waits for has gone.
-    pub(crate) fn receive(&self, awaited: Awaited) -> Result<Vec<f64>> {
-        let Awaited { memory, len, coming, here } = awaited;
-        let Some(coming) = coming else { return here.map_or_else(|| self.download_all(&memory, len), Ok) };
+    pub(crate) fn receive(&self, readback: Readback) -> Result<Vec<f64>> {
+        let Readback { memory, len, copy, here } = readback;
+        let Some(copy) = copy else { return here.map_or_else(|| self.download_all(&memory, len), Ok) };
         self.await_ranks()?;
-        coming.event.synchronize().map_err(failed("run what was launched before"))?;
+        copy.event.synchronize().map_err(failed("run what was launched before"))?;
         // SAFETY: the copy of that many numbers is there; page-locked memory begins at a page.
-        let numbers = unsafe { std::slice::from_raw_parts(coming.to.start.cast::<f64>(), len) }.to_vec();
-        self.shared.staging.idle().push(coming);
+        let numbers = unsafe { std::slice::from_raw_parts(copy.to.start.cast::<f64>(), len) }.to_vec();
+        self.shared.staging.idle().push(copy);
         Ok(numbers)
     }
 }
@@ -127,30 +127,30 @@ impl Staging {
         Staging { context, stream, blocks: Mutex::default(), idle: Mutex::default() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Coming>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<CopyUnderWay>> {
         self.idle.lock().expect("nothing panics while it holds the list")
     }
 
     /// Begins a copy to page-locked memory, if there is any.
-    fn call(&self, address: u64, bytes: usize) -> Result<Option<Coming>, DriverError> {
+    fn call(&self, address: u64, bytes: usize) -> Result<Option<CopyUnderWay>, DriverError> {
         if bytes == 0 {
             return Ok(None);
         }
         self.context.bind_to_thread()?;
         let mut idle = self.idle();
-        let coming = match idle.iter().position(|coming| coming.to.bytes >= bytes) {
+        let copy = match idle.iter().position(|copy| copy.to.bytes >= bytes) {
             Some(place) => idle.swap_remove(place),
             None => {
                 let Ok(to) = Pinned::new(bytes.next_power_of_two().max(4096)) else { return Ok(None) };
-                Coming { to, event: self.context.new_event(None)? }
+                CopyUnderWay { to, event: self.context.new_event(None)? }
             }
         };
-        let (to, stream) = (coming.to.start.cast::<c_void>(), self.stream.cu_stream());
+        let (to, stream) = (copy.to.start.cast::<c_void>(), self.stream.cu_stream());
         // SAFETY: both are of that size; nobody reads the one before the event, and the other is overwritten by nothing but what
         // follows on the stream.
         unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream) }.result()?;
-        coming.event.record(&self.stream)?;
-        Ok(Some(coming))
+        copy.event.record(&self.stream)?;
+        Ok(Some(copy))
     }
 
     /// Copies `data` to device memory of that size, in the order of the stream; it has been read when this returns.

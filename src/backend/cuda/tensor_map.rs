@@ -1,4 +1,4 @@
-//! Matrices as the copy engine of sm_90 and later is told of them: boxes, swizzled as products of warpgroups read them.
+//! Matrices as the TMA (Tensor Memory Accelerator) of sm_90 and later is told of them: boxes, swizzled as products of warpgroups read them.
 
 use super::{Argument, Buffer, Cuda, Storage, failed};
 use crate::Result;

@@ -1,6 +1,6 @@
 //! Between host and device: copies, and casts from one storage to another.
 
-use super::recorder::Asked;
+use super::recorder::Operation;
 use super::{Cuda, Memory, Plain, Storage, failed};
 use crate::Result;
 use crate::tensor::{Shape, Tensor};
@@ -80,7 +80,7 @@ impl Cuda {
             return Ok(());
         }
         self.clear_at(address, bytes)?;
-        self.write(|| Asked::Clear { address, bytes });
+        self.write(|| Operation::Clear { address, bytes });
         Ok(())
     }
 

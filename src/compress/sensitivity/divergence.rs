@@ -1,6 +1,6 @@
 //! What becomes of the logits.
 
-use super::Looking;
+use super::Scan;
 use super::ratios::rounded;
 use crate::models::probabilities as of_logits;
 use crate::nn::ParamId;
@@ -12,12 +12,12 @@ use crate::train::evaluate::for_logits;
 use crate::{Error, Result};
 
 /// The probabilities of all texts, `[texts, classes]`.
-pub(super) fn probabilities<B: Backend>(learner: &Learner<B>, looking: &Looking<'_>) -> Result<Vec<f32>> {
+pub(super) fn probabilities<B: Backend>(learner: &Learner<B>, scan: &Scan<'_>) -> Result<Vec<f32>> {
     let classes = learner.model.config.labels.len();
-    let mut all = Vec::with_capacity(looking.count * classes);
-    for_logits(learner, looking.texts, 0..looking.count, |_, logits| {
+    let mut all = Vec::with_capacity(scan.count * classes);
+    for_logits(learner, scan.texts, 0..scan.count, |_, logits| {
         logits.chunks(classes).for_each(|logits| all.extend(of_logits(logits)));
-        Error::if_stopped(looking.stop)
+        Error::if_stopped(scan.stop)
     })?;
     Ok(all)
 }
@@ -26,16 +26,16 @@ pub(super) fn probabilities<B: Backend>(learner: &Learner<B>, looking: &Looking<
 /// was afterwards, even after an error.
 pub(super) fn divergence_without<B: Backend>(
     learner: &mut Learner<B>,
-    looking: &Looking<'_>,
+    scan: &Scan<'_>,
     id: ParamId,
     exact: &[f32],
 ) -> Result<f64> {
     let kept = learner.params.value(id).clone();
     let values = rounded(Form::Int4, &learner.params.get(id).spec, &kept.download(&learner.backend)?);
     *learner.params.value_mut(id).0 = Tensor::upload(&learner.backend, &values, kept.shape())?;
-    let found = probabilities(learner, looking);
+    let found = probabilities(learner, scan);
     *learner.params.value_mut(id).0 = kept;
-    Ok(divergence(exact, &found?) / looking.count.max(1) as f64)
+    Ok(divergence(exact, &found?) / scan.count.max(1) as f64)
 }
 
 /// `Σ p·ln(p / p̂)`, in nats. What is too small for a float counts as the smallest that is none.

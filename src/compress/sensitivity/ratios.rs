@@ -1,6 +1,6 @@
 //! Signal-to-noise ratios of parameters and of what they compute.
 
-use super::{InForm, Noise, Sensitive, StaticScales};
+use super::{FormStats, MatrixSensitivity, Noise, StaticScales};
 use crate::compress::calibration::{Calibration, Magnitudes, round_to};
 use crate::compress::quantize::stored_bytes;
 use crate::data::TokenSet;
@@ -46,7 +46,7 @@ pub(super) struct Ratios<B: Backend> {
 }
 
 impl<B: Backend> Ratios<B> {
-    /// Of a network in f32; `blocks` as in [`Looking`](super::Looking).
+    /// Of a network in f32; `blocks` as in [`Scan`](super::Scan).
     pub fn new(learner: &Learner<B>, blocks: bool) -> Result<Ratios<B>> {
         let backend = &learner.backend;
         let mut ratios = Ratios { prepared: BTreeMap::new(), sums: BTreeMap::new() };
@@ -140,17 +140,17 @@ impl<B: Backend> Ratios<B> {
     }
 
     /// What was measured of each, in order.
-    pub fn finish(self, learner: &Learner<B>) -> Vec<(ParamId, Sensitive)> {
+    pub fn finish(self, learner: &Learner<B>) -> Vec<(ParamId, MatrixSensitivity)> {
         let finished = self.sums.into_iter().map(|(id, sums)| {
             let ParamSpec { name, rows, cols, role } = learner.params.get(id).spec.clone();
-            let [int8, int4] = [0, 1].map(|i| InForm {
+            let [int8, int4] = [0, 1].map(|i| FormStats {
                 bytes: sums.bytes[i],
                 weights_db: sums.weights[i].decibels(),
                 outputs_db: sums.outputs[i].decibels(),
             });
             let [max_db, percentile_db, mse_db] = sums.fixed.map(|noise| noise.decibels());
             let fixed = (role == Role::Weight).then_some(StaticScales { max_db, percentile_db, mse_db });
-            (id, Sensitive { name, rows, cols, int8, int4, static_scales: fixed, divergence: None })
+            (id, MatrixSensitivity { name, rows, cols, int8, int4, static_scales: fixed, divergence: None })
         });
         finished.collect()
     }

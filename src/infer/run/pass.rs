@@ -1,7 +1,7 @@
 //! Which rows go through a network together.
 
-use super::super::board::Board;
 use super::super::model::Model;
+use super::super::shared_rows::SharedRows;
 use crate::Batch;
 use limbeck_kernels::Kernels;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub(in super::super) struct Pass<'r> {
     pub texts: Range<usize>,
     /// Tokens at the beginning of each text that have no rows in this pass.
     pub skip: usize,
-    pub board: &'r Board,
+    pub shared_rows: &'r SharedRows,
 }
 
 impl Pass<'_> {

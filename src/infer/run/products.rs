@@ -8,7 +8,7 @@ use super::super::weights::Matrix as Weight;
 use super::{Run, Var};
 use crate::models::config::Activation;
 use crate::nn::Linear;
-use limbeck_kernels::gemm::{End, LayerI8, Matrix, QuantizedRows, RowsI8};
+use limbeck_kernels::gemm::{Epilogue, LayerI8, Matrix, QuantizedRows, RowsI8};
 use std::ops::Range;
 
 /// Rows of a wide layer's output that exist at one time.
@@ -39,8 +39,8 @@ impl<'r> Run<'r> {
         match self.weights.matrix(layer.weight) {
             Weight::F32(weights) => {
                 let x = Matrix::new(&x.values[..x.count * layer.inputs], x.count, layer.inputs);
-                let end = End { bias: Some(bias), accumulate: false };
-                self.kernels.gemm(x, weights, end, out, layer.outputs);
+                let epilogue = Epilogue { bias: Some(bias), accumulate: false };
+                self.kernels.gemm(x, weights, epilogue, out, layer.outputs);
             }
             Weight::I8 { weights, scale } => {
                 let layer_i8 = LayerI8 { weights, scale, bias };

@@ -7,7 +7,7 @@ use crate::backend::cpu::threads::{reduce, rows_per_block};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
 use limbeck_kernels::Kernels;
-use limbeck_kernels::gemm::{End, Matrix, PackedMatrix};
+use limbeck_kernels::gemm::{Epilogue, Matrix, PackedMatrix};
 use rayon::prelude::*;
 
 /// Rows of the left operand that one task multiplies: a multiple of every tile's height, few enough that
@@ -49,17 +49,17 @@ impl LinearOps for Cpu {
         keep: bool,
     ) -> Result<(Tensor<Self>, Option<Tensor<Self>>)> {
         let shape = Shape::new(x.rows(), bias.cols());
-        let (kernels, end) = (self.kernels(), End { bias: Some(bias.buffer()), accumulate: false });
+        let (kernels, epilogue) = (self.kernels(), Epilogue { bias: Some(bias.buffer()), accumulate: false });
         let mut y = self.buffer(shape.len());
         let apart = keep && activation == Activation::Gelu;
         if !apart {
-            multiply(self, matrix(x), weight, end, &mut y, |block| activate(kernels, activation, block));
+            multiply(self, matrix(x), weight, epilogue, &mut y, |block| activate(kernels, activation, block));
             let y = Tensor::from_buffer(y, shape);
             let kept = (keep && activation != Activation::Identity).then(|| y.clone());
             return Ok((y, kept));
         }
         let mut z = self.buffer(shape.len());
-        multiply(self, matrix(x), weight, end, &mut z, |_| ());
+        multiply(self, matrix(x), weight, epilogue, &mut z, |_| ());
         let block = rows_per_block(shape.cols) * shape.cols.max(1);
         y.par_chunks_mut(block).zip(z.par_chunks(block)).for_each(|(y, z)| kernels.gelu_forward(z, y));
         Ok((Tensor::from_buffer(y, shape), Some(Tensor::from_buffer(z, shape))))
@@ -94,7 +94,7 @@ impl LinearOps for Cpu {
         let shape = Shape::new(dz.rows(), inputs);
         let accumulate = into.is_some();
         let mut dx = into.unwrap_or_else(|| Tensor::from_buffer(self.buffer(shape.len()), shape));
-        multiply(self, matrix(dz), weight, End { bias: None, accumulate }, dx.buffer_mut(), |_| ());
+        multiply(self, matrix(dz), weight, Epilogue { bias: None, accumulate }, dx.buffer_mut(), |_| ());
         Ok(dx)
     }
 
@@ -106,8 +106,8 @@ impl LinearOps for Cpu {
         accumulate: bool,
     ) -> Result<()> {
         let packed = pack(self, matrix(x), self.packed(x.rows(), x.cols()));
-        let end = End { bias: None, accumulate };
-        multiply(self, matrix(dz).transpose(), &packed, end, dw.buffer_mut(), |_| ());
+        let epilogue = Epilogue { bias: None, accumulate };
+        multiply(self, matrix(dz).transpose(), &packed, epilogue, dw.buffer_mut(), |_| ());
         self.give_back(packed);
         Ok(())
     }
@@ -142,7 +142,7 @@ fn multiply(
     cpu: &Cpu,
     a: Matrix<'_>,
     b: &PackedMatrix,
-    end: End<'_>,
+    epilogue: Epilogue<'_>,
     c: &mut [f32],
     after: impl Fn(&mut [f32]) + Sync,
 ) {
@@ -155,7 +155,7 @@ fn multiply(
     let rows = rows_of_a.div_ceil(tasks).next_multiple_of(12).clamp(12, ROWS);
     c.par_chunks_mut(rows * cols).enumerate().for_each(|(i, c)| {
         let first = i * rows;
-        cpu.kernels().gemm(a.rows(first..(first + rows).min(rows_of_a)), b, end, c, cols);
+        cpu.kernels().gemm(a.rows(first..(first + rows).min(rows_of_a)), b, epilogue, c, cols);
         after(c);
     });
 }

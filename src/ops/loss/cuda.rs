@@ -3,14 +3,14 @@
 use super::{Distillation, LossOps, Losses};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Awaited, Grid, Memory, Storage};
+use crate::backend::cuda::{Argument, Grid, Memory, Readback, Storage};
 use crate::tensor::Tensor;
 
 const THREADS: usize = 128;
 
 /// Terms of each text, or of each row over a vocabulary, in device memory.
 pub struct Pending {
-    terms: Awaited,
+    terms: Readback,
     texts: usize,
     alpha: f64,
 }
@@ -18,7 +18,7 @@ pub struct Pending {
 impl Pending {
     /// Of `[cross-entropy, divergence]` of each text, or of each row: f64.
     pub(in crate::ops) fn new(terms: Memory, texts: usize, alpha: f64) -> Pending {
-        Pending { terms: Awaited::new(terms, 2 * texts), texts, alpha }
+        Pending { terms: Readback::new(terms, 2 * texts), texts, alpha }
     }
 }
 

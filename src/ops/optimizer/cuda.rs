@@ -3,7 +3,7 @@
 use super::{AdamWOps, AdamWStep, Update};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Awaited, Grid, Memory, Plain, Storage};
+use crate::backend::cuda::{Argument, Grid, Memory, Plain, Readback, Storage};
 use crate::params::Mask;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct Told {
 unsafe impl Plain for Told {}
 
 /// The norm of the gradients, and the factor that they were multiplied by, in device memory.
-pub struct Found(Awaited);
+pub struct Found(Readback);
 
 impl AdamWOps for Cuda {
     type Norm = Found;
@@ -102,7 +102,7 @@ impl AdamWOps for Cuda {
         let arguments: [&dyn Argument; 4] = [&partial, &(chunks as i32), &told, &found];
         self.launch("optimizer", Storage::F32, "clip_factor", Grid::blocks(1, 1024), &arguments)?;
         self.launch("optimizer", Storage::F32, "adamw", grid, &[&table, &count, &found, &told])?;
-        Ok(Found(Awaited::new(found, 2)))
+        Ok(Found(Readback::new(found, 2)))
     }
 
     fn call_norm(&self, Found(found): &mut Found) -> Result<()> {

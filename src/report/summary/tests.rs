@@ -24,10 +24,10 @@ fn figures(variant: &str, accuracy: f64, bytes: u64, speed_up: f64) -> Figures {
     }
 }
 
-fn trial(setting: &str, seed: u64, accuracy: f64, bytes: u64, speed_up: f64) -> Finished {
+fn trial(setting: &str, seed: u64, accuracy: f64, bytes: u64, speed_up: f64) -> FinishedTrial {
     let build = Build { version: "0".into(), commit: "c".into(), rustc: "r".into() };
     let baseline = 0.93 + 0.001 * seed as f64;
-    Finished {
+    FinishedTrial {
         id: format!("{setting}_seed-{seed}"),
         setting: setting.into(),
         seed,

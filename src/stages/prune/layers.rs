@@ -42,7 +42,7 @@ pub fn apply<B: Backend>(
     let keep = if settings.keep_layers.is_empty() {
         let mut scores = vec![0.0; count];
         if settings.layer_importance == LayerImportance::Gradient {
-            for_samples(context, corpus, TEXTS, |lesson| layer_gradients(learner, lesson, &mut scores))?;
+            for_samples(context, corpus, TEXTS, |examples| layer_gradients(learner, examples, &mut scores))?;
             let shown: Vec<String> = scores.iter().map(|score| format!("{score:.3}")).collect();
             context.progress.message(&format!("prune: scores of layers {}", shown.join(" ")));
         }

@@ -22,9 +22,9 @@ use super::device::on_device;
 use super::recipe::tables::Schedule;
 use super::{Corpus, Stage, StageContext, artifact, teachers, training};
 use crate::Result;
-use crate::compress::{self, Gone, Gradual, Rounds, delete_emptied};
+use crate::compress::{self, EmptiedBlocks, Gradual, Rounds, delete_emptied};
 use crate::ops::Backend;
-use crate::train::{Companion, Learner};
+use crate::train::{Callback, Learner};
 pub use early::check;
 use vocabulary::Trimmed;
 
@@ -84,7 +84,7 @@ fn reshape<B: Backend>(
 fn at_once<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>, corpus: &Corpus) -> Result<()> {
     let budget = budget::budget(&context.recipe.prune);
     let scores = samples::measure(context, learner, corpus, &budget)?;
-    compress::prune(learner, &budget, &scores, (None, &Gone::default()), context.recipe.seed)?;
+    compress::prune(learner, &budget, &scores, (None, &EmptiedBlocks::default()), context.recipe.seed)?;
     if budget.blocks.fraction > 0.0 {
         delete_emptied(learner, budget.blocks.shape)?;
     }
@@ -102,9 +102,9 @@ fn while_training<B: Backend>(
 ) -> Result<()> {
     let settings = &context.recipe.prune;
     let (budget, events, seed) = (budget::budget(settings), settings.events, context.recipe.seed);
-    let steps = training::steps(&settings.train, corpus.lessons().len());
+    let steps = training::steps(&settings.train, corpus.train_rows().len());
     let (logits, how) = teachers::teach(context, device, whole)?;
-    teachers::look_inside(context, corpus, whole, learner, &settings.train)?;
+    teachers::distill_features(context, corpus, whole, learner, &settings.train)?;
     let config = &learner.model.config;
     let mut gradual = if settings.schedule == Schedule::Iterative {
         let rounds = Rounds::new(events, steps, settings.rewind, settings.rewind_to);
@@ -112,8 +112,8 @@ fn while_training<B: Backend>(
     } else {
         Gradual::new(budget, events, steps, config, seed)
     };
-    let (teacher, companion) = (Some((&logits[..], how)), Some(&mut gradual as &mut dyn Companion<B>));
-    training::run(context, Stage::Prune, &settings.train, corpus, learner, teacher, companion)?;
-    assert!(Companion::<B>::settled(&gradual), "all of the budget is gone");
+    let (teacher, callback) = (Some((&logits[..], how)), Some(&mut gradual as &mut dyn Callback<B>));
+    training::run(context, Stage::Prune, &settings.train, corpus, learner, teacher, callback)?;
+    assert!(Callback::<B>::settled(&gradual), "all of the budget is gone");
     Ok(())
 }

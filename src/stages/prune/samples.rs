@@ -4,7 +4,7 @@ use crate::compress::{Budget, Importance, Scores, attention_scores};
 use crate::ops::Backend;
 use crate::stages::{Corpus, StageContext};
 use crate::train::learner::gradients;
-use crate::train::{Learner, Lesson};
+use crate::train::{Examples, Learner};
 use crate::{Batch, Result};
 
 /// Texts of a batch that importance is measured on.
@@ -18,16 +18,16 @@ pub fn for_samples(
     context: &StageContext<'_>,
     corpus: &Corpus,
     at_a_time: usize,
-    mut each: impl FnMut(&Lesson) -> Result<()>,
+    mut each: impl FnMut(&Examples) -> Result<()>,
 ) -> Result<()> {
-    let texts = context.recipe.prune.samples.min(corpus.lessons().len());
+    let texts = context.recipe.prune.samples.min(corpus.train_rows().len());
     context.progress.begin("importance", texts as u64);
     for first in (0..texts).step_by(at_a_time) {
         let mut batch = Batch::new();
         let rows = first..(first + at_a_time).min(texts);
         rows.clone().for_each(|text| batch.push(corpus.train.text(text), text as u64));
         let labels = rows.clone().map(|text| corpus.train.label(text)).collect();
-        each(&Lesson { batch, labels, teacher: None })?;
+        each(&Examples { batch, labels, teacher: None })?;
         context.progress.advance(rows.len() as u64);
         context.check_stop()?;
     }
@@ -50,17 +50,17 @@ pub fn measure<B: Backend>(
     if !attention && !budget.needs_gradients() {
         return Ok(scores);
     }
-    for_samples(context, corpus, TEXTS, |lesson| {
+    for_samples(context, corpus, TEXTS, |examples| {
         let Learner { backend, model, params, .. } = learner;
         if attention {
-            attention_scores(learner, &lesson.batch, &mut scores)?;
+            attention_scores(learner, &examples.batch, &mut scores)?;
         }
         if budget.needs_gradients() {
             gradients(
                 backend,
                 model,
                 params,
-                lesson,
+                examples,
                 None,
                 Some(&mut |seen, batch, taps, grads| {
                     scores.add_gradients(seen.backend, seen.model, batch, taps, grads)

@@ -57,7 +57,7 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
     let train = [&whole.train, &corpus.train];
     let effects = Effects {
         pieces: [whole.tokenizer.vocab(), kept.len()],
-        training: effect(train, whole.lessons()),
+        training: effect(train, whole.train_rows()),
         held_out: effect(train, whole.held_out()),
         test: effect([&whole.test, &corpus.test], 0..whole.test.len()),
     };
@@ -124,7 +124,7 @@ fn chosen(settings: &Prune, corpus: &Corpus) -> Result<Option<(Vec<u32>, Tokeniz
     }
     let vocabulary = word_piece(&corpus.tokenizer)?;
     let (mut words, reading) = (Words::default(), Reading::of(vocabulary));
-    for Text { ids, first } in corpus.lessons().map(|text| corpus.train.text(text)) {
+    for Text { ids, first } in corpus.train_rows().map(|text| corpus.train.text(text)) {
         words.add(&ids[..first], &reading);
         if first < ids.len() {
             // Between the first sentence's [SEP] and its own.

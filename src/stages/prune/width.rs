@@ -56,7 +56,7 @@ pub fn apply<B: Backend>(
     let scores = match settings.hidden_importance {
         WidthImportance::Gradient => {
             let mut scores = WidthScores::zeros(hidden);
-            for_samples(context, corpus, 1, |lesson| scores.add_gradients(learner, lesson))?;
+            for_samples(context, corpus, 1, |examples| scores.add_gradients(learner, examples))?;
             scores
         }
         WidthImportance::Norm => WidthScores::norms(learner)?,

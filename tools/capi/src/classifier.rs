@@ -17,14 +17,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A model that reads text. Shared by any number of threads; opaque to C.
 pub struct Classifier {
     // Borrow from `model`, so stand before it: fields are dropped in this order.
-    idle: Mutex<Vec<Seat>>,
+    idle: Mutex<Vec<Worker>>,
     tokenizer: WordPiece<&'static [u8]>,
     labels: Vec<CString>,
     model: Owned,
 }
 
 /// What one thread predicts with.
-struct Seat {
+struct Worker {
     session: Session<'static>,
     batch: Batch,
     ids: Vec<u32>,
@@ -103,23 +103,23 @@ impl Classifier {
         probable: Option<&mut [MaybeUninit<f32>]>,
     ) -> Result<usize> {
         let idle = self.idle().pop();
-        let mut seat = idle.unwrap_or_else(|| Seat {
+        let mut worker = idle.unwrap_or_else(|| Worker {
             session: Session::new(self.model.get()),
             batch: Batch::new(),
             ids: Vec::new(),
         });
-        let answer = seat.predict(&self.tokenizer, text, second, logits, probable);
-        self.idle().push(seat);
+        let answer = worker.predict(&self.tokenizer, text, second, logits, probable);
+        self.idle().push(worker);
         answer
     }
 
     /// A panic under the lock leaves a whole list of whole sessions.
-    fn idle(&self) -> MutexGuard<'_, Vec<Seat>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Worker>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
+impl Worker {
     fn predict(
         &mut self,
         tokenizer: &WordPiece<&[u8]>,

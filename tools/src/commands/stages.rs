@@ -69,6 +69,11 @@ fn in_context(
     let kernels = Kernels::select()?;
     let out = options.out(&recipe);
     let launch = Launch::of_environment()?;
+    // The first speaks for all.
+    let progress = progress::choose(options.common.quiet || launch.rank > 0);
+    if let Some(waiting) = launch.waiting() {
+        progress.message(&waiting);
+    }
     let ranks = ranks::join(&launch)?;
     let ranks = &*ranks;
     let mut lock = None;
@@ -77,8 +82,6 @@ fn in_context(
         Ok(())
     })?;
     let stop = signals::stop_flag()?;
-    // The first speaks for all.
-    let progress = progress::choose(options.common.quiet || !ranks.is_first());
     let threads = cli::threads(recipe.threads);
     set_threads(threads)?;
     let device = options.common.training_device(launch.local_rank)?;

@@ -12,7 +12,7 @@
 //! blocks, whose scores stay in the first-level cache. The left operand of a product is a byte that stands for a
 //! signed number (`gemm::int8`): p travels as p − 127, and 127·Σⱼ v̂ⱼ is part of what the sums start from.
 
-use super::super::exponential::exp_lanes;
+use super::super::exponential::round_254_exp2;
 use super::super::quantize::{ZERO, larger_magnitude, quantize_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
@@ -23,8 +23,6 @@ use std::cell::Cell;
 /// Queries of a block: two tiles of the largest row.
 const ROWS: usize = 24;
 
-/// The largest probability, as an integer.
-const ONE: f32 = 254.0;
 /// What takes a probability to the signed number that stands for it.
 const CENTRE: i32 = 127;
 
@@ -252,16 +250,15 @@ fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
         for x in row.iter() {
             max = s.max(max, s.load(x));
         }
-        let factor = query_scale * scale;
+        let factor = query_scale * (scale * std::f32::consts::LOG2_E);
         // The largest is taken off first: rounding leaves it at e^0, however large the scores are.
         let (max, factor) = (s.splat(s.maximum(max)), s.splat(factor));
-        let (rounder, one, offset) = (s.splat(ROUNDER), s.splat(ONE), s.splat((128 - CENTRE) as f32));
+        let (rounder, offset) = (s.splat(ROUNDER), s.splat_bits((128 - CENTRE) as u32));
         let mut sum = s.zero();
         for (x, bytes) in row.iter().zip(bytes.as_chunks_mut().0) {
-            let power = exp_lanes(s, s.mul(s.sub(s.load(x), max), factor));
-            let p = s.sub(s.fma(power, one, rounder), rounder);
-            sum = s.add(sum, p);
-            s.store_u8(s.add(p, offset), bytes);
+            let p = round_254_exp2(s, s.mul(s.sub(s.load(x), max), factor));
+            sum = s.add(sum, s.sub(p, rounder));
+            s.store_low_bytes(s.add_bits(s.bits(p), offset), bytes);
         }
         *share = 1.0 / s.sum(sum);
         RowMut { lines: &mut lines[i..], stride: rows, k: len }.copy(bytes);

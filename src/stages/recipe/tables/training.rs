@@ -128,7 +128,7 @@ pub enum LayerMapChoice {
 
 /// `[distill]`: the student learns the teacher's probabilities and the labels
 /// (Hinton et al., 2015): `alpha · T² · KL(teacher/T ‖ student/T) + (1 - alpha) · cross-entropy`,
-/// and, where their weights are above 0, what the teacher is like inside: `hidden · MSE + cosine · (1 - cos) + attention ·
+/// and, where their weights are above 0, the teacher's features: `hidden · MSE + cosine · (1 - cos) + attention ·
 /// KL + relations · KL`, each a mean over layers and tokens. Of the student's last layer, which computes the first token
 /// alone unless the pooling is a mean, states and attention of that token are compared; relations are of every token.
 /// All this holds in `[prune.train]` too.

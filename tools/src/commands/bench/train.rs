@@ -21,7 +21,7 @@ use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::{Train, TrainPrecision};
-use limbeck::train::{Learner, Lesson, Step};
+use limbeck::train::{Examples, Learner, Step};
 use limbeck::{Batch, Error};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ impl<B: Backend> Bench<'_, B> {
         let about = self.about();
         serve(&about, || {
             let (step, spent) = self.steps.next()?;
-            let tokens = self.steps.lesson.batch.tokens();
+            let tokens = self.steps.examples.batch.tokens();
             Ok(json!({ "seconds": spent.as_secs_f64(), "tokens": tokens, "loss": step.loss }))
         })
     }
@@ -122,21 +122,21 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     fn about(&self) -> Value {
-        let Steps { learner, lesson } = &self.steps;
+        let Steps { learner, examples } = &self.steps;
         json!({
             "name": "limbeck",
             "version": BUILD.version,
             "kernels": self.device,
             "precision": self.typed.precision.name(),
             "threads": cli::threads(self.typed.threads),
-            "rows": lesson.batch.texts(),
-            "tokens": lesson.batch.tokens(),
+            "rows": examples.batch.texts(),
+            "tokens": examples.batch.tokens(),
             "parameters": learner.params.iter().map(|(_, param)| param.spec.len()).sum::<usize>(),
         })
     }
 
     fn tokens_per_second(&self, latency: &Latency) -> f64 {
-        self.steps.lesson.batch.tokens() as f64 / (1e-3 * latency.ms_p50)
+        self.steps.examples.batch.tokens() as f64 / (1e-3 * latency.ms_p50)
     }
 
     fn json(&self, Measured { latency, losses }: &Measured) -> Value {
@@ -156,7 +156,7 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     fn text(&self, Measured { latency, losses }: &Measured) -> String {
-        let batch = &self.steps.lesson.batch;
+        let batch = &self.steps.examples.batch;
         let (texts, tokens, calls) = (batch.texts(), batch.tokens(), latency.calls);
         let lines = [
             ["training step", "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
@@ -187,7 +187,7 @@ impl<B: Backend> Bench<'_, B> {
 /// A learner and what it learns, over and over.
 struct Steps<B: Backend> {
     learner: Learner<B>,
-    lesson: Lesson,
+    examples: Examples,
 }
 
 impl<B: Backend> Steps<B> {
@@ -217,14 +217,14 @@ impl<B: Backend> Steps<B> {
         }
         let source = Some((&directory, fresh_head));
         let learner = artifact::learner(&device, &config, source, SEED, &Train::default())?;
-        Ok(Steps { learner, lesson: Lesson { batch, labels, teacher: None } })
+        Ok(Steps { learner, examples: Examples { batch, labels, teacher: None } })
     }
 
     /// One step, and how long it took.
     fn next(&mut self) -> Result<(Step, Duration), Error> {
         let noise = Noise { seed: SEED, step: self.learner.optimizer.steps() };
         let start = Instant::now();
-        let step = self.learner.step(&self.lesson, Some(noise), LEARNING_RATE, None)?;
+        let step = self.learner.step(&self.examples, Some(noise), LEARNING_RATE, None)?;
         Ok((step, start.elapsed()))
     }
 }

@@ -1,21 +1,21 @@
 //! What each term of a recipe contributed, from the finished trials of `limbeck sweep --ablate`.
 
 use super::SHIPPED;
-use super::gather::Gathered;
+use super::gather::Trials;
 use super::timing::Bench;
 use crate::commands::BUILD;
 use crate::commands::report::Document;
 use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::files;
-use limbeck::report::ablation::{Contribution, Tried};
+use limbeck::report::ablation::{AblatedTrial, Contribution};
 use limbeck::report::cells::{aligned, grouped, markdown};
-use limbeck::report::{Finished, Machine};
+use limbeck::report::{FinishedTrial, Machine};
 use limbeck::stages::sweep::WHOLE;
 use serde_json::json;
 
 /// What is wanted of an ablation.
-pub struct Wanted<'a> {
+pub struct AblationOptions<'a> {
     /// Whether files are timed in turns.
     pub timed: bool,
     /// JSON rather than a table.
@@ -29,8 +29,8 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// A file that cannot be read, or is damaged; a signal; a full disk.
-pub fn report(bench: &Bench<'_>, gathered: &Gathered, wanted: Wanted<'_>) -> Result<(), Failure> {
-    let finished = &gathered.finished;
+pub fn report(bench: &Bench<'_>, trials: &Trials, wanted: AblationOptions<'_>) -> Result<(), Failure> {
+    let finished = &trials.finished;
     let mut files = Vec::with_capacity(finished.len());
     for trial in finished {
         files.extend(bench.open(&trial.id, SHIPPED)?);
@@ -40,30 +40,30 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, wanted: Wanted<'_>) -> Res
         right.push(bench.right(&trial.id, file)?);
     }
     let times = if wanted.timed { bench.milliseconds(&mut files)? } else { Vec::new() };
-    let tried: Vec<(&Finished, Tried)> = finished
+    let tried: Vec<(&FinishedTrial, AblatedTrial)> = finished
         .iter()
         .zip(right)
         .enumerate()
         .map(|(number, (trial, right))| {
             let (file_bytes, milliseconds) = (files[number].model.file_bytes(), times.get(number).copied());
-            (trial, Tried { seed: trial.seed, right, file_bytes, milliseconds })
+            (trial, AblatedTrial { seed: trial.seed, right, file_bytes, milliseconds })
         })
         .collect();
-    let of_setting = |name: &str| -> Vec<Tried> {
+    let of_setting = |name: &str| -> Vec<AblatedTrial> {
         tried.iter().filter(|(trial, _)| trial.setting == name).map(|(_, tried)| tried.clone()).collect()
     };
     let whole = of_setting(WHOLE);
     let mut found: Vec<Contribution> = Contribution::of(WHOLE, &whole, &whole).into_iter().collect();
     let mut names: Vec<&str> = Vec::new();
-    for trial in &gathered.plan.trials {
+    for trial in &trials.plan.trials {
         if trial.setting != WHOLE && !names.contains(&trial.setting.as_str()) {
             names.push(&trial.setting);
         }
     }
     found.extend(names.iter().filter_map(|name| Contribution::of(name, &of_setting(name), &whole)));
     let machine = Machine::here(bench.compute.kernels, bench.compute.threads, BUILD);
-    let name = &gathered.plan.recipe.name;
-    let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": gathered.notes });
+    let name = &trials.plan.recipe.name;
+    let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": trials.notes });
     files::replace_bytes(&bench.compute.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
     let mut lines = vec![Contribution::HEADINGS.map(str::to_owned)];
     lines.extend(found.iter().map(Contribution::cells));
@@ -81,10 +81,10 @@ pub fn report(bench: &Bench<'_>, gathered: &Gathered, wanted: Wanted<'_>) -> Res
         output.json(&value)?;
     } else {
         output.text(format!("{origin}\n\n{}", aligned(&lines)))?;
-        for note in &gathered.notes {
+        for note in &trials.notes {
             output.text(format!("\n{note}"))?;
         }
-        if !gathered.notes.is_empty() {
+        if !trials.notes.is_empty() {
             output.text("\n")?;
         }
     }

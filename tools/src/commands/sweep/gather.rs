@@ -4,27 +4,27 @@ use super::record::Record;
 use super::{SWEEP, State, trial_directory};
 use crate::failure::Failure;
 use limbeck::Error;
-use limbeck::report::Finished;
+use limbeck::report::FinishedTrial;
 use limbeck::stages::Sweep;
 use std::fs;
 use std::path::Path;
 
 /// All trials that have begun, also those that the sweep file no longer has.
-pub struct Gathered {
+pub struct Trials {
     /// The sweep file.
     pub plan: Sweep,
     /// In the order of the sweep file, then by name.
-    pub finished: Vec<Finished>,
+    pub finished: Vec<FinishedTrial>,
     /// What is not finished, and why.
     pub notes: Vec<String>,
 }
 
-impl Gathered {
+impl Trials {
     /// Reads the directory of a sweep.
     ///
     /// # Errors
     /// It is none, or its `sweep.toml` is damaged.
-    pub fn read(out: &Path) -> Result<Gathered, Failure> {
+    pub fn read(out: &Path) -> Result<Trials, Failure> {
         let file = out.join(SWEEP);
         if !file.exists() {
             let mend = "give the directory of a sweep (`limbeck sweep RECIPE --out DIR`)";
@@ -34,7 +34,7 @@ impl Gathered {
         let (mut finished, mut notes) = (Vec::new(), Vec::new());
         for trial in &plan.trials {
             match State::of(out, trial) {
-                State::Finished(table) => finished.push(Finished {
+                State::Finished(table) => finished.push(FinishedTrial {
                     id: trial.id.clone(),
                     setting: trial.setting.clone(),
                     seed: trial.seed,
@@ -47,12 +47,12 @@ impl Gathered {
         if !plan.ablation {
             finished.extend(others(out, &plan));
         }
-        Ok(Gathered { plan, finished, notes })
+        Ok(Trials { plan, finished, notes })
     }
 }
 
 /// Finished trials of what the sweep file was before.
-fn others(out: &Path, plan: &Sweep) -> Vec<Finished> {
+fn others(out: &Path, plan: &Sweep) -> Vec<FinishedTrial> {
     let entries = fs::read_dir(out.join("trials")).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut ids: Vec<String> =
@@ -62,7 +62,7 @@ fn others(out: &Path, plan: &Sweep) -> Vec<Finished> {
     let finished = |id: String| {
         let record = Record::load(out, &id).filter(|record| record.error.is_none() && record.id == id)?;
         let table = super::table_of(&trial_directory(out, &id)).ok()?;
-        Some(Finished { id, setting: record.setting, seed: record.seed, table })
+        Some(FinishedTrial { id, setting: record.setting, seed: record.seed, table })
     };
     ids.into_iter().filter_map(finished).collect()
 }

@@ -23,7 +23,7 @@ use crate::cli::{self, Sweep, SweepCommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{progress, signals};
-use gather::Gathered;
+use gather::Trials;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::ranks::{Alone, Launch};
 use limbeck::report::cells::{aligned, dash, mib, percent, points};
@@ -71,10 +71,10 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     refuse_others(&compute, &plan)?;
     enter(&out, &plan)?;
     Runner { compute, name }.all(&mine)?;
-    let gathered = Gathered::read(&out)?;
-    if plan.ablation && gathered.notes.is_empty() {
-        let wanted = ablation::Wanted { timed: true, json: typed.common.json, into: None };
-        ablation::report(&Bench { compute, recipe: &plan.recipe }, &gathered, wanted)?;
+    let trials = Trials::read(&out)?;
+    if plan.ablation && trials.notes.is_empty() {
+        let wanted = ablation::AblationOptions { timed: true, json: typed.common.json, into: None };
+        ablation::report(&Bench { compute, recipe: &plan.recipe }, &trials, wanted)?;
     } else {
         let failed = print(&out, &mine, typed.common.json)?;
         if !failed.is_empty() {
@@ -82,7 +82,7 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
             return Err(Failure::Trials([vec![heading], failed].concat()));
         }
     }
-    gate(&Summary::of(&gathered.finished, SHIPPED), typed.max_drop)
+    gate(&Summary::of(&trials.finished, SHIPPED), typed.max_drop)
 }
 
 /// Prints how far trials are; a line for each that has failed is returned.

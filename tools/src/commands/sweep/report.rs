@@ -1,7 +1,7 @@
 //! `limbeck sweep report`: the finished trials side by side, as a table, as JSON and as a picture.
 
-use super::ablation::Wanted;
-use super::gather::Gathered;
+use super::ablation::AblationOptions;
+use super::gather::Trials;
 use super::timing::Bench;
 use super::{Compute, SHIPPED, ablation, gate};
 use crate::cli::{self, SweepReport};
@@ -15,7 +15,7 @@ use limbeck::backend::cpu::threads::set_threads;
 use limbeck::files;
 use limbeck::report::cells::{aligned, grouped, markdown, points};
 use limbeck::report::picture::{escaped, svg};
-use limbeck::report::{Finished, Machine, Summary};
+use limbeck::report::{FinishedTrial, Machine, Summary};
 use limbeck::stages::{Stage, TrainingDevice};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
@@ -23,36 +23,36 @@ use std::path::{Path, PathBuf};
 
 pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     typed.common.cpu_only("sweep report")?;
-    let (out, gathered) = (&typed.sweep, Gathered::read(&typed.sweep)?);
-    let recipe = &gathered.plan.recipe;
+    let (out, trials) = (&typed.sweep, Trials::read(&typed.sweep)?);
+    let recipe = &trials.plan.recipe;
     let threads = cli::threads(typed.common.threads.unwrap_or(recipe.threads));
     set_threads(threads)?;
     let (stop, progress) = (signals::stop_flag()?, progress::choose(typed.common.quiet));
     let (kernels, progress) = (Kernels::select()?, &*progress);
     let compute = Compute { out, kernels, device: &TrainingDevice::Cpu, threads, progress, stop: &stop };
     let bench = Bench { compute, recipe };
-    if gathered.finished.is_empty() {
-        let notes = gathered.notes.first().map_or(String::new(), |note| format!(": {note}"));
+    if trials.finished.is_empty() {
+        let notes = trials.notes.first().map_or(String::new(), |note| format!(": {note}"));
         let mend = "go on with `limbeck sweep`";
         return Err(Error::file(out, format!("no trial is finished{notes}"), mend).into());
     }
-    same_texts(out, &gathered)?;
-    let (name, variant) = (gathered.plan.recipe.name.as_str(), typed.variant.as_str());
-    let name = match (gathered.plan.ablation, variant) {
+    same_texts(out, &trials)?;
+    let (name, variant) = (trials.plan.recipe.name.as_str(), typed.variant.as_str());
+    let name = match (trials.plan.ablation, variant) {
         (true, _) => format!("{name}-ablation"),
         (false, SHIPPED) => name.to_owned(),
         (false, other) => format!("{name}-{other}"),
     };
     // Before anything is measured.
     let document = typed.into.as_deref().map(|document| Document::open(document, &name)).transpose()?;
-    if gathered.plan.ablation {
+    if trials.plan.ablation {
         return ablation::report(
             &bench,
-            &gathered,
-            Wanted { timed: !typed.no_latency, json: typed.common.json, into: document.as_ref() },
+            &trials,
+            AblationOptions { timed: !typed.no_latency, json: typed.common.json, into: document.as_ref() },
         );
     }
-    let mut summary = Summary::of(&gathered.finished, variant);
+    let mut summary = Summary::of(&trials.finished, variant);
     if summary.points.iter().all(|point| point.reference) {
         let known: Vec<&str> = Stage::ALL.into_iter().skip(1).map(Stage::variant).collect();
         let problem = format!("--variant {variant}: no trial has such a row; there are {}", known.join(", "));
@@ -62,7 +62,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         time(&bench, variant, &mut summary)?;
     }
     let machine = Machine::here(kernels, threads, BUILD);
-    let found = Found { gathered: &gathered, variant, summary: &summary, machine: &machine };
+    let found = Found { trials: &trials, variant, summary: &summary, machine: &machine };
     let page = found.write(out)?;
     if let Some(document) = &document {
         document.put(&found.markdown())?;
@@ -73,7 +73,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         output.json(&found.json())?;
     } else {
         output.text(format!("{}\n\n{}", found.origin(), aligned(&summary.lines())))?;
-        for note in &gathered.notes {
+        for note in &trials.notes {
             output.text(format!("\n{note}"))?;
         }
         if let Some(chosen) = chosen {
@@ -88,9 +88,9 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
 }
 
 /// Refuses to compare what was measured on other texts.
-fn same_texts(out: &Path, gathered: &Gathered) -> Result<(), Failure> {
-    let texts = |trial: &Finished| trial.table.rows.first().map_or(0, |row| row.texts);
-    let (first, others) = gathered.finished.split_first().expect("some are finished");
+fn same_texts(out: &Path, trials: &Trials) -> Result<(), Failure> {
+    let texts = |trial: &FinishedTrial| trial.table.rows.first().map_or(0, |row| row.texts);
+    let (first, others) = trials.finished.split_first().expect("some are finished");
     let Some(other) = others.iter().find(|other| texts(other) != texts(first)) else { return Ok(()) };
     let problem = format!(
         "trial {} was measured on {} test texts, and trial {} on {}",
@@ -125,7 +125,7 @@ fn time(bench: &Bench<'_>, variant: &str, summary: &mut Summary) -> Result<(), F
 
 /// What came out.
 struct Found<'a> {
-    gathered: &'a Gathered,
+    trials: &'a Trials,
     variant: &'a str,
     summary: &'a Summary,
     machine: &'a Machine,
@@ -134,7 +134,7 @@ struct Found<'a> {
 impl Found<'_> {
     /// `int8 files of 12 trials on 7,600 test texts`.
     fn what(&self) -> String {
-        let finished = &self.gathered.finished;
+        let finished = &self.trials.finished;
         let texts = grouped(finished[0].table.rows[0].texts);
         format!("{} files of {} trials on {texts} test texts", self.variant, finished.len())
     }
@@ -142,7 +142,7 @@ impl Found<'_> {
     /// Those that ran the trials, each once.
     fn machines(&self) -> Vec<&Machine> {
         let mut machines: Vec<&Machine> = Vec::new();
-        for trial in &self.gathered.finished {
+        for trial in &self.trials.finished {
             if !machines.contains(&&trial.table.machine) {
                 machines.push(&trial.table.machine);
             }
@@ -158,7 +158,7 @@ impl Found<'_> {
         if timed && machines != [self.machine] {
             origin += &format!("p50 ms: {}\n", self.machine);
         }
-        let (name, what) = (&self.gathered.plan.recipe.name, self.what());
+        let (name, what) = (&self.trials.plan.recipe.name, self.what());
         origin += &format!(
             "{name}, {what}; intervals of 95 %: over seeds, or of one seed over texts\n\
              speed-up: over the baseline, as each run timed both in turns"
@@ -176,15 +176,15 @@ impl Found<'_> {
 
     fn json(&self) -> Value {
         json!({
-            "recipe": self.gathered.plan.recipe.name,
+            "recipe": self.trials.plan.recipe.name,
             "machine": self.machine,
             "machines_of_trials": self.machines(),
             "variant": self.variant,
             "points": self.summary.points,
-            "trials": self.gathered.finished.iter().map(|trial| json!({
+            "trials": self.trials.finished.iter().map(|trial| json!({
                 "id": trial.id, "setting": trial.setting, "seed": trial.seed, "rows": trial.table.rows,
             })).collect::<Vec<_>>(),
-            "unfinished": self.gathered.notes,
+            "unfinished": self.trials.notes,
         })
     }
 
@@ -192,7 +192,7 @@ impl Found<'_> {
     /// `pareto-pruned.json` and so on; returns the page.
     fn write(&self, out: &Path) -> Result<PathBuf, Failure> {
         let stem = if self.variant == SHIPPED { "pareto".into() } else { format!("pareto-{}", self.variant) };
-        let title = format!("{}: accuracy against size and time", self.gathered.plan.recipe.name);
+        let title = format!("{}: accuracy against size and time", self.trials.plan.recipe.name);
         let mut cpus: Vec<&str> = self.machines().iter().map(|machine| machine.cpu.as_str()).collect();
         cpus.dedup();
         let subtitle = format!("{}; {}", self.what(), cpus.join(", "));
@@ -218,7 +218,7 @@ impl Found<'_> {
             rows += &line("td", if front { " class=\"front\"" } else { "" }, cells);
         }
         let paragraph = |text: &str| format!("<p>{}</p>\n", escaped(text));
-        let notes: String = self.gathered.notes.iter().map(|note| paragraph(note)).collect();
+        let notes: String = self.trials.notes.iter().map(|note| paragraph(note)).collect();
         let origin: String = self.origin().lines().map(paragraph).collect();
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\

@@ -8,11 +8,11 @@
 #[path = "../../../../peak/mod.rs"]
 mod peak;
 mod peaks;
-mod seats;
+mod runner;
 
 use limbeck::infer::Model;
 use limbeck_peers_protocol::{Failure, forward, ready, serve, texts, timed};
-use seats::Seats;
+use runner::Runner;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,22 +33,22 @@ fn main() -> Result<(), Failure> {
 
 fn measure(path: &Path, threads: usize) -> Result<(), Failure> {
     let model = Model::open(path)?;
-    let mut seats = Seats::new(&model, threads);
+    let mut runner = Runner::new(&model, threads);
     ready(env!("CARGO_PKG_VERSION"));
     serve(|request| {
         if let Some(text) = request["text"].as_str() {
-            return label(request, &model, &mut seats, text);
+            return label(request, &model, &mut runner, text);
         }
         let texts = texts(request)?;
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-        seats.place(&texts);
-        forward(request, texts.len(), || seats.logits())
+        runner.place(&texts);
+        forward(request, texts.len(), || runner.logits())
     });
     Ok(())
 }
 
 /// From a text to its label, and how much of the time went into tokenization.
-fn label(request: &Value, model: &Model, seats: &mut Seats<'_>, text: &str) -> Result<Value, Failure> {
+fn label(request: &Value, model: &Model, runner: &mut Runner<'_>, text: &str) -> Result<Value, Failure> {
     let tokenizer = model.tokenizer().ok_or("the model's file carries no tokenizer")?;
     let (mut cutting, mut ids) = (Vec::new(), Vec::new());
     let (seconds, label) = timed(request, || {
@@ -56,8 +56,8 @@ fn label(request: &Value, model: &Model, seats: &mut Seats<'_>, text: &str) -> R
         ids.clear();
         tokenizer.encode_into(text, model.config().positions, &mut ids);
         cutting.push(start.elapsed());
-        seats.place(&[&ids]);
-        let logits = seats.logits()?;
+        runner.place(&[&ids]);
+        let logits = runner.logits()?;
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         Ok(best.map(|best| model.config().labels[best].clone()))
     })?;

@@ -4,7 +4,7 @@
 //! host. A step whose gradients are not finite changes nothing, so that it is early enough to learn of it one step later.
 
 use super::learner::{Among, Learner, Step};
-use super::{Terms, Tutor};
+use super::{FeatureTeacher, Terms};
 use crate::autograd::Grads;
 use crate::ops::Backend;
 use crate::ops::loss::{LossOps, Losses};
@@ -12,7 +12,7 @@ use crate::ops::optimizer::AdamWOps;
 use crate::{Error, Result};
 
 /// What a step leaves on the device.
-pub(super) struct Begun<B: Backend> {
+pub(super) struct LaunchedStep<B: Backend> {
     pub(super) pending: Option<<B as LossOps>::Pending>,
     pub(super) terms: Terms<Option<f64>>,
     /// None where the next step may have taken their memory by now.
@@ -20,12 +20,12 @@ pub(super) struct Begun<B: Backend> {
     pub(super) norm: <B as AdamWOps>::Norm,
 }
 
-impl<B: Backend> Begun<B> {
+impl<B: Backend> LaunchedStep<B> {
     /// Starts copying the numbers to the host, behind this step and before whatever follows it.
-    pub(super) fn call(mut self, backend: &B) -> Result<Begun<B>> {
+    pub(super) fn call(mut self, backend: &B) -> Result<LaunchedStep<B>> {
         self.pending.as_mut().map_or(Ok(()), |pending| backend.call_losses(pending))?;
         backend.call_norm(&mut self.norm)?;
-        Ok(Begun { grads: None, ..self })
+        Ok(LaunchedStep { grads: None, ..self })
     }
 }
 
@@ -34,14 +34,14 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// As [`Learner::step_among`].
-    pub(super) fn finish(&mut self, begun: Begun<B>, among: Among<'_>, step: u64) -> Result<Step> {
-        let Begun { pending, terms, grads, norm } = begun;
+    pub(super) fn finish(&mut self, launched: LaunchedStep<B>, among: Among<'_>, step: u64) -> Result<Step> {
+        let LaunchedStep { pending, terms, grads, norm } = launched;
         let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
         // A loss that is not finite has a gradient that is not, and that changes nothing.
         let gradient_norm = self.backend.norm(norm)?;
-        let goes_on = self.optimizer.took(gradient_norm);
+        let goes_on = self.optimizer.finished(gradient_norm);
         let (mut loss, terms) = among.all(losses, terms)?;
-        if let Some(weights) = self.tutor.as_ref().map(Tutor::weights) {
+        if let Some(weights) = self.feature_teacher.as_ref().map(FeatureTeacher::weights) {
             loss.total += weights.weigh(&terms);
         }
         let mend = "lower the learning_rate, or raise the warmup".to_owned();

@@ -1,4 +1,4 @@
-//! A teacher that is looked into while it teaches: its hidden states, its attention, the relations of its tokens.
+//! Feature-based distillation: a student learns a teacher's hidden states, attention and relations of tokens.
 //!
 //! For each batch the teacher runs on a tape that keeps no records; what the terms compare is tapped from both
 //! networks, and each term gives its value and the gradients by the student's tapped variables, which enter the
@@ -33,9 +33,9 @@ use crate::tensor::Tensor;
 use crate::{Batch, Result};
 use std::borrow::Cow;
 
-/// What of a teacher's inside a student learns. Layers are counted from 0.
+/// What of a teacher's layers a student learns. Layers are counted from 0.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Inside {
+pub struct FeatureDistillation {
     /// How much each term counts; 0 or more.
     pub weights: Terms<f64>,
     /// `[student's, teacher's]` layers whose states and attention are compared; the embeddings' outputs are, too.
@@ -65,13 +65,13 @@ impl<B: Backend> Compared<'_, B> {
     }
 }
 
-/// A teacher, and what is learnt from its inside.
-pub struct Tutor<B: Backend> {
+/// A teacher, and what is learnt from its layers.
+pub struct FeatureTeacher<B: Backend> {
     model: Classifier,
     params: ParamStore<B>,
     /// The texts as the teacher reads them, if that is not as the student does.
     texts: Option<TokenSet>,
-    inside: Inside,
+    features: FeatureDistillation,
     /// From the student's width to the teacher's: of the embeddings, then of each pair of layers; none where they are
     /// equal.
     projections: Vec<Linear>,
@@ -81,31 +81,31 @@ pub struct Tutor<B: Backend> {
 type Seeds<B> = Vec<(Var<B>, Tensor<B>)>;
 
 impl<B: Backend> Learner<B> {
-    /// Has the network learn from the inside of a teacher. `texts` are the training texts as the teacher reads them, if
+    /// Has the network learn from the layers of a teacher. `texts` are the training texts as the teacher reads them, if
     /// its vocabulary is another: each of as many tokens. Projections, where there are any, are drawn from `seed`.
     ///
     /// # Errors
     /// No memory.
     ///
     /// # Panics
-    /// If a layer does not exist, or there is a tutor already.
-    pub fn learn_from(
+    /// If a layer does not exist, or there is a feature teacher already.
+    pub fn distill_features(
         &mut self,
         teacher: (Classifier, ParamStore<B>),
-        inside: Inside,
+        features: FeatureDistillation,
         texts: Option<TokenSet>,
         seed: u64,
     ) -> Result<()> {
-        assert!(self.tutor.is_none(), "one tutor at a time");
+        assert!(self.feature_teacher.is_none(), "one feature teacher at a time");
         let (model, params) = teacher;
-        for [student, teacher] in inside.layers.iter().chain([&inside.relation_layers]) {
+        for [student, teacher] in features.layers.iter().chain([&features.relation_layers]) {
             assert!(*student < self.model.layers.len() && *teacher < model.layers.len(), "layers that exist");
         }
         let [from, to] = [&self.model, &model].map(|model| model.config.hidden);
         let mut declare = Declare::default();
         let mut projections = Vec::new();
-        if inside.weights.look_at_states() && from != to {
-            for state in 0..=inside.layers.len() {
+        if features.weights.compares_states() && from != to {
+            for state in 0..=features.layers.len() {
                 let name = format!("distill.projection.{state}");
                 let plain = crate::models::config::Activation::Identity;
                 projections.push(Linear::new(&mut declare, &name, from, to, plain));
@@ -119,13 +119,14 @@ impl<B: Backend> Learner<B> {
         }
         self.params.extend(&self.backend, &declare.specs, |spec| Ok(fresh(spec, seed)))?;
         self.optimizer.extend(&self.backend, &self.params)?;
-        self.tutor = Some(Tutor { model, params, texts, inside, projections });
+        self.feature_teacher = Some(FeatureTeacher { model, params, texts, features, projections });
         Ok(())
     }
 
     /// The parameters of the network itself, without those of projections.
     pub fn network(&self) -> impl Iterator<Item = (ParamId, &crate::params::Param<B>)> {
-        let projections = self.tutor.as_ref().map_or(0, |tutor| 2 * tutor.projections.len());
+        let projections =
+            self.feature_teacher.as_ref().map_or(0, |feature_teacher| 2 * feature_teacher.projections.len());
         self.params.iter().take(self.params.len() - projections)
     }
 }
@@ -157,17 +158,17 @@ impl<B: Backend> Tapped<'_, '_, '_, B> {
     }
 }
 
-impl<B: Backend> Tutor<B> {
+impl<B: Backend> FeatureTeacher<B> {
     /// What the student's tape is to keep, before its forward pass.
     pub(super) fn prepare(&self, tape: &mut Tape<'_, B>) {
-        if self.inside.weights.look_at_attention() {
+        if self.features.weights.compares_attention() {
             tape.keep_attended();
         }
     }
 
     /// How much each term counts.
     pub(super) fn weights(&self) -> &Terms<f64> {
-        &self.inside.weights
+        &self.features.weights
     }
 
     /// The terms' values for a batch that `student` has run on `tape`, this process's share of them, and `scale` times their gradients.
@@ -198,13 +199,13 @@ impl<B: Backend> Tutor<B> {
         let student = &mut Tapped { tape, model: student, embedded: taps.embedded.clone(), hidden, attended };
         let (values, seeds) = (Terms::default(), Vec::new());
         let mut compared = Compared { backend, batch, scale, among, values, seeds };
-        if self.inside.weights.look_at_states() {
+        if self.features.weights.compares_states() {
             self.compare_states(student, teacher, &mut compared)?;
         }
-        if self.inside.weights.attention > 0.0 {
+        if self.features.weights.attention > 0.0 {
             self.compare_attention(student, teacher, &mut compared)?;
         }
-        if self.inside.weights.relations > 0.0 {
+        if self.features.weights.relations > 0.0 {
             self.compare_relations(student, teacher, &mut compared)?;
         }
         Ok((compared.values, compared.seeds))
@@ -225,7 +226,7 @@ impl<B: Backend> Tutor<B> {
         let [last, own] = [student, &self.model.config].map(|config| config.layers.len() - 1);
         let first_only = |layer: usize| layer == last && student.pooling != Pooling::Mean;
         let needed = |[student, teacher]: &[usize; 2]| *teacher != own || first_only(*student);
-        if self.inside.layers.iter().all(needed) { Rows::Needed } else { Rows::All }
+        if self.features.layers.iter().all(needed) { Rows::Needed } else { Rows::All }
     }
 
     fn compare_states(
@@ -234,7 +235,7 @@ impl<B: Backend> Tutor<B> {
         teacher: &mut Tapped<'_, '_, '_, B>,
         compared: &mut Compared<'_, B>,
     ) -> Result<()> {
-        let layers = self.inside.layers.iter().map(|pair| pair.map(Some));
+        let layers = self.features.layers.iter().map(|pair| pair.map(Some));
         let pairs: Vec<[Option<usize>; 2]> = std::iter::once([None, None]).chain(layers).collect();
         let (weights, share) = (self.weights(), 1.0 / pairs.len() as f64);
         for (i, [of_student, of_teacher]) in pairs.into_iter().enumerate() {
@@ -268,7 +269,7 @@ impl<B: Backend> Tutor<B> {
         compared: &mut Compared<'_, B>,
     ) -> Result<()> {
         let maps = |&[s, t]: &[usize; 2]| maps([&student.model.config, &teacher.model.config], [s, t]);
-        let pairs = self.inside.layers.iter().map(|pair| (pair, maps(pair)));
+        let pairs = self.features.layers.iter().map(|pair| (pair, maps(pair)));
         // A layer that has no heads left has no attention.
         let pairs: Vec<_> = pairs.filter(|(_, maps)| !maps.is_empty()).collect();
         let (share, mut value) = (1.0 / pairs.len().max(1) as f64, 0.0);
@@ -298,13 +299,13 @@ impl<B: Backend> Tutor<B> {
         teacher: &mut Tapped<'_, '_, '_, B>,
         compared: &mut Compared<'_, B>,
     ) -> Result<()> {
-        let ([of_student, of_teacher], tokens) = (self.inside.relation_layers, compared.batch.tokens());
+        let ([of_student, of_teacher], tokens) = (self.features.relation_layers, compared.batch.tokens());
         let mine = student.projected(of_student, tokens)?;
         let theirs = teacher.projected(of_teacher, tokens)?;
         let (share, mut value) = (1.0 / mine.len() as f64, 0.0);
         for (x, y) in mine.into_iter().zip(theirs) {
             let (a, b) = (x.tensor(), y.tensor());
-            let [of_x, of_y] = [a, b].map(|x| even(x.cols(), self.inside.relation_heads));
+            let [of_x, of_y] = [a, b].map(|x| even(x.cols(), self.features.relation_heads));
             let maps: Vec<Map> =
                 of_x.into_iter().zip(of_y).map(|(x, y)| Map { student: vec![x], teacher: vec![y] }).collect();
             let (share, scaled) = compared.shares(share, a.rows());

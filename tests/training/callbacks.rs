@@ -1,10 +1,12 @@
-//! The loop, stopped in the middle of an evaluation and with a companion that is not done.
+//! The loop, stopped in the middle of an evaluation and with a callback that is not done.
 
 use crate::fixture::{learner, notes, training};
 use limbeck::autograd::{Grads, Var};
 use limbeck::backend::Cpu;
 use limbeck::models::Taps;
-use limbeck::train::{Companion, CompanionState, Event, Learner, Progress, Seen, Silent, StepReport, train};
+use limbeck::train::{
+    Callback, CallbackState, Event, Learner, LearnerView, Progress, Silent, StepReport, train,
+};
 use limbeck::{Batch, Error, Result};
 use serde_json::Value;
 use std::fs;
@@ -68,11 +70,17 @@ struct Patient {
     done: u64,
 }
 
-impl Companion<Cpu> for Patient {
+impl Callback<Cpu> for Patient {
     fn watches(&self, _: u64) -> bool {
         false
     }
-    fn watch(&mut self, _: Seen<'_, Cpu>, _: &Batch, _: &Taps<Var<Cpu>>, _: &Grads<Cpu>) -> Result<()> {
+    fn watch(
+        &mut self,
+        _: LearnerView<'_, Cpu>,
+        _: &Batch,
+        _: &Taps<Var<Cpu>>,
+        _: &Grads<Cpu>,
+    ) -> Result<()> {
         Ok(())
     }
     fn after(&mut self, step: u64, _: &mut Learner<Cpu>) -> Result<Option<Event>> {
@@ -82,10 +90,10 @@ impl Companion<Cpu> for Patient {
     fn settled(&self) -> bool {
         self.done >= self.last
     }
-    fn saved(&self) -> CompanionState {
-        CompanionState::default()
+    fn saved(&self) -> CallbackState {
+        CallbackState::default()
     }
-    fn restore(&mut self, _: u64, _: CompanionState, _: &Learner<Cpu>) -> Result<(), String> {
+    fn restore(&mut self, _: u64, _: CallbackState, _: &Learner<Cpu>) -> Result<(), String> {
         Ok(())
     }
 }

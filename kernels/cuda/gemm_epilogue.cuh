@@ -1,4 +1,4 @@
-// What becomes of the finished sums of a product: each end takes a few neighbouring columns of one row.
+// What becomes of the finished sums of a product: each epilogue takes a few neighbouring columns of one row.
 #pragma once
 #include "activation.cuh"
 
@@ -37,7 +37,7 @@ template <int WIDTH, class T> __device__ __forceinline__ void store_columns(T* t
 
 // y = activation(z) with z = sums + bias. `z`, unless null, keeps it; y is made of z before that is rounded, and so is the
 // same with and without.
-template <class T> struct ActivationEnd {
+template <class T> struct ActivationEpilogue {
     const float* bias;
     int activation, cols;
     T *y, *z;
@@ -56,7 +56,7 @@ template <class T> struct ActivationEnd {
 };
 
 // The sums, written or added to what is there.
-template <class T> struct AddingEnd {
+template <class T> struct AddEpilogue {
     T* out;
     int cols;
     bool accumulate;

@@ -1,4 +1,4 @@
-//! Learning from a teacher's inside: what is compared, that its gradients are right through the whole network, and that
+//! Learning from a teacher's layers: what is compared, that its gradients are right through the whole network, and that
 //! nothing is learnt from one's equal.
 
 use crate::fixture::{learner, learner_of, notes};
@@ -13,7 +13,7 @@ use limbeck::nn::ParamId;
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::layer_map::similarities;
-use limbeck::train::{Inside, Learner, Lesson, Step, Terms};
+use limbeck::train::{Examples, FeatureDistillation, Learner, Step, Terms};
 use limbeck_kernels::random::{SplitMix64, mix};
 
 const NONE: Terms<f64> = Terms { hidden: 0.0, cosine: 0.0, attention: 0.0, relations: 0.0 };
@@ -27,10 +27,10 @@ fn each_term() -> [Terms<f64>; 4] {
     ]
 }
 
-fn lesson(texts: &TokenSet) -> Lesson {
+fn examples(texts: &TokenSet) -> Examples {
     let mut batch = Batch::new();
     (0..5).for_each(|text| batch.push(texts.tokens(text), text as u64));
-    Lesson { batch, labels: (0..5).map(|text| texts.label(text)).collect(), teacher: None }
+    Examples { batch, labels: (0..5).map(|text| texts.label(text)).collect(), teacher: None }
 }
 
 /// A network of so many layers, of this width and these heads a layer, whose matrices are not small.
@@ -46,25 +46,25 @@ fn network(texts: &TokenSet, vocab: usize, layers: usize, [hidden, heads]: [usiz
     learner_of(&config, 20.0)
 }
 
-fn inside(weights: Terms<f64>, layers: &[[usize; 2]], relation_layers: [usize; 2]) -> Inside {
-    Inside { weights, layers: layers.to_vec(), relation_layers, relation_heads: 3 }
+fn features(weights: Terms<f64>, layers: &[[usize; 2]], relation_layers: [usize; 2]) -> FeatureDistillation {
+    FeatureDistillation { weights, layers: layers.to_vec(), relation_layers, relation_heads: 3 }
 }
 
 fn taught(
     mut student: Learner<Cpu>,
     teacher: Learner<Cpu>,
-    inside: Inside,
+    features: FeatureDistillation,
     texts: Option<TokenSet>,
 ) -> Learner<Cpu> {
-    student.learn_from((teacher.model, teacher.params), inside, texts, 3).unwrap();
+    student.distill_features((teacher.model, teacher.params), features, texts, 3).unwrap();
     student
 }
 
 /// A step that changes nothing: its loss, and the gradient of each parameter.
-fn look(learner: &mut Learner<Cpu>, lesson: &Lesson) -> (Step, Vec<Vec<f32>>) {
+fn look(learner: &mut Learner<Cpu>, examples: &Examples) -> (Step, Vec<Vec<f32>>) {
     let mut gradients = Vec::new();
     let step = learner.step(
-        lesson,
+        examples,
         None,
         0.0,
         Some(&mut |seen, _, _, grads| {
@@ -98,7 +98,7 @@ fn direction(param: usize, value: &Tensor<Cpu>) -> Vec<f32> {
 #[test]
 fn the_gradient_of_each_term_is_the_slope_of_the_loss() {
     let (texts, vocab) = notes();
-    let lesson = lesson(&texts);
+    let examples = examples(&texts);
     // A teacher that is deeper; one that is also wider, with other heads; a student that reads the mean.
     for (hidden, heads, pooling) in
         [(12, 3, Pooling::FirstToken), (20, 4, Pooling::FirstToken), (12, 3, Pooling::Mean)]
@@ -109,11 +109,11 @@ fn the_gradient_of_each_term_is_the_slope_of_the_loss() {
             let mut student = taught(
                 student,
                 network(&texts, vocab, 3, [hidden, heads]),
-                inside(weights, &[[0, 1], [1, 2]], [1, 2]),
+                features(weights, &[[0, 1], [1, 2]], [1, 2]),
                 None,
             );
             let what = format!("{weights:?}, teacher of {hidden}, {pooling:?}");
-            let (step, gradients) = look(&mut student, &lesson);
+            let (step, gradients) = look(&mut student, &examples);
             let part = 1.5 * step.terms.present().map(|(_, value)| value).sum::<f64>();
             assert!(part > 0.01 && (step.loss - step.cross_entropy - part).abs() <= 1e-9, "{what}: {step:?}");
             let expected: f64 = gradients
@@ -126,9 +126,9 @@ fn the_gradient_of_each_term_is_the_slope_of_the_loss() {
                 .sum();
             let h = 1.0 / 8192.0;
             shift(&mut student, h);
-            let above = look(&mut student, &lesson).0.loss;
+            let above = look(&mut student, &examples).0.loss;
             shift(&mut student, -2.0 * h);
-            let below = look(&mut student, &lesson).0.loss;
+            let below = look(&mut student, &examples).0.loss;
             let slope = (above - below) / f64::from(2.0 * h);
             let error = (slope - expected).abs() / expected.abs().max(0.1);
             assert!(error <= 0.01, "{what}: {expected} is not the slope {slope}");
@@ -139,11 +139,12 @@ fn the_gradient_of_each_term_is_the_slope_of_the_loss() {
 #[test]
 fn from_an_equal_nothing_is_learnt() {
     let (texts, vocab) = notes();
-    let (lesson, all) = (lesson(&texts), Terms { hidden: 1.0, cosine: 1.0, attention: 1.0, relations: 1.0 });
+    let (examples, all) =
+        (examples(&texts), Terms { hidden: 1.0, cosine: 1.0, attention: 1.0, relations: 1.0 });
     let one = || network(&texts, vocab, 2, [12, 3]);
-    let (_, alone) = look(&mut one(), &lesson);
-    let mut student = taught(one(), one(), inside(all, &[[0, 0], [1, 1]], [1, 1]), None);
-    let (step, gradients) = look(&mut student, &lesson);
+    let (_, alone) = look(&mut one(), &examples);
+    let mut student = taught(one(), one(), features(all, &[[0, 0], [1, 1]], [1, 1]), None);
+    let (step, gradients) = look(&mut student, &examples);
     assert_eq!(step.terms.present().count(), 4);
     step.terms.present().for_each(|(name, value)| assert!(value.abs() <= 1e-7, "{name}: {value}"));
     for (found, expected) in gradients.iter().zip(&alone) {
@@ -155,7 +156,7 @@ fn from_an_equal_nothing_is_learnt() {
 #[test]
 fn a_teacher_reads_its_own_ids() {
     let (texts, vocab) = notes();
-    let (lesson, weights) = (lesson(&texts), Terms { hidden: 1.0, ..NONE });
+    let (examples, weights) = (examples(&texts), Terms { hidden: 1.0, ..NONE });
     // The student's table is the teacher's upside down, and so are the ids that it is handed.
     let teacher = network(&texts, vocab, 2, [12, 3]);
     let mut student = network(&texts, vocab, 2, [12, 3]);
@@ -164,14 +165,14 @@ fn a_teacher_reads_its_own_ids() {
         student.params.value(words).buffer().chunks(12).rev().flatten().copied().collect::<Vec<f32>>();
     let shape = student.params.value(words).shape();
     *student.params.value_mut(words).0 = Tensor::upload(&teacher.backend, &table, shape).unwrap();
-    let turned = Lesson {
+    let turned = Examples {
         batch: Batch {
-            ids: lesson.batch.ids.iter().map(|id| vocab as u32 - 1 - id).collect(),
-            ..lesson.batch.clone()
+            ids: examples.batch.ids.iter().map(|id| vocab as u32 - 1 - id).collect(),
+            ..examples.batch.clone()
         },
-        ..lesson
+        ..examples
     };
-    let mut student = taught(student, teacher, inside(weights, &[[0, 0], [1, 1]], [1, 1]), Some(notes().0));
+    let mut student = taught(student, teacher, features(weights, &[[0, 0], [1, 1]], [1, 1]), Some(notes().0));
     let hidden = look(&mut student, &turned).0.terms.hidden.unwrap();
     assert!(hidden <= 1e-10, "{hidden}");
 }
@@ -179,13 +180,14 @@ fn a_teacher_reads_its_own_ids() {
 #[test]
 fn projections_stay_while_a_network_shrinks_and_are_none_of_it() {
     let (texts, vocab) = notes();
-    let (lesson, all) = (lesson(&texts), Terms { hidden: 1.0, cosine: 1.0, attention: 1.0, relations: 1.0 });
+    let (examples, all) =
+        (examples(&texts), Terms { hidden: 1.0, cosine: 1.0, attention: 1.0, relations: 1.0 });
     let student = network(&texts, vocab, 2, [12, 3]);
     let own = student.params.len();
     let teacher = network(&texts, vocab, 3, [20, 4]);
-    let mut student = taught(student, teacher, inside(all, &[[0, 0], [1, 2]], [1, 2]), None);
+    let mut student = taught(student, teacher, features(all, &[[0, 0], [1, 2]], [1, 2]), None);
     assert_eq!((student.params.len(), student.network().count()), (own + 6, own));
-    let loss = |student: &mut Learner<Cpu>| student.step(&lesson, None, 1e-2, None).unwrap().loss;
+    let loss = |student: &mut Learner<Cpu>| student.step(&examples, None, 1e-2, None).unwrap().loss;
     let first = loss(&mut student);
     let projection = student.params.value(ParamId(own as u32)).buffer().to_vec();
     loss(&mut student);
@@ -203,7 +205,7 @@ fn projections_stay_while_a_network_shrinks_and_are_none_of_it() {
 #[test]
 fn a_layer_is_most_like_itself() {
     let (texts, vocab) = notes();
-    let batch = lesson(&texts).batch;
+    let batch = examples(&texts).batch;
     let network = network(&texts, vocab, 3, [12, 3]);
     let of = |learner: &Learner<Cpu>| -> (Classifier, ParamStore<Cpu>) {
         let model = Classifier::new(&learner.model.config).0;

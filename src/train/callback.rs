@@ -1,6 +1,6 @@
 //! What changes a network while it trains.
 
-use super::learner::{Learner, Seen};
+use super::learner::{Learner, LearnerView};
 use super::schedule::Schedule;
 use crate::autograd::{Grads, Var};
 use crate::models::Taps;
@@ -19,7 +19,7 @@ pub struct Event {
 }
 
 /// What changes a network while it trains: gradual pruning.
-pub trait Companion<B: Backend> {
+pub trait Callback<B: Backend> {
     /// Looks at the network before step `step` (from 0).
     ///
     /// # Errors
@@ -42,7 +42,7 @@ pub trait Companion<B: Backend> {
     /// The device's.
     fn watch(
         &mut self,
-        seen: Seen<'_, B>,
+        seen: LearnerView<'_, B>,
         batch: &Batch,
         taps: &Taps<Var<B>>,
         grads: &Grads<B>,
@@ -63,34 +63,34 @@ pub trait Companion<B: Backend> {
         false
     }
 
-    /// What [`Companion::restore`] needs.
-    fn saved(&self) -> CompanionState;
+    /// What [`Callback::restore`] needs.
+    fn saved(&self) -> CallbackState;
 
     /// Goes on after `step` steps from what was saved then, with the network as it was.
     ///
     /// # Errors
-    /// What is wrong with it, if it is not of this companion and this network.
-    fn restore(&mut self, step: u64, saved: CompanionState, learner: &Learner<B>) -> Result<(), String>;
+    /// What is wrong with it, if it is not of this callback and this network.
+    fn restore(&mut self, step: u64, saved: CallbackState, learner: &Learner<B>) -> Result<(), String>;
 }
 
-/// What a companion has in a saved state.
+/// What a callback has in a saved state.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct CompanionState {
+pub struct CallbackState {
     /// Its numbers: there may be one for each block of weights.
     pub numbers: Vec<f64>,
     /// The values of each parameter at an earlier point, or nothing.
     pub earlier: Vec<Vec<f32>>,
 }
 
-/// The companion of a training that has none.
-pub(super) struct Nobody;
+/// The callback of a training that has none.
+pub(super) struct NoCallback;
 
-impl<B: Backend> Companion<B> for Nobody {
+impl<B: Backend> Callback<B> for NoCallback {
     fn watches(&self, _: u64) -> bool {
         false
     }
 
-    fn watch(&mut self, _: Seen<'_, B>, _: &Batch, _: &Taps<Var<B>>, _: &Grads<B>) -> Result<()> {
+    fn watch(&mut self, _: LearnerView<'_, B>, _: &Batch, _: &Taps<Var<B>>, _: &Grads<B>) -> Result<()> {
         Ok(())
     }
 
@@ -106,11 +106,11 @@ impl<B: Backend> Companion<B> for Nobody {
         true
     }
 
-    fn saved(&self) -> CompanionState {
-        CompanionState::default()
+    fn saved(&self) -> CallbackState {
+        CallbackState::default()
     }
 
-    fn restore(&mut self, _: u64, _: CompanionState, _: &Learner<B>) -> Result<(), String> {
+    fn restore(&mut self, _: u64, _: CallbackState, _: &Learner<B>) -> Result<(), String> {
         Ok(())
     }
 }
