@@ -127,7 +127,7 @@ fn adamw(c: &mut Criterion) {
     bench(c, "adamw", "8Mi", Throughput::Bytes((28 * n) as u64), |k| run(k, black_box(&mut w)));
 }
 
-/// One text through twelve heads, forward and backward.
+/// One text through twelve heads: forward in floats and in int8, and backward.
 fn attention(c: &mut Criterion) {
     for (len, queries, head_size, rate) in [
         (16, 16, 64, 0.0),
@@ -158,7 +158,7 @@ fn attention(c: &mut Criterion) {
         let (mut context, mut lse) = (vec![0.0; queries * width], vec![0.0; queries * heads]);
         let best = Kernels::available().next().expect("the scalar row");
         best.attention_forward(&args, &mut context, width, &mut lse);
-        check_first_value(&args, context[0]);
+        check_first_value(&args, context[0], 1e-4);
 
         let shape =
             format!("{len}x{queries}x{heads}x{head_size}{}", if rate > 0.0 { "_dropout" } else { "" });
@@ -166,6 +166,15 @@ fn attention(c: &mut Criterion) {
         bench(c, "attention_forward", &shape, Throughput::Elements(2 * product), |k| {
             k.attention_forward(&args, black_box(&mut context), width, &mut lse);
         });
+        if rate == 0.0 {
+            best.attention_int8(&args, &mut context, width);
+            // Of operands rounded to 1/127 of their largest, which is 2.
+            check_first_value(&args, context[0], 0.08);
+            bench(c, "attention_int8", &shape, Throughput::Elements(2 * product), |k| {
+                k.attention_int8(&args, black_box(&mut context), width);
+            });
+            best.attention_forward(&args, &mut context, width, &mut lse);
+        }
         let dcontext = random(queries * width, 10);
         let (mut dq, mut dk, mut dv) =
             (vec![0.0; queries * width], vec![0.0; len * width], vec![0.0; len * width]);
@@ -184,7 +193,7 @@ fn attention(c: &mut Criterion) {
 }
 
 /// The first feature of the first context, without dropout, by the definition.
-fn check_first_value(args: &AttentionArgs<'_>, found: f32) {
+fn check_first_value(args: &AttentionArgs<'_>, found: f32, bound: f64) {
     if args.dropout.is_some() {
         return;
     }
@@ -196,7 +205,7 @@ fn check_first_value(args: &AttentionArgs<'_>, found: f32) {
         sum += power;
         weighted += power * f64::from(args.v[j * args.v_stride]);
     }
-    check("attention", found, weighted / sum, 1e-4);
+    check("attention", found, weighted / sum, bound);
 }
 
 criterion_group!(benches, elementwise, norms, adamw, attention);

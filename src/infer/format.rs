@@ -1,4 +1,4 @@
-//! What a `.limbeck` file holds, version 7.
+//! What a `.limbeck` file holds, version 8.
 //!
 //! It is a safetensors file, so any safetensors reader opens it. Beyond what safetensors asks for, it always begins
 //! with the same prelude:
@@ -60,8 +60,9 @@ use std::path::Path;
 
 /// The version written and read. Version 1 had no hash of its header; version 2 no blocks, and its golden logits are
 /// those of attention in f32; version 4 no int4 and no 16-bit floats; version 5 neither factored matrices nor shared or decoupled
-/// layers, and no pairs among the golden texts; version 6 no blocks in int4.
-pub const VERSION: u32 = 7;
+/// layers, and no pairs among the golden texts; version 6 no blocks in int4; version 7's golden logits are those of attention with
+/// other exponentials.
+pub const VERSION: u32 = 8;
 
 /// The entry of the metadata that holds the header's hash. It is the first one.
 pub const HEADER_HASH: &str = "header_sha256";

@@ -176,6 +176,11 @@ impl RowMut<'_> {
         })
     }
 
+    /// All of its bytes, and what else there is in its line, if it is one line.
+    pub(crate) fn line(&mut self) -> Option<&mut [u8; 4 * KC]> {
+        (self.k <= 4 * KC).then(|| bytes_mut(&mut self.lines[0]))
+    }
+
     /// Fills it.
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
         for (values, out) in self.parts() {

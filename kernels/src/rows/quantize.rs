@@ -45,26 +45,38 @@ pub(super) fn quantize_row<S: Simd>(s: S, x: &[f32], out: RowMut<'_>) -> f32 {
 /// [`quantize_row`] of values whose largest magnitudes are known, lane by lane.
 #[inline(always)]
 pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], mut out: RowMut<'_>) -> f32 {
-    let (factor, scale) = scale_of(largest);
+    let (factor, scale) = scale_of(largest_of(largest));
+    fill_row(s, x, factor, &mut out);
+    scale
+}
+
+/// The bytes of a row, by the factor that makes integers of its values.
+#[inline(always)]
+pub(super) fn fill_row<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut RowMut<'_>) {
+    if let Some(line) = out.line() {
+        to_bytes(s, x, factor, &mut line[..x.len()]);
+        return;
+    }
     for (values, bytes) in out.parts() {
         // What follows the last value is multiplied by zeros.
         let count = values.len();
         to_bytes(s, &x[values], factor, &mut bytes[..count]);
     }
-    scale
 }
 
-/// Bytes next to each other; the scale, and the sum of the integers that the bytes stand for, lane by lane: exact up to
-/// 2²⁴/127 values a lane.
+/// The largest of some magnitudes; NaN is above all.
+fn largest_of(magnitudes: &[f32; LANES]) -> f32 {
+    f32::from_bits(magnitudes.map(f32::to_bits).into_iter().max().unwrap_or(0))
+}
+
+/// The largest magnitude of some values, NaN if one is NaN.
 #[inline(always)]
-pub(super) fn quantize_bytes<S: Simd>(s: S, x: &[f32], out: &mut [u8]) -> (f32, S::Floats) {
-    let (factor, scale) = scale_of(&magnitudes(s, x));
-    (scale, to_bytes(s, x, factor, out))
+pub(super) fn largest_magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
+    largest_of(&magnitudes(s, x))
 }
 
 /// What values are multiplied by to be quantized, and what takes them back.
-fn scale_of(largest: &[f32; LANES]) -> (f32, f32) {
-    let max = f32::from_bits(largest.map(f32::to_bits).into_iter().max().unwrap_or(0));
+fn scale_of(max: f32) -> (f32, f32) {
     match max {
         _ if !max.is_finite() => (0.0, f32::NAN),
         _ if max < 127.0 * f32::MIN_POSITIVE => (0.0, 1.0),
@@ -74,7 +86,7 @@ fn scale_of(largest: &[f32; LANES]) -> (f32, f32) {
 
 /// A factor of 0 makes zeros, of NaN too. The sums of the integers, by lanes.
 #[inline(always)]
-fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) -> S::Floats {
+pub(super) fn to_bytes<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [u8]) -> S::Floats {
     let mut sum = s.zero();
     if factor == 0.0 {
         out.fill(ZERO);

@@ -13,7 +13,7 @@
 //! signed number (`gemm::int8`): p travels as p − 127, and 127·Σⱼ v̂ⱼ is part of what the sums start from.
 
 use super::super::exponential::round_254_exp2;
-use super::super::quantize::{ZERO, larger_magnitude, quantize_bytes};
+use super::super::quantize::{ZERO, fill_row, larger_magnitude, largest_magnitude, to_bytes};
 use super::AttentionArgs;
 use super::tile::{HeadRows, Vector};
 use crate::gemm::{Int8Kernels, Left, Lines, PANEL, PackedI8, RowMut, blocks_i8_parts, start};
@@ -22,6 +22,8 @@ use std::cell::Cell;
 
 /// Queries of a block: two tiles of the largest row.
 const ROWS: usize = 24;
+/// Vectors with a lane for each of them.
+const VECTORS: usize = ROWS.div_ceil(LANES);
 
 /// What takes a probability to the signed number that stands for it.
 const CENTRE: i32 = 127;
@@ -37,7 +39,7 @@ struct Operand {
     panels: Vec<Words>,
     /// Of each output, over k.
     sums: Vec<i32>,
-    /// Of each output; 0 beyond n.
+    /// Of each output; anything beyond n.
     scale: Vec<Vector>,
     n: usize,
     k: usize,
@@ -68,7 +70,7 @@ struct Memory {
     values: Operand,
     /// Rows of bytes on their way into panels or lines.
     bytes: Vec<u8>,
-    /// Values on theirs: `[panels, keys]`.
+    /// Sixteen features of the values on theirs: `[keys]`.
     floats: Vec<Vector>,
     lines: Lines,
     /// What strips read in their stead, on some rows of the table.
@@ -76,7 +78,7 @@ struct Memory {
     /// `[ROWS, keys]`
     scores: Vec<Vector>,
     /// Of a block's queries.
-    scales: [f32; ROWS],
+    scales: [Vector; VECTORS],
     /// 1 / Σ p of a block's queries.
     shares: [f32; ROWS],
 }
@@ -123,10 +125,9 @@ fn pack_keys<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
     bytes.resize(PANEL * stride, ZERO);
     for (panel, to) in keys.panels.chunks_exact_mut(words).enumerate() {
         let rows = rows.part(panel * PANEL, PANEL.min(keys.n - panel * PANEL));
+        let factors = row_scales(s, rows, &mut keys.scale[panel..=panel]);
         for (i, bytes) in bytes.chunks_exact_mut(stride).enumerate().take(rows.len()) {
-            rows.prefetch(s, i);
-            let (scale, sum) = quantize_bytes(s, rows.row(i), &mut bytes[..width]);
-            keys.scale[panel][i] = scale;
+            let sum = to_bytes(s, rows.row(i), factors[0][i], &mut bytes[..width]);
             keys.sums[panel * PANEL + i] = s.sum(sum) as i32;
         }
         for (w, to) in to.chunks_mut(LANES).enumerate() {
@@ -149,37 +150,36 @@ fn pack_values<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
     let (words, count) = (rows.len().div_ceil(4), rows.len());
     values.reset(rows.width(), count);
     // Rows that lie far apart fall on a few sets of the first-level cache: they are brought together as they are read.
-    floats.resize(count * values.scale.len(), [0.0; LANES]);
-    values.scale.fill([0.0; LANES]);
-    for j in 0..count {
-        rows.prefetch(s, j);
-        for ((v, x), max) in rows.row(j).chunks(LANES).enumerate().zip(&mut values.scale) {
-            let x = load_up_to_16(s, x);
-            s.store(x, &mut floats[v * count + j]);
-            s.store(larger_magnitude(s, s.load(max), x), max);
-        }
-    }
+    floats.resize(count, [0.0; LANES]);
     for (v, panel) in values.panels.chunks_exact_mut(words).enumerate() {
-        let (factor, scale) = column_scales(s, s.load(&values.scale[v]));
+        let rows = rows.columns(v * LANES);
+        let mut largest = s.zero();
+        for (j, to) in floats.iter_mut().enumerate() {
+            rows.prefetch(s, j);
+            let x = load_up_to_16(s, rows.row(j));
+            s.store(x, to);
+            largest = larger_magnitude(s, largest, x);
+        }
+        let (factor, scale) = column_scales(s, largest);
         s.store(scale, &mut values.scale[v]);
-        let (rounder, mut sum) = (s.splat(ROUNDER), s.zero());
-        for (x, to) in floats[v * count..][..count].chunks(4).zip(panel) {
-            let mut q = [rounder; 4];
+        let rounder = s.splat(ROUNDER);
+        let (mut sum, low) = (s.splat_bits(0), s.splat_bits(0xff));
+        for (x, to) in floats.chunks(4).zip(panel) {
+            // The low byte of a sum with the rounder is the integer.
+            let mut q = [s.bits(rounder); 4];
             for (q, x) in q.iter_mut().zip(x) {
-                *q = s.fma(s.load(x), factor, rounder);
-                sum = s.add(sum, s.sub(*q, rounder));
+                *q = s.bits(s.fma(s.load(x), factor, rounder));
             }
-            // The low byte of each sum with the rounder is the integer.
-            let low = s.splat_bits(0xff);
-            let [a, b, c] = [s.bits(q[0]), s.bits(q[1]), s.bits(q[2])];
-            let [a, b, c] = [s.and(a, low), s.and(b, low), s.and(c, low)];
-            let pair = s.xor(a, s.shift_left::<8>(b));
-            let other = s.xor(s.shift_left::<16>(c), s.shift_left::<24>(s.bits(q[3])));
+            let [a, b, c, d] = q;
+            sum = s.add_bits(sum, s.add_bits(s.add_bits(a, b), s.add_bits(c, d)));
+            let pair = s.xor(s.and(a, low), s.shift_left::<8>(s.and(b, low)));
+            let other = s.xor(s.shift_left::<16>(s.and(c, low)), s.shift_left::<24>(d));
             s.store_words(s.xor(pair, other), &mut to.0);
         }
+        let rounders = ROUNDER.to_bits().wrapping_mul(4 * words as u32);
         let mut lanes = [0.0; LANES];
-        s.store(sum, &mut lanes);
-        values.sums[v * PANEL..][..PANEL].copy_from_slice(&lanes.map(|sum| sum as i32));
+        s.store(s.floats(s.sub_bits(sum, s.splat_bits(rounders))), &mut lanes);
+        values.sums[v * PANEL..][..PANEL].copy_from_slice(&lanes.map(|sum| sum.to_bits().cast_signed()));
     }
 }
 
@@ -196,16 +196,29 @@ fn column_scales<S: Simd>(s: S, max: S::Floats) -> (S::Floats, S::Floats) {
 
 #[inline(always)]
 fn quantize_queries<S: Simd>(s: S, rows: HeadRows<'_>, memory: &mut Memory) {
-    let Memory { bytes, lines, scales, .. } = memory;
+    let Memory { lines, scales, .. } = memory;
     let (width, stride) = (rows.width(), rows.len());
-    bytes.clear();
-    bytes.resize(width, ZERO);
     let lines = lines.lend(stride * blocks_i8_parts(width));
-    for (i, scale) in scales.iter_mut().enumerate().take(stride) {
-        rows.prefetch(s, i);
-        *scale = quantize_bytes(s, rows.row(i), bytes).0;
-        RowMut { lines: &mut lines[i..], stride, k: width }.copy(bytes);
+    let factors = row_scales(s, rows, scales);
+    for (i, factor) in factors.as_flattened().iter().enumerate().take(stride) {
+        fill_row(s, rows.row(i), *factor, &mut RowMut { lines: &mut lines[i..], stride, k: width });
     }
+}
+
+/// What each row is multiplied by to be quantized; what takes it back goes to `scales`. Sixteen rows are divided at once.
+#[inline(always)]
+fn row_scales<S: Simd>(s: S, rows: HeadRows<'_>, scales: &mut [Vector]) -> [Vector; VECTORS] {
+    let mut factors = [[0.0; LANES]; VECTORS];
+    for (i, largest) in scales.as_flattened_mut().iter_mut().enumerate().take(rows.len()) {
+        rows.prefetch(s, i);
+        *largest = largest_magnitude(s, rows.row(i));
+    }
+    for (factor, scale) in factors.iter_mut().zip(scales) {
+        let (by, back) = column_scales(s, s.load(scale));
+        s.store(by, factor);
+        s.store(back, scale);
+    }
+    factors
 }
 
 /// The lines of a block of queries, or of their probabilities.
@@ -236,32 +249,38 @@ fn scores<S: Simd>(s: S, int8: &Int8Kernels, rows: usize, memory: &mut Memory) {
     }
 }
 
-/// From scores to the lines of the second product.
+/// From scores to the lines of the second product. The largest of all rows are found first: what follows would wait for each.
 #[inline(always)]
 fn probabilities<S: Simd>(s: S, rows: usize, scale: f32, memory: &mut Memory) {
     let Memory { keys, bytes, lines, scores, scales, shares, .. } = memory;
     let (len, panels) = (keys.n, keys.scale.len());
     bytes.resize(panels * LANES, 0);
     let lines = lines.lend(rows * blocks_i8_parts(len));
-    let outputs = scales.iter().zip(shares).take(rows).enumerate();
-    for (row, (i, (query_scale, share))) in scores.chunks_exact_mut(panels).zip(outputs) {
+    let outputs = scales.as_flattened().iter().zip(shares).take(rows).enumerate();
+    let mut largest = [0.0; ROWS];
+    for (row, largest) in scores.chunks_exact_mut(panels).zip(&mut largest).take(rows) {
         row.as_flattened_mut()[len..].fill(f32::NEG_INFINITY);
-        let mut max = s.splat(f32::NEG_INFINITY);
-        for x in row.iter() {
-            max = s.max(max, s.load(x));
-        }
+        let max = row.iter().fold(s.splat(f32::NEG_INFINITY), |max, x| s.max(max, s.load(x)));
+        *largest = s.maximum(max);
+    }
+    for (row, (i, (query_scale, share))) in scores.chunks_exact(panels).zip(outputs) {
+        let mut out = RowMut { lines: &mut lines[i..], stride: rows, k: len };
+        // Where a row is one line, straight into it.
+        let to = out.line().map_or(&mut bytes[..], |line| &mut line[..]);
         let factor = query_scale * (scale * std::f32::consts::LOG2_E);
         // The largest is taken off first: rounding leaves it at e^0, however large the scores are.
-        let (max, factor) = (s.splat(s.maximum(max)), s.splat(factor));
+        let (max, factor) = (s.splat(largest[i]), s.splat(factor));
         let (rounder, offset) = (s.splat(ROUNDER), s.splat_bits((128 - CENTRE) as u32));
         let mut sum = s.zero();
-        for (x, bytes) in row.iter().zip(bytes.as_chunks_mut().0) {
+        for (x, bytes) in row.iter().zip(to.as_chunks_mut().0) {
             let p = round_254_exp2(s, s.mul(s.sub(s.load(x), max), factor));
             sum = s.add(sum, s.sub(p, rounder));
             s.store_low_bytes(s.add_bits(s.bits(p), offset), bytes);
         }
         *share = 1.0 / s.sum(sum);
-        RowMut { lines: &mut lines[i..], stride: rows, k: len }.copy(bytes);
+        if out.line().is_none() {
+            out.copy(bytes);
+        }
     }
 }
 

@@ -92,6 +92,11 @@ impl<'a> HeadRows<'a> {
         (0..self.width).step_by(LANES).for_each(|at| s.prefetch(row.wrapping_add(at)));
     }
 
+    /// Sixteen columns from `first` on, or as many as there are.
+    pub(super) fn columns(self, first: usize) -> Self {
+        HeadRows { data: &self.data[first..], width: LANES.min(self.width - first), ..self }
+    }
+
     /// `count` rows from `first` on.
     pub(super) fn part(self, first: usize, count: usize) -> Self {
         HeadRows { data: &self.data[first * self.stride..], rows: count, ..self }
