@@ -10,7 +10,7 @@ use limbeck::autograd::Context;
 use limbeck::backend::Cpu;
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{Activation, Sizes};
-use limbeck::nn::{Declare, Linear, ParamSpec};
+use limbeck::nn::{Linear, ParamBuilder, ParamSpec};
 use limbeck::ops::noise::Noise;
 use limbeck::ops::vocabulary::{self, Task};
 use limbeck::params::ParamStore;
@@ -18,7 +18,7 @@ use limbeck::ranks::{Launch, OneThread, Ranks, Tcp};
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::{Shape, Tensor};
-use limbeck::train::learner::Among;
+use limbeck::train::learner::BatchShard;
 use limbeck::train::{Examples, Learner};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;
@@ -81,7 +81,7 @@ fn vocabulary_loss(c: &mut Criterion) {
         let mut stream = SplitMix64::new(seed);
         (0..len).map(|_| 0.05 * stream.signed_unit()).collect()
     };
-    let mut declare = Declare::default();
+    let mut declare = ParamBuilder::default();
     let table = Linear::new(&mut declare, "words", hidden, words, Activation::Identity);
     let targets: Vec<u32> = (0..rows).map(|row| (7919 * row % words) as u32).collect();
     let mut group = c.benchmark_group("vocabulary_loss");
@@ -120,8 +120,9 @@ fn ranks(c: &mut Criterion) {
                             .expect("memory for the network");
                     let alone = OneThread(ranks);
                     let ranks: &dyn Ranks = if overlaps { &alone.0 } else { &alone };
-                    let among = Among { ranks, texts: 0.5, tokens: 0.5 };
-                    let mut step = || learner.step_among(&examples, among, None, 2e-5, None).expect("a step");
+                    let among = BatchShard { ranks, texts: 0.5, tokens: 0.5 };
+                    let mut step =
+                        || learner.step_sharded(&examples, among, None, 2e-5, None).expect("a step");
                     step();
                     let start = Instant::now();
                     for _ in 0..steps {

@@ -38,7 +38,7 @@ pub struct Batch {
     /// Where each text begins, and where the last one ends: `[texts + 1]`.
     pub offsets: Vec<usize>,
     /// How many tokens of each text are its first sentence's: `[texts]`.
-    pub firsts: Vec<usize>,
+    pub first_lens: Vec<usize>,
     /// A number for each text that is its own in the whole data set: it keys the text's dropout, so that a
     /// text meets the same dropout in whichever batch, thread or process it lands.
     pub samples: Vec<u64>,
@@ -67,7 +67,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.ids.clear();
         self.token_types.clear();
-        self.firsts.clear();
+        self.first_lens.clear();
         self.samples.clear();
         self.offsets.clear();
         self.offsets.push(0);
@@ -78,7 +78,7 @@ impl Batch {
         let Text { ids, first } = text.into();
         self.ids.extend_from_slice(ids);
         self.offsets.push(self.ids.len());
-        self.firsts.push(first);
+        self.first_lens.push(first);
         self.samples.push(sample);
     }
 
@@ -100,26 +100,26 @@ impl Batch {
     /// The type of the token at a place of a text.
     pub fn token_type(&self, text: usize, place: usize) -> u8 {
         let given = self.token_types.get(self.offsets[text] + place);
-        given.copied().unwrap_or(u8::from(place >= self.firsts[text]))
+        given.copied().unwrap_or(u8::from(place >= self.first_lens[text]))
     }
 
     /// The same tokens, each sentence a text by itself: what attends to what where sentences are kept apart. A second
     /// sentence has dropout of its own.
     #[cfg(feature = "train")]
-    pub(crate) fn apart(&self) -> Batch {
-        let mut apart =
+    pub(crate) fn split_sentences(&self) -> Batch {
+        let mut split =
             Batch { ids: self.ids.clone(), token_types: self.token_types.clone(), ..Batch::new() };
         for text in 0..self.texts() {
             let (tokens, sample) = (self.text(text), self.samples[text]);
-            let second = tokens.start + self.firsts[text];
+            let second = tokens.start + self.first_lens[text];
             let sentences = [(tokens.start..second, sample), (second..tokens.end, !sample)];
             for (tokens, sample) in sentences.into_iter().filter(|(tokens, _)| !tokens.is_empty()) {
-                apart.offsets.push(tokens.end);
-                apart.firsts.push(tokens.len());
-                apart.samples.push(sample);
+                split.offsets.push(tokens.end);
+                split.first_lens.push(tokens.len());
+                split.samples.push(sample);
             }
         }
-        apart
+        split
     }
 
     /// The rows that belong to each text in an activation of `rows` rows: all of its tokens, or one row a

@@ -74,7 +74,7 @@ impl<D: LinearOps> Default for Forms<D> {
 }
 
 impl<D: LinearOps> Forms<D> {
-    fn outdate(&mut self) {
+    fn invalidate_packs(&mut self) {
         self.stale = [true; 2];
         if D::SHARED_PACKS {
             self.packs = [None, None];
@@ -166,14 +166,14 @@ impl<D: LinearOps> ParamStore<D> {
 
     /// The value of a parameter, to change; packed copies of it are stale from here on.
     pub fn value_mut(&mut self, id: ParamId) -> (&mut Tensor<D>, Option<&Mask>) {
-        self.forms.get_mut()[id.index()].outdate();
+        self.forms.get_mut()[id.index()].invalidate_packs();
         let param = &mut self.params[id.index()];
         (&mut param.value, param.mask.as_ref())
     }
 
     /// All values, to change, and what goes with each; packed copies are stale from here on.
     pub fn values_mut(&mut self) -> impl Iterator<Item = (&ParamSpec, &mut Tensor<D>, Option<&Mask>)> {
-        self.outdate();
+        self.invalidate_packs();
         self.params.iter_mut().map(|param| (&param.spec, &mut param.value, param.mask.as_ref()))
     }
 
@@ -196,7 +196,7 @@ impl<D: LinearOps> ParamStore<D> {
     pub fn round(&mut self, rounding: Option<Rounding>) {
         if self.rounding != rounding {
             self.rounding = rounding;
-            self.outdate();
+            self.invalidate_packs();
         }
     }
 
@@ -211,8 +211,8 @@ impl<D: LinearOps> ParamStore<D> {
     }
 
     /// Has forward passes pack all weights again, though they have not changed.
-    pub(crate) fn outdate(&mut self) {
-        self.forms.get_mut().iter_mut().for_each(Forms::outdate);
+    pub(crate) fn invalidate_packs(&mut self) {
+        self.forms.get_mut().iter_mut().for_each(Forms::invalidate_packs);
     }
 
     /// Whether forward passes multiply in int8.

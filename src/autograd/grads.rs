@@ -166,7 +166,7 @@ impl<D: Device> Grads<D> {
         Ok(())
     }
 
-    /// None of any of so many parameters.
+    /// No gradients, for so many parameters: what a rank without texts starts from.
     pub fn none(params: usize) -> Grads<D> {
         Grads::new(params, 0, &[])
     }
@@ -210,7 +210,7 @@ impl<D: LinearOps> Grads<D> {
         ranks: &dyn Ranks,
         shape: impl Fn(ParamId) -> Shape,
     ) -> Result<()> {
-        if !ranks.are_several() {
+        if !ranks.is_distributed() {
             return Ok(());
         }
         let lens: Vec<usize> = (0..self.params.len()).map(|id| shape(ParamId(id as u32)).len()).collect();
@@ -259,7 +259,7 @@ impl<D: LinearOps> Grads<D> {
     ) -> Result<()> {
         self.overlap = Some([summed.begun, summed.buckets.len()]);
         // It is here that a rank which is gone is noticed when sums are a GPU's, before anything waits for them.
-        ranks.sum_wide(&mut self.present).inspect_err(|_| device.abandon(ranks))?;
+        ranks.sum_f64(&mut self.present).inspect_err(|_| device.abort(ranks))?;
         // Of parameters in the order in which they were handed over: from the last to the first.
         let ids = (0..self.params.len()).rev();
         for (id, buffer) in ids.zip(summed.buckets.into_iter().flatten()) {

@@ -9,4 +9,4 @@ mod grads;
 mod tape;
 
 pub use grads::Grads;
-pub use tape::{Context, Derivative, Node, Recorded, Tape, Var, VarId};
+pub use tape::{Context, Node, OutputGrad, Recorded, Tape, Var, VarId};

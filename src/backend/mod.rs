@@ -69,8 +69,8 @@ pub trait Device: Clone + 'static {
     ) -> Result<(T, SummedBuckets<Self::Buffer>)>;
 
     /// Tells the other ranks that this one has failed: those that wait for it are not to wait any longer, and it not for them.
-    fn abandon(&self, ranks: &dyn Ranks) {
-        ranks.abandon();
+    fn abort(&self, ranks: &dyn Ranks) {
+        ranks.abort();
     }
 
     /// Whether batches are to be filled up to sizes that come again, so that [`Device::repeated`] gains by it.

@@ -244,8 +244,8 @@ impl BlockScores {
     }
 }
 
-/// How many blocks have left each matrix of a budget with heads and units that they had emptied, in the order of
-/// [`BlockBudget::all`]; empty for none.
+/// For each matrix of [`BlockBudget::all`], how many of its blocks were deleted with heads and units that had no block left. They
+/// still count towards the budget's fraction. Empty: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EmptiedBlocks(pub Vec<usize>);
 

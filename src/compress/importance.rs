@@ -102,7 +102,7 @@ impl Scores {
             for ((var, width, scores), measure) in groups.into_iter().zip(self.measures) {
                 let collects = measure.needs_gradients() && !scores.is_empty();
                 let Some(gradient) = grads.var(var.id()).filter(|_| collects) else { continue };
-                let mut slopes = backend.gate_slopes(batch, var.tensor(), gradient, width)?;
+                let mut slopes = backend.gate_gradients(batch, var.tensor(), gradient, width)?;
                 slopes.iter_mut().for_each(|slope| *slope *= batch.texts() as f64 / grads.scale());
                 for of_text in slopes.chunks(scores.len()) {
                     if measure == Importance::Gradient {

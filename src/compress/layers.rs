@@ -91,7 +91,7 @@ pub fn layer_gradients<B: Backend>(
                 change.iter_mut().zip(&x[from.start * hidden..]).for_each(|(y, x)| *y -= x);
             }
             let change = Tensor::upload(backend, &change, output.tensor().shape())?;
-            let slopes = backend.gate_slopes(batch, &change, gradient, hidden)?;
+            let slopes = backend.gate_gradients(batch, &change, gradient, hidden)?;
             // The loss is a mean over the batch's texts: so a text counts the same in every batch.
             *score += batch.texts() as f64 / scale * slopes.iter().map(|slope| slope.abs()).sum::<f64>();
         }

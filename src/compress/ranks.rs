@@ -64,7 +64,7 @@ pub struct Spectrum {
 
 /// What became of the matrices.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Factored {
+pub struct FactorizationReport {
     /// How many are products now, of those that might be.
     pub matrices: [usize; 2],
     /// Parameters of all these before and after.
@@ -126,7 +126,7 @@ fn shared_out(spectra: &[Spectrum], parameters: usize) -> Vec<usize> {
 ///
 /// # Errors
 /// The device's.
-pub fn factorize<B: Backend>(learner: &mut Learner<B>, budget: &RankBudget) -> Result<Factored> {
+pub fn factorize<B: Backend>(learner: &mut Learner<B>, budget: &RankBudget) -> Result<FactorizationReport> {
     factorize_to(learner, budget.matrices, |spectra| choose(spectra, budget.fraction, budget.scope))
 }
 
@@ -141,13 +141,13 @@ pub fn factorize_to<B: Backend>(
     learner: &mut Learner<B>,
     matrices: BlockMatrices,
     choose: impl FnOnce(&[Spectrum]) -> Vec<usize>,
-) -> Result<Factored> {
+) -> Result<FactorizationReport> {
     let (spectra, factors) = decompose(candidates(learner, matrices)?);
     let chosen = choose(&spectra);
     assert_eq!(chosen.len(), spectra.len(), "a rank for each matrix");
     let config = &learner.model.config;
     let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
-    let mut sum = Factored { matrices: [0, spectra.len()], parameters: [0; 2], energy: 0.0 };
+    let mut sum = FactorizationReport { matrices: [0, spectra.len()], parameters: [0; 2], energy: 0.0 };
     let all = || spectra.iter().zip(&factors).zip(chosen.iter().copied());
     for ((of, factors), rank) in all() {
         let ([outputs, inputs], whole) = (of.sides, rank == 0);

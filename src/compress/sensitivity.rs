@@ -40,12 +40,12 @@ const TEXTS: usize = 16;
 
 /// Signal and noise, summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Noise {
+pub struct SnrAccumulator {
     signal: f64,
     noise: f64,
 }
 
-impl Noise {
+impl SnrAccumulator {
     /// Adds values and what they became.
     ///
     /// # Panics
@@ -55,7 +55,7 @@ impl Noise {
         self.add_times(1, exact, found);
     }
 
-    /// As [`Noise::add`], of values that come so often.
+    /// As [`SnrAccumulator::add`], of values that come so often.
     fn add_times(&mut self, times: usize, exact: &[f32], found: &[f32]) {
         for (&exact, &found) in exact.iter().zip(found) {
             let exact = f64::from(exact);

@@ -4,7 +4,7 @@
 //! header    magic, version, byte order, rows, tokens, classes, key [32], digest [32]: 128 bytes
 //! offsets   u64 [rows + 1]      where each text begins among the ids
 //! classes   u32 [rows]
-//! firsts    u32 [rows]          tokens of each text's first sentence: all, unless it is a pair
+//! first_lens    u32 [rows]          tokens of each text's first sentence: all, unless it is a pair
 //! ids       u32 [tokens]
 //! ```
 //!
@@ -29,7 +29,7 @@ const HEADER: usize = 128;
 /// What a cache is of: SHA-256 of texts, tokenizer and settings.
 pub(super) type Key = [u8; 32];
 
-/// SHA-256 of offsets, classes, firsts and ids.
+/// SHA-256 of offsets, classes, first_lens and ids.
 type Digests = [[u8; 32]; 4];
 
 /// Counts that determine where everything lies.
@@ -79,7 +79,7 @@ impl Counts {
         (counts.header(key, &digests) == *found).then_some((counts, places))
     }
 
-    /// Where offsets, classes, firsts and ids lie; `None` if the counts are beyond any file.
+    /// Where offsets, classes, first_lens and ids lie; `None` if the counts are beyond any file.
     fn places(self) -> Option<[Range<usize>; 4]> {
         let rows = usize::try_from(self.rows).ok()?;
         let offsets_end = rows.checked_add(1)?.checked_mul(8)?.checked_add(HEADER)?;
@@ -108,7 +108,7 @@ impl Cache {
             offsets.first() == Some(&0) && offsets.last() == Some(&counts.tokens) && offsets.is_sorted();
         let known = cache.classes().iter().all(|&class| u64::from(class) < counts.classes)
             && cache.ids().iter().all(|&id| (id as usize) < vocab);
-        let split = cache.firsts().iter().zip(offsets.array_windows());
+        let split = cache.first_lens().iter().zip(offsets.array_windows());
         let split = split.into_iter().all(|(&first, [start, end])| u64::from(first) <= end - start);
         (whole && known && split).then_some(cache)
     }
@@ -127,7 +127,7 @@ impl Cache {
         numbers(&self.map[self.places[1].clone()])
     }
 
-    pub fn firsts(&self) -> &[u32] {
+    pub fn first_lens(&self) -> &[u32] {
         numbers(&self.map[self.places[2].clone()])
     }
 
@@ -167,7 +167,7 @@ pub(super) struct CacheWriter<'a> {
     temporary: files::Temporary,
     offsets: Part,
     classes: Part,
-    firsts: Part,
+    first_lens: Part,
     ids: Part,
     counts: Counts,
     written: u64,
@@ -184,13 +184,13 @@ impl<'a> CacheWriter<'a> {
             file.seek(SeekFrom::Start(place as u64))?;
             Ok(Part { file: BufWriter::with_capacity(1 << 16, file), hash: Sha256::new() })
         };
-        let [offsets, classes, firsts, ids] =
+        let [offsets, classes, first_lens, ids] =
             places.map(|place| at(place.start).map_err(Error::io("write", path)));
         let mut writer = CacheWriter {
             path,
             offsets: offsets?,
             classes: classes?,
-            firsts: firsts?,
+            first_lens: first_lens?,
             ids: ids?,
             counts,
             written: 0,
@@ -207,7 +207,7 @@ impl<'a> CacheWriter<'a> {
     /// Adds a text.
     pub fn push(&mut self, class: u32, Text { ids, first }: Text<'_>) -> Result<()> {
         self.classes.write(&class.to_ne_bytes()).map_err(Error::io("write", self.path))?;
-        self.firsts.write(&(first as u32).to_ne_bytes()).map_err(Error::io("write", self.path))?;
+        self.first_lens.write(&(first as u32).to_ne_bytes()).map_err(Error::io("write", self.path))?;
         for id in ids {
             self.ids.write(&id.to_ne_bytes()).map_err(Error::io("write", self.path))?;
         }
@@ -219,9 +219,9 @@ impl<'a> CacheWriter<'a> {
     /// Writes the header and gives the file its name.
     pub fn finish(self, key: &Key) -> Result<()> {
         assert_eq!(self.written, self.counts.rows, "a cache has the rows that it was made for");
-        let CacheWriter { path, temporary, offsets, classes, firsts, ids, counts, .. } = self;
+        let CacheWriter { path, temporary, offsets, classes, first_lens, ids, counts, .. } = self;
         let header = || -> std::io::Result<()> {
-            let digests = [offsets.finish()?, classes.finish()?, firsts.finish()?, ids.finish()?];
+            let digests = [offsets.finish()?, classes.finish()?, first_lens.finish()?, ids.finish()?];
             let mut file = OpenOptions::new().write(true).open(&temporary.path)?;
             file.write_all(&counts.header(key, &digests))?;
             file.sync_all()

@@ -78,7 +78,7 @@ impl TokenSet {
     pub fn text(&self, index: usize) -> Text<'_> {
         let ids = self.tokens(index);
         match &self.storage {
-            Storage::Mapped(cache) => Text { ids, first: cache.firsts()[index] as usize },
+            Storage::Mapped(cache) => Text { ids, first: cache.first_lens()[index] as usize },
             Storage::Owned { .. } => ids.into(),
         }
     }

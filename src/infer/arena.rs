@@ -20,7 +20,7 @@ pub(super) struct Slot {
 
 /// A claim on a slot. Clones share it; the slot is free when all are gone.
 #[derive(Clone)]
-pub(super) struct Claim {
+pub(super) struct SlotRef {
     index: usize,
     _claim: Arc<()>,
 }
@@ -43,7 +43,7 @@ impl Arena {
     }
 
     /// Takes a free slot's memory out, to be filled while others are read. It holds whatever it held.
-    pub fn take(&mut self) -> (Claim, Slot) {
+    pub fn take(&mut self) -> (SlotRef, Slot) {
         let free = self.slots.iter().position(|(_, claim)| Arc::strong_count(claim) == 1);
         let index = free.unwrap_or_else(|| {
             self.slots.push((Slot::default(), Arc::new(())));
@@ -61,21 +61,21 @@ impl Arena {
             }
         }
         slot.quantized = false;
-        (Claim { index, _claim: Arc::clone(claim) }, slot)
+        (SlotRef { index, _claim: Arc::clone(claim) }, slot)
     }
 
     /// Puts a slot back under its claim.
-    pub fn put(&mut self, claim: &Claim, slot: Slot) {
+    pub fn put(&mut self, claim: &SlotRef, slot: Slot) {
         self.slots[claim.index].0 = slot;
     }
 
     /// A slot, to read.
-    pub fn get(&self, claim: &Claim) -> &Slot {
+    pub fn get(&self, claim: &SlotRef) -> &Slot {
         &self.slots[claim.index].0
     }
 
     /// A slot, to quantize.
-    pub fn get_mut(&mut self, claim: &Claim) -> &mut Slot {
+    pub fn get_mut(&mut self, claim: &SlotRef) -> &mut Slot {
         &mut self.slots[claim.index].0
     }
 }

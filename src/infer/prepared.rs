@@ -74,7 +74,7 @@ impl<'m> Session<'m> {
             );
         }
         let skip = prepared.ids.len();
-        let text_of = |text: usize| Text { ids: &batch.ids[batch.text(text)], first: batch.firsts[text] };
+        let text_of = |text: usize| Text { ids: &batch.ids[batch.text(text)], first: batch.first_lens[text] };
         if let Some(text) = (0..batch.texts()).find(|&text| !prepared.begins(&text_of(text))) {
             let problem = format!("text {text} of the batch is not the prepared sentence and a second one");
             return wrong(problem, "encode the pair so that the first sentence is not cut, or use `logits`");

@@ -6,7 +6,7 @@ mod products;
 pub(super) use pass::Pass;
 pub(super) use products::Scratch;
 
-use super::arena::{Arena, Claim, Slot, grow};
+use super::arena::{Arena, Slot, SlotRef, grow};
 use super::weights::Weights;
 use crate::Result;
 use crate::models::config::Activation;
@@ -36,7 +36,7 @@ pub(super) struct Run<'r> {
 /// A result: its slot, its size, and a layer that has still to be applied to it.
 #[derive(Clone)]
 pub(super) struct Var {
-    claim: Claim,
+    claim: SlotRef,
     rows: usize,
     cols: usize,
     then: Option<Linear>,
@@ -248,7 +248,7 @@ impl Exec for Run<'_> {
         Ok(self.produce(query.rows, width, |run, slot| {
             let own = [key, value].map(|var| run.values(var));
             run.exchange(own, width, |[k, v]| {
-                for (text, keys) in run.texts().flat_map(|text| run.pass.attended(text, attend.apart)) {
+                for (text, keys) in run.texts().flat_map(|text| run.pass.attended(text, attend.decoupled)) {
                     let queries = run.rows_of(text, keys.clone(), query.rows);
                     if queries.is_empty() {
                         continue;

@@ -192,7 +192,7 @@ impl<'m> Session<'m> {
         let wrong = |problem: String, mend: &str| Err(Error::file(self.model.path(), problem, mend));
         let whole = batch.offsets.first() == Some(&0) && batch.offsets.last() == Some(&batch.ids.len());
         assert!(whole && batch.offsets.is_sorted(), "the offsets of a batch cover its ids");
-        assert!(batch.firsts.len() == batch.texts(), "a text of a batch has a first sentence");
+        assert!(batch.first_lens.len() == batch.texts(), "a text of a batch has a first sentence");
         for (place, ends) in batch.offsets.windows(2).enumerate() {
             let tokens = ends[1] - ends[0];
             if tokens == 0 {
@@ -206,7 +206,7 @@ impl<'m> Session<'m> {
                     format!("text {place} of the batch has {tokens} tokens, the model {}", config.positions);
                 return wrong(problem, "cut it when it is tokenized");
             }
-            let first = batch.firsts[place];
+            let first = batch.first_lens[place];
             assert!((1..=tokens).contains(&first), "a first sentence begins its text");
             if first < tokens && config.token_types == 1 && batch.token_types.is_empty() {
                 let problem =

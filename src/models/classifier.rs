@@ -5,7 +5,7 @@
 use super::config::{Activation, Architecture, ModelConfig, Pooling};
 use crate::Result;
 use crate::nn::{
-    Attend, Attention, Declare, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamSpec,
+    Attend, Attention, Embeddings, Exec, Layer, LayerNorm, LayerTaps, Linear, ParamBuilder, ParamSpec,
 };
 
 /// From a pooled vector to logits.
@@ -97,7 +97,7 @@ impl Classifier {
             Architecture::DistilBert => &DISTILBERT,
             Architecture::Bert => &BERT,
         };
-        let mut declare = Declare::default();
+        let mut declare = ParamBuilder::default();
         let embeddings = Embeddings::new(
             &mut declare,
             names.embeddings,
@@ -112,7 +112,7 @@ impl Classifier {
             let mut next =
                 if owner < i { layers[owner].clone() } else { layer(&mut declare, config, names, i) };
             // Of each layer by itself, whoever's parameters it uses.
-            next.attention.attend.apart = i < config.decoupled;
+            next.attention.attend.decoupled = i < config.decoupled;
             layers.push(next);
         }
         let head = head(&mut declare, config);
@@ -227,11 +227,11 @@ impl Classifier {
     }
 }
 
-fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usize) -> Layer {
+fn layer(declare: &mut ParamBuilder, config: &ModelConfig, names: &Names, index: usize) -> Layer {
     let hidden = config.hidden;
     let name = |part: &str| format!("{}.{index}.{part}", names.layer);
     let (ranks, sides) = (config.ranks_of(index), config.sides(index));
-    let linear = |declare: &mut Declare, matrix: usize, part: &str, activation| {
+    let linear = |declare: &mut ParamBuilder, matrix: usize, part: &str, activation| {
         let [outputs, inputs] = sides[matrix];
         Linear::factored(declare, &name(part), [inputs, outputs], activation, ranks[matrix])
     };
@@ -246,7 +246,7 @@ fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usiz
                 heads: config.layers[index].heads.len(),
                 head_size: config.head_size,
                 dropout: config.dropout.attention,
-                apart: false,
+                decoupled: false,
             },
         },
         attention_norm: LayerNorm::new(declare, &name(names.attention_norm), hidden, config.layer_norm_eps),
@@ -261,7 +261,7 @@ fn layer(declare: &mut Declare, config: &ModelConfig, names: &Names, index: usiz
     }
 }
 
-fn head(declare: &mut Declare, config: &ModelConfig) -> Head {
+fn head(declare: &mut ParamBuilder, config: &ModelConfig) -> Head {
     let hidden = config.hidden;
     let dense = config.has_dense().then(|| match config.architecture {
         Architecture::DistilBert => Linear::new(declare, "pre_classifier", hidden, hidden, Activation::Relu),

@@ -4,7 +4,7 @@ mod classifier;
 pub mod config;
 mod logits;
 #[cfg(feature = "train")]
-pub mod masked;
+pub mod mlm;
 pub mod parts;
 
 pub use classifier::{Classifier, Head, Rows, Taps};

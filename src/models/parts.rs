@@ -52,10 +52,10 @@ impl Kind {
     /// sentence was prepared ([`Session::prepare`](crate::infer::Session::prepare)).
     pub fn multiply_adds_of_pair(self, config: &ModelConfig, sentences: [usize; 2], prepared: bool) -> u64 {
         let (hidden, [first, second]) = (config.hidden as u64, sentences.map(|tokens| tokens as u64));
-        let apart = |layer: usize| layer < config.decoupled;
+        let is_decoupled = |layer: usize| layer < config.decoupled;
         // Where each sentence stands alone, the first one's rows may be known.
         let own = if prepared { [0, second] } else { [first, second] };
-        let computed = |layer: usize| if apart(layer) { own[0] + own[1] } else { first + second };
+        let computed = |layer: usize| if is_decoupled(layer) { own[0] + own[1] } else { first + second };
         let rows = |layer: usize| {
             let first_only = layer + 1 == config.layers.len() && config.pooling != Pooling::Mean;
             if first_only { 1 } else { computed(layer) }
@@ -65,7 +65,7 @@ impl Kind {
             Kind::Attention(layer) => {
                 let [query, key, value, output, ..] = products(config, layer);
                 // Scores, and the sum of values that they weigh.
-                let attended = match apart(layer) {
+                let attended = match is_decoupled(layer) {
                     true => own[0] * own[0] + own[1] * own[1],
                     false => rows(layer) * computed(layer),
                 };
@@ -197,7 +197,7 @@ mod tests {
             key: &usize,
             value: &usize,
         ) -> crate::Result<usize> {
-            let pairs = match attend.apart {
+            let pairs = match attend.decoupled {
                 true => 2 * self.sentences.iter().map(|tokens| tokens * tokens).sum::<usize>(),
                 false => query * (key + value),
             };

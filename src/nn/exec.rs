@@ -17,7 +17,7 @@ pub struct Attend {
     /// Rate of dropout on the probabilities.
     pub dropout: f32,
     /// Whether each sentence of a text attends to itself alone.
-    pub apart: bool,
+    pub decoupled: bool,
 }
 
 impl Attend {
@@ -29,8 +29,8 @@ impl Attend {
     /// The texts within which tokens attend to each other: those of `batch`, or its sentences.
     #[cfg(feature = "train")]
     pub(crate) fn texts<'b>(&self, batch: &'b Batch) -> Cow<'b, Batch> {
-        let pairs = (0..batch.texts()).any(|text| batch.firsts[text] < batch.text(text).len());
-        if self.apart && pairs { Cow::Owned(batch.apart()) } else { Cow::Borrowed(batch) }
+        let pairs = (0..batch.texts()).any(|text| batch.first_lens[text] < batch.text(text).len());
+        if self.decoupled && pairs { Cow::Owned(batch.split_sentences()) } else { Cow::Borrowed(batch) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Layers are data: the ids of their parameters and their sizes. Sharing a layer is copying ids;
 //! deleting a head replaces four tensors and a number.
 //!
-//! A network declares its parameters to a [`Declare`]r, in the order in which they are stored and stepped;
+//! A network declares its parameters to a [`ParamBuilder`], in the order in which they are stored and stepped;
 //! where the values live is another room's business ([`crate::params`] for training, [`crate::infer`] for
 //! prediction).
 
@@ -72,12 +72,12 @@ impl ParamSpec {
 
 /// Collects a network's parameters while it is built.
 #[derive(Debug, Default)]
-pub struct Declare {
+pub struct ParamBuilder {
     /// The parameters so far.
     pub specs: Vec<ParamSpec>,
 }
 
-impl Declare {
+impl ParamBuilder {
     fn param(&mut self, name: String, role: Role, rows: usize, cols: usize) -> ParamId {
         let id = ParamId(self.specs.len() as u32);
         self.specs.push(ParamSpec { name, role, rows, cols });
@@ -117,7 +117,7 @@ pub struct Down {
 impl Linear {
     /// Declares `{name}.weight` and `{name}.bias`.
     pub fn new(
-        declare: &mut Declare,
+        declare: &mut ParamBuilder,
         name: &str,
         inputs: usize,
         outputs: usize,
@@ -135,7 +135,7 @@ impl Linear {
 
     /// Declares `{name}.down.weight` and, of `rank` inputs, what [`Linear::new`] declares; with a rank of 0 that alone.
     pub fn factored(
-        declare: &mut Declare,
+        declare: &mut ParamBuilder,
         name: &str,
         [inputs, outputs]: [usize; 2],
         activation: Activation,
@@ -151,7 +151,13 @@ impl Linear {
 
     /// A layer whose matrix is another's, as a table of words is the last one of a language model: declares its bias alone, by its
     /// whole name.
-    pub fn tied(declare: &mut Declare, weight: ParamId, bias: &str, inputs: usize, outputs: usize) -> Linear {
+    pub fn tied(
+        declare: &mut ParamBuilder,
+        weight: ParamId,
+        bias: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Linear {
         let bias = Some(declare.param(bias.to_owned(), Role::Bias, 1, outputs));
         Linear { weight, bias, inputs, outputs, activation: Activation::Identity, down: None }
     }
@@ -202,7 +208,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Declares `{name}.weight` and `{name}.bias`.
-    pub fn new(declare: &mut Declare, name: &str, hidden: usize, eps: f32) -> LayerNorm {
+    pub fn new(declare: &mut ParamBuilder, name: &str, hidden: usize, eps: f32) -> LayerNorm {
         LayerNorm {
             gamma: declare.param(format!("{name}.weight"), Role::Gamma, 1, hidden),
             beta: declare.param(format!("{name}.bias"), Role::Beta, 1, hidden),
@@ -235,7 +241,7 @@ impl Embeddings {
     /// Declares `{name}.word_embeddings.weight` and its like; with an `embedding_size` also `{name}_project`, as ELECTRA
     /// calls it.
     pub fn new(
-        declare: &mut Declare,
+        declare: &mut ParamBuilder,
         name: &str,
         [vocab, positions, token_types, hidden]: [usize; 4],
         embedding_size: Option<usize>,
@@ -245,7 +251,7 @@ impl Embeddings {
         let mut table = |kind: &str, entries, width| {
             declare.param(format!("{name}.{kind}_embeddings.weight"), Role::Embedding, entries, width)
         };
-        let project = |declare: &mut Declare, size: usize| {
+        let project = |declare: &mut ParamBuilder, size: usize| {
             Linear::new(declare, &format!("{name}_project"), size, hidden, Activation::Identity)
         };
         Embeddings {

@@ -11,7 +11,7 @@
 //! torchrun itself may listen on `MASTER_PORT`, for PyTorch's processes to meet there, and says so by
 //! `TORCHELASTIC_USE_AGENT_STORE`: ours then meet at another port, which follows from that one.
 
-use super::{Alone, Ranks, Tcp};
+use super::{Ranks, SingleProcess, Tcp};
 use crate::{Error, Result};
 
 /// Where the first rank listens if nobody says: torchrun's port.
@@ -158,7 +158,7 @@ fn first_host(nodes: &str) -> Option<String> {
 /// [`Error::Ranks`]: one does not come.
 pub fn join(launch: &Launch) -> Result<Box<dyn Ranks>> {
     match launch {
-        Launch { size: 1, .. } => Ok(Box::new(Alone)),
+        Launch { size: 1, .. } => Ok(Box::new(SingleProcess)),
         #[cfg(feature = "mpi")]
         Launch { by_mpi: true, .. } => Ok(Box::new(super::mpi::Mpi::join()?)),
         launch => Ok(Box::new(Tcp::join(launch)?)),

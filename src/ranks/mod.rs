@@ -44,7 +44,7 @@ pub trait Ranks: Sync {
     ///
     /// # Errors
     /// [`Error::Ranks`].
-    fn sum_wide(&self, values: &mut [f64]) -> Result<()>;
+    fn sum_f64(&self, values: &mut [f64]) -> Result<()>;
 
     /// Gives what the first rank has to all.
     ///
@@ -59,9 +59,10 @@ pub trait Ranks: Sync {
 
     /// Tells all that this one has failed: what they wait for is an error then, as it is when the process ends, and so is whatever
     /// another thread of this one waits for.
-    fn abandon(&self) {}
+    fn abort(&self) {}
 
-    /// What tells whether all are there still, for who waits for them by other means; none if whoever started them ends all with one.
+    /// A check that fails once another rank has gone, to be polled while ranks are waited for by other means than this trait (NCCL).
+    /// `None` if the launcher ends all processes when one ends.
     ///
     /// # Errors
     /// [`Error::Ranks`].
@@ -69,7 +70,7 @@ pub trait Ranks: Sync {
         Ok(None)
     }
 
-    /// Ends it, all being done: to be called by each. One that goes without a word has failed.
+    /// Shuts down: every rank calls it when all work is done. One that disconnects without it has failed.
     fn leave(&self) {}
 }
 
@@ -78,9 +79,9 @@ pub type Watch = Box<dyn Fn() -> Result<()> + Send>;
 
 /// One process alone.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Ranks for Alone {
+impl Ranks for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -93,7 +94,7 @@ impl Ranks for Alone {
         Ok(())
     }
 
-    fn sum_wide(&self, _values: &mut [f64]) -> Result<()> {
+    fn sum_f64(&self, _values: &mut [f64]) -> Result<()> {
         Ok(())
     }
 
@@ -109,7 +110,7 @@ impl dyn Ranks + '_ {
     }
 
     /// Whether there are others.
-    pub fn are_several(&self) -> bool {
+    pub fn is_distributed(&self) -> bool {
         self.size() > 1
     }
 
@@ -118,7 +119,7 @@ impl dyn Ranks + '_ {
     /// # Errors
     /// [`Error::Ranks`].
     pub fn barrier(&self) -> Result<()> {
-        self.sum_wide(&mut [0.0])
+        self.sum_f64(&mut [0.0])
     }
 
     /// What `decide` gives on the first rank, where alone it runs, on all ranks. If it fails there, all fail.
@@ -126,7 +127,7 @@ impl dyn Ranks + '_ {
     /// # Errors
     /// Those of `decide`; [`Error::Ranks`] on the others.
     pub fn from_first<T: Message>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
-        if !self.are_several() {
+        if !self.is_distributed() {
             return decide();
         }
         if self.is_first() {
@@ -156,7 +157,7 @@ impl dyn Ranks + '_ {
     /// # Errors
     /// Those of `make`.
     pub fn first_then<T>(&self, make: impl Fn() -> Result<T>) -> Result<T> {
-        if !self.are_several() {
+        if !self.is_distributed() {
             return make();
         }
         let mut made = None;
@@ -174,7 +175,7 @@ impl dyn Ranks + '_ {
     pub fn agree(&self, what: &str, own: &str) -> Result<()> {
         let first = self.from_first(|| Ok(own.to_owned()))?;
         let mut others = [f64::from(u8::from(first != own))];
-        self.sum_wide(&mut others)?;
+        self.sum_f64(&mut others)?;
         if others[0] == 0.0 {
             return Ok(());
         }

@@ -71,7 +71,7 @@ impl Ranks for Mpi {
         self.talk(|world| world.all_reduce_into(&own[..], values, SystemOperation::sum()))
     }
 
-    fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
+    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
         let own = values.to_vec();
         self.talk(|world| world.all_reduce_into(&own[..], values, SystemOperation::sum()))
     }

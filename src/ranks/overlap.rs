@@ -43,7 +43,7 @@ impl<'r> Failing<'r> {
 impl Drop for Failing<'_> {
     fn drop(&mut self) {
         if let Some(ranks) = self.0 {
-            ranks.abandon();
+            ranks.abort();
         }
     }
 }
@@ -65,8 +65,8 @@ impl<R: Ranks> Ranks for OneThread<R> {
         self.0.sum(values)
     }
 
-    fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
-        self.0.sum_wide(values)
+    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
+        self.0.sum_f64(values)
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {
@@ -77,8 +77,8 @@ impl<R: Ranks> Ranks for OneThread<R> {
         false
     }
 
-    fn abandon(&self) {
-        self.0.abandon();
+    fn abort(&self) {
+        self.0.abort();
     }
 
     fn watch(&self) -> Result<Option<Watch>> {
@@ -206,8 +206,8 @@ mod tests {
             self.ranks.size()
         }
 
-        fn abandon(&self) {
-            self.ranks.abandon();
+        fn abort(&self) {
+            self.ranks.abort();
         }
 
         fn sum(&self, values: &mut [f32]) -> Result<()> {
@@ -217,8 +217,8 @@ mod tests {
             Ok(())
         }
 
-        fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
-            self.ranks.sum_wide(values)
+        fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
+            self.ranks.sum_f64(values)
         }
 
         fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()> {

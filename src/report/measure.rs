@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 const BLOCK: usize = 256;
 
 /// A model as it is deployed: opened from the file whose bytes are counted.
-pub trait Subject {
+pub trait MeasuredModel {
     /// Number of classes.
     fn classes(&self) -> usize;
     /// The class of each text, appended to `classes`; may use several threads.
@@ -54,7 +54,7 @@ pub struct Variant<'a> {
     /// Its name in the table.
     pub name: String,
     /// The model.
-    pub subject: &'a mut dyn Subject,
+    pub subject: &'a mut dyn MeasuredModel,
     /// In the same order for all variants; another vocabulary has other tokens for the same text.
     pub texts: &'a dyn Texts,
 }
@@ -138,7 +138,7 @@ pub fn latencies(
 /// # Errors
 /// A label that the model has no class for; what it cannot compute.
 pub fn answers(
-    subject: &mut dyn Subject,
+    subject: &mut dyn MeasuredModel,
     texts: &dyn Texts,
     progress: &dyn Progress,
     each: impl FnMut(usize, usize, usize),
@@ -149,7 +149,7 @@ pub fn answers(
 /// [`answers`] until `stop` is set.
 fn answers_unless(
     stop: &AtomicBool,
-    subject: &mut dyn Subject,
+    subject: &mut dyn MeasuredModel,
     texts: &dyn Texts,
     progress: &dyn Progress,
     mut each: impl FnMut(usize, usize, usize),
@@ -205,7 +205,7 @@ mod tests {
         logits: [f32; 3],
     }
 
-    impl Subject for Fake {
+    impl MeasuredModel for Fake {
         fn classes(&self) -> usize {
             3
         }

@@ -2,7 +2,7 @@
 //!
 //! [`statistics`] turns predictions into accuracies, intervals and p-values; [`latency`] times variants
 //! against each other; [`machine`] says where; [`table`] puts it all side by side, for people and as
-//! `report.json`. None of these knows how a prediction is made: [`measure`] asks whatever is a `Subject`.
+//! `report.json`. None of these knows how a prediction is made: [`measure`] asks whatever is a `MeasuredModel`.
 //! [`inspect()`] looks into one model instead, part by part. [`summary`] puts many runs side by side, and [`picture`]
 //! draws what they cost against what they are worth; [`ablation`] says what the parts of a recipe contributed; both
 //! take accuracies [`over_seeds`]. [`cells`] is how all of them write a figure.

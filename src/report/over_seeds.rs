@@ -48,7 +48,7 @@ impl Accuracy {
         }
     }
 
-    /// What others are compared with: it is no surer of itself than it is.
+    /// The reference's own row: difference 0, without interval or p-value.
     pub fn itself(self) -> Accuracy {
         Accuracy { difference_interval: None, p_value: None, ..self }
     }

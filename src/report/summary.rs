@@ -11,7 +11,7 @@ use super::cells::{dash, mib, milliseconds, times};
 use super::over_seeds::Accuracy;
 use super::picture::{Kind, Mark, Panel, Scale};
 use super::statistics::{Interval, mean};
-use super::table::{Figures, Table};
+use super::table::{RowMetrics, Table};
 use crate::stages::Stage;
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ impl Summary {
         settings.dedup();
         let first = points.len();
         for setting in settings {
-            let rows: Vec<(&FinishedTrial, &Figures)> = finished
+            let rows: Vec<(&FinishedTrial, &RowMetrics)> = finished
                 .iter()
                 .filter(|trial| trial.setting == setting)
                 .filter_map(|trial| Some((trial, row(trial, variant)?)))
@@ -214,7 +214,7 @@ impl Point {
     }
 }
 
-fn row<'a>(trial: &'a FinishedTrial, variant: &str) -> Option<&'a Figures> {
+fn row<'a>(trial: &'a FinishedTrial, variant: &str) -> Option<&'a RowMetrics> {
     trial.table.rows.iter().find(|row| row.variant == variant)
 }
 
@@ -228,7 +228,7 @@ fn references(finished: &[FinishedTrial]) -> Vec<Point> {
         }
     }
     let of_variant = |variant: &&str| {
-        let mut rows: Vec<(&FinishedTrial, &Figures)> = Vec::new();
+        let mut rows: Vec<(&FinishedTrial, &RowMetrics)> = Vec::new();
         for trial in finished {
             let Some(found) = row(trial, variant) else { continue };
             match rows.iter().find(|(other, _)| other.seed == trial.seed) {
@@ -244,14 +244,14 @@ fn references(finished: &[FinishedTrial]) -> Vec<Point> {
 }
 
 /// The means over trials of different seeds; `None` of none.
-fn point(name: &str, reference: bool, rows: &[(&FinishedTrial, &Figures)]) -> Option<Point> {
+fn point(name: &str, reference: bool, rows: &[(&FinishedTrial, &RowMetrics)]) -> Option<Point> {
     let (_, first) = rows.first()?;
     let accuracies: Vec<[f64; 2]> =
         rows.iter().map(|(trial, row)| [row.accuracy, trial.table.rows[0].accuracy]).collect();
     let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
     let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
     let is_baseline = reference && name == Stage::Train.variant();
-    let smaller = |(trial, row): &(&FinishedTrial, &Figures)| {
+    let smaller = |(trial, row): &(&FinishedTrial, &RowMetrics)| {
         trial.table.rows[0].file_bytes as f64 / row.file_bytes.max(1) as f64
     };
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();

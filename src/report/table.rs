@@ -54,7 +54,7 @@ pub struct Report {
 /// A row of the table, in figures: fractions as fractions, bytes as bytes, latencies in milliseconds. What was not
 /// measured, or makes no sense for the baseline, is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct RowMetrics {
     /// `baseline`, `pruned`, `distilled`, `int8`, …
     pub variant: String,
     /// Of all test texts, those that were classified rightly.
@@ -98,7 +98,7 @@ pub struct Table {
     /// Name of the recipe.
     pub recipe: String,
     /// Baseline first; never empty.
-    pub rows: Vec<Figures>,
+    pub rows: Vec<RowMetrics>,
     /// Where it was measured.
     pub machine: Machine,
     /// The run's seed.
@@ -119,11 +119,11 @@ impl Report {
         }
     }
 
-    fn figures(&self, row: &Row) -> Figures {
+    fn figures(&self, row: &Row) -> RowMetrics {
         let interval = row.confusion.interval();
         let pair = row.against_baseline;
         let baseline = self.rows.first().and_then(|baseline| baseline.latency);
-        Figures {
+        RowMetrics {
             variant: row.variant.clone(),
             accuracy: row.confusion.accuracy(),
             accuracy_low: interval.low,
@@ -211,7 +211,7 @@ impl Table {
         [HEADINGS.map(str::to_owned)].into_iter().chain(cells).collect()
     }
 
-    fn cells(&self, row: &Figures) -> [String; 9] {
+    fn cells(&self, row: &RowMetrics) -> [String; 9] {
         let difference = row.accuracy - self.rows[0].accuracy;
         [
             row.variant.clone(),
@@ -323,7 +323,7 @@ mod tests {
         assert!(report.table().markdown().ends_with(&format!("{line}.\n")), "{}", report.table().markdown());
         assert!(report.table().to_string().contains(&format!("\n{line}\n\n")));
         // A report of before says nothing of tokens.
-        let old = Figures { tokens: None, ..report.table().rows[0].clone() };
+        let old = RowMetrics { tokens: None, ..report.table().rows[0].clone() };
         let mut table = report.table();
         table.rows[0] = old;
         assert!(!table.to_string().contains("tokens of"));

@@ -204,7 +204,7 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
 
 /// Whether a network of this configuration can come from one of `parent`'s: stages delete, hidden features too, mask, factor
 /// the word table and matrices, have layers share parameters, decouple some, and change nothing else.
-pub fn descends(config: &ModelConfig, parent: &ModelConfig) -> bool {
+pub fn is_derived_from(config: &ModelConfig, parent: &ModelConfig) -> bool {
     let kept = |config: &ModelConfig| ModelConfig {
         layers: Vec::new(),
         deleted_layers: Vec::new(),

@@ -52,7 +52,7 @@ impl TrainingDevice {
     /// # Errors
     /// [`Error::Ranks`].
     pub fn join(&self, ranks: &dyn Ranks) -> Result<Option<&'static str>> {
-        if !ranks.are_several() {
+        if !ranks.is_distributed() {
             return Ok(None);
         }
         match self {
@@ -141,7 +141,7 @@ impl StageContext<'_> {
             TrainingDevice::Cuda(cuda) => {
                 let (major, minor) = cuda.capability();
                 // A library that does not work makes no products.
-                let beside = cuda.products_beside_own().ok().flatten();
+                let beside = cuda.other_gemm_backend().ok().flatten();
                 let beside = beside.map(|products| format!("-{products}")).unwrap_or_default();
                 let filled = if cuda.graphs() == Graphs::Off { "-unfilled" } else { "" };
                 format!("cuda-sm_{major}{minor}{filled}{beside}")
@@ -155,7 +155,7 @@ impl StageContext<'_> {
     /// # Errors
     /// [`Error::Ranks`].
     pub fn agree(&self) -> Result<()> {
-        if !self.ranks.are_several() {
+        if !self.ranks.is_distributed() {
             return Ok(());
         }
         self.ranks.agree("recipe", &self.recipe_hash(Stage::Distill))?;

@@ -33,7 +33,7 @@ mod teachers;
 mod train;
 mod training;
 
-use crate::ranks::{Alone, Ranks};
+use crate::ranks::{Ranks, SingleProcess};
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
@@ -98,7 +98,7 @@ impl Stage {
             Stage::Distill => distill::distill(context),
             // Nothing is trained: a process is enough.
             Stage::Quantize if !context.ranks.is_first() => Ok(()),
-            Stage::Quantize => quantize::quantize(&StageContext { ranks: &Alone, ..*context }),
+            Stage::Quantize => quantize::quantize(&StageContext { ranks: &SingleProcess, ..*context }),
         }
     }
 

@@ -98,10 +98,10 @@ struct Choice<'a> {
 /// # Errors
 /// An earlier stage is missing; whatever is wrong with the texts; a signal; a full disk.
 pub(super) fn settled(context: &StageContext<'_>) -> Result<Quantization> {
-    context.ranks.first_then(|| settled_here(context))
+    context.ranks.first_then(|| resolved_here(context))
 }
 
-fn settled_here(context: &StageContext<'_>) -> Result<Quantization> {
+fn resolved_here(context: &StageContext<'_>) -> Result<Quantization> {
     let recipe = context.recipe;
     let settled = recipe.quantize.quantization();
     if !recipe.quantize.chooses() {

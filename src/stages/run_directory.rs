@@ -174,7 +174,7 @@ impl StageContext<'_> {
                 let problem =
                     format!("it was made from another {} than {} is now", parent.variant(), from.display());
                 (problem, "")
-            } else if !artifact::descends(&config, &HfDirectory::open(&from)?.config) {
+            } else if !artifact::is_derived_from(&config, &HfDirectory::open(&from)?.config) {
                 let problem =
                     format!("its configuration is not that of {}, from which it was made", from.display());
                 (problem, "put back the config.json that was changed, or ")

@@ -5,7 +5,7 @@ use super::{Corpus, Stage, StageContext, artifact, precision, teachers};
 use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
-use crate::train::{Callback, Learner, Schedule, Trained, Training, train};
+use crate::train::{Callback, Learner, Schedule, Training, TrainingOutcome, train};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub fn run<B: Backend>(
     learner: &mut Learner<B>,
     teacher: Option<(&[f32], Distillation)>,
     callback: Option<&mut dyn Callback<B>>,
-) -> Result<Trained> {
+) -> Result<TrainingOutcome> {
     let steps = steps(settings, corpus.train_rows().len());
     let training = Training {
         stage: stage.name(),

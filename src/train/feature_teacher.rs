@@ -18,14 +18,14 @@
 //! steps them, gradients are clipped with theirs, and the saved state of a training holds them; artifacts do not.
 
 use super::Learner;
-use super::learner::Among;
+use super::learner::BatchShard;
 use super::terms::Terms;
 use crate::autograd::{Tape, Var};
 use crate::checkpoint::fresh;
 use crate::data::TokenSet;
 use crate::models::config::Pooling;
 use crate::models::{Classifier, ModelConfig, Rows, Taps};
-use crate::nn::{Declare, Exec, Linear, ParamId};
+use crate::nn::{Exec, Linear, ParamBuilder, ParamId};
 use crate::ops::Backend;
 use crate::ops::relation::{Map, even};
 use crate::params::ParamStore;
@@ -52,9 +52,9 @@ struct Compared<'c, B: Backend> {
     batch: &'c Batch,
     /// What the loss is multiplied by.
     scale: f64,
-    among: Among<'c>,
+    among: BatchShard<'c>,
     values: Terms<Option<f64>>,
-    seeds: Seeds<B>,
+    seeds: OutputGrads<B>,
 }
 
 impl<B: Backend> Compared<'_, B> {
@@ -78,7 +78,7 @@ pub struct FeatureTeacher<B: Backend> {
 }
 
 /// Gradients of the terms by variables of the student's tape.
-type Seeds<B> = Vec<(Var<B>, Tensor<B>)>;
+type OutputGrads<B> = Vec<(Var<B>, Tensor<B>)>;
 
 impl<B: Backend> Learner<B> {
     /// Has the network learn from the layers of a teacher. `texts` are the training texts as the teacher reads them, if
@@ -102,7 +102,7 @@ impl<B: Backend> Learner<B> {
             assert!(*student < self.model.layers.len() && *teacher < model.layers.len(), "layers that exist");
         }
         let [from, to] = [&self.model, &model].map(|model| model.config.hidden);
-        let mut declare = Declare::default();
+        let mut declare = ParamBuilder::default();
         let mut projections = Vec::new();
         if features.weights.compares_states() && from != to {
             for state in 0..=features.layers.len() {
@@ -179,8 +179,8 @@ impl<B: Backend> FeatureTeacher<B> {
         student: &Classifier,
         taps: &Taps<Var<B>>,
         batch: &Batch,
-        (scale, among): (f64, Among<'_>),
-    ) -> Result<(Terms<Option<f64>>, Seeds<B>)> {
+        (scale, among): (f64, BatchShard<'_>),
+    ) -> Result<(Terms<Option<f64>>, OutputGrads<B>)> {
         let reading = self.reading(batch);
         let mut own = Tape::evaluating(backend, &self.params, &reading);
         self.prepare(&mut own);

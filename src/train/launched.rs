@@ -3,7 +3,7 @@
 //! Where a device runs by itself, the next step may be launched before a step's loss is read: the device then never waits for the
 //! host. A step whose gradients are not finite changes nothing, so that it is early enough to learn of it one step later.
 
-use super::learner::{Among, Learner, Step};
+use super::learner::{BatchShard, Learner, Step};
 use super::{FeatureTeacher, Terms};
 use crate::autograd::Grads;
 use crate::ops::Backend;
@@ -23,8 +23,8 @@ pub(super) struct LaunchedStep<B: Backend> {
 impl<B: Backend> LaunchedStep<B> {
     /// Starts copying the numbers to the host, behind this step and before whatever follows it.
     pub(super) fn call(mut self, backend: &B) -> Result<LaunchedStep<B>> {
-        self.pending.as_mut().map_or(Ok(()), |pending| backend.call_losses(pending))?;
-        backend.call_norm(&mut self.norm)?;
+        self.pending.as_mut().map_or(Ok(()), |pending| backend.start_losses_readback(pending))?;
+        backend.start_norm_readback(&mut self.norm)?;
         Ok(LaunchedStep { grads: None, ..self })
     }
 }
@@ -33,8 +33,13 @@ impl<B: Backend> Learner<B> {
     /// Waits for a step, and says what it did. Its number, from 1, is for errors.
     ///
     /// # Errors
-    /// As [`Learner::step_among`].
-    pub(super) fn finish(&mut self, launched: LaunchedStep<B>, among: Among<'_>, step: u64) -> Result<Step> {
+    /// As [`Learner::step_sharded`].
+    pub(super) fn finish(
+        &mut self,
+        launched: LaunchedStep<B>,
+        among: BatchShard<'_>,
+        step: u64,
+    ) -> Result<Step> {
         let LaunchedStep { pending, terms, grads, norm } = launched;
         let losses = pending.map(|pending| self.backend.losses(pending)).transpose()?;
         // A loss that is not finite has a gradient that is not, and that changes nothing.

@@ -12,7 +12,7 @@ use crate::ops::Backend;
 use crate::ops::loss::{Distillation, LossOps, Losses};
 use crate::ops::noise::Noise;
 use crate::params::ParamStore;
-use crate::ranks::{Alone, Ranks};
+use crate::ranks::{Ranks, SingleProcess};
 
 /// A batch, and what is to be learned from it.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub type Watch<'w, B> =
 
 /// A process among those that take a step together, and its part of their batch.
 #[derive(Clone, Copy)]
-pub struct Among<'a> {
+pub struct BatchShard<'a> {
     /// The processes.
     pub ranks: &'a dyn Ranks,
     /// This one's share of the texts of all, 0 to 1.
@@ -66,12 +66,12 @@ pub struct Among<'a> {
     pub tokens: f64,
 }
 
-impl Among<'static> {
+impl BatchShard<'static> {
     /// Alone, with all texts.
-    pub const ALONE: Among<'static> = Among { ranks: &Alone, texts: 1.0, tokens: 1.0 };
+    pub const ALONE: BatchShard<'static> = BatchShard { ranks: &SingleProcess, texts: 1.0, tokens: 1.0 };
 }
 
-impl Among<'_> {
+impl BatchShard<'_> {
     /// The share of something that has a row for each text or for each token of `batch`.
     pub(super) fn share(&self, batch: &Batch, rows: usize) -> f64 {
         if rows == batch.texts() { self.texts } else { self.tokens }
@@ -84,7 +84,7 @@ impl Among<'_> {
         terms: Terms<Option<f64>>,
     ) -> Result<(Losses, Terms<Option<f64>>)> {
         let own = own.unwrap_or(Losses { total: 0.0, cross_entropy: 0.0, distillation: 0.0 });
-        if !self.ranks.are_several() {
+        if !self.ranks.is_distributed() {
             return Ok((own, terms));
         }
         let Terms { hidden, cosine, attention, relations } = terms;
@@ -92,7 +92,7 @@ impl Among<'_> {
             [own.total, own.cross_entropy, own.distillation].map(|loss| self.texts * loss).to_vec();
         let terms = [hidden, cosine, attention, relations];
         sums.extend(terms.iter().flat_map(|term| [term.unwrap_or(0.0), f64::from(u8::from(term.is_some()))]));
-        self.ranks.sum_wide(&mut sums)?;
+        self.ranks.sum_f64(&mut sums)?;
         let (losses, terms) = sums.split_at(3);
         let term = |i: usize| (terms[2 * i + 1] > 0.0).then_some(terms[2 * i]);
         let losses = Losses { total: losses[0], cross_entropy: losses[1], distillation: losses[2] };
@@ -106,7 +106,7 @@ struct How<'a> {
     noise: Option<Noise>,
     /// What the loss is multiplied by.
     scale: f64,
-    among: Among<'a>,
+    among: BatchShard<'a>,
 }
 
 /// A network, its parameters and their optimizer.
@@ -124,7 +124,7 @@ pub struct Learner<B: Backend> {
 }
 
 impl<B: Backend> Learner<B> {
-    /// One step at `learning_rate`, as [`Learner::step_among`] by a process alone. With `watch`, the gradients of attention contexts
+    /// One step at `learning_rate`, as [`Learner::step_sharded`] by a process alone. With `watch`, the gradients of attention contexts
     /// and of feed-forward units are kept for it.
     ///
     /// # Errors
@@ -137,17 +137,17 @@ impl<B: Backend> Learner<B> {
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        self.step_among(examples, Among::ALONE, noise, learning_rate, watch)
+        self.step_sharded(examples, BatchShard::ALONE, noise, learning_rate, watch)
     }
 
     /// One step at `learning_rate` of all ranks together, of which this one learns from `examples`.
     ///
     /// # Errors
     /// As [`Learner::step`]; [`Error::Ranks`](crate::Error::Ranks).
-    pub fn step_among(
+    pub fn step_sharded(
         &mut self,
         examples: &Examples,
-        among: Among<'_>,
+        among: BatchShard<'_>,
         noise: Option<Noise>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
@@ -161,7 +161,7 @@ impl<B: Backend> Learner<B> {
     pub(super) fn begin(
         &mut self,
         examples: &Examples,
-        among: Among<'_>,
+        among: BatchShard<'_>,
         noise: Option<Noise>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
@@ -173,7 +173,7 @@ impl<B: Backend> Learner<B> {
         let launched = match &filled {
             Some(filled) => backend.repeated(&filled.batch, |backend| {
                 // Packed weights of an evaluation before would make this step another than the others.
-                self.params.outdate();
+                self.params.invalidate_packs();
                 self.launch(backend, filled, how, learning_rate, None)
             })?,
             None => self.launch(&backend, examples, how, learning_rate, watch)?,
@@ -183,8 +183,9 @@ impl<B: Backend> Learner<B> {
     }
 
     /// Whether a step asks the device for the same as others do, and the host for nothing.
-    fn repeats(&self, examples: &Examples, among: Among<'_>) -> bool {
-        let by_device = self.feature_teacher.is_none() && !self.params.rounds() && !among.ranks.are_several();
+    fn repeats(&self, examples: &Examples, among: BatchShard<'_>) -> bool {
+        let by_device =
+            self.feature_teacher.is_none() && !self.params.rounds() && !among.ranks.is_distributed();
         self.backend.fills() && by_device && examples.batch.texts() > 0
     }
 
@@ -272,7 +273,7 @@ pub fn gradients<B: Backend>(
     noise: Option<Noise>,
     watch: Option<&mut Watch<'_, B>>,
 ) -> Result<(Losses, Grads<B>)> {
-    let how = How { noise, scale: backend.loss_scale().unwrap_or(1.0), among: Among::ALONE };
+    let how = How { noise, scale: backend.loss_scale().unwrap_or(1.0), among: BatchShard::ALONE };
     let (pending, _, grads) = all_gradients(backend, model, params, examples, None, how, watch)?;
     Ok((backend.losses(pending)?, grads))
 }
@@ -308,7 +309,7 @@ fn all_gradients<B: Backend>(
     let grads = match watch {
         None => {
             drop(taps);
-            tape.backward_among(derivatives, among.ranks)?.scaled(scale)
+            tape.backward_all_reduce(derivatives, among.ranks)?.scaled(scale)
         }
         Some(watch) => {
             for layer in &taps.layers {

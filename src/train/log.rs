@@ -1,7 +1,7 @@
 //! What is told of a training's steps: to whoever shows progress, and to the metrics.
 
 use super::launched::LaunchedStep;
-use super::learner::{Among, Learner};
+use super::learner::{BatchShard, Learner};
 use super::metrics::Metrics;
 use super::progress::{Progress, StepReport, Throughput};
 use crate::Result;
@@ -10,7 +10,7 @@ use crate::ops::Backend;
 /// A step of a training that has begun, and what is told of it when it is finished.
 pub(super) struct StepInFlight<'t, B: Backend> {
     pub(super) launched: LaunchedStep<B>,
-    pub(super) among: Among<'t>,
+    pub(super) among: BatchShard<'t>,
     /// Its number, from 1.
     pub(super) step: u64,
     pub(super) rate: f64,

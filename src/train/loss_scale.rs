@@ -38,7 +38,8 @@ impl LossScale {
         self.moves.then_some((self.factor, self.good))
     }
 
-    /// Learns whether a step's gradients were finite. Gives whether a step whose gradients were not is only one to be left out.
+    /// Updates the scale after a step: overflow halves it, many finite steps in a row double it. False if gradients were not finite
+    /// and the scale cannot be lowered any more: training has diverged. True otherwise; a step that overflowed is then left out.
     pub fn after(&mut self, finite: bool) -> bool {
         if finite {
             self.good += 1;

@@ -2,13 +2,13 @@
 
 use super::callback::Callback;
 use super::launched::LaunchedStep;
-use super::learner::{Among, Learner, Watch};
+use super::learner::{BatchShard, Learner, Watch};
 use super::log::{Log, StepInFlight};
 use super::metrics::Metrics;
 use super::order::Order;
 use super::progress::Throughput;
 use super::state::{self, Position};
-use super::trainer::{Trained, Training};
+use super::trainer::{Training, TrainingOutcome};
 use crate::ops::Backend;
 use crate::ops::noise::Noise;
 use crate::{Error, Result};
@@ -127,8 +127,9 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
                 return Err(error);
             }
         };
-        let ahead =
-            self.callback.runs_ahead() && learner.backend.runs_ahead() && !self.training.ranks.are_several();
+        let ahead = self.callback.runs_ahead()
+            && learner.backend.runs_ahead()
+            && !self.training.ranks.is_distributed();
         let launched = if ahead { launched.call(&learner.backend)? } else { launched };
         self.position.step = step + 1;
         let next =
@@ -148,14 +149,14 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
     ///
     /// # Errors
     /// The best weights cannot be read; a full disk.
-    pub(super) fn end(mut self, learner: &mut Learner<B>) -> Result<Trained> {
+    pub(super) fn end(mut self, learner: &mut Learner<B>) -> Result<TrainingOutcome> {
         self.training.progress.end();
         self.log.metrics.flush()?;
         let Position { step, best, best_sha256, .. } = &self.position;
         if self.training.keep_best && best.is_some_and(|(_, at)| at != *step) {
             state::load_best(&self.training.state, learner, best_sha256)?;
         }
-        Ok(Trained { steps: *step, best: *best })
+        Ok(TrainingOutcome { steps: *step, best: *best })
     }
 
     /// Waits for the step that is under way.
@@ -170,7 +171,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         learner: &mut Learner<B>,
         places: &[u32],
         rate: f64,
-    ) -> Result<(LaunchedStep<B>, Among<'t>)> {
+    ) -> Result<(LaunchedStep<B>, BatchShard<'t>)> {
         let (training, step) = (self.training, self.position.step);
         let noise = Some(Noise { seed: training.seed, step });
         let callback = &mut *self.callback;
@@ -180,7 +181,10 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
                 &mut |seen, batch, taps, grads| callback.watch(seen, batch, taps, grads);
             // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
             let whole = training.examples(places);
-            return Ok((learner.begin(&whole, Among::ALONE, noise, rate, Some(watch))?, Among::ALONE));
+            return Ok((
+                learner.begin(&whole, BatchShard::ALONE, noise, rate, Some(watch))?,
+                BatchShard::ALONE,
+            ));
         }
         let (examples, among) = training.part(places);
         Ok((learner.begin(&examples, among, noise, rate, None)?, among))
@@ -191,7 +195,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         let Training { ranks, stop, .. } = self.training;
         let step = self.position.step;
         let mut sums = [f64::from(u8::from(stop.load(Ordering::Relaxed))), step as f64];
-        ranks.sum_wide(&mut sums)?;
+        ranks.sum_f64(&mut sums)?;
         let [asked, steps] = sums;
         if steps != ranks.size() as f64 * step as f64 {
             let problem = format!("rank {} has taken {step} steps, and others not as many", ranks.rank());

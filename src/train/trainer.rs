@@ -5,7 +5,7 @@
 
 use super::callback::{Callback, NoCallback};
 use super::evaluate::{accuracy, accuracy_unless};
-use super::learner::{Among, Examples, Learner};
+use super::learner::{BatchShard, Examples, Learner};
 use super::progress::Progress;
 use super::run::Run;
 use super::schedule::Schedule;
@@ -66,7 +66,7 @@ pub struct Training<'a> {
 
 /// How a training ended.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trained {
+pub struct TrainingOutcome {
     /// Steps taken, over all resumptions.
     pub steps: u64,
     /// Best accuracy on the held-out texts, and the step after which it was measured.
@@ -83,7 +83,7 @@ pub fn train<B: Backend>(
     learner: &mut Learner<B>,
     training: &Training<'_>,
     callback: Option<&mut dyn Callback<B>>,
-) -> Result<Trained> {
+) -> Result<TrainingOutcome> {
     let mut nobody = NoCallback;
     let callback = match callback {
         Some(callback) => callback,
@@ -133,26 +133,26 @@ impl<'a> Training<'a> {
     }
 
     /// This rank's part of a batch.
-    pub(super) fn part(&self, places: &[u32]) -> (Examples, Among<'a>) {
+    pub(super) fn part(&self, places: &[u32]) -> (Examples, BatchShard<'a>) {
         let ranks = self.ranks;
         let own = &places[ranks.part(places.len())];
         let share = |own: usize, all: usize| if all == 0 { 0.0 } else { own as f64 / all as f64 };
         let texts = share(own.len(), places.len());
         let tokens = if texts == 1.0 { 1.0 } else { share(self.tokens(own), self.tokens(places)) };
-        (self.examples(own), Among { ranks, texts, tokens })
+        (self.examples(own), BatchShard { ranks, texts, tokens })
     }
 
     /// The accuracy on the held-out texts, of which each rank runs a part.
     pub(super) fn held_out_accuracy<B: Backend>(&self, learner: &Learner<B>) -> Result<f64> {
         let (rows, ranks) = (self.held_out.clone(), self.ranks);
-        if !ranks.are_several() {
+        if !ranks.is_distributed() {
             return accuracy_unless(self.stop, learner, self.texts, rows);
         }
         let part = ranks.part(rows.len());
         let own = rows.start + part.start..rows.start + part.end;
         // A signal may have come to some ranks alone: they all stop after the next step.
         let mut right = [accuracy(learner, self.texts, own.clone())? * own.len() as f64];
-        ranks.sum_wide(&mut right)?;
+        ranks.sum_f64(&mut right)?;
         Ok(right[0].round() / rows.len() as f64)
     }
 }

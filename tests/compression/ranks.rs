@@ -3,7 +3,7 @@
 use crate::common::distance;
 use crate::network::{assert_masks, bits, change, config, download, examples, id, learner, plain, states};
 use crate::oracle::Oracle;
-use crate::slopes::compare_with_slopes;
+use crate::slopes::compare_with_gate_gradients;
 use limbeck::backend::Cpu;
 use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
@@ -162,7 +162,7 @@ fn gradients_of_factors_are_slopes_of_the_loss() {
     for config in families() {
         let mut learner = learner(&config);
         factorize(&mut learner, &FIFTH).unwrap();
-        let compared = compare_with_slopes(&learner, &examples(0..6), |name| name.contains("layer."));
+        let compared = compare_with_gate_gradients(&learner, &examples(0..6), |name| name.contains("layer."));
         // Both factors and the bias of each of six matrices, and two norms.
         assert_eq!(compared, 3 * (6 * 3 + 4) - 3, "all but the biases of keys");
     }

@@ -3,7 +3,7 @@
 use crate::common::distance;
 use crate::network::{assert_masks, bits, change, config, download, examples, id, learner, plain, states};
 use crate::ranks::{expanded, of_formulas, values};
-use crate::slopes::compare_with_slopes;
+use crate::slopes::compare_with_gate_gradients;
 use limbeck::backend::Cpu;
 use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
@@ -128,7 +128,7 @@ fn a_gradient_is_the_sum_of_the_copies_gradients_and_the_slope_of_the_loss() {
             let worst = crate::common::largest_difference(&found, &sum);
             assert!(worst <= 1e-5 * f64::from(scale), "{name}: {worst}");
         }
-        let compared = compare_with_slopes(&learner, &all, |name| name.contains("layer.1."));
+        let compared = compare_with_gate_gradients(&learner, &all, |name| name.contains("layer.1."));
         assert_eq!(compared, 6 * 2 + 4 - 1, "all but the bias of the keys");
     }
 }

@@ -18,7 +18,7 @@ fn loss(oracle: &Oracle, examples: &Examples) -> f64 {
 
 /// Compares the gradient of each parameter that is `asked` for, along two random directions, with the slope of the loss there.
 /// Biases of keys are left out: what they add to all scores of a query changes nothing. Returns how many were compared.
-pub fn compare_with_slopes(
+pub fn compare_with_gate_gradients(
     learner: &Learner<Cpu>,
     examples: &Examples,
     asked: impl Fn(&str) -> bool,

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 const SITE: Site = Site { noise: Noise { seed: 9, step: 4 }, place: 12, rate: 0.15 };
 
 fn attention(texts: &Texts) -> Attend {
-    Attend { heads: texts.heads, head_size: texts.size, dropout: SITE.rate, apart: false }
+    Attend { heads: texts.heads, head_size: texts.size, dropout: SITE.rate, decoupled: false }
 }
 
 /// q, k, v and dcontext, as `storage` holds them.

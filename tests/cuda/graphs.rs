@@ -176,13 +176,13 @@ fn a_changed_network_has_other_graphs() {
 #[test]
 fn a_library_takes_part() {
     in_orders(&[Storage::F16], &[Order::Ascending], |cuda, what| {
-        use limbeck::backend::cuda::Products::CublasLt;
-        if !cuda.offered().unwrap().contains(&CublasLt) {
+        use limbeck::backend::cuda::GemmBackend::CublasLt;
+        if !cuda.gemm_backends().unwrap().contains(&CublasLt) {
             assert!(!in_emulation(), "{what}: it has a cuBLASLt");
             say("SKIPPED: there is no cuBLASLt on the library path");
             return;
         }
-        let cuda = &cuda.with_products(Some(CublasLt)).unwrap();
+        let cuda = &cuda.with_gemm_backend(Some(CublasLt)).unwrap();
         let graphs = train(cuda, Graphs::On);
         assert_same(&graphs, &train(cuda, Graphs::Filled), what);
         assert_eq!(graphs.repeats.replayed, STEPS - 4, "{what}");

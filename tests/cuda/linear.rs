@@ -7,7 +7,7 @@
 //! storage: `(depth + 8) · 2⁻²³ · Σ |products|`, and half a unit in the last place.
 
 use crate::device::*;
-use limbeck::backend::cuda::{Products, Storage};
+use limbeck::backend::cuda::{GemmBackend, Storage};
 use limbeck::backend::{Cuda, Device};
 use limbeck::models::config::Activation;
 use limbeck::nn::{ParamId, ParamSpec, Role};
@@ -42,31 +42,31 @@ const LARGE: [usize; 3] = [1500, 1160, 1048];
 const HOPPER: [[usize; 3]; 5] =
     [[70, 768, 72], [9, 40, 3072], [9, 3072, 40], [1100, 40, 48], [260, 136, 768]];
 
-fn sizes(cuda: &Cuda, products: Products) -> impl Iterator<Item = [usize; 3]> {
-    let hopper = products == Products::Wgmma && cuda.storage() != Storage::F32;
+fn sizes(cuda: &Cuda, products: GemmBackend) -> impl Iterator<Item = [usize; 3]> {
+    let hopper = products == GemmBackend::Wgmma && cuda.storage() != Storage::F32;
     let more = if hopper { &HOPPER[..] } else { &[] };
     SIZES.into_iter().chain(more.iter().copied()).chain((cuda.multiprocessors() > 16).then_some(LARGE))
 }
 
 /// Every device, by everything that makes products there. Fails if what is there has made none.
-fn on_products(test: impl Fn(&Cuda, &str, Products)) {
+fn on_products(test: impl Fn(&Cuda, &str, GemmBackend)) {
     on_devices(&Storage::ALL, |cuda, what| {
-        for products in cuda.offered().unwrap() {
+        for products in cuda.gemm_backends().unwrap() {
             let before = in_emulation().then(made);
-            let of_one = cuda.with_products(Some(products)).unwrap();
+            let of_one = cuda.with_gemm_backend(Some(products)).unwrap();
             test(&of_one, &format!("{what}, {products}"), products);
             if let Some([by_library, by_warpgroups]) = before {
                 let [library, warpgroups] = made();
                 assert_eq!(
                     library > by_library,
-                    products == Products::CublasLt,
+                    products == GemmBackend::CublasLt,
                     "{what}: who has multiplied"
                 );
-                let hopper = products == Products::Wgmma && cuda.storage() != Storage::F32;
+                let hopper = products == GemmBackend::Wgmma && cuda.storage() != Storage::F32;
                 assert_eq!(warpgroups > by_warpgroups, hopper, "{what}: who has multiplied");
             }
         }
-        assert!(!in_emulation() || cuda.offered().unwrap() == Products::ALL, "{what}: it has all");
+        assert!(!in_emulation() || cuda.gemm_backends().unwrap() == GemmBackend::ALL, "{what}: it has all");
     });
 }
 
@@ -201,7 +201,7 @@ fn forward() {
                     cuda.linear_forward(&on_gpu, &packed, &bias_on_gpu, activation, true).unwrap();
                 assert_eq!((y.shape(), y.buffer().storage()), (Shape::new(m, n), storage), "{what}");
                 // A library adds biases, below 1, as they are stored, and rounds sums before they are activated.
-                let unit = if products == Products::CublasLt { rounding(storage) } else { 0.0 };
+                let unit = if products == GemmBackend::CublasLt { rounding(storage) } else { 0.0 };
                 let rounded = |z: f64| unit * (z.abs() + 2.0);
                 // Functions in f32 of sums that are not.
                 let slack = |z: f64| 3e-7 + 1.2 * rounded(z);
@@ -280,7 +280,7 @@ fn weight_gradients_of_several_layers() {
     on_products(|cuda, what, products| {
         // More than one launch takes, of different lengths, some in slices, some added to what is there.
         let rows = |i: usize| if i.is_multiple_of(10) { 600 } else { i * 13 % 7 * 8 };
-        let step = if products == Products::Wgmma { 8 } else { 1 };
+        let step = if products == GemmBackend::Wgmma { 8 } else { 1 };
         let outputs = |i: usize| (33 + i * 8 % 41).next_multiple_of(step);
         let layers: Vec<[usize; 3]> = (0..50).map(|i| [rows(i), outputs(i), 8 + i % 5 * 8]).collect();
         let storage = cuda.storage();

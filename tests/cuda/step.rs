@@ -3,7 +3,7 @@
 use crate::common::say;
 use crate::device::*;
 use limbeck::backend::Cuda;
-use limbeck::backend::cuda::{Products, Storage};
+use limbeck::backend::cuda::{GemmBackend, Storage};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::Sizes;
 use limbeck::ops::Backend;
@@ -111,10 +111,10 @@ fn training_with_a_teachers_inside_is_the_cpus() {
 #[test]
 fn training_by_other_products_is_the_cpus() {
     in_orders(&[Storage::F32, Storage::F16], &[Order::Ascending], |cuda, what| {
-        let others = Products::ALL.into_iter().filter(|products| *products != Products::Own);
+        let others = GemmBackend::ALL.into_iter().filter(|products| *products != GemmBackend::Own);
         for products in others {
-            if cuda.offered().unwrap().contains(&products) {
-                let cuda = cuda.with_products(Some(products)).unwrap();
+            if cuda.gemm_backends().unwrap().contains(&products) {
+                let cuda = cuda.with_gemm_backend(Some(products)).unwrap();
                 compare(&cuda, &format!("{what}, {products}"), false);
             } else {
                 assert!(!in_emulation(), "{what}: it has {products}");

@@ -72,8 +72,8 @@ fn slopes_of_gates_and_sums_of_blocks() {
             let (x, x_on_cpu) = both(cuda, &cpu, &random(1, rows * 24, cuda.storage()), rows);
             let (dx, dx_on_cpu) = both(cuda, &cpu, &random(2, rows * 24, cuda.storage()), rows);
             for width in [1, 8, 24] {
-                let found = cuda.gate_slopes(&batch, &x, &dx, width).unwrap();
-                let expected = cpu.gate_slopes(&batch, &x_on_cpu, &dx_on_cpu, width).unwrap();
+                let found = cuda.gate_gradients(&batch, &x, &dx, width).unwrap();
+                let expected = cpu.gate_gradients(&batch, &x_on_cpu, &dx_on_cpu, width).unwrap();
                 assert_eq!(found.len(), expected.len());
                 for (found, expected) in found.iter().zip(expected) {
                     assert!((found - expected).abs() <= 1e-5, "{what}: {found} {expected}");

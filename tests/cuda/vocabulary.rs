@@ -22,8 +22,8 @@ fn rows_picked_and_put_back() {
             let (y, y_on_cpu) = (cuda.select(&x, &few).unwrap(), cpu.select(&x_on_cpu, &few).unwrap());
             same(cuda, &cpu, &y, &y_on_cpu, 0.0, what);
             let shape = Shape::new(rows, cols);
-            let mut back = cuda.no_activations(shape).unwrap();
-            let mut back_on_cpu = cpu.no_activations(shape).unwrap();
+            let mut back = cuda.zero_activations(shape).unwrap();
+            let mut back_on_cpu = cpu.zero_activations(shape).unwrap();
             cuda.put(&y, &few, &mut back).unwrap();
             cpu.put(&y_on_cpu, &few, &mut back_on_cpu).unwrap();
             same(cuda, &cpu, &back, &back_on_cpu, 0.0, what);

@@ -13,7 +13,8 @@ use limbeck_kernels::Kernels;
 /// Attention of every token, and of the first of each text.
 pub fn each_attention(check: impl Fn(&Case<'_>)) {
     for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
-        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, apart: false }, heads * head_size);
+        let (attend, width) =
+            (Attend { heads, head_size, dropout: 0.0, decoupled: false }, heads * head_size);
         for (first_only, rows) in [(false, TOKENS), (true, TEXTS)] {
             check(&Case {
                 name: &format!("attention {heads} heads of {head_size}, {rows} queries"),
@@ -33,7 +34,7 @@ pub fn each_attention(check: impl Fn(&Case<'_>)) {
 fn attention_within_sentences() {
     let same = |text: usize, query: usize, key: usize| (query < FIRSTS[text]) == (key < FIRSTS[text]);
     for [heads, head_size] in [[2, 3], [1, 16], [5, 1], [0, 4]] {
-        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, apart: true }, heads * head_size);
+        let (attend, width) = (Attend { heads, head_size, dropout: 0.0, decoupled: true }, heads * head_size);
         Case {
             name: &format!("attention within sentences, {heads} heads of {head_size}"),
             params: &[],
@@ -57,7 +58,7 @@ fn attention_of_every_token_and_of_the_first() {
 fn attention_with_dropout_on_the_probabilities() {
     // A head is wider than the longest text, so that values can be unit vectors.
     let (heads, size, rate) = (2, 8, 0.4);
-    let (attend, width) = (Attend { heads, head_size: size, dropout: rate, apart: false }, 2 * 8);
+    let (attend, width) = (Attend { heads, head_size: size, dropout: rate, decoupled: false }, 2 * 8);
     // With queries of zero every probability is 1 / length; with the unit vector of its place as a key's value,
     // the context is the row of probabilities after dropout.
     let cpu = Cpu::new(Kernels::select().unwrap());

@@ -50,7 +50,7 @@ fn attention_absorbed_into_the_first_token() {
             key: of(2),
             value: of(4),
             output: layer(6, width, hidden, Activation::Identity),
-            attend: Attend { heads, head_size, dropout: 0.0, apart: false },
+            attend: Attend { heads, head_size, dropout: 0.0, decoupled: false },
         };
         let weight = [(width, hidden), (1, width)];
         Case {
@@ -64,7 +64,7 @@ fn attention_absorbed_into_the_first_token() {
                 };
                 let tokens = &x[6];
                 let first: Vec<f64> =
-                    firsts().flat_map(|t| tokens[t * hidden..(t + 1) * hidden].to_vec()).collect();
+                    first_lens().flat_map(|t| tokens[t * hidden..(t + 1) * hidden].to_vec()).collect();
                 let query = project(0, &first, TEXTS, x);
                 let [key, value] = [2, 4].map(|first| project(first, tokens, TOKENS, x));
                 attention([&query, &key, &value], [heads, head_size], true, &|_, _, _, _| 1.0)
@@ -75,7 +75,7 @@ fn attention_absorbed_into_the_first_token() {
 }
 
 /// The first token of each text.
-fn firsts() -> impl Iterator<Item = usize> {
+fn first_lens() -> impl Iterator<Item = usize> {
     LENGTHS.into_iter().scan(0, |next, length| {
         let first = *next;
         *next += length;

@@ -21,7 +21,7 @@ fn a_shared_layer_with_factored_matrices() {
             key: layer(3, size, size, plain),
             value: factored(5, 1, [size, size], plain),
             output: layer(8, size, size, plain),
-            attend: Attend { heads: 2, head_size: 3, dropout: 0.0, apart: false },
+            attend: Attend { heads: 2, head_size: 3, dropout: 0.0, decoupled: false },
         },
         attention_norm: norm_of(10),
         expand: layer(12, size, units, Activation::Gelu),

@@ -32,9 +32,9 @@ fn same(what: &str, found: &[f32], expected: &[f64]) {
     close(what, &found, &expected);
 }
 
-type OnDevice<'a> = dyn Fn(&Cpu, &Tensor<Cpu>, &Tensor<Cpu>) -> (f64, Tensor<Cpu>) + 'a;
+type DeviceBatch<'a> = dyn Fn(&Cpu, &Tensor<Cpu>, &Tensor<Cpu>) -> (f64, Tensor<Cpu>) + 'a;
 
-fn check_states(what: &str, device: &OnDevice<'_>, oracle: &dyn Fn(&[f64], &[f64]) -> f64) {
+fn check_states(what: &str, device: &DeviceBatch<'_>, oracle: &dyn Fn(&[f64], &[f64]) -> f64) {
     let [x, y] = [1, 2].map(|key| random(key, TOKENS * 5));
     let leaves = [wide(&x), wide(&y)];
     let loss = |leaves: &[Vec<f64>]| oracle(&leaves[0], &leaves[1]);

@@ -270,7 +270,7 @@ fn what_is_used_more_than_once_collects_all_its_gradients() {
     .check();
 
     // x feeds three projections and a residual; the context feeds two layers and its own norm.
-    let attend = Attend { heads: 2, head_size: 3, dropout: 0.0, apart: false };
+    let attend = Attend { heads: 2, head_size: 3, dropout: 0.0, decoupled: false };
     let normed = LayerNorm { gamma: ParamId(8), beta: ParamId(9), eps: 1e-3 };
     let plain = Activation::Identity;
     let (matrix, vector) = ((size, size), (1, size));

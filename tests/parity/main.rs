@@ -4,7 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod masked;
+mod mlm;
 
 use common::{distance, largest_difference, magnitude, query_of_key_bias, worst};
 use limbeck::Batch;

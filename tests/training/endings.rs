@@ -4,7 +4,7 @@ use crate::fixture::{learner, notes, training};
 use limbeck::backend::Cpu;
 use limbeck::data::TokenSet;
 use limbeck::train::evaluate::accuracy;
-use limbeck::train::{Learner, Silent, Trained, train};
+use limbeck::train::{Learner, Silent, TrainingOutcome, train};
 use limbeck::{Error, Result};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +16,7 @@ fn run(
     rate: f64,
     steps: u64,
     [every, patience]: [u64; 2],
-) -> Result<Trained> {
+) -> Result<TrainingOutcome> {
     let stop = AtomicBool::new(false);
     let mut training = training(folder, texts, &Silent, &stop);
     (training.schedule.learning_rate, training.schedule.steps) = (rate, steps);

@@ -71,7 +71,7 @@ pub fn training<'a>(
         seed: 9,
         state: folder.join("state"),
         metrics: folder.join("metrics.jsonl"),
-        ranks: &limbeck::ranks::Alone,
+        ranks: &limbeck::ranks::SingleProcess,
         resume: true,
         progress,
         stop,

@@ -7,7 +7,7 @@ use limbeck::models::config::{DropoutConfig, LayerConfig, ModelConfig, Sizes};
 use limbeck::ops::loss::LossOps;
 use limbeck::ops::noise::Noise;
 use limbeck::ranks::{Launch, OneThread, Ranks, Tcp};
-use limbeck::train::learner::Among;
+use limbeck::train::learner::BatchShard;
 use limbeck::train::{Examples, Learner};
 use std::net::TcpListener;
 
@@ -54,9 +54,9 @@ fn trained(ranks: &dyn Ranks) -> Vec<Vec<f32>> {
     for (step, texts) in [7, 9, ranks.size() - 1].into_iter().enumerate() {
         let part = ranks.part(texts);
         let share = part.len() as f64 / texts as f64;
-        let among = Among { ranks, texts: share, tokens: share };
+        let among = BatchShard { ranks, texts: share, tokens: share };
         let noise = Noise { seed: 1, step: step as u64 };
-        learner.step_among(&examples(step, part), among, Some(noise), 1e-2, None).unwrap();
+        learner.step_sharded(&examples(step, part), among, Some(noise), 1e-2, None).unwrap();
     }
     let Learner { backend, params, .. } = &learner;
     params.iter().map(|(_, param)| param.value().download(backend).unwrap()).collect()
@@ -81,7 +81,7 @@ fn sums_begin_before_the_backward_pass_ends() {
         let mut tape = Tape::recording(&backend, &params, &batch, None);
         let logits = model.forward(&mut tape).unwrap();
         let (_, slope) = backend.loss(logits.tensor(), &labels, None, 0.5).unwrap();
-        let grads = tape.backward_among([(logits, slope)], &ranks).unwrap();
+        let grads = tape.backward_all_reduce([(logits, slope)], &ranks).unwrap();
         grads.overlap().expect("sums over ranks")
     });
     for (rank, [begun, buckets]) in found.into_iter().enumerate() {
@@ -105,7 +105,7 @@ fn a_backward_pass_that_fails_ends_those_of_all() {
             // The gradient of another result, which does not fit the embeddings'.
             derivatives.push((taps.embedded, slope));
         }
-        let run = || tape.backward_among(derivatives, &ranks).map(|_| ()).unwrap_err().to_string();
+        let run = || tape.backward_all_reduce(derivatives, &ranks).map(|_| ()).unwrap_err().to_string();
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok()
     });
     assert!(found[1].is_none(), "{found:?}");

@@ -12,7 +12,7 @@ use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
-use limbeck::report::measure::{self, Subject, Texts};
+use limbeck::report::measure::{self, MeasuredModel, Texts};
 use limbeck::stages::{self, Control, Corpus, Progress, Recipe, ScanContext, Stage, StageContext};
 use limbeck::tokenizer::Encode;
 use limbeck::{Batch, Error, Result, Text};
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
 /// A model that reads text.
-pub trait TextModel: Subject {
+pub trait TextModel: MeasuredModel {
     /// Names of the classes, in the order of the logits.
     fn labels(&self) -> &[String];
     /// Longest text it can read, in tokens.
@@ -34,7 +34,7 @@ pub trait TextModel: Subject {
     /// What makes its token ids.
     fn tokenizer(&self) -> &dyn Encode;
     /// Computes once what is the same for all pairs with this first sentence, if there is such a thing: only the time that
-    /// [`Subject::logits`] takes changes.
+    /// [`MeasuredModel::logits`] takes changes.
     ///
     /// # Errors
     /// Whatever the model cannot compute.
@@ -232,7 +232,7 @@ struct Deployed {
     /// The file's own vocabulary, or what lies beside the weights.
     tokenizer: Box<dyn Encode>,
     session: Session<'static>,
-    /// What [`Subject::logits`] computes with, if it is to have other threads.
+    /// What [`MeasuredModel::logits`] computes with, if it is to have other threads.
     timed: Option<Session<'static>>,
     prepared: Option<Prepared<'static>>,
     batch: Batch,
@@ -257,7 +257,7 @@ impl Deployed {
     }
 }
 
-impl Subject for Deployed {
+impl MeasuredModel for Deployed {
     fn classes(&self) -> usize {
         self.model.config().labels.len()
     }

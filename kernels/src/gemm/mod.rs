@@ -109,7 +109,8 @@ pub(crate) type Widen = unsafe fn(a: &[Line], wide: &mut [Line]);
 /// How int8 is multiplied.
 #[derive(Debug)]
 pub(crate) struct Int8Kernels {
-    /// What the strip leaves in each byte of `a`, which is biased by 128: all of it, or nothing.
+    /// The zero point of bytes of `a` as the strips multiply them: 128 if they read the stored bytes as unsigned, which sums that
+    /// start from −128·Σw make up for; 0 if they make them signed first.
     pub(crate) offset: i32,
     /// If there is one, the strips read what it makes of the lines of `a`: two for each.
     pub(crate) widen: Option<Widen>,

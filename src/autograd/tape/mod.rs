@@ -77,7 +77,8 @@ pub struct Context<'a, B: Backend> {
 /// The backward pass of one operation. It owns what the forward pass saved, runs once, and *adds* the
 /// gradients of its inputs and parameters to `grads`.
 pub trait Node<B: Backend> {
-    /// The parameters to whose gradients it adds, each as often as it may.
+    /// Parameters to whose gradients `backward` may add, one entry for each addition. A bucket is summed over ranks when all
+    /// additions to it have been made or left out.
     fn params(&self) -> Vec<ParamId> {
         Vec::new()
     }
@@ -93,7 +94,7 @@ pub trait Node<B: Backend> {
 pub type Recorded<B> = (Tensor<B>, Option<Box<dyn Node<B>>>);
 
 /// A loss's derivative by a variable.
-pub type Derivative<B> = (Var<B>, Tensor<B>);
+pub type OutputGrad<B> = (Var<B>, Tensor<B>);
 
 /// The node that made a variable.
 type Entry<B> = (VarId, Box<dyn Node<B>>);
@@ -180,7 +181,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     ///
     /// # Panics
     /// If the tape does not record.
-    pub fn backward(self, derivatives: impl IntoIterator<Item = Derivative<B>>) -> Result<Grads<B>> {
+    pub fn backward(self, derivatives: impl IntoIterator<Item = OutputGrad<B>>) -> Result<Grads<B>> {
         let backend = self.backend;
         let mut grads = self.walk(derivatives, |_, _| Ok(()))?;
         grads.make_deferred(backend)?;
@@ -194,12 +195,12 @@ impl<'a, B: Backend> Tape<'a, B> {
     ///
     /// # Panics
     /// If the tape does not record.
-    pub fn backward_among(
+    pub fn backward_all_reduce(
         self,
-        derivatives: impl IntoIterator<Item = Derivative<B>>,
+        derivatives: impl IntoIterator<Item = OutputGrad<B>>,
         ranks: &dyn Ranks,
     ) -> Result<Grads<B>> {
-        if !ranks.are_several() {
+        if !ranks.is_distributed() {
             return self.backward(derivatives);
         }
         let (backend, params) = (self.backend, self.params);
@@ -220,7 +221,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// by it.
     fn walk(
         self,
-        derivatives: impl IntoIterator<Item = Derivative<B>>,
+        derivatives: impl IntoIterator<Item = OutputGrad<B>>,
         mut after: impl FnMut(&mut Grads<B>, &[ParamId]) -> Result<()>,
     ) -> Result<Grads<B>> {
         let at = Context { backend: self.backend, params: self.params, batch: self.batch };
@@ -273,7 +274,7 @@ impl<'a, B: Backend> Tape<'a, B> {
         targets: &[u32],
         teacher: Option<Teacher<'_, B>>,
         scale: f64,
-    ) -> Result<(B::Pending, Option<Derivative<B>>)> {
+    ) -> Result<(B::Pending, Option<OutputGrad<B>>)> {
         let task = Task { layer, h: h.tensor(), targets, teacher, scale };
         let (pending, gradients) = vocabulary::loss(&self.at(), &task, self.records())?;
         let by_h = gradients.map(|gradients| {

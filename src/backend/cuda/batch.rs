@@ -11,13 +11,13 @@ const KEPT: usize = 4;
 /// What operations have uploaded for others to use.
 #[derive(Default)]
 pub(super) struct Scope {
-    batches: Mutex<Vec<Arc<OnDevice>>>,
+    batches: Mutex<Vec<Arc<DeviceBatch>>>,
     /// The last one.
     key: Mutex<Option<(u64, Arc<Memory>)>>,
 }
 
 /// A batch's texts in device memory.
-pub struct OnDevice {
+pub struct DeviceBatch {
     offsets_on_host: Vec<usize>,
     samples_on_host: Vec<u64>,
     /// Where each text begins, and where the last one ends: `int[texts + 1]`.
@@ -32,21 +32,21 @@ pub struct OnDevice {
 
 /// How rows of an activation belong to texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowTexts {
+pub enum RowLayout {
     /// A row a token.
     Tokens,
     /// A row a text.
     Texts,
 }
 
-impl RowTexts {
+impl RowLayout {
     /// How the rows of an activation of `rows` rows belong to the texts of `batch`.
-    pub fn of(batch: &Batch, rows: usize) -> RowTexts {
+    pub fn of(batch: &Batch, rows: usize) -> RowLayout {
         if rows == batch.tokens() {
-            return RowTexts::Tokens;
+            return RowLayout::Tokens;
         }
         assert_eq!(rows, batch.texts(), "activations have a row for each token or one for each text");
-        RowTexts::Texts
+        RowLayout::Texts
     }
 }
 
@@ -69,9 +69,9 @@ impl Cuda {
     ///
     /// # Errors
     /// [`crate::Error::Device`].
-    pub fn batch(&self, batch: &Batch) -> Result<Arc<OnDevice>> {
+    pub fn batch(&self, batch: &Batch) -> Result<Arc<DeviceBatch>> {
         let mut batches = self.scope.batches.lock().expect("nothing panics while it holds the list");
-        let same = |kept: &Arc<OnDevice>| {
+        let same = |kept: &Arc<DeviceBatch>| {
             kept.offsets_on_host == batch.offsets && kept.samples_on_host == batch.samples
         };
         if let Some(place) = batches.iter().position(same) {
@@ -80,7 +80,7 @@ impl Cuda {
         let offsets: Vec<i32> = batch.offsets.iter().map(|&offset| offset as i32).collect();
         let of_text = |text: usize| std::iter::repeat_n(text as i32, batch.text(text).len());
         let text_of_token: Vec<i32> = (0..batch.texts()).flat_map(of_text).collect();
-        let uploaded = Arc::new(OnDevice {
+        let uploaded = Arc::new(DeviceBatch {
             offsets: self.upload_all(&offsets)?,
             text_of_token: self.upload_all(&text_of_token)?,
             samples: self.upload_all(&batch.samples)?,

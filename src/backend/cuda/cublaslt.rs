@@ -2,9 +2,9 @@
 //!
 //! It reads matrices by columns, and ours lie by rows: to it each of ours is its own transpose, so that it makes `yᵀ = W·xᵀ`. What
 //! the heuristic finds is kept for each product, so that only the first of a kind asks. Sums are f32, those of slices too
-//! (the heuristic is not offered reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
+//! (the heuristic is not gemm_backends reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
 
-use super::product::{Kind, Product};
+use super::product::{GemmProblem, Kind};
 use super::recorder::Operation;
 use super::{Cuda, Memory, Storage};
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ pub(super) struct CublasLt {
 #[derive(Default)]
 struct Known {
     /// None for what it has no algorithm for.
-    planned: HashMap<Product, Option<Planned>>,
+    planned: HashMap<GemmProblem, Option<Planned>>,
     /// Of [`WORKSPACE`] bytes, for all of them: all work is on one stream. It never moves, for graphs use it.
     workspace: Option<Memory>,
 }
@@ -87,7 +87,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`].
-    pub(crate) fn multiply_by_library(&self, product: &Product, operands: &Operands<'_>) -> Result<bool> {
+    pub(crate) fn multiply_by_library(&self, product: &GemmProblem, operands: &Operands<'_>) -> Result<bool> {
         let addresses = operands.addresses();
         // What the library has refused is not recorded, and so none of the kernels of ours that were launched instead are missed.
         if !self.library_refuses(product)?
@@ -97,13 +97,13 @@ impl Cuda {
         }
         let made = self.multiply_at(product, addresses)?;
         if made {
-            self.write(|| Operation::Product(*product, addresses));
+            self.write(|| Operation::Gemm(*product, addresses));
         }
         Ok(made)
     }
 
     /// Makes a product of operands at these addresses, which are as large as the product says.
-    pub(super) fn multiply_at(&self, product: &Product, addresses: Addresses) -> Result<bool> {
+    pub(super) fn multiply_at(&self, product: &GemmProblem, addresses: Addresses) -> Result<bool> {
         match self.cublaslt()? {
             Some(library) if product.multiply_adds() > 0 => library.multiply(self, product, addresses),
             _ => Ok(false),
@@ -111,13 +111,13 @@ impl Cuda {
     }
 
     /// Whether the library is known not to make such a product.
-    fn library_refuses(&self, product: &Product) -> Result<bool> {
+    fn library_refuses(&self, product: &GemmProblem) -> Result<bool> {
         let refuses = |library: &CublasLt| matches!(library.known().planned.get(product), Some(None));
         Ok(product.multiply_adds() == 0 || self.cublaslt()?.is_none_or(refuses))
     }
 
     /// Whether the library has made a product like this one.
-    pub(crate) fn library_makes(&self, product: &Product) -> Result<bool> {
+    pub(crate) fn library_makes(&self, product: &GemmProblem) -> Result<bool> {
         let makes = |library: &CublasLt| matches!(library.known().planned.get(product), Some(Some(_)));
         Ok(self.cublaslt()?.is_some_and(makes))
     }
@@ -147,7 +147,7 @@ impl CublasLt {
         self.known.lock().expect("nothing panics while it holds the list")
     }
 
-    fn multiply(&self, cuda: &Cuda, product: &Product, operands: Addresses) -> Result<bool> {
+    fn multiply(&self, cuda: &Cuda, product: &GemmProblem, operands: Addresses) -> Result<bool> {
         cuda.bind()?;
         let mut known = self.known();
         let Known { planned, workspace } = &mut *known;
@@ -204,7 +204,7 @@ impl Planned {
     /// None if there is no algorithm.
     fn find(
         handle: sys::cublasLtHandle_t,
-        product: &Product,
+        product: &GemmProblem,
         operands: Addresses,
     ) -> Result<Option<Planned>> {
         use sys::cublasLtMatmulDescAttributes_t as Of;
@@ -318,8 +318,8 @@ struct Described {
 }
 
 impl Described {
-    fn of(product: &Product) -> Described {
-        let Product { rows, outputs, inputs, .. } = *product;
+    fn of(product: &GemmProblem) -> Described {
+        let GemmProblem { rows, outputs, inputs, .. } = *product;
         match product.kind {
             // yᵀ = W·xᵀ, of which it sees Wᵀ and xᵀ.
             Kind::Forward => Described {

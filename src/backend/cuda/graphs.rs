@@ -20,7 +20,7 @@
 use super::lengths::Counts;
 use super::memory::Pool;
 use super::recorder::{Record, Recorder};
-use super::{Cuda, Products, Storage, failed};
+use super::{Cuda, GemmBackend, Storage, failed};
 use crate::backend::Repeats;
 use crate::{Batch, Error, Result};
 use cudarc::driver::{result, sys};
@@ -84,7 +84,7 @@ impl Graphs {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
     storage: Storage,
-    products: Option<Products>,
+    products: Option<GemmBackend>,
     tokens: usize,
     counts: Counts,
 }

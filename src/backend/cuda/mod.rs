@@ -41,12 +41,12 @@ mod tensor_map;
 mod timing;
 mod transfer;
 
-pub use batch::{OnDevice, RowTexts};
+pub use batch::{DeviceBatch, RowLayout};
 pub(crate) use cublaslt::Operands;
 pub use graphs::Graphs;
 pub(crate) use launch::{Argument, Grid, Sliced};
 pub use memory::{Buffer, Memory, Plain, Storage};
-pub use product::{Kind, Product, Products};
+pub use product::{GemmBackend, GemmProblem, Kind};
 pub use staging::Readback;
 pub(crate) use tensor_map::TensorMap;
 
@@ -70,7 +70,7 @@ pub struct Cuda {
     shared: Arc<Shared>,
     storage: Storage,
     /// What makes all products; none for what each prefers.
-    products: Option<Products>,
+    products: Option<GemmBackend>,
     graphs: Graphs,
     /// Who follows what is asked, if anybody does.
     recorder: Option<Arc<Mutex<Recorder>>>,
@@ -137,7 +137,7 @@ impl Cuda {
     /// [`Error::Device`]: there is no driver, no such GPU or no NVRTC; the GPU is older than sm_80. [`Error::Variable`]:
     /// `LIMBECK_GEMM` or `LIMBECK_GRAPHS` asks for what is not there.
     pub fn open(options: &Options) -> Result<Cuda> {
-        let (products, graphs) = (Products::asked()?, Graphs::asked()?);
+        let (products, graphs) = (GemmBackend::asked()?, Graphs::asked()?);
         probe::probe()?;
         let context = CudaContext::new(options.ordinal).map_err(|error| {
             Error::device(format!("GPU {} cannot be opened: {error}", options.ordinal), ANOTHER)
@@ -185,7 +185,7 @@ impl Cuda {
             recorder: None,
             scope: Arc::default(),
         };
-        cuda.with_products(products)
+        cuda.with_gemm_backend(products)
     }
 
     /// The same GPU, its memory shared, storing activations as `storage`.
@@ -352,9 +352,9 @@ impl Device for Cuda {
         self.sum_beside(ranks, compute)
     }
 
-    fn abandon(&self, ranks: &dyn Ranks) {
+    fn abort(&self, ranks: &dyn Ranks) {
         self.leave_group();
-        ranks.abandon();
+        ranks.abort();
     }
 
     fn add(&self, x: &Buffer, y: &mut Buffer) -> Result<()> {

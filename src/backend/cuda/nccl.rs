@@ -56,7 +56,7 @@ impl Cuda {
     /// [`Error::Ranks`]: NCCL refuses, or another rank has failed.
     pub fn join_ranks(&self, ranks: &dyn Ranks) -> Result<bool> {
         let mut all = [f64::from(u8::from(result::is_present()))];
-        ranks.sum_wide(&mut all)?;
+        ranks.sum_f64(&mut all)?;
         if (all[0] as usize) < ranks.size() {
             return Ok(false);
         }

@@ -12,7 +12,7 @@
 use super::cublaslt::Addresses;
 use super::launch::Kernel;
 use super::memory::Pool;
-use super::{Argument, Cuda, Grid, Memory, Product};
+use super::{Argument, Cuda, GemmProblem, Grid, Memory};
 use crate::{Error, Result};
 use cudarc::driver::CudaFunction;
 use std::ffi::c_void;
@@ -24,7 +24,7 @@ const ALIGNMENT: usize = 256;
 pub(super) enum Operation {
     Launch(Launch),
     Clear { address: u64, bytes: usize },
-    Product(Product, Addresses),
+    Gemm(GemmProblem, Addresses),
 }
 
 /// A launch, with its arguments.
@@ -94,7 +94,7 @@ impl Operation {
         match self {
             Operation::Launch(launch) => launch.issue(cuda),
             Operation::Clear { address, bytes } => cuda.clear_at(*address, *bytes),
-            Operation::Product(product, addresses) => cuda.multiply_at(product, *addresses).map(drop),
+            Operation::Gemm(product, addresses) => cuda.multiply_at(product, *addresses).map(drop),
         }
     }
 }
@@ -138,9 +138,9 @@ impl Comparison {
         self.next(|operation| matches!(operation, Operation::Clear { address, bytes } if [*address, *bytes as u64] == of))
     }
 
-    pub(super) fn multiplies(&mut self, of: &Product, at: &Addresses) -> bool {
+    pub(super) fn multiplies(&mut self, of: &GemmProblem, at: &Addresses) -> bool {
         self.next(
-            |operation| matches!(operation, Operation::Product(product, addresses) if product == of && addresses == at),
+            |operation| matches!(operation, Operation::Gemm(product, addresses) if product == of && addresses == at),
         )
     }
 

@@ -1,6 +1,6 @@
 //! Signal-to-noise ratios of parameters and of what they compute.
 
-use super::{FormStats, MatrixSensitivity, Noise, StaticScales};
+use super::{FormStats, MatrixSensitivity, SnrAccumulator, StaticScales};
 use crate::compress::calibration::{Calibration, Magnitudes, round_to};
 use crate::compress::quantize::stored_bytes;
 use crate::data::TokenSet;
@@ -32,11 +32,11 @@ struct Prepared<B: Backend> {
 struct Sums {
     bytes: [usize; 2],
     /// Of the parameter, in [`FORMS`].
-    weights: [Noise; 2],
+    weights: [SnrAccumulator; 2],
     /// Of what it computes.
-    outputs: [Noise; 2],
+    outputs: [SnrAccumulator; 2],
     /// With static scales, in the order of [`Calibration::ALL`].
-    fixed: [Noise; 3],
+    fixed: [SnrAccumulator; 3],
 }
 
 /// Sums of all matrices and tables.

@@ -3,14 +3,14 @@ use super::*;
 
 #[test]
 fn a_ratio_is_that_of_squares() {
-    let mut noise = Noise::default();
+    let mut noise = SnrAccumulator::default();
     assert_eq!(noise.decibels(), None);
     noise.add(&[3.0, 4.0], &[3.0, 4.0]);
     assert_eq!(noise.decibels(), None, "nothing lost");
     noise.add(&[5.0], &[5.5]);
     // 50 of signal, a quarter of noise: 200, 23.01 dB.
     assert!((noise.decibels().unwrap() - 10.0 * 200f64.log10()).abs() <= 1e-12);
-    let mut thrice = Noise::default();
+    let mut thrice = SnrAccumulator::default();
     thrice.add_times(3, &[1.0], &[1.5]);
     assert!((thrice.decibels().unwrap() - 10.0 * 4f64.log10()).abs() <= 1e-12);
 }

@@ -26,10 +26,14 @@ impl Pass<'_> {
     }
 
     /// The rows within which those of a text attend to each other: the whole text's, or each sentence's.
-    pub fn attended(&self, text: usize, apart: bool) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+    pub fn attended(
+        &self,
+        text: usize,
+        decoupled: bool,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let rows = self.begin(text)..self.begin(text + 1);
-        let first = self.batch.firsts[self.texts.start + text] - self.skip;
-        let cut = if apart { rows.start + first } else { rows.end };
+        let first = self.batch.first_lens[self.texts.start + text] - self.skip;
+        let cut = if decoupled { rows.start + first } else { rows.end };
         let sentences = [rows.start..cut, cut..rows.end].into_iter();
         sentences.filter(|rows| !rows.is_empty()).map(move |rows| (text, rows))
     }

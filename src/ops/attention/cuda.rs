@@ -4,7 +4,7 @@
 use super::AttentionOps;
 use crate::backend::Cuda;
 use crate::backend::cuda::lengths::{CLASSES, Part, TILE};
-use crate::backend::cuda::{Argument, Buffer, Grid, Memory, OnDevice, RowTexts, Storage};
+use crate::backend::cuda::{Argument, Buffer, DeviceBatch, Grid, Memory, RowLayout, Storage};
 use crate::nn::Attend;
 use crate::ops::noise::Site;
 use crate::tensor::{Shape, Tensor};
@@ -58,7 +58,7 @@ impl AttentionOps for Cuda {
             &call.heads,
             &call.head_size,
             &call.scale,
-            &i32::from(call.queries == RowTexts::Texts),
+            &i32::from(call.queries == RowLayout::Texts),
             &of_texts,
         ];
         self.launch(
@@ -99,11 +99,11 @@ impl AttentionOps for Cuda {
 /// What all launches of a call have in common.
 struct Call<'a> {
     cuda: &'a Cuda,
-    on_device: Arc<OnDevice>,
+    on_device: Arc<DeviceBatch>,
     qkv: [Cow<'a, Tensor<Cuda>>; 3],
     /// Rows of the query.
     rows: usize,
-    queries: RowTexts,
+    queries: RowLayout,
     heads: i32,
     head_size: i32,
     scale: f32,
@@ -138,7 +138,7 @@ impl<'a> Call<'a> {
             on_device: cuda.batch(batch)?,
             qkv: [q?, k?, v?],
             rows,
-            queries: RowTexts::of(batch, rows),
+            queries: RowLayout::of(batch, rows),
             heads: attend.heads as i32,
             head_size: attend.head_size as i32,
             scale: attend.scale(),
@@ -216,17 +216,17 @@ impl<'a> Call<'a> {
         let rest: [&dyn Argument; 7] = [context, sums, dcontext, deltas, dq, dk, dv];
         self.launch_rows("attention_rows_queries", self.queries, self.rows, &rest)?;
         match self.queries {
-            RowTexts::Texts => Ok(()),
-            RowTexts::Tokens => {
+            RowLayout::Texts => Ok(()),
+            RowLayout::Tokens => {
                 let rest: [&dyn Argument; 5] = [sums, deltas, dcontext, dk, dv];
-                self.launch_rows("attention_rows_keys", RowTexts::Tokens, self.rows, &rest)
+                self.launch_rows("attention_rows_keys", RowLayout::Tokens, self.rows, &rest)
             }
         }
     }
 
     /// Whether a warp takes a row: in f32, where there is one query a text, and where dropout has indices that tiles cannot hold.
     fn by_rows(&self) -> bool {
-        self.cuda.storage() == Storage::F32 || self.queries == RowTexts::Texts || !self.narrow
+        self.cuda.storage() == Storage::F32 || self.queries == RowLayout::Texts || !self.narrow
     }
 
     /// Launches over texts of classes that fit in shared memory, and over tiles of longer ones.
@@ -272,11 +272,11 @@ impl<'a> Call<'a> {
     fn launch_rows(
         &self,
         kernel: &'static str,
-        texts: RowTexts,
+        texts: RowLayout,
         rows: usize,
         rest: &[&dyn Argument],
     ) -> Result<()> {
-        let texts = (texts == RowTexts::Tokens).then_some(&self.on_device.text_of_token);
+        let texts = (texts == RowLayout::Tokens).then_some(&self.on_device.text_of_token);
         let grid = Grid::blocks((rows * self.heads as usize).div_ceil(ROWS), 32 * ROWS);
         self.launch("attention_rows", kernel, grid, [&texts, &(rows as i32)], rest)
     }

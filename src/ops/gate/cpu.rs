@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 use rayon::prelude::*;
 
 impl GateOps for Cpu {
-    fn gate_slopes(
+    fn gate_gradients(
         &self,
         batch: &Batch,
         x: &Tensor<Self>,

@@ -2,12 +2,12 @@
 
 use super::GateOps;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, RowTexts};
+use crate::backend::cuda::{Argument, Grid, RowLayout};
 use crate::tensor::Tensor;
 use crate::{Batch, Result};
 
 impl GateOps for Cuda {
-    fn gate_slopes(
+    fn gate_gradients(
         &self,
         batch: &Batch,
         x: &Tensor<Self>,
@@ -19,10 +19,10 @@ impl GateOps for Cuda {
         let groups = cols / width;
         let (on_device, x, dx) = (self.batch(batch)?, self.activation(x)?, self.activation(dx)?);
         let slopes = self.memory(texts * groups * size_of::<f64>())?;
-        let offsets = (RowTexts::of(batch, x.rows()) == RowTexts::Tokens).then_some(&on_device.offsets);
+        let offsets = (RowLayout::of(batch, x.rows()) == RowLayout::Tokens).then_some(&on_device.offsets);
         let arguments: [&dyn Argument; 6] =
             [x.buffer(), dx.buffer(), &offsets, &(cols as i32), &(width as i32), &slopes];
-        self.launch("terms", self.storage(), "gate_slopes", Grid::plane(groups, texts, 256), &arguments)?;
+        self.launch("terms", self.storage(), "gate_gradients", Grid::plane(groups, texts, 256), &arguments)?;
         self.download_all(&slopes, texts * groups)
     }
 }

@@ -19,7 +19,7 @@ pub trait GateOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn gate_slopes(
+    fn gate_gradients(
         &self,
         batch: &Batch,
         x: &Tensor<Self>,

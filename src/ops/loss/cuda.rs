@@ -59,7 +59,7 @@ impl LossOps for Cuda {
         Ok((Pending::new(terms, texts, alpha), gradient))
     }
 
-    fn call_losses(&self, pending: &mut Pending) -> Result<()> {
+    fn start_losses_readback(&self, pending: &mut Pending) -> Result<()> {
         self.call(&mut pending.terms)
     }
 

@@ -82,11 +82,12 @@ pub trait LossOps: Device {
         scale: f64,
     ) -> Result<(Self::Pending, Tensor<Self>)>;
 
-    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    /// Starts an asynchronous copy to the host, ordered after the work launched so far: later launches may reuse the memory.
+    /// Does nothing where the host has the value already.
     ///
     /// # Errors
     /// The device's.
-    fn call_losses(&self, _pending: &mut Self::Pending) -> Result<()> {
+    fn start_losses_readback(&self, _pending: &mut Self::Pending) -> Result<()> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{DropoutOps, Site};
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Memory, RowTexts};
+use crate::backend::cuda::{Argument, Grid, Memory, RowLayout};
 use crate::tensor::Tensor;
 use crate::{Batch, Result};
 
@@ -43,7 +43,8 @@ impl DropoutOps for Cuda {
         let (x, y) = (self.activation(x)?, self.activations(shape)?);
         let (threshold, factor) = site.threshold_and_factor();
         let step = self.step_key(site.noise.key())?;
-        let texts = (RowTexts::of(batch, shape.rows) == RowTexts::Tokens).then_some(&on_device.text_of_token);
+        let texts =
+            (RowLayout::of(batch, shape.rows) == RowLayout::Tokens).then_some(&on_device.text_of_token);
         let arguments: [&dyn Argument; 11] = [
             x.buffer(),
             &texts,

@@ -1,6 +1,6 @@
 //! Layer norm on the CPU: blocks of rows.
 
-use super::{Dropped, NormOps, NormSaved};
+use super::{DropoutArgs, NormOps, NormSaved};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
@@ -16,7 +16,7 @@ impl NormOps for Cpu {
     fn norm_forward(
         &self,
         x: &Tensor<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         residual: Option<&Tensor<Self>>,
         gamma: &Tensor<Self>,
         beta: &Tensor<Self>,
@@ -68,7 +68,7 @@ impl NormOps for Cpu {
         &self,
         dy: &Tensor<Self>,
         saved: &NormSaved<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         gamma: &Tensor<Self>,
         parameters: [&mut Tensor<Self>; 2],
         accumulate: bool,

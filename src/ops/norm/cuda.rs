@@ -1,9 +1,9 @@
 //! Layer norm on a GPU: a warp a row; the parameters' gradients by slices of rows.
 
-use super::{Dropped, NormOps, NormSaved};
+use super::{DropoutArgs, NormOps, NormSaved};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Memory, OnDevice, RowTexts, Sliced, Storage};
+use crate::backend::cuda::{Argument, DeviceBatch, Grid, Memory, RowLayout, Sliced, Storage};
 use crate::tensor::{Shape, Tensor};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl NormOps for Cuda {
     fn norm_forward(
         &self,
         x: &Tensor<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         residual: Option<&Tensor<Self>>,
         gamma: &Tensor<Self>,
         beta: &Tensor<Self>,
@@ -59,7 +59,7 @@ impl NormOps for Cuda {
         &self,
         dy: &Tensor<Self>,
         saved: &NormSaved<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         gamma: &Tensor<Self>,
         parameters: [&mut Tensor<Self>; 2],
         accumulate: bool,
@@ -105,24 +105,30 @@ impl NormOps for Cuda {
 /// Where dropout acts, as the kernels take it: keys are null where nothing is dropped.
 struct Drop {
     keys: Option<Memory>,
-    batch: Option<Arc<OnDevice>>,
-    rows: RowTexts,
+    batch: Option<Arc<DeviceBatch>>,
+    rows: RowLayout,
     threshold: u32,
     factor: f32,
 }
 
 impl Drop {
-    fn new(cuda: &Cuda, dropout: Option<Dropped<'_>>, rows: usize) -> Result<Drop> {
+    fn new(cuda: &Cuda, dropout: Option<DropoutArgs<'_>>, rows: usize) -> Result<Drop> {
         let Some((batch, site)) = dropout else {
-            return Ok(Drop { keys: None, batch: None, rows: RowTexts::Texts, threshold: 0, factor: 1.0 });
+            return Ok(Drop { keys: None, batch: None, rows: RowLayout::Texts, threshold: 0, factor: 1.0 });
         };
         let (threshold, factor) = site.threshold_and_factor();
         let keys = Some(cuda.dropout_keys(batch, site)?);
-        Ok(Drop { keys, batch: Some(cuda.batch(batch)?), rows: RowTexts::of(batch, rows), threshold, factor })
+        Ok(Drop {
+            keys,
+            batch: Some(cuda.batch(batch)?),
+            rows: RowLayout::of(batch, rows),
+            threshold,
+            factor,
+        })
     }
 
     fn text_of_token(&self) -> Option<&Memory> {
-        self.batch.as_ref().filter(|_| self.rows == RowTexts::Tokens).map(|batch| &batch.text_of_token)
+        self.batch.as_ref().filter(|_| self.rows == RowLayout::Tokens).map(|batch| &batch.text_of_token)
     }
 
     fn offsets(&self) -> Option<&Memory> {

@@ -33,7 +33,7 @@ pub struct NormSaved<D: Device> {
 }
 
 /// Where dropout acts on what is normalized, and on the texts of which batch.
-pub type Dropped<'a> = (&'a Batch, &'a Site);
+pub type DropoutArgs<'a> = (&'a Batch, &'a Site);
 
 /// Layer norm on a device.
 pub trait NormOps: Device {
@@ -44,7 +44,7 @@ pub trait NormOps: Device {
     fn norm_forward(
         &self,
         x: &Tensor<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         residual: Option<&Tensor<Self>>,
         gamma: &Tensor<Self>,
         beta: &Tensor<Self>,
@@ -60,7 +60,7 @@ pub trait NormOps: Device {
         &self,
         dy: &Tensor<Self>,
         saved: &NormSaved<Self>,
-        dropout: Option<Dropped<'_>>,
+        dropout: Option<DropoutArgs<'_>>,
         gamma: &Tensor<Self>,
         parameters: [&mut Tensor<Self>; 2],
         accumulate: bool,

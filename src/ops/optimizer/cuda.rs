@@ -105,7 +105,7 @@ impl AdamWOps for Cuda {
         Ok(Found(Readback::new(found, 2)))
     }
 
-    fn call_norm(&self, Found(found): &mut Found) -> Result<()> {
+    fn start_norm_readback(&self, Found(found): &mut Found) -> Result<()> {
         self.call(found)
     }
 

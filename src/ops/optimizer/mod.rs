@@ -54,11 +54,12 @@ pub trait AdamWOps: Device {
     /// The device's.
     fn adamw(&self, updates: Vec<Update<'_, Self>>, clip: f64, step: &AdamWStep) -> Result<Self::Norm>;
 
-    /// Has it come to the host behind what has been launched: what is launched later cannot overwrite it.
+    /// Starts an asynchronous copy to the host, ordered after the work launched so far: later launches may reuse the memory.
+    /// Does nothing where the host has the value already.
     ///
     /// # Errors
     /// The device's.
-    fn call_norm(&self, _norm: &mut Self::Norm) -> Result<()> {
+    fn start_norm_readback(&self, _norm: &mut Self::Norm) -> Result<()> {
         Ok(())
     }
 

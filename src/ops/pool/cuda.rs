@@ -2,7 +2,7 @@
 
 use super::{Pool, PoolOps};
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, RowTexts};
+use crate::backend::cuda::{Argument, Grid, RowLayout};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
 
@@ -13,7 +13,7 @@ impl PoolOps for Cuda {
     fn pool_forward(&self, batch: &Batch, x: &Tensor<Self>, pool: Pool) -> Result<Tensor<Self>> {
         let (on_device, x) = (self.batch(batch)?, self.activation(x)?);
         let y = self.activations(Shape::new(batch.texts(), x.cols()))?;
-        let offsets = (RowTexts::of(batch, x.rows()) == RowTexts::Tokens).then_some(&on_device.offsets);
+        let offsets = (RowLayout::of(batch, x.rows()) == RowLayout::Tokens).then_some(&on_device.offsets);
         let arguments: [&dyn Argument; 5] =
             [x.buffer(), &offsets, &i32::from(pool == Pool::Mean), &(x.cols() as i32), y.buffer()];
         self.launch("pool", self.storage(), "pool_forward", Grid::blocks(batch.texts(), 256), &arguments)?;

@@ -3,7 +3,7 @@
 use super::{Map, RelationOps};
 use crate::backend::Cuda;
 use crate::backend::Device;
-use crate::backend::cuda::{Argument, Buffer, Grid, Memory, OnDevice, RowTexts, Storage};
+use crate::backend::cuda::{Argument, Buffer, DeviceBatch, Grid, Memory, RowLayout, Storage};
 use crate::tensor::Tensor;
 use crate::{Batch, Result};
 use std::borrow::Cow;
@@ -43,12 +43,12 @@ impl RelationOps for Cuda {
 struct Operands<'a> {
     a: Cow<'a, Tensor<Cuda>>,
     b: Cow<'a, Tensor<Cuda>>,
-    queries: RowTexts,
+    queries: RowLayout,
 }
 
 impl<'a> Operands<'a> {
     fn new(cuda: &'a Cuda, batch: &Batch, [a, b]: [&'a Tensor<Cuda>; 2]) -> Result<Operands<'a>> {
-        let queries = RowTexts::of(batch, a.rows());
+        let queries = RowLayout::of(batch, a.rows());
         Ok(Operands { a: cuda.activation(a)?, b: cuda.activation(b)?, queries })
     }
 
@@ -58,7 +58,7 @@ impl<'a> Operands<'a> {
 
     /// Whether a has a row for each token, for kernels.
     fn tokens(&self) -> i32 {
-        i32::from(self.queries == RowTexts::Tokens)
+        i32::from(self.queries == RowLayout::Tokens)
     }
 }
 
@@ -70,7 +70,7 @@ struct Mean {
 
 struct Call<'a> {
     cuda: &'a Cuda,
-    on_device: Arc<OnDevice>,
+    on_device: Arc<DeviceBatch>,
     texts: usize,
     student: Operands<'a>,
     teacher: Operands<'a>,
@@ -202,7 +202,7 @@ impl<'a> Call<'a> {
 
     /// The texts of the student's rows; none where each text has one.
     fn texts_of_rows(&self) -> Option<&Memory> {
-        (self.student.queries == RowTexts::Tokens).then_some(&self.on_device.text_of_token)
+        (self.student.queries == RowLayout::Tokens).then_some(&self.on_device.text_of_token)
     }
 
     fn launch(&self, kernel: &'static str, rows: usize, arguments: &[&dyn Argument]) -> Result<()> {

@@ -24,7 +24,7 @@ impl SelectOps for Cpu {
         Ok(())
     }
 
-    fn no_activations(&self, shape: Shape) -> Result<Tensor<Self>> {
+    fn zero_activations(&self, shape: Shape) -> Result<Tensor<Self>> {
         Ok(Tensor::from_buffer(self.zeroed(shape.len()), shape))
     }
 }

@@ -22,7 +22,7 @@ impl SelectOps for Cuda {
         self.move_rows("put_rows", &*self.activation(y)?, rows, x)
     }
 
-    fn no_activations(&self, shape: Shape) -> Result<Tensor<Self>> {
+    fn zero_activations(&self, shape: Shape) -> Result<Tensor<Self>> {
         self.zero_activations(shape)
     }
 }

@@ -31,7 +31,7 @@ pub trait SelectOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn no_activations(&self, shape: Shape) -> Result<Tensor<Self>>;
+    fn zero_activations(&self, shape: Shape) -> Result<Tensor<Self>>;
 }
 
 struct Saved {
@@ -66,7 +66,7 @@ pub fn forward<B: Backend>(
 
 impl<B: Backend> Node<B> for Saved {
     fn backward(self: Box<Self>, at: &Context<'_, B>, dy: &Tensor<B>, grads: &mut Grads<B>) -> Result<()> {
-        let mut dx = at.backend.no_activations(self.of)?;
+        let mut dx = at.backend.zero_activations(self.of)?;
         at.backend.put(dy, &self.rows, &mut dx)?;
         grads.put_var(at.backend, self.input, dx)
     }

@@ -42,7 +42,8 @@ pub trait VocabularyOps: LinearOps + LossOps + SelectOps {
     /// Losses of rows, as chunks bring them.
     type RowLosses;
 
-    /// Of so many rows as there are targets, none known yet. `scale` is what gradients of the mean over rows will be multiplied by.
+    /// An empty accumulator of a row for each target, which `logit_gradient` fills chunk by chunk. `scale` multiplies the gradient of
+    /// the mean loss over all rows.
     ///
     /// # Errors
     /// The device's.
@@ -214,7 +215,7 @@ impl<B: Backend> Sums<B> {
                 if rows == 0 { at.backend.zeros(shape.len()) } else { at.backend.empty(shape.len()) };
             Ok((id, Tensor::from_buffer(buffer?, shape)))
         };
-        let dh = (rows == 0).then(|| at.backend.no_activations(Shape::new(0, layer.inputs))).transpose()?;
+        let dh = (rows == 0).then(|| at.backend.zero_activations(Shape::new(0, layer.inputs))).transpose()?;
         Ok(Sums {
             dh,
             rows,
@@ -239,7 +240,7 @@ impl<B: Backend> Sums<B> {
             self.dh = Some(dh);
         } else {
             if self.dh.is_none() {
-                self.dh = Some(backend.no_activations(Shape::new(self.rows, layer.inputs))?);
+                self.dh = Some(backend.zero_activations(Shape::new(self.rows, layer.inputs))?);
             }
             let all = self.dh.as_mut().expect("made above");
             backend.put(&dh, &list(range), all)?;

@@ -44,7 +44,7 @@ impl Tcp {
     pub fn join(launch: &Launch) -> Result<Tcp> {
         let Launch { rank, size, address, .. } = launch;
         let sockets = match rank {
-            0 => welcome(address, *size)?,
+            0 => accept_all(address, *size)?,
             _ => vec![call(address, *rank, *size)?],
         };
         Ok(Tcp { rank: *rank, size: *size, sockets, turn: Arc::default() })
@@ -104,7 +104,7 @@ impl Ranks for Tcp {
         Ok(())
     }
 
-    fn sum_wide(&self, values: &mut [f64]) -> Result<()> {
+    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
         let mut bytes = bytes_of(values, f64::to_le_bytes);
         self.reduce(&mut bytes, |a, b| (f64::from_le_bytes(a) + f64::from_le_bytes(b)).to_le_bytes())?;
         let sums = bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
@@ -112,7 +112,7 @@ impl Ranks for Tcp {
         Ok(())
     }
 
-    fn abandon(&self) {
+    fn abort(&self) {
         for socket in &self.sockets {
             // One that is closed already says so too.
             let _ = socket.shutdown(Shutdown::Both);
@@ -163,7 +163,7 @@ fn is_open(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Waits for all other ranks, and sorts them by their numbers.
-fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
+fn accept_all(address: &str, size: usize) -> Result<Vec<TcpStream>> {
     let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
     let refused = |error: io::Error| {
         let mend = "choose another with MASTER_PORT, the same for all";
@@ -176,7 +176,7 @@ fn welcome(address: &str, size: usize) -> Result<Vec<TcpStream>> {
     while sockets.iter().any(Option::is_none) {
         match listeners.iter().find_map(|listener| listener.accept().ok()) {
             Some((socket, _)) => {
-                if let Some((rank, socket)) = greeted(socket, size) {
+                if let Some((rank, socket)) = read_handshake(socket, size) {
                     sockets[rank - 1] = Some(socket);
                 }
             }
@@ -231,21 +231,21 @@ fn keep_alive(_: &TcpStream) -> io::Result<()> {
 }
 
 /// The number that somebody who calls says, if it is one of us; it is answered.
-fn greeted(mut socket: TcpStream, size: usize) -> Option<(usize, TcpStream)> {
+fn read_handshake(mut socket: TcpStream, size: usize) -> Option<(usize, TcpStream)> {
     socket.set_nonblocking(false).ok()?;
     socket.set_nodelay(true).ok()?;
     let _ = keep_alive(&socket);
     socket.set_read_timeout(Some(WORD)).ok()?;
     let mut said = [0; 24];
     socket.read_exact(&mut said).ok()?;
-    let rank = (1..size).find(|&rank| said == greeting(rank, size))?;
+    let rank = (1..size).find(|&rank| said == handshake(rank, size))?;
     socket.write_all(GREETING).ok()?;
     socket.set_read_timeout(None).ok()?;
     Some((rank, socket))
 }
 
 /// What a rank says when it calls.
-fn greeting(rank: usize, size: usize) -> [u8; 24] {
+fn handshake(rank: usize, size: usize) -> [u8; 24] {
     let mut said = [0; 24];
     said[..8].copy_from_slice(GREETING);
     said[8..16].copy_from_slice(&(rank as u64).to_le_bytes());
@@ -276,7 +276,7 @@ fn answered(address: &str, rank: usize, size: usize) -> io::Result<TcpStream> {
         let reached = TcpStream::connect_timeout(&found, WORD).and_then(|mut socket| {
             socket.set_nodelay(true)?;
             let _ = keep_alive(&socket);
-            socket.write_all(&greeting(rank, size))?;
+            socket.write_all(&handshake(rank, size))?;
             let mut answer = [0; 8];
             socket.set_read_timeout(Some(6 * WORD))?;
             socket.read_exact(&mut answer)?;

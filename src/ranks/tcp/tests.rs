@@ -32,7 +32,7 @@ fn sums_and_words_are_the_same_on_all() {
         let mine = ranks.rank() as f32 + 1.0;
         let (mut narrow, mut wide) = ([mine, 10.0 * mine, 0.1], [f64::from(mine)]);
         ranks.sum(&mut narrow).unwrap();
-        ranks.sum_wide(&mut wide).unwrap();
+        ranks.sum_f64(&mut wide).unwrap();
         let ranks: &dyn Ranks = ranks;
         ranks.barrier().unwrap();
         let word = ranks.from_first(|| Ok(format!("from {}", ranks.rank()))).unwrap();
@@ -94,7 +94,7 @@ fn another_program_is_not_taken_for_the_first_rank() {
         assert!(error.contains("not the first rank"), "{error}");
         // Nor one of another number of ranks.
         let calls = scope.spawn(|| answered(&address, 1, 3).is_ok());
-        assert!(greeted(listener.accept().unwrap().0, 2).is_none());
+        assert!(read_handshake(listener.accept().unwrap().0, 2).is_none());
         assert!(!calls.join().unwrap());
     });
 }

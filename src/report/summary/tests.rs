@@ -2,8 +2,8 @@ use super::*;
 use crate::report::machine::{Build, Machine};
 use limbeck_kernels::Kernels;
 
-fn figures(variant: &str, accuracy: f64, bytes: u64, speed_up: f64) -> Figures {
-    Figures {
+fn figures(variant: &str, accuracy: f64, bytes: u64, speed_up: f64) -> RowMetrics {
+    RowMetrics {
         variant: variant.into(),
         accuracy,
         accuracy_low: accuracy - 0.01,

@@ -26,7 +26,7 @@ use crate::compress::{self, EmptiedBlocks, Gradual, Rounds, delete_emptied};
 use crate::ops::Backend;
 use crate::train::{Callback, Learner};
 pub use early::check;
-use vocabulary::Trimmed;
+use vocabulary::TrimmedCorpus;
 
 /// Prunes the baseline.
 ///
@@ -57,7 +57,7 @@ fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
     let units: Vec<usize> = layers.iter().map(|layer| layer.intermediate).collect();
     context.progress.message(&format!("prune: heads left by layer {heads:?}, units {units:?}"));
-    artifact::finish(context, Stage::Prune, &learner, corpus, trimmed.as_ref().map(Trimmed::record))
+    artifact::finish(context, Stage::Prune, &learner, corpus, trimmed.as_ref().map(TrimmedCorpus::record))
 }
 
 /// Gives a network the form in which parts of it then compete; [`check`] asks in this order whether it can. Returns the texts
@@ -66,7 +66,7 @@ fn reshape<B: Backend>(
     context: &StageContext<'_>,
     learner: &mut Learner<B>,
     whole: &Corpus,
-) -> Result<Option<Trimmed>> {
+) -> Result<Option<TrimmedCorpus>> {
     layers::apply(context, learner, whole)?;
     sharing::apply(context, learner)?;
     decoupling::apply(context, learner)?;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::compress::RankBudget;
-use crate::compress::ranks::{self, Factored};
+use crate::compress::ranks::{self, FactorizationReport};
 use crate::ops::Backend;
 use crate::stages::StageContext;
 use crate::train::Learner;
@@ -18,7 +18,7 @@ pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -
     }
     let budget =
         RankBudget { fraction: settings.rank, scope: settings.rank_scope, matrices: settings.rank_matrices };
-    let Factored { matrices: [factored, all], parameters: [before, after], energy } =
+    let FactorizationReport { matrices: [factored, all], parameters: [before, after], energy } =
         ranks::factorize(learner, &budget)?;
     let others = match all - factored {
         0 => String::new(),

@@ -30,7 +30,7 @@ struct Effects {
 }
 
 /// A corpus that is read with fewer pieces.
-pub struct Trimmed {
+pub struct TrimmedCorpus {
     /// The texts as the smaller vocabulary reads them.
     pub corpus: Corpus,
     /// The ids that stay, ascending.
@@ -43,7 +43,7 @@ pub struct Trimmed {
 /// # Errors
 /// [`Error::Setting`] if the vocabulary is too small for the texts' characters, or the tokenizer none that can be made
 /// smaller; what reading the texts returns; a signal.
-pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed>> {
+pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<TrimmedCorpus>> {
     let Some((kept, tokenizer)) = chosen(&context.recipe.prune, whole)? else { return Ok(None) };
     let corpus = whole.read_by(tokenizer)?;
     let reading = |corpus: &Corpus| word_piece(&corpus.tokenizer).map(Reading::of);
@@ -63,7 +63,7 @@ pub fn trim(context: &StageContext<'_>, whole: &Corpus) -> Result<Option<Trimmed
     };
     effects.lines().iter().for_each(|line| context.progress.message(line));
     context.check_stop()?;
-    Ok(Some(Trimmed { corpus, kept, effects }))
+    Ok(Some(TrimmedCorpus { corpus, kept, effects }))
 }
 
 /// Whether the recipe's vocabulary can read its training texts, told before the first step; and the tokenizer that will read
@@ -75,7 +75,7 @@ pub fn check(settings: &Prune, corpus: &Corpus) -> Result<Option<Tokenizer>> {
     Ok(chosen(settings, corpus)?.map(|(_, tokenizer)| tokenizer))
 }
 
-impl Trimmed {
+impl TrimmedCorpus {
     /// Leaves a network, and its optimizer, the embeddings of the pieces that stay.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::{engine, progress, signals};
 use limbeck::Error;
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::ranks::{self, Alone, Launch};
+use limbeck::ranks::{self, Launch, SingleProcess};
 use limbeck::report::latency::{Plan, WallClock};
 use limbeck::report::measure::measure;
 use limbeck::report::{Machine, Report};
@@ -47,7 +47,7 @@ pub fn complete(context: &StageContext<'_>) -> Result<Option<Report>, Failure> {
     if !context.ranks.is_first() {
         return Ok(None);
     }
-    let context = &StageContext { ranks: &Alone, ..*context };
+    let context = &StageContext { ranks: &SingleProcess, ..*context };
     limbeck::stages::controls(context)?;
     let report = report(context)?;
     report.table().save(&context.out.join(REPORT))?;

@@ -5,7 +5,7 @@ use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{Options, Storage};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::models::highest;
-use limbeck::report::measure::Subject;
+use limbeck::report::measure::MeasuredModel;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tokenizer::Encode;
@@ -38,7 +38,7 @@ impl OnGpu {
     }
 }
 
-impl Subject for OnGpu {
+impl MeasuredModel for OnGpu {
     fn classes(&self) -> usize {
         self.labels().len()
     }

@@ -3,7 +3,7 @@
 use super::TextModel;
 use limbeck::controls::{Features, Linear, Words};
 use limbeck::models::highest;
-use limbeck::report::measure::Subject;
+use limbeck::report::measure::MeasuredModel;
 use limbeck::tokenizer::Encode;
 use limbeck::{Result, Text};
 use std::fs;
@@ -26,7 +26,7 @@ impl NGrams {
     }
 }
 
-impl Subject for NGrams {
+impl MeasuredModel for NGrams {
     fn classes(&self) -> usize {
         self.model.classes()
     }

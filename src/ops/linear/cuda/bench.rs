@@ -7,7 +7,7 @@
 use super::{LinearOps, Orientation, Weight};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Kind, Product, Products, Storage};
+use crate::backend::cuda::{GemmBackend, GemmProblem, Kind, Storage};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
 use limbeck_kernels::random::SplitMix64;
@@ -19,7 +19,7 @@ pub struct Case {
     /// The layer that it is of.
     pub layer: &'static str,
     /// What is multiplied.
-    pub product: Product,
+    pub product: GemmProblem,
     /// Of the layer, in its forward pass.
     pub activation: Activation,
 }
@@ -39,7 +39,7 @@ pub struct Rounds {
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Who.
-    pub products: Products,
+    pub products: GemmBackend,
     /// A call: the median over turns.
     pub time: Duration,
     /// How far the worst of [`SAMPLE`] sums is from the exact one, the root of their mean square being 1.
@@ -63,7 +63,7 @@ pub fn cases(rows: usize, hidden: usize, intermediate: usize, storage: Storage) 
     let kinds = [Kind::Forward, Kind::InputGradient, Kind::WeightGradient];
     let of_layer = |(layer, outputs, inputs, activation)| {
         kinds.map(|kind| {
-            let product = Product { kind, rows, outputs, inputs, storage, accumulate: false };
+            let product = GemmProblem { kind, rows, outputs, inputs, storage, accumulate: false };
             Case { layer, product, activation }
         })
     };
@@ -72,7 +72,7 @@ pub fn cases(rows: usize, hidden: usize, intermediate: usize, storage: Storage) 
 
 /// A product of square matrices, with nothing beside it, whose rate a device's peak can be taken for.
 pub fn square(size: usize, storage: Storage) -> Case {
-    let product = Product {
+    let product = GemmProblem {
         kind: Kind::InputGradient,
         rows: size,
         outputs: size,
@@ -98,13 +98,13 @@ pub fn measure(cuda: &Cuda, case: &Case, rounds: Rounds) -> Result<Vec<Measured>
     }
     let mut measured = Vec::new();
     let mut runners = Vec::new();
-    for products in cuda.offered()? {
-        let runner = cuda.with_products(Some(products))?;
+    for products in cuda.gemm_backends()? {
+        let runner = cuda.with_gemm_backend(Some(products))?;
         let error = exact.error(&cuda, &sets[0].call(&runner, case)?)?;
         let makes = match products {
-            Products::Own => true,
-            Products::CublasLt => cuda.library_makes(&case.product)?,
-            Products::Wgmma => case.product.suits_wgmma(),
+            GemmBackend::Own => true,
+            GemmBackend::CublasLt => cuda.library_makes(&case.product)?,
+            GemmBackend::Wgmma => case.product.suits_wgmma(),
         };
         if !makes {
             continue;
@@ -155,7 +155,7 @@ type Made = (Tensor<Cuda>, Option<Tensor<Cuda>>);
 
 impl Operands {
     fn new(cuda: &Cuda, case: &Case) -> Result<Operands> {
-        let Product { kind, rows, outputs, inputs, .. } = case.product;
+        let GemmProblem { kind, rows, outputs, inputs, .. } = case.product;
         let mut stream = SplitMix64::new(SEED);
         let mut random = |rows: usize, cols: usize| {
             let values: Vec<f32> = (0..rows * cols).map(|_| stream.signed_unit()).collect();
@@ -204,7 +204,7 @@ struct Exact(Vec<([usize; 2], f64)>);
 
 impl Exact {
     fn of(cuda: &Cuda, case: &Case, operands: &Operands) -> Result<Exact> {
-        let Product { kind, rows, outputs, inputs, .. } = case.product;
+        let GemmProblem { kind, rows, outputs, inputs, .. } = case.product;
         let left = operands.left.download(cuda)?;
         let right = match (&operands.right, &operands.weight) {
             (Some(x), _) => x.download(cuda)?,

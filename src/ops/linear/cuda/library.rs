@@ -1,11 +1,11 @@
-//! The products of a linear layer by a library, where [`Cuda::products`] chooses it. Each is none, or false, where it does not, or
+//! The products of a linear layer by a library, where [`Cuda::gemm_backend`] chooses it. Each is none, or false, where it does not, or
 //! where the library has no algorithm: then the kernels of ours make it.
 
 use super::super::WeightGradient;
 use super::{code, kept_of};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Kind, Operands, Product, Products, Storage};
+use crate::backend::cuda::{Argument, GemmBackend, GemmProblem, Grid, Kind, Operands, Storage};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
 
@@ -24,7 +24,7 @@ impl Cuda {
     ) -> Result<Option<Forward>> {
         let shape = Shape::new(x.rows(), weight.rows());
         let product = self.product_of(Kind::Forward, [shape.rows, shape.cols, x.cols()], false);
-        if self.products(&product)? != Products::CublasLt {
+        if self.gemm_backend(&product)? != GemmBackend::CublasLt {
             return Ok(None);
         }
         let (x, bias) = (self.activation(x)?, self.activation(bias)?);
@@ -63,7 +63,7 @@ impl Cuda {
         accumulate: bool,
     ) -> Result<bool> {
         let product = self.product_of(Kind::InputGradient, [dz.rows(), dz.cols(), dx.cols()], accumulate);
-        if self.products(&product)? != Products::CublasLt {
+        if self.gemm_backend(&product)? != GemmBackend::CublasLt {
             return Ok(false);
         }
         let (a, b) = (weight.buffer().memory(), dz.buffer().memory());
@@ -73,7 +73,7 @@ impl Cuda {
     /// One of several: a library has no launch for them all.
     pub(super) fn library_weight_gradient(&self, of: &mut WeightGradient<'_, Cuda>) -> Result<bool> {
         let product = self.gradient_product(of);
-        if self.products(&product)? != Products::CublasLt {
+        if self.gemm_backend(&product)? != GemmBackend::CublasLt {
             return Ok(false);
         }
         let (x, dz) = (self.activation(of.x)?, self.activation(of.dz)?);
@@ -84,7 +84,7 @@ impl Cuda {
     }
 
     /// What a weight's gradient is to whoever may make it.
-    pub(super) fn gradient_product(&self, of: &WeightGradient<'_, Cuda>) -> Product {
+    pub(super) fn gradient_product(&self, of: &WeightGradient<'_, Cuda>) -> GemmProblem {
         let sums = of.sums();
         self.product_of(Kind::WeightGradient, [sums.depth, sums.rows, sums.cols], of.accumulate)
     }
@@ -94,7 +94,7 @@ impl Cuda {
         kind: Kind,
         [rows, outputs, inputs]: [usize; 3],
         accumulate: bool,
-    ) -> Product {
-        Product { kind, rows, outputs, inputs, storage: self.storage(), accumulate }
+    ) -> GemmProblem {
+        GemmProblem { kind, rows, outputs, inputs, storage: self.storage(), accumulate }
     }
 }

@@ -1,4 +1,4 @@
-//! The products of a linear layer by the kernels for sm_90 (`gemm_wgmma.cu`), where [`Cuda::products`] chooses them and they suit the
+//! The products of a linear layer by the kernels for sm_90 (`gemm_wgmma.cu`), where [`Cuda::gemm_backend`] chooses them and they suit the
 //! product. Each is none, or false, where they do not: then the kernels for every GPU make it.
 
 use super::super::WeightGradient;
@@ -6,7 +6,7 @@ use super::plan::{Plan, Sums};
 use super::{code, kept_of};
 use crate::Result;
 use crate::backend::Cuda;
-use crate::backend::cuda::{Argument, Grid, Kind, Product, Products, TensorMap};
+use crate::backend::cuda::{Argument, GemmBackend, GemmProblem, Grid, Kind, TensorMap};
 use crate::models::config::Activation;
 use crate::tensor::{Shape, Tensor};
 use limbeck_kernels::cuda::Parameter;
@@ -167,7 +167,7 @@ impl Cuda {
         self.tensor_map(matrix.buffer(), matrix.shape())
     }
 
-    fn by_wgmma(&self, product: &Product) -> Result<bool> {
-        Ok(self.products(product)? == Products::Wgmma && product.suits_wgmma())
+    fn by_wgmma(&self, product: &GemmProblem) -> Result<bool> {
+        Ok(self.gemm_backend(product)? == GemmBackend::Wgmma && product.suits_wgmma())
     }
 }

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use limbeck::Error;
 use limbeck::backend::Cuda;
-use limbeck::backend::cuda::{Kind, Options, Products, probe};
+use limbeck::backend::cuda::{GemmBackend, Kind, Options, probe};
 use limbeck::ops::linear::cuda::bench::{Case, Measured, Rounds, cases, measure, square};
 use limbeck::report::cells::{aligned, dash, milliseconds, share, times};
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ pub fn gemm(typed: &BenchGemm) -> Result<(), Failure> {
     ))?;
     output.text(table(&rows))?;
     output.text("Of peak: of the largest rate in this table.\n")?;
-    for products in Products::ALL.into_iter().filter(|products| *products != Products::CublasLt) {
+    for products in GemmBackend::ALL.into_iter().filter(|products| *products != GemmBackend::CublasLt) {
         if let Some(mean) = mean_of_library(&rows, products) {
             output.text(format!(
                 "{products}: {} of cuBLASLt, the geometric mean over the layers.\n",
@@ -98,7 +98,7 @@ fn rows(cuda: &Cuda, typed: &BenchGemm, rounds: Rounds) -> Result<Vec<Row>, Fail
     let mut rows = Vec::new();
     for case in all {
         let measured = measure(cuda, &case, rounds)?;
-        let library = measured.iter().find(|measured| measured.products == Products::CublasLt).copied();
+        let library = measured.iter().find(|measured| measured.products == GemmBackend::CublasLt).copied();
         rows.extend(measured.into_iter().map(|measured| {
             let ratio = |library: Measured| library.time.as_secs_f64() / measured.time.as_secs_f64();
             Row { case, measured, of_library: library.map(ratio), of_peak: 0.0 }
@@ -114,7 +114,7 @@ fn teraflops(case: &Case, measured: &Measured) -> f64 {
 }
 
 /// Of the products of layers that both have made.
-fn mean_of_library(rows: &[Row], products: Products) -> Option<f64> {
+fn mean_of_library(rows: &[Row], products: GemmBackend) -> Option<f64> {
     let made = rows.iter().filter(|row| row.measured.products == products && row.case.layer != "square");
     let logs: Vec<f64> = made.filter_map(|row| row.of_library).map(f64::ln).collect();
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())

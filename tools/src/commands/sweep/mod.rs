@@ -25,7 +25,7 @@ use crate::output::Output;
 use crate::{progress, signals};
 use gather::Trials;
 use limbeck::backend::cpu::threads::set_threads;
-use limbeck::ranks::{Alone, Launch};
+use limbeck::ranks::{Launch, SingleProcess};
 use limbeck::report::cells::{aligned, dash, mib, percent, points};
 use limbeck::report::{Summary, Table};
 use limbeck::stages::{self, Progress, Recipe, StageContext, TrainingDevice, Trial};
@@ -165,7 +165,17 @@ impl<'a> Compute<'a> {
     /// The stages of a recipe, in a run's directory.
     fn context(&self, recipe: &'a Recipe, out: &'a Path) -> StageContext<'a> {
         let Compute { kernels, device, threads, progress, stop, .. } = *self;
-        StageContext { recipe, out, resume: true, kernels, device, threads, ranks: &Alone, progress, stop }
+        StageContext {
+            recipe,
+            out,
+            resume: true,
+            kernels,
+            device,
+            threads,
+            ranks: &SingleProcess,
+            progress,
+            stop,
+        }
     }
 }
 
@@ -250,6 +260,6 @@ impl State {
 }
 
 /// The row of the file that is deployed.
-fn shipped(table: &Table) -> Option<&limbeck::report::table::Figures> {
+fn shipped(table: &Table) -> Option<&limbeck::report::table::RowMetrics> {
     table.rows.iter().find(|row| row.variant == SHIPPED)
 }

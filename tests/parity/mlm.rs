@@ -4,8 +4,8 @@ use crate::{Reference, close, compare_gradients, config_of, unpad};
 use limbeck::autograd::Tape;
 use limbeck::backend::Cpu;
 use limbeck::models::Classifier;
-use limbeck::models::masked::MaskedHead;
-use limbeck::nn::{Declare, Exec, ParamSpec};
+use limbeck::models::mlm::MlmHead;
+use limbeck::nn::{Exec, ParamBuilder, ParamSpec};
 use limbeck::ops::loss::LossOps;
 use limbeck::params::ParamStore;
 use limbeck_kernels::Kernels;
@@ -27,8 +27,8 @@ fn masked(name: &str) {
         println!("{name} on {}", kernels.isa());
         let cpu = Cpu::new(kernels);
         let (model, specs) = Classifier::new(&config);
-        let mut declare = Declare { specs };
-        let head = MaskedHead::new(&mut declare, &model).unwrap();
+        let mut declare = ParamBuilder { specs };
+        let head = MlmHead::new(&mut declare, &model).unwrap();
         // A classifier's own head is no part of a language model.
         let values = |spec: &ParamSpec| {
             let name = format!("weight/{}", spec.name);

@@ -9,12 +9,12 @@
 
 use super::Classifier;
 use super::config::{Architecture, ModelConfig};
-use crate::nn::{Declare, LayerNorm, Linear};
+use crate::nn::{LayerNorm, Linear, ParamBuilder};
 use crate::{Error, Result};
 
 /// From states to logits of words; the values of its parameters live elsewhere.
 #[derive(Clone, Debug)]
-pub struct MaskedHead {
+pub struct MlmHead {
     /// `[hidden, hidden]`, with the encoder's nonlinearity.
     pub transform: Linear,
     /// Over its result.
@@ -23,12 +23,12 @@ pub struct MaskedHead {
     pub projector: Linear,
 }
 
-impl MaskedHead {
+impl MlmHead {
     /// Declares what the head has beside the word table of `model`, under Hugging Face's names.
     ///
     /// # Errors
     /// [`Error::Setting`]: the model's words are factored, so that their table is too narrow.
-    pub fn new(declare: &mut Declare, model: &Classifier) -> Result<MaskedHead> {
+    pub fn new(declare: &mut ParamBuilder, model: &Classifier) -> Result<MlmHead> {
         let ModelConfig { hidden, vocab, activation, layer_norm_eps, .. } = model.config;
         if model.embeddings.projection.is_some() {
             let problem = "the word table is factored, and a head over the vocabulary reads it whole";
@@ -42,7 +42,7 @@ impl MaskedHead {
                 "cls.predictions.bias",
             ],
         };
-        Ok(MaskedHead {
+        Ok(MlmHead {
             transform: Linear::new(declare, transform, hidden, hidden, activation),
             norm: LayerNorm::new(declare, norm, hidden, layer_norm_eps),
             projector: Linear::tied(declare, model.embeddings.words, bias, hidden, vocab),
