@@ -11,10 +11,10 @@ use limbeck::backend::Cpu;
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{Activation, Sizes};
 use limbeck::nn::{Linear, ParamBuilder, ParamSpec};
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::vocabulary::{self, Task};
 use limbeck::params::ParamStore;
-use limbeck::ranks::{Launch, OneThread, Ranks, Tcp};
+use limbeck::ranks::{Launch, OneThread, ProcessGroup, Tcp};
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::{Shape, Tensor};
@@ -64,7 +64,7 @@ fn step(c: &mut Criterion) {
             .expect("memory for the network");
         group.bench_function(BenchmarkId::new(name, "distilbert-base"), |b| {
             b.iter(|| {
-                let noise = Noise { seed: SEED, step: learner.optimizer.steps() };
+                let noise = DropoutSeed { seed: SEED, step: learner.optimizer.steps() };
                 learner.step(&examples, Some(noise), 2e-5, None).expect("small steps do not diverge")
             })
         });
@@ -119,7 +119,7 @@ fn ranks(c: &mut Criterion) {
                         artifact::learner(&Cpu::new(kernels), &config, None, SEED, &Train::default())
                             .expect("memory for the network");
                     let alone = OneThread(ranks);
-                    let ranks: &dyn Ranks = if overlaps { &alone.0 } else { &alone };
+                    let ranks: &dyn ProcessGroup = if overlaps { &alone.0 } else { &alone };
                     let among = BatchShard { ranks, texts: 0.5, tokens: 0.5 };
                     let mut step =
                         || learner.step_sharded(&examples, among, None, 2e-5, None).expect("a step");

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::backend::Device;
 use crate::nn::ParamId;
 use crate::ops::linear::{LinearOps, WeightGradient};
-use crate::ranks::{Ranks, Submit, SummedBuckets};
+use crate::ranks::{ProcessGroup, Submit, SummedBuckets};
 use crate::tensor::{Shape, Tensor};
 
 /// Gradients of a loss.
@@ -207,7 +207,7 @@ impl<D: LinearOps> Grads<D> {
     pub fn sum_over_ranks(
         &mut self,
         device: &D,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         shape: impl Fn(ParamId) -> Shape,
     ) -> Result<()> {
         if !ranks.is_distributed() {
@@ -253,7 +253,7 @@ impl<D: LinearOps> Grads<D> {
     pub(super) fn take_back(
         &mut self,
         device: &D,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         summed: SummedBuckets<D::Buffer>,
         shape: impl Fn(ParamId) -> Shape,
     ) -> Result<()> {

@@ -8,7 +8,7 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 
-use crate::ranks::{Ranks, Submit, SummedBuckets};
+use crate::ranks::{ProcessGroup, Submit, SummedBuckets};
 use crate::{Batch, Result};
 
 /// What has come of work that could be repeated ([`Device::repeated`]): training steps, as CUDA graphs.
@@ -64,12 +64,12 @@ pub trait Device: Clone + 'static {
     /// Those of `compute`, of which the other ranks learn; [`Error::Ranks`](crate::Error::Ranks); the device failed.
     fn while_summing<T>(
         &self,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         compute: impl FnOnce(&mut Submit<'_, Self::Buffer>) -> Result<T>,
     ) -> Result<(T, SummedBuckets<Self::Buffer>)>;
 
     /// Tells the other ranks that this one has failed: those that wait for it are not to wait any longer, and it not for them.
-    fn abort(&self, ranks: &dyn Ranks) {
+    fn abort(&self, ranks: &dyn ProcessGroup) {
         ranks.abort();
     }
 

@@ -97,7 +97,7 @@ pub enum BlockMatrices {
 }
 
 impl BlockMatrices {
-    /// Their places in [`Ranks`](crate::models::config::Ranks).
+    /// Their places in [`MatrixRanks`](crate::models::config::MatrixRanks).
     pub fn range(self) -> Range<usize> {
         match self {
             BlockMatrices::Encoder => 0..6,

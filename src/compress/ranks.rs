@@ -17,7 +17,7 @@ use super::low_rank::{Factors, factor};
 use super::quantize::int8_bytes;
 use super::rebuild::{Origin, rebuild};
 use crate::Result;
-use crate::models::config::Ranks;
+use crate::models::config::MatrixRanks;
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
 use crate::train::Learner;
@@ -54,7 +54,7 @@ pub struct RankBudget {
 pub struct Spectrum {
     /// The layer.
     pub layer: usize,
-    /// Its place in [`Ranks`].
+    /// Its place in [`MatrixRanks`].
     pub matrix: usize,
     /// Outputs and inputs.
     pub sides: [usize; 2],
@@ -146,7 +146,7 @@ pub fn factorize_to<B: Backend>(
     let chosen = choose(&spectra);
     assert_eq!(chosen.len(), spectra.len(), "a rank for each matrix");
     let config = &learner.model.config;
-    let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
+    let mut ranks: Vec<MatrixRanks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
     let mut sum = FactorizationReport { matrices: [0, spectra.len()], parameters: [0; 2], energy: 0.0 };
     let all = || spectra.iter().zip(&factors).zip(chosen.iter().copied());
     for ((of, factors), rank) in all() {
@@ -185,11 +185,11 @@ fn truncated(values: &[f32], cols: usize, rank: usize) -> Vec<f32> {
 }
 
 /// A configuration with these ranks for the layers that have parameters of their own, and for those that use them.
-fn with_ranks(config: &ModelConfig, mut ranks: Vec<Ranks>) -> ModelConfig {
+fn with_ranks(config: &ModelConfig, mut ranks: Vec<MatrixRanks>) -> ModelConfig {
     for layer in 0..ranks.len() {
         ranks[layer] = ranks[config.owner(layer)];
     }
-    if ranks.iter().all(|ranks| *ranks == Ranks::default()) {
+    if ranks.iter().all(|ranks| *ranks == MatrixRanks::default()) {
         ranks.clear();
     }
     ModelConfig { ranks, ..config.clone() }
@@ -224,7 +224,7 @@ fn candidates<B: Backend>(learner: &Learner<B>, matrices: BlockMatrices) -> Resu
 pub fn unfactor<B: Backend>(learner: &mut Learner<B>) -> Result<usize> {
     let Learner { backend, model, params, .. } = &*learner;
     let config = &model.config;
-    let mut ranks: Vec<Ranks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
+    let mut ranks: Vec<MatrixRanks> = (0..config.layers.len()).map(|layer| config.ranks_of(layer)).collect();
     let mut whole = HashMap::new();
     for layer in config.own_layers() {
         let sides = config.sides(layer);

@@ -2,7 +2,7 @@
 
 mod structure;
 
-pub use structure::Ranks;
+pub use structure::MatrixRanks;
 
 /// The largest sizes that are taken from a file or a recipe. They lie beyond any BERT, so that what exceeds one is a
 /// slip or an attack, and is refused before memory is asked for.
@@ -107,7 +107,7 @@ pub struct ModelConfig {
     /// in their order.
     pub deleted_layers: Vec<usize>,
     /// Ranks of the factored matrices, by layer; empty if none is factored.
-    pub ranks: Vec<Ranks>,
+    pub ranks: Vec<MatrixRanks>,
     /// The layer whose parameters each layer uses: itself, or an earlier one that uses its own; empty if all do.
     pub shared: Vec<usize>,
     /// The first layers in which each sentence of a pair attends to itself alone; fewer than there are layers. What such

@@ -330,7 +330,7 @@ pub struct LayerTaps<V> {
 }
 
 impl Layer {
-    /// Its linear layers, in the order of [`Ranks`](crate::models::config::Ranks).
+    /// Its linear layers, in the order of [`MatrixRanks`](crate::models::config::MatrixRanks).
     pub fn linears(&self) -> [&Linear; 6] {
         let Attention { query, key, value, output, .. } = &self.attention;
         [query, key, value, output, &self.expand, &self.contract]

@@ -7,12 +7,12 @@
 pub mod attention;
 pub mod blocks;
 pub mod cosine;
+pub mod dropout;
 pub mod embedding;
 pub mod gate;
 pub mod linear;
 pub mod loss;
 pub mod mean_square;
-pub mod noise;
 pub mod norm;
 pub mod optimizer;
 pub mod pool;
@@ -30,7 +30,7 @@ pub trait Backend:
     + norm::NormOps
     + attention::AttentionOps
     + embedding::EmbeddingOps
-    + noise::DropoutOps
+    + dropout::DropoutOps
     + pool::PoolOps
     + loss::LossOps
     + optimizer::AdamWOps
@@ -51,7 +51,7 @@ impl<D> Backend for D where
         + norm::NormOps
         + attention::AttentionOps
         + embedding::EmbeddingOps
-        + noise::DropoutOps
+        + dropout::DropoutOps
         + pool::PoolOps
         + loss::LossOps
         + optimizer::AdamWOps

@@ -11,7 +11,7 @@
 //! torchrun itself may listen on `MASTER_PORT`, for PyTorch's processes to meet there, and says so by
 //! `TORCHELASTIC_USE_AGENT_STORE`: ours then meet at another port, which follows from that one.
 
-use super::{Ranks, SingleProcess, Tcp};
+use super::{ProcessGroup, SingleProcess, Tcp};
 use crate::{Error, Result};
 
 /// Where the first rank listens if nobody says: torchrun's port.
@@ -156,7 +156,7 @@ fn first_host(nodes: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`Error::Ranks`]: one does not come.
-pub fn join(launch: &Launch) -> Result<Box<dyn Ranks>> {
+pub fn join(launch: &Launch) -> Result<Box<dyn ProcessGroup>> {
     match launch {
         Launch { size: 1, .. } => Ok(Box::new(SingleProcess)),
         #[cfg(feature = "mpi")]

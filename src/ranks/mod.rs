@@ -27,7 +27,7 @@ pub use tcp::Tcp;
 use crate::{Error, Result};
 
 /// The processes, seen from one of them. Whatever thread calls, it is one at a time.
-pub trait Ranks: Sync {
+pub trait ProcessGroup: Sync {
     /// This one's number, from 0.
     fn rank(&self) -> usize;
 
@@ -40,7 +40,7 @@ pub trait Ranks: Sync {
     /// [`Error::Ranks`]: another rank has failed.
     fn sum(&self, values: &mut [f32]) -> Result<()>;
 
-    /// Adds up the ranks' values in double precision, as [`sum`](Ranks::sum) does in single.
+    /// Adds up the ranks' values in double precision, as [`sum`](ProcessGroup::sum) does in single.
     ///
     /// # Errors
     /// [`Error::Ranks`].
@@ -81,7 +81,7 @@ pub type Watch = Box<dyn Fn() -> Result<()> + Send>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleProcess;
 
-impl Ranks for SingleProcess {
+impl ProcessGroup for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -103,7 +103,7 @@ impl Ranks for SingleProcess {
     }
 }
 
-impl dyn Ranks + '_ {
+impl dyn ProcessGroup + '_ {
     /// Whether this is the one that writes.
     pub fn is_first(&self) -> bool {
         self.rank() == 0

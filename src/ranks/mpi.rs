@@ -1,6 +1,6 @@
 //! Ranks over MPI.
 
-use super::Ranks;
+use super::ProcessGroup;
 use crate::{Error, Result};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
@@ -9,7 +9,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 use std::sync::Mutex;
 
-/// All processes that `mpirun` started. It is not ended by being dropped: a process that ends without [`Ranks::leave`] is one that has
+/// All processes that `mpirun` started. It is not ended by being dropped: a process that ends without [`ProcessGroup::leave`] is one that has
 /// failed, which `mpirun` notices, and ends the others.
 pub struct Mpi {
     /// Held by whoever talks to the others: one thread at a time, as MPI is told.
@@ -57,7 +57,7 @@ impl Drop for Mpi {
     }
 }
 
-impl Ranks for Mpi {
+impl ProcessGroup for Mpi {
     fn rank(&self) -> usize {
         self.rank
     }

@@ -9,7 +9,7 @@
 //! others' first, and so on, so that none waits for a sum that another has not come to. A bucket is summed as one message, element by
 //! element in the order of ranks, so that its bits are those of a sum that nobody overlapped.
 
-use super::{Ranks, Watch};
+use super::{ProcessGroup, Watch};
 use crate::{Error, Result};
 use std::ops::DerefMut;
 use std::panic::resume_unwind;
@@ -28,10 +28,10 @@ pub struct SummedBuckets<S> {
 }
 
 /// Tells the others that this rank will not come any more, unless it is told that all went well.
-pub(crate) struct Failing<'r>(Option<&'r dyn Ranks>);
+pub(crate) struct Failing<'r>(Option<&'r dyn ProcessGroup>);
 
 impl<'r> Failing<'r> {
-    pub(crate) fn unless_told(ranks: &'r dyn Ranks) -> Failing<'r> {
+    pub(crate) fn unless_told(ranks: &'r dyn ProcessGroup) -> Failing<'r> {
         Failing(Some(ranks))
     }
 
@@ -52,7 +52,7 @@ impl Drop for Failing<'_> {
 #[doc(hidden)]
 pub struct OneThread<R>(pub R);
 
-impl<R: Ranks> Ranks for OneThread<R> {
+impl<R: ProcessGroup> ProcessGroup for OneThread<R> {
     fn rank(&self) -> usize {
         self.0.rank()
     }
@@ -92,12 +92,12 @@ impl<R: Ranks> Ranks for OneThread<R> {
 
 /// Runs `compute`, which hands over buckets, and sums each over ranks while it goes on; gives back what it gave.
 ///
-/// Where ranks are talked to by one thread alone ([`Ranks::any_thread`]), sums are made when it has ended.
+/// Where ranks are talked to by one thread alone ([`ProcessGroup::any_thread`]), sums are made when it has ended.
 ///
 /// # Errors
 /// Those of `compute`, of which the other ranks learn; [`Error::Ranks`].
 pub fn while_summing<S: DerefMut<Target = [f32]> + Send, T>(
-    ranks: &dyn Ranks,
+    ranks: &dyn ProcessGroup,
     compute: impl FnOnce(&mut Submit<'_, S>) -> Result<T>,
 ) -> Result<(T, SummedBuckets<S>)> {
     let failing = Failing::unless_told(ranks);
@@ -152,7 +152,11 @@ pub fn while_summing<S: DerefMut<Target = [f32]> + Send, T>(
 }
 
 /// Sums a bucket, by way of `flat`.
-fn sum<S: DerefMut<Target = [f32]>>(ranks: &dyn Ranks, bucket: &mut [S], flat: &mut Vec<f32>) -> Result<()> {
+fn sum<S: DerefMut<Target = [f32]>>(
+    ranks: &dyn ProcessGroup,
+    bucket: &mut [S],
+    flat: &mut Vec<f32>,
+) -> Result<()> {
     if let [one] = bucket {
         return ranks.sum(one);
     }
@@ -197,7 +201,7 @@ mod tests {
         }
     }
 
-    impl Ranks for Counted<'_> {
+    impl ProcessGroup for Counted<'_> {
         fn rank(&self) -> usize {
             self.ranks.rank()
         }
@@ -259,7 +263,7 @@ mod tests {
 
     #[test]
     fn sums_are_those_that_nobody_overlapped_to_the_bit() {
-        let summed = |ranks: &dyn Ranks| {
+        let summed = |ranks: &dyn ProcessGroup| {
             let all = while_summing(ranks, |submit| {
                 buckets(ranks.rank()).into_iter().try_for_each(&mut *submit)?;
                 Ok(7)

@@ -7,7 +7,7 @@ use crate::backend::Cpu;
 use crate::backend::Cuda;
 #[cfg(feature = "cuda")]
 use crate::backend::cuda::{Graphs, Options, Storage, probe};
-use crate::ranks::Ranks;
+use crate::ranks::ProcessGroup;
 use crate::{Error, Result};
 use limbeck_kernels::gemm::Precision;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl TrainingDevice {
     ///
     /// # Errors
     /// [`Error::Ranks`].
-    pub fn join(&self, ranks: &dyn Ranks) -> Result<Option<&'static str>> {
+    pub fn join(&self, ranks: &dyn ProcessGroup) -> Result<Option<&'static str>> {
         if !ranks.is_distributed() {
             return Ok(None);
         }

@@ -12,10 +12,9 @@
 //! corpus         the texts, tokenized ─── teachers       who teaches ─── device   where it is computed
 //! train, prune, distill ─── training   what they have in common ─── artifact   networks between them, on disk
 //! quantize ─── precision   which bits for which matrix ─── export   other formats
-//! controls       files beside the artifacts, to compare with ─── adopt   what trials of a sweep share
+//! controls       files beside the artifacts, to compare with ─── reuse   what trials of a sweep share
 //! ```
 
-mod adopt;
 pub mod artifact;
 mod controls;
 mod corpus;
@@ -26,6 +25,7 @@ mod precision;
 mod prune;
 mod quantize;
 pub mod recipe;
+mod reuse;
 mod run_directory;
 mod run_lock;
 pub mod sweep;
@@ -33,7 +33,7 @@ mod teachers;
 mod train;
 mod training;
 
-use crate::ranks::{Ranks, SingleProcess};
+use crate::ranks::{ProcessGroup, SingleProcess};
 pub use crate::train::Progress;
 pub use crate::train::progress::{Silent, StepReport};
 use crate::{Error, Result};
@@ -129,7 +129,7 @@ pub struct StageContext<'a> {
     /// Threads to compute with, 1 or more.
     pub threads: usize,
     /// The processes that train together; the first writes.
-    pub ranks: &'a dyn Ranks,
+    pub ranks: &'a dyn ProcessGroup,
     /// Told how far the stage is.
     pub progress: &'a dyn Progress,
     /// Set by a signal: save, and return [`Error::Interrupted`].

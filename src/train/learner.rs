@@ -9,10 +9,10 @@ use crate::Result;
 use crate::autograd::{Grads, Tape};
 use crate::models::{Classifier, Rows, Taps};
 use crate::ops::Backend;
+use crate::ops::dropout::DropoutSeed;
 use crate::ops::loss::{Distillation, LossOps, Losses};
-use crate::ops::noise::Noise;
 use crate::params::ParamStore;
-use crate::ranks::{Ranks, SingleProcess};
+use crate::ranks::{ProcessGroup, SingleProcess};
 
 /// A batch, and what is to be learned from it.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub type Watch<'w, B> =
 #[derive(Clone, Copy)]
 pub struct BatchShard<'a> {
     /// The processes.
-    pub ranks: &'a dyn Ranks,
+    pub ranks: &'a dyn ProcessGroup,
     /// This one's share of the texts of all, 0 to 1.
     pub texts: f64,
     /// Its share of their tokens.
@@ -103,7 +103,7 @@ impl BatchShard<'_> {
 /// How a step is computed.
 #[derive(Clone, Copy)]
 struct How<'a> {
-    noise: Option<Noise>,
+    dropout_seed: Option<DropoutSeed>,
     /// What the loss is multiplied by.
     scale: f64,
     among: BatchShard<'a>,
@@ -133,11 +133,11 @@ impl<B: Backend> Learner<B> {
     pub fn step(
         &mut self,
         examples: &Examples,
-        noise: Option<Noise>,
+        dropout_seed: Option<DropoutSeed>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        self.step_sharded(examples, BatchShard::ALONE, noise, learning_rate, watch)
+        self.step_sharded(examples, BatchShard::ALONE, dropout_seed, learning_rate, watch)
     }
 
     /// One step at `learning_rate` of all ranks together, of which this one learns from `examples`.
@@ -148,11 +148,11 @@ impl<B: Backend> Learner<B> {
         &mut self,
         examples: &Examples,
         among: BatchShard<'_>,
-        noise: Option<Noise>,
+        dropout_seed: Option<DropoutSeed>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<Step> {
-        let launched = self.begin(examples, among, noise, learning_rate, watch)?;
+        let launched = self.begin(examples, among, dropout_seed, learning_rate, watch)?;
         let step = self.optimizer.steps();
         self.finish(launched, among, step)
     }
@@ -162,11 +162,11 @@ impl<B: Backend> Learner<B> {
         &mut self,
         examples: &Examples,
         among: BatchShard<'_>,
-        noise: Option<Noise>,
+        dropout_seed: Option<DropoutSeed>,
         learning_rate: f64,
         watch: Option<&mut Watch<'_, B>>,
     ) -> Result<LaunchedStep<B>> {
-        let how = How { noise, scale: self.optimizer.loss_scale().factor(), among };
+        let how = How { dropout_seed, scale: self.optimizer.loss_scale().factor(), among };
         let backend = self.backend.clone();
         let repeats = watch.is_none() && self.repeats(examples, among);
         let filled = if repeats { filled(examples, self.model.config.positions) } else { None };
@@ -270,10 +270,10 @@ pub fn gradients<B: Backend>(
     model: &Classifier,
     params: &ParamStore<B>,
     examples: &Examples,
-    noise: Option<Noise>,
+    dropout_seed: Option<DropoutSeed>,
     watch: Option<&mut Watch<'_, B>>,
 ) -> Result<(Losses, Grads<B>)> {
-    let how = How { noise, scale: backend.loss_scale().unwrap_or(1.0), among: BatchShard::ALONE };
+    let how = How { dropout_seed, scale: backend.loss_scale().unwrap_or(1.0), among: BatchShard::ALONE };
     let (pending, _, grads) = all_gradients(backend, model, params, examples, None, how, watch)?;
     Ok((backend.losses(pending)?, grads))
 }
@@ -288,11 +288,11 @@ fn all_gradients<B: Backend>(
     params: &ParamStore<B>,
     examples: &Examples,
     feature_teacher: Option<&FeatureTeacher<B>>,
-    How { noise, scale, among }: How<'_>,
+    How { dropout_seed, scale, among }: How<'_>,
     watch: Option<&mut Watch<'_, B>>,
 ) -> Result<LossAndGrads<B>> {
     let Examples { batch, labels, teacher } = examples;
-    let mut tape = Tape::recording(backend, params, batch, noise);
+    let mut tape = Tape::recording(backend, params, batch, dropout_seed);
     if let Some(feature_teacher) = feature_teacher {
         feature_teacher.prepare(&mut tape);
     }

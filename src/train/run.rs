@@ -10,7 +10,7 @@ use super::progress::Throughput;
 use super::state::{self, Position};
 use super::trainer::{Training, TrainingOutcome};
 use crate::ops::Backend;
-use crate::ops::noise::Noise;
+use crate::ops::dropout::DropoutSeed;
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 
@@ -173,7 +173,7 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
         rate: f64,
     ) -> Result<(LaunchedStep<B>, BatchShard<'t>)> {
         let (training, step) = (self.training, self.position.step);
-        let noise = Some(Noise { seed: training.seed, step });
+        let dropout_seed = Some(DropoutSeed { seed: training.seed, step });
         let callback = &mut *self.callback;
         callback.before(step, learner)?;
         if callback.watches(step) {
@@ -182,12 +182,12 @@ impl<'t, 'c, B: Backend> Run<'t, 'c, B> {
             // What is watched is the whole batch: each rank computes all of it, and sees what the others see.
             let whole = training.examples(places);
             return Ok((
-                learner.begin(&whole, BatchShard::ALONE, noise, rate, Some(watch))?,
+                learner.begin(&whole, BatchShard::ALONE, dropout_seed, rate, Some(watch))?,
                 BatchShard::ALONE,
             ));
         }
         let (examples, among) = training.part(places);
-        Ok((learner.begin(&examples, among, noise, rate, None)?, among))
+        Ok((learner.begin(&examples, among, dropout_seed, rate, None)?, among))
     }
 
     /// Whether a signal has asked any of the ranks to stop, all of which have taken so many steps.

@@ -13,7 +13,7 @@ use crate::data::TokenSet;
 use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
-use crate::ranks::Ranks;
+use crate::ranks::ProcessGroup;
 use crate::{Batch, Result};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ pub struct Training<'a> {
     /// Whether to go on from a saved state, if there is one.
     pub resume: bool,
     /// The processes that train together; the first writes.
-    pub ranks: &'a dyn Ranks,
+    pub ranks: &'a dyn ProcessGroup,
     /// Who listens.
     pub progress: &'a dyn Progress,
     /// Set by a signal.

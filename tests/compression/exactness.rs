@@ -7,7 +7,7 @@ use limbeck::autograd::{Grads, Tape};
 use limbeck::backend::Cpu;
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::models::{ModelConfig, Rows};
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::tensor::Tensor;
 use limbeck::train::{Examples, Learner};
 use limbeck_kernels::Kernels;
@@ -18,7 +18,7 @@ fn forward_and_back(
     learner: &Learner<Cpu>,
     batch: &Batch,
     rows: Rows,
-    noise: Noise,
+    noise: DropoutSeed,
 ) -> (Vec<f32>, Grads<Cpu>) {
     let mut tape = Tape::recording(&learner.backend, &learner.params, batch, Some(noise));
     let (logits, taps) = learner.model.forward_with_taps(&mut tape, rows).unwrap();
@@ -37,7 +37,7 @@ fn a_last_layer_of_first_tokens_gives_the_whole_layer_s_logits_and_gradients() {
     ] {
         // With dropout: the rows that are left meet the same.
         let learner = learner(&config(architecture, pooling, 0.2));
-        let (batch, noise) = (examples(0..7).batch, Noise { seed: 1, step: 4 });
+        let (batch, noise) = (examples(0..7).batch, DropoutSeed { seed: 1, step: 4 });
         let (logits, grads) = forward_and_back(&learner, &batch, Rows::Needed, noise);
         let (all_logits, all_grads) = forward_and_back(&learner, &batch, Rows::All, noise);
         assert_eq!(bits(&logits), bits(&all_logits), "{architecture:?} {pooling:?}");
@@ -57,7 +57,7 @@ fn a_last_layer_of_first_tokens_gives_the_whole_layer_s_logits_and_gradients() {
 }
 
 /// The logits of each text of a batch in training, and the first layer's output rows.
-fn with_dropout(learner: &Learner<Cpu>, batch: &Batch, noise: Noise) -> Vec<(Vec<f32>, Vec<f32>)> {
+fn with_dropout(learner: &Learner<Cpu>, batch: &Batch, noise: DropoutSeed) -> Vec<(Vec<f32>, Vec<f32>)> {
     let mut tape = Tape::recording(&learner.backend, &learner.params, batch, Some(noise));
     let (logits, taps) = learner.model.forward_with_taps(&mut tape, Rows::Needed).unwrap();
     let (logits, hidden) =
@@ -74,8 +74,8 @@ fn with_dropout(learner: &Learner<Cpu>, batch: &Batch, noise: Noise) -> Vec<(Vec
 #[test]
 fn a_text_meets_the_same_dropout_in_every_batch() {
     let learner = learner(&config(Architecture::DistilBert, Pooling::FirstToken, 0.3));
-    let noise = Noise { seed: 8, step: 2 };
-    let of = |samples: &[u64], noise: Noise| {
+    let noise = DropoutSeed { seed: 8, step: 2 };
+    let of = |samples: &[u64], noise: DropoutSeed| {
         with_dropout(&learner, &examples(samples.iter().copied()).batch, noise)
     };
     let together = of(&[1, 2, 3, 4, 6, 8], noise);
@@ -84,7 +84,7 @@ fn a_text_meets_the_same_dropout_in_every_batch() {
         assert_eq!(of(&[8, 5, sample, 7], noise)[2], together[place], "text {sample} among others");
     }
     // The key is (seed, step, sample), each of which matters.
-    for other in [Noise { seed: 9, ..noise }, Noise { step: 3, ..noise }] {
+    for other in [DropoutSeed { seed: 9, ..noise }, DropoutSeed { step: 3, ..noise }] {
         assert_ne!(of(&[2], other)[0], together[1]);
     }
     let renumbered = Batch { samples: vec![99], ..examples([2]).batch };
@@ -101,7 +101,7 @@ fn trained(config: &ModelConfig, precision: Precision, threads: usize) -> Vec<Ve
             // More tokens than one task of any sum has.
             let examples: Examples = examples(step * 140..step * 140 + 140);
             assert!(examples.batch.tokens() > 600);
-            learner.step(&examples, Some(Noise { seed: 3, step }), 1e-3, None).unwrap();
+            learner.step(&examples, Some(DropoutSeed { seed: 3, step }), 1e-3, None).unwrap();
         }
         learner.params.iter().map(|(_, param)| bits(&download(&learner, param.value()))).collect()
     })

@@ -8,7 +8,7 @@ use limbeck::compress::prune;
 use limbeck::compress::{BlockBudget, Budget, EmptiedBlocks, Gradual, Importance, Scope, Scores, magnitude};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
 use limbeck::train::{AdamW, Callback, Learner};
@@ -24,7 +24,7 @@ fn masked_elements_stay_zero_in_value_and_moments() {
     let config = config(Architecture::Bert, Pooling::Pooler, 0.2);
     let mut learner = learner(&config);
     let step = |learner: &mut Learner<Cpu>, step: u64| {
-        let noise = Some(Noise { seed: 9, step });
+        let noise = Some(DropoutSeed { seed: 9, step });
         learner.step(&examples(step * 4..step * 4 + 4), noise, 1e-2, None).unwrap();
     };
     // Moments are not zero when the masks come.

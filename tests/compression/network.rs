@@ -6,7 +6,7 @@ use limbeck::compress::Gradual;
 use limbeck::models::config::{Architecture, DropoutConfig, Pooling, Sizes};
 use limbeck::models::{Classifier, ModelConfig};
 use limbeck::nn::{ParamId, ParamSpec, Role};
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::Watch;
@@ -135,7 +135,7 @@ pub fn assert_masks(learner: &Learner<Cpu>) {
 
 /// Takes step `step` (from 0) beside `gradual` in the order that the training loop has; says what it did to the network.
 pub fn step_beside(learner: &mut Learner<Cpu>, gradual: &mut Gradual, step: u64, rate: f64) -> Option<Event> {
-    let (examples, noise) = (examples(step * 4..step * 4 + 4), Some(Noise { seed: 2, step }));
+    let (examples, noise) = (examples(step * 4..step * 4 + 4), Some(DropoutSeed { seed: 2, step }));
     Callback::<Cpu>::before(gradual, step, learner).unwrap();
     if Callback::<Cpu>::watches(gradual, step) {
         let watch: &mut Watch<'_, Cpu> =

@@ -8,12 +8,12 @@ use limbeck::backend::cuda::lengths::Part;
 use limbeck::backend::{Cuda, Device};
 use limbeck::nn::Attend;
 use limbeck::ops::attention::AttentionOps;
-use limbeck::ops::noise::{Noise, Site};
+use limbeck::ops::dropout::{DropoutSeed, DropoutSite};
 use limbeck::tensor::Tensor;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-const SITE: Site = Site { noise: Noise { seed: 9, step: 4 }, place: 12, rate: 0.15 };
+const SITE: DropoutSite = DropoutSite { seed: DropoutSeed { seed: 9, step: 4 }, place: 12, rate: 0.15 };
 
 fn attention(texts: &Texts) -> Attend {
     Attend { heads: texts.heads, head_size: texts.size, dropout: SITE.rate, decoupled: false }
@@ -30,13 +30,13 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().copied().map(f64::from).collect()
 }
 
-fn oracle(texts: &Texts, batch: &Batch, storage: Storage, dropout: Option<&Site>) -> Attended {
+fn oracle(texts: &Texts, batch: &Batch, storage: Storage, dropout: Option<&DropoutSite>) -> Attended {
     let [q, k, v, dcontext] = operands(texts, storage).map(|x| wide(&x));
     attend(texts, [&q, &k, &v, &dcontext], dropout, &batch.samples)
 }
 
 /// What the GPU gives: context, sums, dq, dk, dv.
-fn run(cuda: &Cuda, batch: &Batch, texts: &Texts, dropout: Option<&Site>) -> [Vec<f32>; 5] {
+fn run(cuda: &Cuda, batch: &Batch, texts: &Texts, dropout: Option<&DropoutSite>) -> [Vec<f32>; 5] {
     run_with(cuda, batch, texts, &operands(texts, cuda.storage()), dropout)
 }
 
@@ -46,7 +46,7 @@ fn run_with(
     batch: &Batch,
     texts: &Texts,
     [q, k, v, dcontext]: &[Vec<f32>; 4],
-    dropout: Option<&Site>,
+    dropout: Option<&DropoutSite>,
 ) -> [Vec<f32>; 5] {
     let cpu = cpu();
     let upload = |x: &[f32], rows: usize| both(cuda, &cpu, x, rows).0;

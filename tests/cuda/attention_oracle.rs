@@ -1,6 +1,6 @@
 //! Attention in f64, with its gradients and with how large what is added up is: what errors are measured by.
 
-use limbeck::ops::noise::Site;
+use limbeck::ops::dropout::DropoutSite;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::rows::Dropout;
 
@@ -55,7 +55,12 @@ pub struct Attended {
 }
 
 /// The factors of the probabilities of one head of one text, by the CPU's hash.
-fn factors(texts: &Texts, site: Option<(&Site, u64)>, head: usize, [queries, len]: [usize; 2]) -> Vec<f64> {
+fn factors(
+    texts: &Texts,
+    site: Option<(&DropoutSite, u64)>,
+    head: usize,
+    [queries, len]: [usize; 2],
+) -> Vec<f64> {
     let mut factors = vec![1.0; queries * len];
     if let Some((site, sample)) = site {
         assert!(head < texts.heads);
@@ -70,7 +75,7 @@ fn factors(texts: &Texts, site: Option<(&Site, u64)>, head: usize, [queries, len
 pub fn attend(
     texts: &Texts,
     [q, k, v, dcontext]: [&[f64]; 4],
-    dropout: Option<&Site>,
+    dropout: Option<&DropoutSite>,
     samples: &[u64],
 ) -> Attended {
     let (rows, asked, width) = (texts.tokens(), texts.queries(), texts.width());

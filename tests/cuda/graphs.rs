@@ -7,8 +7,8 @@ use cudarc::driver::{CudaContext, DriverError, result, sys};
 use limbeck::backend::cuda::{Graphs, Storage};
 use limbeck::backend::{Cuda, Device, Repeats};
 use limbeck::models::ModelConfig;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::loss::Distillation;
-use limbeck::ops::noise::Noise;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::Tensor;
@@ -71,7 +71,7 @@ fn train_changing(cuda: &Cuda, graphs: Graphs, steps: u64, change: Option<u64>) 
             learner.logits(&examples(step).batch).unwrap();
         }
         let rate = 1e-3 * (1.0 - step as f64 / 20.0);
-        done.push(learner.step(&examples(step), Some(Noise { seed: 7, step }), rate, None).unwrap());
+        done.push(learner.step(&examples(step), Some(DropoutSeed { seed: 7, step }), rate, None).unwrap());
     }
     let weights = learner
         .params

@@ -3,8 +3,8 @@
 use crate::device::*;
 use limbeck::backend::cuda::Storage;
 use limbeck::backend::{Cpu, Cuda, Device};
+use limbeck::ops::dropout::{DropoutOps, DropoutSeed, DropoutSite};
 use limbeck::ops::embedding::{EmbeddingOps, Lookup};
-use limbeck::ops::noise::{DropoutOps, Noise, Site};
 use limbeck::ops::norm::NormOps;
 use limbeck::ops::optimizer::{AdamWOps, AdamWStep, Update};
 use limbeck::ops::pool::{Pool, PoolOps};
@@ -16,7 +16,7 @@ fn layer_norm() {
     on_devices(&Storage::ALL, |cuda, what| {
         let cpu = cpu();
         let batch = batch(&[1, 3, 60, 86]);
-        let site = Site { noise: Noise { seed: 5, step: 9 }, place: 2, rate: 0.2 };
+        let site = DropoutSite { seed: DropoutSeed { seed: 5, step: 9 }, place: 2, rate: 0.2 };
         let (tokens, texts) = (batch.tokens(), batch.texts());
         let sizes = [
             (1, 1, true, false),
@@ -74,7 +74,7 @@ fn layer_norm() {
 fn dropout_drops_what_the_cpu_drops() {
     on_devices(&Storage::ALL, |cuda, what| {
         let (cpu, batch) = (cpu(), batch(&[3, 1, 40, 7]));
-        let site = Site { noise: Noise { seed: 5, step: 1 << 40 }, place: 3, rate: 0.3 };
+        let site = DropoutSite { seed: DropoutSeed { seed: 5, step: 1 << 40 }, place: 3, rate: 0.3 };
         for rows in [batch.tokens(), batch.texts()] {
             let (x, on_cpu) = both(cuda, &cpu, &random(1, rows * 37, cuda.storage()), rows);
             let found = cuda.dropout(&batch, &x, &site).unwrap();

@@ -7,8 +7,8 @@ use limbeck::backend::cuda::{GemmBackend, Storage};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::Sizes;
 use limbeck::ops::Backend;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::loss::Distillation;
-use limbeck::ops::noise::Noise;
 use limbeck::params::Mask;
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
@@ -57,7 +57,7 @@ fn train<B: Backend>(device: &B, teaches: bool) -> (Vec<Step>, Vec<(String, Vec<
         learner.distill_features((teacher.model, teacher.params), features, None, 5).unwrap();
     }
     let steps = (0..STEPS)
-        .map(|step| learner.step(&examples(step), Some(Noise { seed: 7, step }), 1e-3, None).unwrap())
+        .map(|step| learner.step(&examples(step), Some(DropoutSeed { seed: 7, step }), 1e-3, None).unwrap())
         .collect();
     learner.assert_masks().unwrap();
     let values = learner

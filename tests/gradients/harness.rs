@@ -5,7 +5,7 @@ use limbeck::backend::cuda::{Options, Storage, probe};
 use limbeck::backend::{Cpu, Cuda};
 use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::ops::Backend;
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
 use limbeck::quantized::{Exceptions, Form, Int8Rows};
@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 /// rounded a few times.
 const BOUND: f64 = 2e-5;
 
-pub const NOISE: Noise = Noise { seed: 5, step: 3 };
+pub const NOISE: DropoutSeed = DropoutSeed { seed: 5, step: 3 };
 
 /// Tokens of the texts of [`batch`].
 pub const LENGTHS: [usize; 5] = [3, 1, 7, 2, 5];

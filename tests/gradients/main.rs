@@ -7,10 +7,10 @@
 
 mod attention;
 mod harness;
-mod in_int8;
 mod layers;
 mod losses;
 mod oracle;
+mod qat;
 mod vocabulary;
 
 use harness::{Case, NOISE, TEXTS, TOKENS, VOCAB, batch, both};

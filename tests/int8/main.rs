@@ -2,7 +2,6 @@
 //! row, in every batch, and beside a dense network whose deleted parts are zeros.
 #![cfg(feature = "train")]
 
-mod aware;
 mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,6 +10,7 @@ mod int4;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod pairs;
+mod qat;
 mod reference;
 
 use common::{distance, shared};

@@ -3,7 +3,7 @@
 #![cfg(feature = "train")]
 
 mod callbacks;
-mod endings;
 mod features;
 mod fixture;
 mod ranks;
+mod stopping;

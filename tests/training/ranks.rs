@@ -4,9 +4,9 @@ use crate::fixture::learner_of;
 use limbeck::Batch;
 use limbeck::autograd::Tape;
 use limbeck::models::config::{DropoutConfig, LayerConfig, ModelConfig, Sizes};
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::loss::LossOps;
-use limbeck::ops::noise::Noise;
-use limbeck::ranks::{Launch, OneThread, Ranks, Tcp};
+use limbeck::ranks::{Launch, OneThread, ProcessGroup, Tcp};
 use limbeck::train::learner::BatchShard;
 use limbeck::train::{Examples, Learner};
 use std::net::TcpListener;
@@ -49,13 +49,13 @@ fn examples(step: usize, texts: std::ops::Range<usize>) -> Examples {
 }
 
 /// Every parameter after a few steps, of which the last has a text for all ranks but the last.
-fn trained(ranks: &dyn Ranks) -> Vec<Vec<f32>> {
+fn trained(ranks: &dyn ProcessGroup) -> Vec<Vec<f32>> {
     let mut learner = learner_of(&config(24, 2), 1.0);
     for (step, texts) in [7, 9, ranks.size() - 1].into_iter().enumerate() {
         let part = ranks.part(texts);
         let share = part.len() as f64 / texts as f64;
         let among = BatchShard { ranks, texts: share, tokens: share };
-        let noise = Noise { seed: 1, step: step as u64 };
+        let noise = DropoutSeed { seed: 1, step: step as u64 };
         learner.step_sharded(&examples(step, part), among, Some(noise), 1e-2, None).unwrap();
     }
     let Learner { backend, params, .. } = &learner;

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::nn::{Attend, Attention, Embeddings, Exec, LayerNorm, Linear, attend_projected};
 use crate::ops::embedding::Read;
 use crate::ops::rounded::RoundedLayer;
-use crate::ops::{Backend, attention, embedding, linear, noise, norm, pool};
+use crate::ops::{Backend, attention, dropout, embedding, linear, norm, pool};
 use crate::tensor::Tensor;
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -98,7 +98,7 @@ impl<B: Backend> Exec for Tape<'_, B> {
         match self.site(rate) {
             None => Ok(x.clone()),
             Some(site) => {
-                let y = noise::forward(&self.at(), x, site, self.records())?;
+                let y = dropout::forward(&self.at(), x, site, self.records())?;
                 Ok(self.push(y))
             }
         }

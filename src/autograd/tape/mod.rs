@@ -7,11 +7,11 @@ use super::buckets::Ready;
 use crate::Batch;
 use crate::Result;
 use crate::nn::{LayerNorm, Linear, ParamId};
-use crate::ops::noise::{Noise, Site};
+use crate::ops::dropout::{DropoutSeed, DropoutSite};
 use crate::ops::vocabulary::{self, Task, Teacher};
 use crate::ops::{Backend, norm, select};
 use crate::params::ParamStore;
-use crate::ranks::Ranks;
+use crate::ranks::ProcessGroup;
 use crate::tensor::Tensor;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -104,7 +104,7 @@ pub struct Tape<'a, B: Backend> {
     backend: &'a B,
     params: &'a ParamStore<B>,
     batch: &'a Batch,
-    noise: Option<Noise>,
+    dropout_seed: Option<DropoutSeed>,
     sites: u32,
     vars: u32,
     nodes: Option<Vec<Entry<B>>>,
@@ -116,14 +116,14 @@ pub struct Tape<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
-    /// A tape that records. Without `noise` there is no dropout.
+    /// A tape that records. Without `dropout_seed` there is no dropout.
     pub fn recording(
         backend: &'a B,
         params: &'a ParamStore<B>,
         batch: &'a Batch,
-        noise: Option<Noise>,
+        dropout_seed: Option<DropoutSeed>,
     ) -> Self {
-        Tape { nodes: Some(Vec::new()), noise, ..Tape::evaluating(backend, params, batch) }
+        Tape { nodes: Some(Vec::new()), dropout_seed, ..Tape::evaluating(backend, params, batch) }
     }
 
     /// A tape that keeps nothing: for evaluation, and for teachers.
@@ -132,7 +132,7 @@ impl<'a, B: Backend> Tape<'a, B> {
             backend,
             params,
             batch,
-            noise: None,
+            dropout_seed: None,
             sites: 0,
             vars: 0,
             nodes: None,
@@ -198,7 +198,7 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn backward_all_reduce(
         self,
         derivatives: impl IntoIterator<Item = OutputGrad<B>>,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
     ) -> Result<Grads<B>> {
         if !ranks.is_distributed() {
             return self.backward(derivatives);
@@ -294,10 +294,10 @@ impl<'a, B: Backend> Tape<'a, B> {
     }
 
     /// The key of the next place where dropout acts, if it does.
-    fn site(&mut self, rate: f32) -> Option<Site> {
+    fn site(&mut self, rate: f32) -> Option<DropoutSite> {
         self.sites += 1;
-        let noise = self.noise.as_ref().filter(|_| rate > 0.0)?;
-        Some(Site { noise: *noise, place: self.sites, rate })
+        let dropout_seed = self.dropout_seed.as_ref().filter(|_| rate > 0.0)?;
+        Some(DropoutSite { seed: *dropout_seed, place: self.sites, rate })
     }
 
     fn at(&self) -> Context<'a, B> {

@@ -11,7 +11,7 @@ pub use buffer::Buffer;
 
 use super::Device;
 use crate::Result;
-use crate::ranks::{self, Ranks, Submit, SummedBuckets};
+use crate::ranks::{self, ProcessGroup, Submit, SummedBuckets};
 use buffer::Pool;
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{PackedMatrix, Precision};
@@ -122,7 +122,7 @@ impl Device for Cpu {
 
     fn while_summing<T>(
         &self,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
     ) -> Result<(T, SummedBuckets<Buffer>)> {
         ranks::while_summing(ranks, compute)

@@ -51,7 +51,7 @@ pub use staging::Readback;
 pub(crate) use tensor_map::TensorMap;
 
 use super::{Cpu, Device, Repeats};
-use crate::ranks::{Ranks, Submit, SummedBuckets};
+use crate::ranks::{ProcessGroup, Submit, SummedBuckets};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
 use batch::Scope;
@@ -346,13 +346,13 @@ impl Device for Cuda {
 
     fn while_summing<T>(
         &self,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
     ) -> Result<(T, SummedBuckets<Buffer>)> {
         self.sum_beside(ranks, compute)
     }
 
-    fn abort(&self, ranks: &dyn Ranks) {
+    fn abort(&self, ranks: &dyn ProcessGroup) {
         self.leave_group();
         ranks.abort();
     }

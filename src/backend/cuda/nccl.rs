@@ -11,7 +11,7 @@
 use super::libnccl::{self as result, NcclError};
 use super::{Buffer, Cuda, Storage, failed as refused};
 use crate::backend::Device;
-use crate::ranks::{Failing, Ranks, Submit, SummedBuckets, Watch};
+use crate::ranks::{Failing, ProcessGroup, Submit, SummedBuckets, Watch};
 use crate::{Error, Result};
 use cudarc::driver::CudaStream;
 use cudarc::nccl::sys;
@@ -54,7 +54,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Ranks`]: NCCL refuses, or another rank has failed.
-    pub fn join_ranks(&self, ranks: &dyn Ranks) -> Result<bool> {
+    pub fn join_ranks(&self, ranks: &dyn ProcessGroup) -> Result<bool> {
         let mut all = [f64::from(u8::from(result::is_present()))];
         ranks.sum_f64(&mut all)?;
         if (all[0] as usize) < ranks.size() {
@@ -112,7 +112,7 @@ impl Cuda {
     /// [`Device::while_summing`]: by NCCL, or, if [`Cuda::join_ranks`] found none, by the hosts when all has been computed.
     pub(super) fn sum_beside<T>(
         &self,
-        ranks: &dyn Ranks,
+        ranks: &dyn ProcessGroup,
         compute: impl FnOnce(&mut Submit<'_, Buffer>) -> Result<T>,
     ) -> Result<(T, SummedBuckets<Buffer>)> {
         self.waits()?;
@@ -173,7 +173,7 @@ impl Cuda {
         Ok(true)
     }
 
-    fn sum_by_hosts(&self, bucket: &mut [Buffer], ranks: &dyn Ranks) -> Result<()> {
+    fn sum_by_hosts(&self, bucket: &mut [Buffer], ranks: &dyn ProcessGroup) -> Result<()> {
         for buffer in bucket {
             let mut values = self.download(buffer)?;
             ranks.sum(&mut values)?;

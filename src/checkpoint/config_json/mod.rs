@@ -16,7 +16,7 @@
 //! }
 //! ```
 //!
-//! `ranks` are those of each layer's factored matrices ([`Ranks`]; 0: not factored), `shared` the layer whose parameters each
+//! `ranks` are those of each layer's factored matrices ([`MatrixRanks`]; 0: not factored), `shared` the layer whose parameters each
 //! layer uses; neither is there if nothing is factored or shared. `embedding_size`, as ELECTRA and ALBERT call it, is the width of a word table that is narrower than the network.
 //! Without the block every layer has the same sizes, less `pruned_heads` (transformers 4).
 
@@ -28,7 +28,7 @@ pub use read::{parse_config, read_config};
 #[cfg(feature = "train")]
 pub use write::config_to_json;
 
-use crate::models::config::{Activation, Architecture, ModelConfig, Pooling, Ranks};
+use crate::models::config::{Activation, Architecture, MatrixRanks, ModelConfig, Pooling};
 
 /// The names of one family's keys.
 struct Keys {
@@ -99,7 +99,7 @@ struct Block {
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     deleted_layers: Vec<usize>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
-    ranks: Vec<Ranks>,
+    ranks: Vec<MatrixRanks>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "Vec::is_empty"))]
     shared: Vec<usize>,
     #[cfg_attr(feature = "train", serde(skip_serializing_if = "is_zero"))]

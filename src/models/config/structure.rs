@@ -4,10 +4,10 @@ use super::ModelConfig;
 
 /// The rank of each of a layer's matrices: query, key, value, attention output, expansion, contraction. 0 for one that is not
 /// factored.
-pub type Ranks = [usize; 6];
+pub type MatrixRanks = [usize; 6];
 
 impl ModelConfig {
-    /// Outputs and inputs of each of a layer's matrices, in the order of [`Ranks`].
+    /// Outputs and inputs of each of a layer's matrices, in the order of [`MatrixRanks`].
     pub fn sides(&self, layer: usize) -> [[usize; 2]; 6] {
         let (hidden, width, units) =
             (self.hidden, self.attention_width(layer), self.layers[layer].intermediate);
@@ -16,7 +16,7 @@ impl ModelConfig {
     }
 
     /// The ranks of a layer's matrices.
-    pub fn ranks_of(&self, layer: usize) -> Ranks {
+    pub fn ranks_of(&self, layer: usize) -> MatrixRanks {
         self.ranks.get(layer).copied().unwrap_or_default()
     }
 

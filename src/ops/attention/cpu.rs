@@ -5,7 +5,7 @@ use super::texts::Texts;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::split_rows;
 use crate::nn::Attend;
-use crate::ops::noise::Site;
+use crate::ops::dropout::DropoutSite;
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
 use limbeck_kernels::rows::AttentionGradients;
@@ -17,7 +17,7 @@ impl AttentionOps for Cpu {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
     ) -> Result<[Tensor<Self>; 2]> {
         let texts = Texts { batch, attend, qkv, dropout };
         let (rows, width) = (qkv[0].rows(), attend.heads * attend.head_size);
@@ -62,7 +62,7 @@ impl AttentionOps for Cpu {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
         [context, sums]: [&Tensor<Self>; 2],
         dcontext: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]> {

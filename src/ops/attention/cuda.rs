@@ -6,7 +6,7 @@ use crate::backend::Cuda;
 use crate::backend::cuda::lengths::{CLASSES, Part, TILE};
 use crate::backend::cuda::{Argument, Buffer, DeviceBatch, Grid, Memory, RowLayout, Storage};
 use crate::nn::Attend;
-use crate::ops::noise::Site;
+use crate::ops::dropout::DropoutSite;
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Error, Result};
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ impl AttentionOps for Cuda {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
     ) -> Result<[Tensor<Self>; 2]> {
         let call = Call::new(self, batch, attend, qkv, dropout)?;
         let context = self.activations(qkv[0].shape())?;
@@ -80,7 +80,7 @@ impl AttentionOps for Cuda {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
         [context, sums]: [&Tensor<Self>; 2],
         dcontext: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]> {
@@ -120,7 +120,7 @@ impl<'a> Call<'a> {
         batch: &Batch,
         attend: &Attend,
         qkv: [&'a Tensor<Cuda>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
     ) -> Result<Call<'a>> {
         if attend.head_size > MOST_HEAD_SIZE {
             let problem = format!(
@@ -131,7 +131,7 @@ impl<'a> Call<'a> {
         }
         let (rows, [q, k, v]) = (qkv[0].rows(), qkv.map(|x| cuda.activation(x)));
         let keys = dropout.map(|site| cuda.dropout_keys(batch, site)).transpose()?;
-        let (threshold, factor) = dropout.map_or((0, 1.0), Site::threshold_and_factor);
+        let (threshold, factor) = dropout.map_or((0, 1.0), DropoutSite::threshold_and_factor);
         let longest = (0..batch.texts()).map(|text| batch.text(text).len()).max().unwrap_or(0);
         Ok(Call {
             cuda,

@@ -23,7 +23,7 @@ use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::Attend;
 use crate::ops::Backend;
-use crate::ops::noise::Site;
+use crate::ops::dropout::DropoutSite;
 use crate::tensor::Tensor;
 
 /// Attention on a device.
@@ -37,7 +37,7 @@ pub trait AttentionOps: Device {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
     ) -> Result<[Tensor<Self>; 2]>;
 
     /// Adds to `means`, one for each head, each text's mean absolute attention probability.
@@ -61,7 +61,7 @@ pub trait AttentionOps: Device {
         batch: &Batch,
         attend: &Attend,
         qkv: [&Tensor<Self>; 3],
-        dropout: Option<&Site>,
+        dropout: Option<&DropoutSite>,
         context_and_sums: [&Tensor<Self>; 2],
         dcontext: &Tensor<Self>,
     ) -> Result<[Tensor<Self>; 3]>;
@@ -72,7 +72,7 @@ struct Saved<B: Backend> {
     inputs: [VarId; 3],
     qkv: [Tensor<B>; 3],
     results: [Tensor<B>; 2],
-    dropout: Option<Site>,
+    dropout: Option<DropoutSite>,
 }
 
 /// Attends; `dropout` is the place of the dropout on the probabilities. A `context` that is given is the result, and the
@@ -84,7 +84,7 @@ pub fn forward<B: Backend>(
     at: &Context<'_, B>,
     attend: &Attend,
     qkv: [&Var<B>; 3],
-    dropout: Option<Site>,
+    dropout: Option<DropoutSite>,
     context: Option<Tensor<B>>,
     record: bool,
 ) -> Result<Recorded<B>> {

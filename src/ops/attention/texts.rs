@@ -3,7 +3,7 @@
 use crate::Batch;
 use crate::backend::Cpu;
 use crate::nn::Attend;
-use crate::ops::noise::Site;
+use crate::ops::dropout::DropoutSite;
 use crate::tensor::Tensor;
 use limbeck_kernels::rows::{AttentionArgs, AttentionDropout};
 use std::ops::Range;
@@ -13,7 +13,7 @@ pub(in crate::ops) struct Texts<'a> {
     pub batch: &'a Batch,
     pub attend: &'a Attend,
     pub qkv: [&'a Tensor<Cpu>; 3],
-    pub dropout: Option<&'a Site>,
+    pub dropout: Option<&'a DropoutSite>,
 }
 
 impl Texts<'_> {

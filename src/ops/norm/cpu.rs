@@ -4,7 +4,7 @@ use super::{DropoutArgs, NormOps, NormSaved};
 use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
-use crate::ops::noise::DropoutOps;
+use crate::ops::dropout::DropoutOps;
 use crate::tensor::{Shape, Tensor};
 use limbeck_kernels::rows::{LayerNormGradients, LayerNormSaved};
 use rayon::prelude::*;

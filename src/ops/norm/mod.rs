@@ -19,7 +19,7 @@ use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;
 use crate::nn::{LayerNorm, ParamId};
 use crate::ops::Backend;
-use crate::ops::noise::Site;
+use crate::ops::dropout::DropoutSite;
 use crate::tensor::Tensor;
 
 /// What layer norm's backward pass needs.
@@ -33,7 +33,7 @@ pub struct NormSaved<D: Device> {
 }
 
 /// Where dropout acts on what is normalized, and on the texts of which batch.
-pub type DropoutArgs<'a> = (&'a Batch, &'a Site);
+pub type DropoutArgs<'a> = (&'a Batch, &'a DropoutSite);
 
 /// Layer norm on a device.
 pub trait NormOps: Device {
@@ -70,7 +70,7 @@ pub trait NormOps: Device {
 struct Saved<B: Backend> {
     norm: LayerNorm,
     inputs: [Option<VarId>; 2],
-    dropout: Option<Site>,
+    dropout: Option<DropoutSite>,
     saved: NormSaved<B>,
 }
 
@@ -82,7 +82,7 @@ pub fn forward<B: Backend>(
     at: &Context<'_, B>,
     norm: &LayerNorm,
     x: &Var<B>,
-    dropout: Option<Site>,
+    dropout: Option<DropoutSite>,
     residual: Option<&Var<B>>,
     record: bool,
 ) -> Result<Recorded<B>> {

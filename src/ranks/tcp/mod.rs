@@ -3,7 +3,7 @@
 //! A message is its length in bytes (8, little-endian) and the bytes. A rank that ends closes its socket, which the others notice
 //! in their next sum: so one that fails stops all.
 
-use super::{Launch, Ranks, Watch};
+use super::{Launch, ProcessGroup, Watch};
 use crate::{Error, Result};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
@@ -87,7 +87,7 @@ fn bytes_of<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N])
     all
 }
 
-impl Ranks for Tcp {
+impl ProcessGroup for Tcp {
     fn rank(&self) -> usize {
         self.rank
     }

@@ -33,7 +33,7 @@ fn sums_and_words_are_the_same_on_all() {
         let (mut narrow, mut wide) = ([mine, 10.0 * mine, 0.1], [f64::from(mine)]);
         ranks.sum(&mut narrow).unwrap();
         ranks.sum_f64(&mut wide).unwrap();
-        let ranks: &dyn Ranks = ranks;
+        let ranks: &dyn ProcessGroup = ranks;
         ranks.barrier().unwrap();
         let word = ranks.from_first(|| Ok(format!("from {}", ranks.rank()))).unwrap();
         (narrow, wide, word)
@@ -47,7 +47,7 @@ fn sums_and_words_are_the_same_on_all() {
 fn what_fails_on_the_first_fails_on_all() {
     let found = as_three(|ranks| {
         let failing = || Err::<(), _>(Error::setting("key", "is wrong", "mend it"));
-        (ranks as &dyn Ranks).from_first(failing).unwrap_err().to_string()
+        (ranks as &dyn ProcessGroup).from_first(failing).unwrap_err().to_string()
     });
     assert!(found.iter().all(|error| error.contains("is wrong")), "{found:?}");
 }
@@ -104,7 +104,7 @@ fn one_that_has_gone_is_noticed_without_waiting_for_it() {
     let found = as_three(|ranks| {
         let watch = ranks.watch().unwrap().expect("sockets can be watched");
         watch().unwrap();
-        (ranks as &dyn Ranks).barrier().unwrap();
+        (ranks as &dyn ProcessGroup).barrier().unwrap();
         if ranks.rank() == 2 {
             return String::new();
         }

@@ -16,7 +16,7 @@ use limbeck::backend::{Cpu, Cuda, Repeats};
 use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
 use limbeck::ops::Backend;
-use limbeck::ops::noise::Noise;
+use limbeck::ops::dropout::DropoutSeed;
 use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
 use limbeck::stages::artifact;
@@ -222,7 +222,7 @@ impl<B: Backend> Steps<B> {
 
     /// One step, and how long it took.
     fn next(&mut self) -> Result<(Step, Duration), Error> {
-        let noise = Noise { seed: SEED, step: self.learner.optimizer.steps() };
+        let noise = DropoutSeed { seed: SEED, step: self.learner.optimizer.steps() };
         let start = Instant::now();
         let step = self.learner.step(&self.examples, Some(noise), LEARNING_RATE, None)?;
         Ok((step, start.elapsed()))

@@ -109,7 +109,7 @@ impl Runner<'_> {
             };
             self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
             Stage::Train.run(&baseline)?;
-            context.adopt(Stage::Train, &baseline)?;
+            context.reuse_artifact(Stage::Train, &baseline)?;
         } else {
             self.compute.progress.message(&format!("trial {number} of {all}: {}", trial.id));
         }

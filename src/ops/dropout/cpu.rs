@@ -1,6 +1,6 @@
 //! Dropout on the CPU: one task a text.
 
-use super::{DropoutOps, Site};
+use super::{DropoutOps, DropoutSite};
 use crate::Batch;
 use crate::Result;
 use crate::backend::Cpu;
@@ -10,7 +10,7 @@ use limbeck_kernels::rows::Dropout;
 use rayon::prelude::*;
 
 impl DropoutOps for Cpu {
-    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &Site) -> Result<Tensor<Self>> {
+    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &DropoutSite) -> Result<Tensor<Self>> {
         let shape = x.shape();
         let mut y = self.buffer(shape.len());
         let rows = |text| batch.rows_of(text, shape.rows);

@@ -18,14 +18,14 @@ use limbeck_kernels::random::mix;
 
 /// What all dropout of one training step has in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noise {
+pub struct DropoutSeed {
     /// The run's seed.
     pub seed: u64,
     /// The optimizer step.
     pub step: u64,
 }
 
-impl Noise {
+impl DropoutSeed {
     /// What the keys of all texts and places begin with.
     pub fn key(&self) -> u64 {
         [self.seed, self.step].into_iter().fold(0x6c69_6d62_6563_6b00, |key, part| mix(key ^ part))
@@ -34,19 +34,19 @@ impl Noise {
 
 /// One place in the network where dropout acts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Site {
+pub struct DropoutSite {
     /// The step's part of the key.
-    pub noise: Noise,
+    pub seed: DropoutSeed,
     /// The place's part.
     pub place: u32,
     /// Probability with which a value is dropped.
     pub rate: f32,
 }
 
-impl Site {
+impl DropoutSite {
     /// The key of one text at this place.
     pub fn key(&self, sample: u64) -> u64 {
-        [sample, u64::from(self.place)].into_iter().fold(self.noise.key(), |key, part| mix(key ^ part))
+        [sample, u64::from(self.place)].into_iter().fold(self.seed.key(), |key, part| mix(key ^ part))
     }
 }
 
@@ -56,19 +56,24 @@ pub trait DropoutOps: Device {
     ///
     /// # Errors
     /// The device's.
-    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &Site) -> Result<Tensor<Self>>;
+    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &DropoutSite) -> Result<Tensor<Self>>;
 }
 
 struct Saved {
     input: VarId,
-    site: Site,
+    site: DropoutSite,
 }
 
 /// Drops values at `site`.
 ///
 /// # Errors
 /// The device's.
-pub fn forward<B: Backend>(at: &Context<'_, B>, x: &Var<B>, site: Site, record: bool) -> Result<Recorded<B>> {
+pub fn forward<B: Backend>(
+    at: &Context<'_, B>,
+    x: &Var<B>,
+    site: DropoutSite,
+    record: bool,
+) -> Result<Recorded<B>> {
     let y = at.backend.dropout(at.batch, x.tensor(), &site)?;
     Ok((y, record.then(|| Box::new(Saved { input: x.id(), site }) as Box<dyn Node<B>>)))
 }

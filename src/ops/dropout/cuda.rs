@@ -1,6 +1,6 @@
 //! Dropout on a GPU: a warp a row.
 
-use super::{DropoutOps, Site};
+use super::{DropoutOps, DropoutSite};
 use crate::backend::Cuda;
 use crate::backend::cuda::{Argument, Grid, Memory, RowLayout};
 use crate::tensor::Tensor;
@@ -9,7 +9,7 @@ use crate::{Batch, Result};
 /// Rows of a block.
 const ROWS: usize = 8;
 
-impl Site {
+impl DropoutSite {
     /// What the hash of an index is compared with, and the factor of what is kept, as on the CPU.
     pub(in crate::ops) fn threshold_and_factor(&self) -> (u32, f32) {
         ((f64::from(self.rate) * f64::from(1u32 << 31)) as u32, 1.0 / (1.0 - self.rate))
@@ -21,9 +21,9 @@ impl Cuda {
     ///
     /// # Errors
     /// [`crate::Error::Device`].
-    pub(in crate::ops) fn dropout_keys(&self, batch: &Batch, site: &Site) -> Result<Memory> {
+    pub(in crate::ops) fn dropout_keys(&self, batch: &Batch, site: &DropoutSite) -> Result<Memory> {
         let (texts, on_device) = (batch.texts(), self.batch(batch)?);
-        let (keys, step) = (self.memory(texts * size_of::<u64>())?, self.step_key(site.noise.key())?);
+        let (keys, step) = (self.memory(texts * size_of::<u64>())?, self.step_key(site.seed.key())?);
         let arguments: [&dyn Argument; 5] =
             [&on_device.samples, &*step, &u64::from(site.place), &(texts as i32), &keys];
         self.launch(
@@ -38,11 +38,11 @@ impl Cuda {
 }
 
 impl DropoutOps for Cuda {
-    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &Site) -> Result<Tensor<Self>> {
+    fn dropout(&self, batch: &Batch, x: &Tensor<Self>, site: &DropoutSite) -> Result<Tensor<Self>> {
         let (shape, on_device) = (x.shape(), self.batch(batch)?);
         let (x, y) = (self.activation(x)?, self.activations(shape)?);
         let (threshold, factor) = site.threshold_and_factor();
-        let step = self.step_key(site.noise.key())?;
+        let step = self.step_key(site.seed.key())?;
         let texts =
             (RowLayout::of(batch, shape.rows) == RowLayout::Tokens).then_some(&on_device.text_of_token);
         let arguments: [&dyn Argument; 11] = [

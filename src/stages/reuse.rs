@@ -16,7 +16,7 @@ impl StageContext<'_> {
     /// # Errors
     /// Those of [`StageContext::enter`] and [`StageContext::need`]; [`Error::Occupied`] if the donor's recipe decides
     /// the artifact differently; [`Error::Io`].
-    pub fn adopt(&self, stage: Stage, donor: &StageContext<'_>) -> Result<()> {
+    pub fn reuse_artifact(&self, stage: Stage, donor: &StageContext<'_>) -> Result<()> {
         if !self.enter(stage)? {
             return Ok(());
         }
