@@ -38,7 +38,7 @@ KERNEL(256) cosine(const Real* x, const Real* y, double slope, int rows, int col
 }
 
 // Σ x·dx over a text's rows and a group of `width` columns: a block a (group, text). Without `offsets` a text is a row.
-KERNEL(256) gate_slopes(const Real* x, const Real* dx, const int* offsets, int cols, int width, double* slopes) {
+KERNEL(256) gate_gradients(const Real* x, const Real* dx, const int* offsets, int cols, int width, double* gradients) {
     __shared__ double of_warps[WARP];
     const int group = blockIdx.x, text = blockIdx.y;
     const int first = offsets ? offsets[text] : text, last = offsets ? offsets[text + 1] : text + 1;
@@ -48,7 +48,7 @@ KERNEL(256) gate_slopes(const Real* x, const Real* dx, const int* offsets, int c
         sum += double(to_float(x[i])) * to_float(dx[i]);
     }
     sum = block_sum(sum, of_warps);
-    if (threadIdx.x == 0) slopes[size_t(text) * gridDim.x + group] = sum;
+    if (threadIdx.x == 0) gradients[size_t(text) * gridDim.x + group] = sum;
 }
 
 // Σ x·y, or Σ (x·y)², over each block of `outputs` × `inputs` of a matrix: a thread a block.

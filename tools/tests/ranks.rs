@@ -217,7 +217,7 @@ fn wait_for(out: &Path, file: &str) {
 fn a_rank_that_is_killed_stops_all_and_others_go_on_from_there() {
     let folder = Folder::new();
     folder.finish("one", 1, &[]);
-    let mut ranks = folder.start("broken", 2, &[]);
+    let mut ranks = folder.start_with("broken", 2, &[], |_| ());
     wait_for(&folder.out("broken"), "state-train/state.json");
     let mut second = ranks.pop().unwrap();
     second.kill().unwrap();
