@@ -175,7 +175,11 @@ fn with_lines<R>(body: impl FnOnce(&mut Lines) -> R) -> R {
 /// One block, an empty one, if there are no words: it is what gives `c` its start.
 pub(crate) fn depth_blocks(words: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     let blocks = words.div_ceil(KC).max(1);
-    (0..blocks).map(move |index| index * words / blocks..(index + 1) * words / blocks)
+    (0..blocks).map(move |index| match blocks {
+        // To divide takes longer than a short row does.
+        1 => 0..words,
+        _ => index * words / blocks..(index + 1) * words / blocks,
+    })
 }
 
 /// Cuts `rows` rows into equal tiles of at most `tile`, calling `each` with the first row and their number.

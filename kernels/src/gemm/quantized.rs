@@ -169,10 +169,10 @@ impl RowMut<'_> {
     /// zero meet.
     pub(crate) fn parts(&mut self) -> impl Iterator<Item = (Range<usize>, &mut [u8])> {
         let (k, stride) = (self.k, self.stride.max(1));
-        let parts = depth_blocks(k.div_ceil(4)).zip(self.lines.chunks_mut(stride));
-        parts.map(move |(words, lines)| {
-            let bytes = &mut bytes_mut(&mut lines[0])[..4 * words.len()];
-            (4 * words.start..k.min(4 * words.end), bytes)
+        depth_blocks(k.div_ceil(4)).scan(&mut *self.lines, move |lines, words| {
+            let (line, rest) = std::mem::take(lines).split_first_mut()?;
+            *lines = rest.get_mut(stride - 1..).unwrap_or_default();
+            Some((4 * words.start..k.min(4 * words.end), &mut bytes_mut(line)[..4 * words.len()]))
         })
     }
 

@@ -53,10 +53,6 @@ pub(super) fn quantize_row_by<S: Simd>(s: S, x: &[f32], largest: &[f32; LANES], 
 /// The bytes of a row, by the factor that makes integers of its values.
 #[inline(always)]
 pub(super) fn fill_row<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut RowMut<'_>) {
-    if let Some(line) = out.line() {
-        to_bytes(s, x, factor, &mut line[..x.len()]);
-        return;
-    }
     for (values, bytes) in out.parts() {
         // What follows the last value is multiplied by zeros.
         let count = values.len();
