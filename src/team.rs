@@ -197,7 +197,7 @@ impl Member<'_> {
         }
         let over = || shared.barriers.load(Ordering::Acquire) != passed;
         wait_until(|| over() || shared.left.load(Ordering::Acquire) > 0);
-        // Who leaves after this passed has been at it.
+        // Who leaves after this barrier has been at it.
         assert!(over(), "another thread has left the job");
     }
 }

@@ -4,7 +4,7 @@
 //! header    magic, version, byte order, rows, tokens, classes, key [32], digest [32]: 128 bytes
 //! offsets   u64 [rows + 1]      where each text begins among the ids
 //! classes   u32 [rows]
-//! first_lens    u32 [rows]          tokens of each text's first sentence: all, unless it is a pair
+//! first_lens u32 [rows]         tokens of each text's first sentence: all, unless it is a pair
 //! ids       u32 [tokens]
 //! ```
 //!

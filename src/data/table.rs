@@ -308,9 +308,9 @@ impl Cells {
             && let Some((_, Record::Cells(names))) = records.next()?
         {
             label = layout::place(path, "data.label_column", &label, &names)?;
-            let first_lens = texts.len() - seconds;
+            let firsts = texts.len() - seconds;
             for (place, text) in texts.iter_mut().enumerate() {
-                let key = if place < first_lens { layout::TEXT } else { layout::SECOND };
+                let key = if place < firsts { layout::TEXT } else { layout::SECOND };
                 *text = layout::place(path, key, text, &names)?;
             }
         }

@@ -126,11 +126,11 @@ impl<B: AsRef<[u8]>> WordPiece<B> {
     /// The leftmost special token in a text, the longest where several begin.
     fn first_special(&self, text: &str) -> Option<(usize, u32)> {
         let specials = || self.vocabulary.specials().map(|id| (id, self.vocabulary.piece(id)));
-        let mut first_lens = [false; 256];
+        let mut firsts = [false; 256];
         specials()
             .filter_map(|(_, special)| special.first())
-            .for_each(|&byte| first_lens[usize::from(byte)] = true);
-        let candidates = text.bytes().enumerate().filter(|&(_, byte)| first_lens[usize::from(byte)]);
+            .for_each(|&byte| firsts[usize::from(byte)] = true);
+        let candidates = text.bytes().enumerate().filter(|&(_, byte)| firsts[usize::from(byte)]);
         candidates.map(|(place, _)| place).find_map(|place| {
             let here = specials().filter(|(_, special)| text.as_bytes()[place..].starts_with(special));
             here.max_by_key(|(_, special)| special.len()).map(|(id, _)| (place, id))

@@ -51,7 +51,7 @@ const BYTE: [f32; 5] = [2.430_806, 14.203_136, 61.022_85, 176.052_95, 253.999_82
 /// 254·2^x rounds to 0 from here on.
 const BYTE_END: f32 = -16.0;
 
-/// round(254·2^x) + [`ROUNDER`] for x ≤ 0, NaN for NaN: e^x as good as a byte can hold, within 1e-3 of the integer's step.
+/// round(254·2^x) + [`ROUNDER`] for x ≤ 0, NaN for NaN: 2^x as good as a byte can hold, within 1e-3 of the integer's step.
 #[inline(always)]
 pub(super) fn round_254_exp2<S: Simd>(s: S, x: S::Floats) -> S::Floats {
     let rounder = s.splat(ROUNDER);

@@ -2,7 +2,7 @@
 //!
 //! It reads matrices by columns, and ours lie by rows: to it each of ours is its own transpose, so that it makes `yᵀ = W·xᵀ`. What
 //! the heuristic finds is kept for each product, so that only the first of a kind asks. Sums are f32, those of slices too
-//! (the heuristic is not gemm_backends reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
+//! (the heuristic is not offered reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
 
 use super::product::{GemmProblem, Kind};
 use super::recorder::Operation;
