@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_seat_works_and_sees_what_the_others_did() {
+    fn every_member_works_and_sees_what_the_others_did() {
         for members in [1, 2, 3, 7] {
             let mut team = Team::new(members);
             assert_eq!(team.members(), members);

@@ -91,6 +91,12 @@ impl Case {
     }
 }
 
+fn rows_and_precisions() -> impl Iterator<Item = (Kernels, Precision)> {
+    rows()
+        .into_iter()
+        .flat_map(|kernels| [Precision::F32, Precision::Bf16].map(|precision| (kernels, precision)))
+}
+
 const WAYS: [([bool; 2], bool, bool); 5] = [
     ([false, true], true, false),
     ([false, false], false, false),
@@ -101,25 +107,23 @@ const WAYS: [([bool; 2], bool, bool); 5] = [
 
 #[test]
 fn floats_are_near_the_f64_product() {
-    for kernels in rows() {
-        for precision in [Precision::F32, Precision::Bf16] {
-            for &shape in SHAPES {
-                let case = Case::new(shape);
-                for (turned, bias, accumulate) in WAYS {
-                    let expected = oracle(&case.a, &case.b, shape, &case.start(bias, accumulate));
-                    let c = case.run(kernels, precision, turned, bias, accumulate);
-                    // k products and two more sums round once each; bf16 rounds both operands before.
-                    let steps = (shape[2] + 3) as f64 * f64::from(f32::EPSILON);
-                    let operands = if precision == Precision::Bf16 { 2.01 * 2f64.powi(-8) } else { 0.0 };
-                    for (at, (&c, (value, magnitude))) in c.iter().zip(expected).enumerate() {
-                        let error = (f64::from(c) - value).abs();
-                        let bound = (steps + operands) * magnitude;
-                        let isa = kernels.isa();
-                        assert!(
-                            error <= bound,
-                            "{isa} {precision:?} {shape:?} {turned:?} [{at}]: {c} for {value}"
-                        );
-                    }
+    for &shape in SHAPES {
+        let case = Case::new(shape);
+        for (turned, bias, accumulate) in WAYS {
+            let expected = oracle(&case.a, &case.b, shape, &case.start(bias, accumulate));
+            for (kernels, precision) in rows_and_precisions() {
+                let c = case.run(kernels, precision, turned, bias, accumulate);
+                // k products and two more sums round once each; bf16 rounds both operands before.
+                let steps = (shape[2] + 3) as f64 * f64::from(f32::EPSILON);
+                let operands = if precision == Precision::Bf16 { 2.01 * 2f64.powi(-8) } else { 0.0 };
+                for (at, (&c, (value, magnitude))) in c.iter().zip(&expected).enumerate() {
+                    let error = (f64::from(c) - value).abs();
+                    let bound = (steps + operands) * magnitude;
+                    let isa = kernels.isa();
+                    assert!(
+                        error <= bound,
+                        "{isa} {precision:?} {shape:?} {turned:?} [{at}]: {c} for {value}"
+                    );
                 }
             }
         }
@@ -161,16 +165,17 @@ fn f32_is_the_same_on_every_row_and_for_every_split() {
 /// bf16 products of numbers that bf16 holds are exact as long as f32 can hold the sums.
 #[test]
 fn bf16_is_exact_on_small_integers() {
-    for kernels in rows() {
-        for &shape in SHAPES {
-            let mut case = Case::new(shape);
-            for x in case.a.iter_mut().chain(&mut case.b).chain(&mut case.bias).chain(&mut case.before) {
-                *x = (*x * 15.0).round();
-            }
-            for (turned, bias, accumulate) in WAYS {
-                let expected = oracle(&case.a, &case.b, shape, &case.start(bias, accumulate));
+    for &shape in SHAPES {
+        let mut case = Case::new(shape);
+        for x in case.a.iter_mut().chain(&mut case.b).chain(&mut case.bias).chain(&mut case.before) {
+            *x = (*x * 15.0).round();
+        }
+        for (turned, bias, accumulate) in WAYS {
+            let expected = oracle(&case.a, &case.b, shape, &case.start(bias, accumulate));
+            for kernels in rows() {
                 let c = case.run(kernels, Precision::Bf16, turned, bias, accumulate);
-                assert!(c.iter().zip(expected).all(|(&c, (value, _))| f64::from(c) == value), "{shape:?}");
+                let exact = c.iter().zip(&expected).all(|(&c, (value, _))| f64::from(c) == *value);
+                assert!(exact, "{} {shape:?}", kernels.isa());
             }
         }
     }

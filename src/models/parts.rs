@@ -48,9 +48,19 @@ impl Kind {
         self.multiply_adds_of_pair(config, [tokens, 0], false)
     }
 
+    /// The same of a network whose layer's matrices, in the order of [`Layer::linears`](crate::nn::Layer::linears), have such
+    /// shares of their elements left: those of the blocks that are not zero.
+    pub fn multiply_adds_left(self, config: &ModelConfig, tokens: usize, left: [f64; 6]) -> u64 {
+        self.count(config, [tokens, 0], false, left)
+    }
+
     /// Multiply-adds of a pair whose sentences have so many tokens, special ones included; or what is left of them if the first
     /// sentence was prepared ([`Session::prepare`](crate::infer::Session::prepare)).
     pub fn multiply_adds_of_pair(self, config: &ModelConfig, sentences: [usize; 2], prepared: bool) -> u64 {
+        self.count(config, sentences, prepared, [1.0; 6])
+    }
+
+    fn count(self, config: &ModelConfig, sentences: [usize; 2], prepared: bool, left: [f64; 6]) -> u64 {
         let (hidden, [first, second]) = (config.hidden as u64, sentences.map(|tokens| tokens as u64));
         let is_decoupled = |layer: usize| layer < config.decoupled;
         // Where each sentence stands alone, the first one's rows may be known.
@@ -63,7 +73,7 @@ impl Kind {
         match self {
             Kind::Embeddings => (own[0] + own[1]) * hidden * config.embedding_size.unwrap_or(0) as u64,
             Kind::Attention(layer) => {
-                let [query, key, value, output, ..] = products(config, layer);
+                let [query, key, value, output, ..] = products(config, layer, left);
                 // Scores, and the sum of values that they weigh.
                 let attended = match is_decoupled(layer) {
                     true => own[0] * own[0] + own[1] * own[1],
@@ -73,7 +83,7 @@ impl Kind {
                 computed(layer) * (key + value) + rows(layer) * (query + output) + attention
             }
             Kind::FeedForward(layer) => {
-                let [.., expand, contract] = products(config, layer);
+                let [.., expand, contract] = products(config, layer, left);
                 rows(layer) * (expand + contract)
             }
             Kind::Head => {
@@ -84,12 +94,13 @@ impl Kind {
     }
 }
 
-/// Multiply-adds of one row by each of a layer's matrices.
-fn products(config: &ModelConfig, layer: usize) -> [u64; 6] {
+/// Multiply-adds of one row by each of a layer's matrices, of which such shares are left.
+fn products(config: &ModelConfig, layer: usize, left: [f64; 6]) -> [u64; 6] {
     let (sides, ranks) = (config.sides(layer), config.ranks_of(layer));
     std::array::from_fn(|matrix| {
         let ([outputs, inputs], rank) = (sides[matrix], ranks[matrix]);
-        (if rank == 0 { outputs * inputs } else { rank * (outputs + inputs) }) as u64
+        let all = if rank == 0 { outputs * inputs } else { rank * (outputs + inputs) };
+        (all as f64 * left[matrix]).round() as u64
     })
 }
 

@@ -59,6 +59,7 @@ pub fn inspect(path: &Path, tokens: Option<usize>) -> Result<Inspection> {
             sparsity: zeros as f64 / parameters.max(1) as f64,
             remaining: part.remaining,
             multiply_adds: part.kind.multiply_adds(config, tokens),
+            multiply_adds_left: model.multiply_adds(part.kind, tokens),
             ms_p50: times.next(),
         }
     };

@@ -17,9 +17,11 @@ pub struct Part {
     pub sparsity: f64,
     /// Heads, or feed-forward units, that remain, and how many there were.
     pub remaining: Option<(usize, usize)>,
-    /// Multiply-adds of the network for one text of [`Inspection::tokens`] tokens. A session may need fewer: it skips zero
-    /// blocks, and in int8 the last layer's projections of keys and values.
+    /// Multiply-adds of the network for one text of [`Inspection::tokens`] tokens. A session may need fewer: in int8 it does
+    /// without the last layer's projections of keys and values.
     pub multiply_adds: u64,
+    /// Those of blocks that are not zero.
+    pub multiply_adds_left: u64,
     /// Median milliseconds for one such text, if it was timed.
     pub ms_p50: Option<f64>,
 }
@@ -79,6 +81,7 @@ impl Inspection {
             sparsity: zeros / parameters.max(1) as f64,
             remaining: None,
             multiply_adds: sum(|part| part.multiply_adds),
+            multiply_adds_left: sum(|part| part.multiply_adds_left),
             ms_p50: self.parts.iter().map(|part| part.ms_p50).sum(),
         }
     }
@@ -88,8 +91,17 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, for a text of {} tokens, timed on one thread", self.model, self.tokens)?;
         let mut lines = vec![
-            ["part", "parameters", "bytes", "sparsity", "remain", "multiply-adds", "p50 ms"]
-                .map(str::to_owned),
+            [
+                "part",
+                "parameters",
+                "bytes",
+                "sparsity",
+                "remain",
+                "multiply-adds",
+                "in blocks left",
+                "p50 ms",
+            ]
+            .map(str::to_owned),
         ];
         for part in self.parts.iter().chain([&self.total()]) {
             lines.push([
@@ -99,6 +111,7 @@ impl fmt::Display for Inspection {
                 share(part.sparsity),
                 dash(part.remaining, |(now, once)| format!("{now} of {once}")),
                 grouped(part.multiply_adds),
+                grouped(part.multiply_adds_left),
                 dash(part.ms_p50, milliseconds),
             ]);
         }
@@ -145,6 +158,7 @@ mod tests {
             sparsity,
             remaining: Some((7, 12)),
             multiply_adds: 10,
+            multiply_adds_left: 7,
             ms_p50,
         };
         let mut inspection = Inspection {
@@ -156,8 +170,8 @@ mod tests {
         };
         let total = inspection.total();
         assert_eq!(
-            (total.parameters, total.bytes, total.multiply_adds, total.ms_p50),
-            (400, 1600, 20, Some(2.0))
+            (total.parameters, total.bytes, total.multiply_adds, total.multiply_adds_left, total.ms_p50),
+            (400, 1600, 20, 14, Some(2.0))
         );
         assert!((total.sparsity - 0.4).abs() <= 1e-12);
         let text = inspection.to_string();

@@ -33,6 +33,11 @@ pub trait MeasuredModel {
     fn parameters(&self) -> u64;
     /// Fraction of the parameters that are zero.
     fn sparsity(&self) -> f64;
+    /// Multiply-adds for one text of so many tokens, without those of zero blocks; `None` of what is no network.
+    fn multiply_adds(&self, tokens: usize) -> Option<u64> {
+        let _ = tokens;
+        None
+    }
 }
 
 /// Tokenized texts with their labels.

@@ -28,5 +28,5 @@ pub use latency::Latency;
 pub use machine::{Build, Machine};
 pub use over_seeds::Accuracy;
 pub use statistics::{Confusion, Interval, Paired};
-pub use summary::{FinishedTrial, Point, Summary};
+pub use summary::{FinishedTrial, Point, Summary, Timed};
 pub use table::{Report, Row, Table};

@@ -15,6 +15,9 @@ use super::table::{RowMetrics, Table};
 use crate::stages::Stage;
 use serde::Serialize;
 
+/// Up to so many trials, all are timed together; of more, those that may be on a front.
+const ALL_TIMED: usize = 32;
+
 /// A setting whose time, as its own run compared it, is this much beyond the front's may yet be on it when all are timed
 /// together.
 const DOUBT: f64 = 0.85;
@@ -37,7 +40,9 @@ pub struct FinishedTrial {
 pub struct Point {
     /// The setting's name, or the variant's if it is a reference.
     pub name: String,
-    /// Whether it is no setting but the baseline or a control, which all trials share.
+    /// Which row of its trials' tables it is the mean of.
+    pub variant: String,
+    /// Whether it is no setting but the baseline or a control, which settings share.
     pub reference: bool,
     /// The trials that it is the mean of, one for each seed.
     pub trials: Vec<String>,
@@ -48,6 +53,9 @@ pub struct Point {
     pub file_bytes: f64,
     /// Mean of how many times smaller than the same run's baseline it is.
     pub times_smaller: f64,
+    /// Mean of how many times fewer multiply-adds than the baseline it takes for a text of middle length, as each reads it; those
+    /// of zero blocks are not counted. What the time should be by, if nothing but products took any.
+    pub times_fewer_multiply_adds: Option<f64>,
     /// Mean of how many times faster than the same run's baseline it is, as the runs measured it.
     pub speed_up: Option<f64>,
     /// Mean of the median latencies, all points timed in one process.
@@ -56,6 +64,15 @@ pub struct Point {
     pub front_of_bytes: bool,
     /// Whether no setting is at least as accurate and at most as slow, and better in one of the two.
     pub front_of_milliseconds: bool,
+}
+
+/// A file, measured beside the others of a sweep.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    /// Median latency, in turns with all others.
+    pub milliseconds: f64,
+    /// For a text of middle length; `None` of what is no network.
+    pub multiply_adds: Option<u64>,
 }
 
 /// All points of a sweep.
@@ -79,7 +96,7 @@ impl Summary {
                 .filter(|trial| trial.setting == setting)
                 .filter_map(|trial| Some((trial, row(trial, variant)?)))
                 .collect();
-            points.extend(point(setting, false, &rows));
+            points.extend(point(setting, variant, false, &rows));
         }
         points[first..].sort_by(|a, b| a.file_bytes.total_cmp(&b.file_bytes));
         let mut summary = Summary { points };
@@ -87,15 +104,21 @@ impl Summary {
         summary
     }
 
-    /// Gives each trial, or reference by its name, the time that was measured, and finds the front of times. A point
-    /// without the times of all its trials gets none.
-    pub fn set_milliseconds(&mut self, time: impl Fn(&str) -> Option<f64>) {
+    /// Gives each trial, or reference by its name, what was measured, and finds the front of times. A point without the
+    /// times of all its trials gets none.
+    pub fn set_timed(&mut self, timed: impl Fn(&str) -> Option<Timed>) {
+        let baseline = timed(Stage::Train.variant()).and_then(|timed| timed.multiply_adds);
         for point in &mut self.points {
-            let times: Option<Vec<f64>> = match point.reference {
-                true => time(&point.name).map(|time| vec![time]),
-                false => point.trials.iter().map(|trial| time(trial)).collect(),
+            let found: Option<Vec<Timed>> = match point.reference {
+                true => timed(&point.name).map(|timed| vec![timed]),
+                false => point.trials.iter().map(|trial| timed(trial)).collect(),
             };
-            point.milliseconds = times.map(|times| mean(&times));
+            let Some(found) = found else { continue };
+            let times: Vec<f64> = found.iter().map(|timed| timed.milliseconds).collect();
+            let fewer = |timed: &Timed| Some(baseline? as f64 / timed.multiply_adds?.max(1) as f64);
+            let fewer: Option<Vec<f64>> = found.iter().map(fewer).collect();
+            point.milliseconds = Some(mean(&times));
+            point.times_fewer_multiply_adds = fewer.map(|fewer| mean(&fewer));
         }
         self.find_fronts();
     }
@@ -121,9 +144,11 @@ impl Summary {
         }
     }
 
-    /// Trials that may be on a front when all are timed together: those that no other beats in accuracy, size and time,
-    /// their own runs' times being taken with a grain of salt.
+    /// Trials to be timed together: all, or of many those that may be on a front, which no other beats in accuracy, size and
+    /// time, their own runs' times being taken with a grain of salt.
     pub fn candidates(&self) -> Vec<&str> {
+        let settings = || self.points.iter().filter(|point| !point.reference);
+        let few = settings().map(|point| point.trials.len()).sum::<usize>() <= ALL_TIMED;
         let time = |point: &Point| point.speed_up.map_or(0.0, |times| 1.0 / times);
         let beaten = |point: &&Point| {
             self.points.iter().any(|other| {
@@ -133,7 +158,7 @@ impl Summary {
                     && time(other) < DOUBT * time(point)
             })
         };
-        let points = self.points.iter().filter(|point| !point.reference && !beaten(point));
+        let points = settings().filter(|point| few || !beaten(point));
         points.flat_map(|point| point.trials.iter().map(String::as_str)).collect()
     }
 
@@ -146,8 +171,8 @@ impl Summary {
     }
 
     /// The table: headings, then a line for each point.
-    pub fn lines(&self) -> Vec<[String; 9]> {
-        const HEADINGS: [&str; 9] = [
+    pub fn lines(&self) -> Vec<[String; 10]> {
+        const HEADINGS: [&str; 10] = [
             "setting",
             "seeds",
             "accuracy % (95 %)",
@@ -155,6 +180,7 @@ impl Summary {
             "MiB",
             "smaller",
             "p50 ms",
+            "fewer mult-adds",
             "speed-up",
             "front",
         ];
@@ -181,7 +207,7 @@ impl Summary {
 }
 
 impl Point {
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let fronts = match (self.reference, self.front_of_bytes, self.front_of_milliseconds) {
             (true, ..) => "–",
             (_, true, true) => "size, time",
@@ -197,6 +223,7 @@ impl Point {
             mib(self.file_bytes),
             times(self.times_smaller),
             dash(self.milliseconds, milliseconds),
+            dash(self.times_fewer_multiply_adds, times),
             dash(self.speed_up, times),
             fronts.to_owned(),
         ]
@@ -218,7 +245,8 @@ fn row<'a>(trial: &'a FinishedTrial, variant: &str) -> Option<&'a RowMetrics> {
     trial.table.rows.iter().find(|row| row.variant == variant)
 }
 
-/// The baseline and the controls, so far as all trials of a seed have the same.
+/// The baseline and the controls. Settings with the same ones share a point; where controls depend on the setting, as the
+/// unpruned int8 model does on how it is quantized, each has its settings' names.
 fn references(finished: &[FinishedTrial]) -> Vec<Point> {
     let mut variants: Vec<&str> = Vec::new();
     for row in finished.iter().flat_map(|trial| &trial.table.rows) {
@@ -227,41 +255,79 @@ fn references(finished: &[FinishedTrial]) -> Vec<Point> {
             variants.push(&row.variant);
         }
     }
-    let of_variant = |variant: &&str| {
-        let mut rows: Vec<(&FinishedTrial, &RowMetrics)> = Vec::new();
-        for trial in finished {
-            let Some(found) = row(trial, variant) else { continue };
-            match rows.iter().find(|(other, _)| other.seed == trial.seed) {
-                None => rows.push((trial, found)),
-                Some((_, same)) if (same.accuracy, same.file_bytes) == (found.accuracy, found.file_bytes) => {
-                }
-                Some(_) => return None,
-            }
+    variants.iter().flat_map(|variant| references_of(variant, finished)).collect()
+}
+
+/// A variant of each setting, over its seeds; of settings whose seeds all found the same, the first.
+fn references_of(variant: &str, finished: &[FinishedTrial]) -> Vec<Point> {
+    type Rows<'a> = Vec<(&'a FinishedTrial, &'a RowMetrics)>;
+    let mut settings: Vec<&str> = Vec::new();
+    let mut groups: Vec<(Vec<&str>, Rows<'_>)> = Vec::new();
+    for FinishedTrial { setting, .. } in finished {
+        if settings.contains(&setting.as_str()) {
+            continue;
         }
-        point(variant, true, &rows)
+        settings.push(setting);
+        let trials = finished.iter().filter(|trial| trial.setting == *setting);
+        let rows: Rows<'_> = trials.filter_map(|trial| Some((trial, row(trial, variant)?))).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let agrees = |known: &Rows<'_>| {
+            rows.iter().all(|(trial, row)| {
+                known
+                    .iter()
+                    .filter(|(other, _)| other.seed == trial.seed)
+                    .all(|(_, other)| (other.accuracy, other.file_bytes) == (row.accuracy, row.file_bytes))
+            })
+        };
+        match groups.iter_mut().find(|(_, known)| agrees(known)) {
+            Some((names, known)) => {
+                names.push(setting);
+                let missing = |(trial, _): &(&FinishedTrial, &RowMetrics)| {
+                    known.iter().all(|(other, _)| other.seed != trial.seed)
+                };
+                let more: Rows<'_> = rows.iter().copied().filter(missing).collect();
+                known.extend(more);
+            }
+            None => groups.push((vec![setting], rows)),
+        }
+    }
+    let alone = groups.len() == 1;
+    let name = |settings: &[&str]| match settings {
+        _ if alone => variant.to_owned(),
+        [first, _, _, ..] => format!("{variant} ({first} and {} more)", settings.len() - 1),
+        _ => format!("{variant} ({})", settings.join(", ")),
     };
-    variants.iter().filter_map(of_variant).collect()
+    groups.iter().filter_map(|(settings, rows)| point(&name(settings), variant, true, rows)).collect()
 }
 
 /// The means over trials of different seeds; `None` of none.
-fn point(name: &str, reference: bool, rows: &[(&FinishedTrial, &RowMetrics)]) -> Option<Point> {
+fn point(
+    name: &str,
+    variant: &str,
+    reference: bool,
+    rows: &[(&FinishedTrial, &RowMetrics)],
+) -> Option<Point> {
     let (_, first) = rows.first()?;
     let accuracies: Vec<[f64; 2]> =
         rows.iter().map(|(trial, row)| [row.accuracy, trial.table.rows[0].accuracy]).collect();
     let of_texts = Interval { low: first.accuracy_low, high: first.accuracy_high };
     let accuracy = Accuracy::over_seeds(&accuracies, of_texts, first.p_value);
-    let is_baseline = reference && name == Stage::Train.variant();
+    let is_baseline = reference && variant == Stage::Train.variant();
     let smaller = |(trial, row): &(&FinishedTrial, &RowMetrics)| {
         trial.table.rows[0].file_bytes as f64 / row.file_bytes.max(1) as f64
     };
     let speeds: Option<Vec<f64>> = rows.iter().map(|(_, row)| row.speed_up).collect();
     Some(Point {
         name: name.to_owned(),
+        variant: variant.to_owned(),
         reference,
         trials: rows.iter().map(|(trial, _)| trial.id.clone()).collect(),
         accuracy: if is_baseline { accuracy.itself() } else { accuracy },
         file_bytes: mean(&rows.iter().map(|(_, row)| row.file_bytes as f64).collect::<Vec<_>>()),
         times_smaller: mean(&rows.iter().map(smaller).collect::<Vec<_>>()),
+        times_fewer_multiply_adds: None,
         speed_up: speeds.map(|speeds| mean(&speeds)),
         milliseconds: None,
         front_of_bytes: false,

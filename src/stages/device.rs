@@ -115,7 +115,7 @@ impl TrainPrecision {
     /// What the CPU multiplies matrices in; `None` if it does not train in this precision.
     pub fn on_cpu(self) -> Option<Precision> {
         match self {
-            TrainPrecision::F32 => Some(Precision::F32),
+            TrainPrecision::Auto | TrainPrecision::F32 => Some(Precision::F32),
             TrainPrecision::Bf16 => Some(Precision::Bf16),
             TrainPrecision::F16 => None,
         }
@@ -126,7 +126,7 @@ impl TrainPrecision {
     pub fn on_gpu(self) -> Storage {
         match self {
             TrainPrecision::F32 => Storage::F32,
-            TrainPrecision::Bf16 => Storage::Bf16,
+            TrainPrecision::Auto | TrainPrecision::Bf16 => Storage::Bf16,
             TrainPrecision::F16 => Storage::F16,
         }
     }

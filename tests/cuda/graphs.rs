@@ -2,7 +2,7 @@
 
 use crate::common::say;
 use crate::device::*;
-use crate::step::config;
+use crate::step::{config, moved_alike};
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 use limbeck::backend::cuda::{Graphs, Storage};
 use limbeck::backend::{Cuda, Device, Repeats};
@@ -21,9 +21,9 @@ const STEPS: u64 = 6;
 /// Two sizes in turns, each time of other lengths in another order.
 fn examples(step: u64) -> Examples {
     let middle = if step.is_multiple_of(2) { 11 } else { 150 };
-    let mut lengths = vec![5, 20, 36, 57, 12, 40, 50, middle, 27];
+    let mut lengths = [5, 36, 57, middle, 27];
     lengths[0] += (step / 2 % 4) as usize;
-    lengths.rotate_left(step as usize * 2 % 9);
+    lengths.rotate_left(step as usize * 2 % 5);
     let mut batch = batch(&lengths);
     batch.ids.iter_mut().for_each(|id| *id = (*id + 7 * step as u32) % 50);
     let labels: Vec<usize> =
@@ -107,7 +107,8 @@ fn assert_same(found: &Trained, expected: &Trained, what: &str) {
 
 #[test]
 fn graphs_change_no_bit() {
-    in_orders(&Storage::ALL, &[Order::Shuffled(5)], |cuda, what| {
+    // In f16 with a library's products, below.
+    in_orders(&[Storage::F32, Storage::Bf16], &[Order::Shuffled(5)], |cuda, what| {
         let (graphs, filled) = (train(cuda, Graphs::On), train(cuda, Graphs::Filled));
         assert_same(&graphs, &filled, what);
         let expected = Repeats { captured: 2, replayed: STEPS - 4, ordinary: 4, differed: 0, unfit: 0 };
@@ -133,9 +134,9 @@ fn filling_changes_rounding_alone() {
         let (filled, plain) = (train(cuda, Graphs::On), train(cuda, Graphs::Off));
         assert_eq!(plain.repeats, Repeats::default(), "{what}");
         // As for the two devices (step.rs), over more steps.
-        let (bound, moved) = match cuda.storage() {
-            Storage::F32 => (1e-5, 0.05),
-            storage => (4.0 * rounding(storage), 1.0),
+        let bound = match cuda.storage() {
+            Storage::F32 => 1e-5,
+            storage => 4.0 * rounding(storage),
         };
         for (step, (found, expected)) in filled.steps.iter().zip(&plain.steps).enumerate() {
             let pairs = [(found.loss, expected.loss), (found.gradient_norm, expected.gradient_norm)];
@@ -144,17 +145,9 @@ fn filling_changes_rounding_alone() {
                 assert!(difference <= bound * (1.0 + step as f64), "{what}, step {step}: {found} {expected}");
             }
         }
-        let most = 1e-3 * STEPS as f64 * moved;
-        for ((name, found), (_, expected)) in filled.weights.iter().zip(&plain.weights) {
-            // Key biases have no gradient but rounding, which AdamW makes as large as any.
-            if name.contains("k_lin.bias") {
-                continue;
-            }
-            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-                let difference = f64::from((found - expected).abs());
-                assert!(difference <= most, "{what}, {name} {i}: {found} {expected}");
-            }
-        }
+        let begun = train_changing(cuda, Graphs::Off, 0, None).weights;
+        let begun: Vec<Vec<f32>> = begun.into_iter().map(|(_, values)| values).collect();
+        moved_alike(cuda.storage(), what, &begun, [&filled.weights, &plain.weights]);
     });
 }
 

@@ -9,6 +9,7 @@ mod attention;
 mod attention_oracle;
 #[path = "../common/mod.rs"]
 mod common;
+mod coverage;
 mod device;
 mod graphs;
 mod linear;

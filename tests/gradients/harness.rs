@@ -31,10 +31,14 @@ pub const TOKENS: usize = 18;
 pub const TEXTS: usize = LENGTHS.len();
 pub const VOCAB: usize = 9;
 
-/// Whether there is a GPU: asked before the emulation is loaded, which would answer.
+/// Whether there is a GPU, as there has to be under `LIMBECK_REQUIRE_CUDA`: asked before the emulation is loaded, which would
+/// answer.
 fn has_gpu() -> bool {
     static GPU: OnceLock<bool> = OnceLock::new();
-    *GPU.get_or_init(|| probe::probe().is_ok())
+    *GPU.get_or_init(|| match probe::probe() {
+        Err(error) if std::env::var_os("LIMBECK_REQUIRE_CUDA").is_some() => panic!("{error}"),
+        found => found.is_ok(),
+    })
 }
 
 /// Numbers in [-1, 1) that depend on the key alone.

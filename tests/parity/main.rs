@@ -1,23 +1,32 @@
 //! The engine against PyTorch: logits, hidden states, every gradient, AdamW steps and a loss curve, from the
-//! reference files that `make_reference.py` wrote with transformers.
+//! reference files that `make_reference.py` wrote with transformers. On each row of the CPU's kernels, and on a GPU in f32;
+//! without one, small networks in the emulation.
 #![cfg(feature = "train")]
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "cuda")]
+#[allow(dead_code, reason = "tests/cuda needs all of it")]
+#[path = "../cuda/device.rs"]
+mod device;
 mod mlm;
 
 use common::{distance, largest_difference, magnitude, query_of_key_bias, worst};
 use limbeck::Batch;
 use limbeck::autograd::{Grads, Tape};
 use limbeck::backend::Cpu;
+#[cfg(feature = "cuda")]
+use limbeck::backend::cuda::Storage;
 use limbeck::checkpoint::{HfDirectory, TensorFile, parse_config, read_values};
 use limbeck::models::{Classifier, ModelConfig, Rows};
 use limbeck::nn::{ParamId, ParamSpec};
-use limbeck::ops::loss;
+use limbeck::ops::{Backend, loss};
 use limbeck::params::ParamStore;
 use limbeck::tensor::Tensor;
 use limbeck::train::learner::gradients;
 use limbeck::train::{AdamW, AdamWSettings, Examples, Learner};
+#[cfg(feature = "cuda")]
+use limbeck_emulation::Order;
 use limbeck_kernels::{Isa, Kernels};
 use std::path::Path;
 
@@ -92,8 +101,8 @@ fn adamw(weight_decay: f64) -> AdamWSettings {
 const NOISE: f64 = 1e-6;
 
 /// Every gradient against the reference's; parameters that it knows nothing of must have none.
-fn compare_gradients(store: &ParamStore<Cpu>, cpu: &Cpu, grads: &Grads<Cpu>, reference: &Reference) {
-    let found = |id| grads.param(id).expect("every parameter matters").download(cpu).unwrap();
+fn compare_gradients<B: Backend>(store: &ParamStore<B>, device: &B, grads: &Grads<B>, reference: &Reference) {
+    let found = |id| grads.param(id).expect("every parameter matters").download(device).unwrap();
     for (id, param) in store.iter() {
         let name = &param.spec.name;
         if reference.0.shape(&format!("grad/{name}")).is_none() {
@@ -119,58 +128,66 @@ fn tiny(name: &str) {
     let Some(reference) = Reference::open(name) else { return };
     for kernels in Kernels::available() {
         println!("{name} on {}", kernels.isa());
-        let cpu = Cpu::new(kernels);
-        let config = config_of(&reference);
-        let (model, specs) = Classifier::new(&config);
-        let values = |spec: &ParamSpec| Ok(reference.floats(&format!("weight/{}", spec.name)));
-        let params = ParamStore::new(&cpu, &specs, values).unwrap();
-        let (batch, places) = reference.batch("input/");
-        let labels: Vec<usize> = reference.ints("input/labels").into_iter().map(|l| l as usize).collect();
-        let logits = reference.floats("output/logits");
-
-        // Every hidden state, with all rows of the last layer; then the logits without them.
-        let mut tape = Tape::evaluating(&cpu, &params, &batch);
-        let (output, taps) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
-        close("logits, all rows", &output.tensor().download(&cpu).unwrap(), &logits, 2e-5);
-        let states = std::iter::once(&taps.embedded).chain(taps.layers.iter().map(|layer| &layer.hidden));
-        for (i, state) in states.enumerate() {
-            let expected = unpad(&reference.floats(&format!("output/hidden.{i}")), &places, config.hidden);
-            close(&format!("hidden {i}"), &state.tensor().download(&cpu).unwrap(), &expected, 2e-5);
-        }
-        let mut tape = Tape::evaluating(&cpu, &params, &batch);
-        let output = model.forward(&mut tape).unwrap();
-        close("logits", &output.tensor().download(&cpu).unwrap(), &logits, 2e-5);
-
-        // Loss and gradients.
-        let examples = Examples { batch, labels, teacher: None };
-        let (found, grads) = gradients(&cpu, &model, &params, &examples, None, None).unwrap();
-        close("loss", &[found.total as f32], &reference.floats("output/loss"), 2e-5);
-        assert_eq!(reference.count("grad/"), params.len(), "a gradient for each parameter");
-        compare_gradients(&params, &cpu, &grads, &reference);
-
-        // Three steps of AdamW.
-        let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-        let mut learner = Learner { backend: cpu.clone(), model, params, optimizer, feature_teacher: None };
-        for expected in reference.floats("output/losses3") {
-            let step = learner.step(&examples, None, 1e-3, None).unwrap();
-            close("loss of a step", &[step.loss as f32], &[expected], 1e-4);
-        }
-        assert_eq!(reference.count("after3/"), learner.params.len(), "values for each parameter");
-        let mut compared = 0;
-        for (_, param) in learner.params.iter() {
-            // AdamW makes whole steps of noise too, in either direction, so nothing can be said of where a key bias
-            // goes. Where it goes does not matter: it changes no score but by the same for all.
-            if query_of_key_bias(&param.spec.name).is_some() {
-                continue;
-            }
-            let expected = reference.floats(&format!("after3/{}", param.spec.name));
-            let difference = largest_difference(&param.value().download(&cpu).unwrap(), &expected);
-            println!("{} after 3 steps: {difference:.1e}", param.spec.name);
-            assert!(difference <= 1e-5, "{} after 3 steps: {difference:.2e}", param.spec.name);
-            compared += 1;
-        }
-        assert_eq!(compared, learner.params.len() - config.layers.len(), "all but a key bias a layer");
+        tiny_on(&Cpu::new(kernels), &reference);
     }
+    #[cfg(feature = "cuda")]
+    device::in_orders(&[Storage::F32], &[Order::Ascending], |cuda, what| {
+        println!("{name} on {what}");
+        tiny_on(cuda, &reference);
+    });
+}
+
+fn tiny_on<B: Backend>(device: &B, reference: &Reference) {
+    let config = config_of(reference);
+    let (model, specs) = Classifier::new(&config);
+    let values = |spec: &ParamSpec| Ok(reference.floats(&format!("weight/{}", spec.name)));
+    let params = ParamStore::new(device, &specs, values).unwrap();
+    let (batch, places) = reference.batch("input/");
+    let labels: Vec<usize> = reference.ints("input/labels").into_iter().map(|l| l as usize).collect();
+    let logits = reference.floats("output/logits");
+
+    // Every hidden state, with all rows of the last layer; then the logits without them.
+    let mut tape = Tape::evaluating(device, &params, &batch);
+    let (output, taps) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
+    close("logits, all rows", &output.tensor().download(device).unwrap(), &logits, 2e-5);
+    let states = std::iter::once(&taps.embedded).chain(taps.layers.iter().map(|layer| &layer.hidden));
+    for (i, state) in states.enumerate() {
+        let expected = unpad(&reference.floats(&format!("output/hidden.{i}")), &places, config.hidden);
+        close(&format!("hidden {i}"), &state.tensor().download(device).unwrap(), &expected, 2e-5);
+    }
+    let mut tape = Tape::evaluating(device, &params, &batch);
+    let output = model.forward(&mut tape).unwrap();
+    close("logits", &output.tensor().download(device).unwrap(), &logits, 2e-5);
+
+    // Loss and gradients.
+    let examples = Examples { batch, labels, teacher: None };
+    let (found, grads) = gradients(device, &model, &params, &examples, None, None).unwrap();
+    close("loss", &[found.total as f32], &reference.floats("output/loss"), 2e-5);
+    assert_eq!(reference.count("grad/"), params.len(), "a gradient for each parameter");
+    compare_gradients(&params, device, &grads, reference);
+
+    // Three steps of AdamW.
+    let optimizer = AdamW::new(device, &params, adamw(0.01)).unwrap();
+    let mut learner = Learner { backend: device.clone(), model, params, optimizer, feature_teacher: None };
+    for expected in reference.floats("output/losses3") {
+        let step = learner.step(&examples, None, 1e-3, None).unwrap();
+        close("loss of a step", &[step.loss as f32], &[expected], 1e-4);
+    }
+    assert_eq!(reference.count("after3/"), learner.params.len(), "values for each parameter");
+    let mut compared = 0;
+    for (_, param) in learner.params.iter() {
+        // AdamW makes whole steps of noise too, in either direction, so nothing can be said of where a key bias
+        // goes. Where it goes does not matter: it changes no score but by the same for all.
+        if query_of_key_bias(&param.spec.name).is_some() {
+            continue;
+        }
+        let expected = reference.floats(&format!("after3/{}", param.spec.name));
+        let difference = largest_difference(&param.value().download(device).unwrap(), &expected);
+        println!("{} after 3 steps: {difference:.1e}", param.spec.name);
+        assert!(difference <= 1e-5, "{} after 3 steps: {difference:.2e}", param.spec.name);
+        compared += 1;
+    }
+    assert_eq!(compared, learner.params.len() - config.layers.len(), "all but a key bias a layer");
 }
 
 #[test]
@@ -200,36 +217,51 @@ fn the_pretrained_encoder_equals_transformers() {
     let Some(reference) = Reference::open("minilm_agnews") else { return };
     let Some(path) = common::shared("models/minilm-l6-distil") else { return };
     let directory = HfDirectory::open(&path).unwrap();
+    let kernels = Kernels::select().unwrap();
+    // Fourteen steps of it take a quarter of an hour without SIMD; f32 gives the same bits on every row.
+    let learns = kernels.isa() != Isa::Scalar;
+    if !learns {
+        common::say("the scalar row: gradients and loss curve of the pretrained encoder are NOT compared");
+    }
+    encoder_on(&Cpu::new(kernels), &directory, &reference, learns);
+    #[cfg(feature = "cuda")]
+    device::in_orders(&[Storage::F32], &[Order::Ascending], |cuda, _| {
+        // The emulation would take hours.
+        if !device::in_emulation() {
+            encoder_on(cuda, &directory, &reference, true);
+        }
+    });
+}
+
+/// The encoder's logits and hidden states, and where it `learns` its gradients and twelve steps.
+fn encoder_on<B: Backend>(device: &B, directory: &HfDirectory, reference: &Reference, learns: bool) {
     let mut config = directory.config.clone();
     config.labels = (0..4).map(|i| i.to_string()).collect();
-    let cpu = Cpu::new(Kernels::select().unwrap());
     let (model, specs) = Classifier::new(&config);
-    let mut values = read_values(&directory, &specs, true, 0).unwrap();
+    let mut values = read_values(directory, &specs, true, 0).unwrap();
     for (spec, values) in specs.iter().zip(&mut values).filter(|(spec, _)| spec.name.contains("classifier")) {
         *values = reference.floats(&format!("head/{}", spec.name));
     }
     let mut values = values.into_iter();
-    let params = ParamStore::new(&cpu, &specs, |_| Ok(values.next().unwrap())).unwrap();
+    let params = ParamStore::new(device, &specs, |_| Ok(values.next().unwrap())).unwrap();
     let (batch, _) = reference.batch("");
     let labels: Vec<usize> = reference.ints("labels").into_iter().map(|l| l as usize).collect();
 
-    let mut tape = Tape::evaluating(&cpu, &params, &batch);
+    let mut tape = Tape::evaluating(device, &params, &batch);
     let (output, taps) = model.forward_with_taps(&mut tape, Rows::All).unwrap();
-    close("logits", &output.tensor().download(&cpu).unwrap(), &reference.floats("logits"), 2e-5);
+    close("logits", &output.tensor().download(device).unwrap(), &reference.floats("logits"), 2e-5);
     let states = std::iter::once(&taps.embedded).chain(taps.layers.iter().map(|layer| &layer.hidden));
     let first = batch.text(0).len() * config.hidden;
     for (i, state) in states.enumerate() {
-        let found = state.tensor().download(&cpu).unwrap();
+        let found = state.tensor().download(device).unwrap();
         close(&format!("hidden {i}"), &found[..first], &reference.floats(&format!("hidden.{i}.row0")), 2e-5);
     }
 
-    if cpu.kernels().isa() == Isa::Scalar {
-        // Fourteen steps of it take a quarter of an hour without SIMD; f32 gives the same bits on every row.
-        common::say("the scalar row: gradients and loss curve of the pretrained encoder are NOT compared");
+    if !learns {
         return;
     }
     let examples = Examples { batch, labels, teacher: None };
-    let (_, grads) = gradients(&cpu, &model, &params, &examples, None, None).unwrap();
+    let (_, grads) = gradients(device, &model, &params, &examples, None, None).unwrap();
     let names: Vec<String> =
         serde_json::from_str(&reference.0.metadata()["grad_norms_order"]).expect("a list of names");
     let norms = reference.floats("grad_norms");
@@ -238,7 +270,7 @@ fn the_pretrained_encoder_equals_transformers() {
         |name: &str| norms[names.iter().position(|other| other == name).expect("the same names")];
     for (id, param) in params.iter() {
         let name = &param.spec.name;
-        let found = norm(grads.param(id).expect("every parameter matters"), &cpu);
+        let found = norm(grads.param(id).expect("every parameter matters"), device);
         match query_of_key_bias(name) {
             None => close(&format!("gradient norm of {name}"), &[found as f32], &[expected_of(name)], 1e-4),
             Some(query) => {
@@ -249,8 +281,8 @@ fn the_pretrained_encoder_equals_transformers() {
         }
     }
 
-    let optimizer = AdamW::new(&cpu, &params, adamw(0.01)).unwrap();
-    let mut learner = Learner { backend: cpu, model, params, optimizer, feature_teacher: None };
+    let optimizer = AdamW::new(device, &params, adamw(0.01)).unwrap();
+    let mut learner = Learner { backend: device.clone(), model, params, optimizer, feature_teacher: None };
     for (step, expected) in reference.floats("loss_curve_lr5e-5").into_iter().enumerate() {
         let found = learner.step(&examples, None, 5e-5, None).unwrap().loss;
         let difference = (found - f64::from(expected)).abs();
@@ -258,8 +290,8 @@ fn the_pretrained_encoder_equals_transformers() {
     }
 }
 
-fn norm(gradient: &Tensor<Cpu>, cpu: &Cpu) -> f64 {
-    gradient.download(cpu).unwrap().iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt()
+fn norm<B: Backend>(gradient: &Tensor<B>, device: &B) -> f64 {
+    gradient.download(device).unwrap().iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]

@@ -187,10 +187,11 @@ def take_turns(title, peer, ours, rounds, runs=1, warm_up=2):
     ratio = statistics.median(ratios)
     print(f"  median    A {medians[0] * 1e3:10.3f} ms  B {medians[1] * 1e3:10.3f} ms  A / B {ratio:.3f}", end="")
     print(f"  (rounds {min(ratios):.3f} to {max(ratios):.3f})")
-    last = {child.name: {k: v for k, v in child.answer.items() if k != "seconds"} for child in (peer, ours)}
+    last = {side: {k: v for k, v in child.answer.items() if k != "seconds"} for side, child in (("peer", peer), ("ours", ours))}
     for child in (peer, ours):
         child.close()
-    return {"title": title, peer.name: medians[0], ours.name: medians[1], "ratio": ratio, "ratios": ratios, "last": last}
+    return {"title": title, "peer": peer.name, "peer_about": peer.about, "peer_seconds": medians[0],
+            "ours": ours.name, "ours_about": ours.about, "ours_seconds": medians[1], "ratio": ratio, "ratios": ratios, "last": last}
 
 
 def commit():
@@ -204,9 +205,20 @@ def commit():
     return name + "+" * bool(changed.strip())
 
 
-def head():
-    """Prints the machine and the versions above a table, and returns them for the JSON file."""
-    facts = {"machine": machine(), "load": os.getloadavg()[0], "commit": commit(), **versions()}
+def gpu():
+    """Name and driver of the first GPU that may be used, as nvidia-smi has them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", f"--id={visible}"]
+    try:
+        name, driver = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip().split(", ")
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return "unknown GPU"
+    return f"{name}, driver {driver}"
+
+
+def head(**more):
+    """Prints the machine, the versions and what else is known above a table, and returns them for the JSON file."""
+    facts = {"machine": machine(), **more, "load": os.getloadavg()[0], "commit": commit(), **versions()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     if facts["load"] > 0.5:
         print("note: the machine is busy: unfair to PyTorch, whose threads spin; measure when idle", file=sys.stderr)

@@ -7,7 +7,8 @@ The first rows of the AG News csv, cut to 256 tokens, the same batch every step.
 cross-entropy, backward, clip_grad_norm_(1.0) and fused AdamW, under bf16 autocast over f32 weights; the clock stops when the GPU is done.
 `eager` is transformers' model with SDPA, padded to the longest text; `compile` the same through torch.compile; `unpadded` the best
 that we could write in PyTorch without padding: one row a token, attention over jagged nested tensors (SDPA's variable-length
-kernels), the whole step's forward compiled. With --interactive it speaks the protocol of common.py, for gpu_step_compare.py.
+kernels), the whole step's forward compiled. With --teacher DIR a step begins with that model's answers (as padded as the student's;
+where the student is unpadded, compiled), and the loss is 0.7 T^2 KL(teacher, student) + 0.3 cross-entropy, T = 4. With --interactive it speaks the protocol of common.py, for gpu_step_compare.py.
 """
 import argparse, json, os, time
 
@@ -40,6 +41,21 @@ def unpadded(model, torch):
         return model.classifier(model.dropout(torch.relu(model.pre_classifier(first))))
 
     return forward
+
+
+def teacher(args, texts, torch):
+    """A function that gives the teacher's logits of the texts."""
+    from transformers import AutoModelForSequenceClassification
+    model = AutoModelForSequenceClassification.from_pretrained(
+        args.teacher, num_labels=4, dtype=torch.float32, attn_implementation="sdpa").to(args.device).eval()
+    ids, mask = (x.to(args.device) for x in common.pad(common.encode(args.teacher, texts, args.max_tokens)))
+    run = model if args.mode == "eager" or args.device == "cpu" else torch.compile(model)
+
+    def answers():
+        with torch.no_grad(), torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.precision == "bf16"):
+            return run(input_ids=ids, attention_mask=mask).logits
+
+    return answers
 
 
 def build(args):
@@ -80,6 +96,8 @@ def build(args):
         run = torch.compile(model) if args.mode == "compile" else model
         forward = lambda: run(input_ids=ids, attention_mask=mask).logits
 
+    answers = teacher(args, texts, torch) if args.teacher else None
+
     def wait():
         if device == "cuda":
             torch.cuda.synchronize()
@@ -88,9 +106,13 @@ def build(args):
         wait()
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
+        wanted = answers() if answers else None
         with torch.autocast(device, dtype=torch.bfloat16, enabled=args.precision == "bf16"):
             logits = forward()
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        if wanted is not None:
+            t, (p, q) = 4.0, (torch.log_softmax(x.float() / 4.0, dim=-1) for x in (wanted, logits))
+            loss = 0.3 * loss + 0.7 * t * t * torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -109,6 +131,7 @@ def main():
     parser.add_argument("--model", required=True, help="Hugging Face DistilBERT directory")
     parser.add_argument("--data", required=True, help="AG News train.csv")
     parser.add_argument("--mode", choices=["eager", "compile", "unpadded"], default="eager")
+    parser.add_argument("--teacher", metavar="DIR", help="Hugging Face directory of what the student imitates")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="bf16")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--max-tokens", type=int, default=256)

@@ -102,12 +102,12 @@ def main():
                                              "--seq", length, "--threads", args.threads])
         title = f"int8 inference, batch 1, {length} tokens, {args.threads} thread{'s' * (args.threads > 1)}"
         results.append(common.take_turns(title, peer, ours, args.rounds, args.forwards))
-        a, b = (results[-1]["last"][name].get("logits", []) for name in ("ONNX Runtime", "limbeck"))
+        a, b = (results[-1]["last"][side].get("logits", []) for side in ("peer", "ours"))
         if a and len(a) == len(b):
             print(f"  largest difference of the logits {max(abs(x - y) for x, y in zip(a, b)):.4f}")
     print("\n  tokens   ONNX Runtime ms   limbeck ms   ratio")
     for length, row in zip(args.lengths.split(","), results):
-        print(f"  {length:>6}   {row['ONNX Runtime'] * 1e3:15.3f}   {row['limbeck'] * 1e3:10.3f}   {row['ratio']:5.2f}")
+        print(f"  {length:>6}   {row['peer_seconds'] * 1e3:15.3f}   {row['ours_seconds'] * 1e3:10.3f}   {row['ratio']:5.2f}")
     if args.json:
         args.json.write_text(json.dumps({**facts, "results": results}, indent=2) + "\n")
 

@@ -10,7 +10,7 @@ Without --into the table goes to standard output. Needs Python alone.
 import argparse, json, sys
 from pathlib import Path
 
-NOT_SIDES = {"title", "ratio", "ratios", "last"}
+VERSIONS = {"PyTorch": "torch", "ONNX Runtime": "onnxruntime"}
 
 
 def milliseconds(seconds):
@@ -22,23 +22,28 @@ def milliseconds(seconds):
 def rows(measured):
     """One line of the table for each comparison in a file."""
     for result in measured["results"]:
-        peer, ours = (name for name in result if name not in NOT_SIDES)
-        version = measured.get({"PyTorch": "torch", "ONNX Runtime": "onnxruntime"}.get(peer), "")
-        yield (f"| {result['title']} | {peer} {version} | {milliseconds(result[peer])} | {milliseconds(result[ours])} "
+        # `PyTorch, eager` is PyTorch 2.x.y, eager.
+        name, comma, how = result["peer"].partition(",")
+        peer = f"{name} {measured.get(VERSIONS.get(name), '')}".strip() + comma + how
+        yield (f"| {result['title']} | {peer} | {milliseconds(result['peer_seconds'])} | {milliseconds(result['ours_seconds'])} "
                f"| {result['ratio']:.2f}× ({min(result['ratios']):.2f}–{max(result['ratios']):.2f}) |")
 
 
 def table(files):
     """The Markdown of all files, with what they were measured on below it."""
-    lines = ["| what | peer | peer ms | limbeck ms | ratio (rounds) |", "|---|---|--:|--:|--:|"]
-    notes = []
+    lines, notes, sides = [], [], set()
     for file in files:
         measured = json.loads(file.read_text())
+        sides |= {result["ours"] for result in measured["results"]}
         lines += rows(measured)
-        note = f"{measured['machine']}; limbeck at commit {measured.get('commit', 'unknown')}"
+        places = [measured["machine"], *([measured["gpu"]] if "gpu" in measured else [])]
+        note = f"{'; '.join(places)}; limbeck at commit {measured.get('commit', 'unknown')}"
         if note not in notes:
             notes.append(note)
-    return "\n".join([*lines, "", "; ".join(notes) + "."])
+    if len(sides) != 1:
+        sys.exit(f"the files compare with {', '.join(sorted(sides)) or 'nothing'}: give those of one side alone")
+    head = [f"| what | peer | peer ms | {sides.pop()} ms | ratio (rounds) |", "|---|---|--:|--:|--:|"]
+    return "\n".join([*head, *lines, "", "; ".join(notes) + "."])
 
 
 def main():

@@ -227,12 +227,15 @@ pub struct Bench {
     /// File of labelled texts: csv, tsv or jsonl
     #[arg(long, value_name = "FILE", requires = "train")]
     pub data: Option<PathBuf>,
+    /// Hugging Face directory of a model that answers the texts of each step first, to be imitated; a new head if it has none
+    #[arg(long, value_name = "DIR", requires = "train")]
+    pub teacher: Option<PathBuf>,
     /// Where a training step runs
     #[arg(long, value_enum, default_value = "cpu", requires = "train")]
     pub device: Device,
-    /// How a training step multiplies matrices; on a GPU, how it stores activations too
-    #[arg(long, value_enum, default_value = "f32", requires = "train")]
-    pub precision: Precision,
+    /// How a training step multiplies matrices; on a GPU, how it stores activations too; default: f32 on a CPU, bf16 on a GPU
+    #[arg(long, value_enum, requires = "train")]
+    pub precision: Option<Precision>,
     /// Longest training text in tokens, the rest of which is cut; default: 256, or as many as the model reads
     #[arg(long, value_name = "N", requires = "train", value_parser = clap::value_parser!(u32).range(3..))]
     pub max_tokens: Option<u32>,

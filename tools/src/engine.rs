@@ -117,6 +117,12 @@ impl Variant {
     pub fn measured(&mut self) -> measure::Variant<'_> {
         measure::Variant { name: self.name.to_owned(), subject: &mut *self.model, texts: &*self.texts }
     }
+
+    /// Multiply-adds for a text of the test texts' mean length, if it is a network.
+    pub fn multiply_adds(&self) -> Option<u64> {
+        let tokens: usize = (0..self.texts.len()).map(|text| self.texts.text(text).ids.len()).sum();
+        self.model.multiply_adds(tokens / self.texts.len().max(1))
+    }
 }
 
 /// The artifacts of all stages, baseline first, and the controls that the recipe asks for.
@@ -292,6 +298,11 @@ impl MeasuredModel for Deployed {
 
     fn sparsity(&self) -> f64 {
         self.model.zeros() as f64 / self.parameters().max(1) as f64
+    }
+
+    fn multiply_adds(&self, tokens: usize) -> Option<u64> {
+        let parts = self.model.classifier().parts().into_iter();
+        Some(parts.map(|part| self.model.multiply_adds(part.kind, tokens)).sum())
     }
 }
 

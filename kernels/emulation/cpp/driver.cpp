@@ -212,6 +212,12 @@ DRIVER(cuTensorMapEncodeTiled)(void* map, int type, unsigned rank, void* address
 
 extern "C" __attribute__((visibility("default"))) uint64_t emulation_warpgroup_products() { return emulation::warpgroup_products(); }
 extern "C" __attribute__((visibility("default"))) void emulation_set_order(int to) { order = to; }
+// Writes as much of it as there is room for, with an end; the size that all of it takes.
+extern "C" __attribute__((visibility("default"))) size_t emulation_not_launched(char* out, size_t room) {
+    const std::string lines = emulation::not_launched();
+    if (room) out[lines.copy(out, room - 1)] = 0;
+    return lines.size() + 1;
+}
 
 DRIVER(cuGetErrorName)(int error, const char** name) {
     switch (error) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <sys/mman.h>
 #include <thread>
@@ -312,7 +313,30 @@ static void run_block() {
     }
 }
 
+namespace {
+std::mutex launched_lock;
+// Of each kernel a bit for each kind of order: ascending, descending, shuffled.
+std::map<const Kernel*, unsigned> launched;
+} // namespace
+
+std::string not_launched() {
+    const char* const kinds[] = {"ascending", "descending", "shuffled"};
+    std::lock_guard<std::mutex> guard(launched_lock);
+    std::string lines;
+    for (const Kernel& kernel : kernels()) {
+        std::string lacking;
+        for (int kind = 0; kind < 3; kind++)
+            if (!(launched[&kernel] >> kind & 1)) lacking += std::string(" ") + kinds[kind];
+        if (!lacking.empty()) lines += std::string(kernel.source) + " " + kernel.type + " " + kernel.name + lacking + "\n";
+    }
+    return lines;
+}
+
 void launch(const Kernel& kernel, void** arguments, dim3 blocks, dim3 threads, unsigned shared_bytes, int workers, int order) {
+    {
+        std::lock_guard<std::mutex> guard(launched_lock);
+        launched[&kernel] |= 1u << std::min(order, 2);
+    }
     const size_t total = size_t(blocks.x) * blocks.y * blocks.z;
     const size_t lanes = size_t(threads.x) * threads.y * threads.z;
     std::atomic<size_t> next{0};

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -175,6 +176,9 @@ const Kernel* find(const char* source, const char* type, const char* name);
 
 // Order in which threads run: 0 ascending, 1 descending, else the seed of a shuffled one.
 void launch(const Kernel& kernel, void** arguments, dim3 blocks, dim3 threads, unsigned shared_bytes, int workers, int order);
+
+// Kernels that this process has not launched in each kind of order, a line each: source, type, name, the kinds that lack.
+std::string not_launched();
 
 } // namespace emulation
 

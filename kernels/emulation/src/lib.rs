@@ -89,6 +89,24 @@ pub fn warpgroup_products() -> u64 {
     }
 }
 
+/// Kernels that this process has not launched in each kind of [`Order`]: source, type of activations, name, and the kinds that
+/// lack.
+///
+/// # Panics
+/// If [`load`] has not succeeded.
+pub fn not_launched() -> Vec<String> {
+    let loaded = loaded().expect("emulation::load succeeded");
+    let mut text = vec![0; 1 << 16];
+    // SAFETY: the library is ours (cpp/driver.cpp), and so is the function's type; it writes no more than it is told.
+    let size = unsafe {
+        let write: Symbol<'_, unsafe extern "C" fn(*mut u8, usize) -> usize> =
+            loaded.driver.get(b"emulation_not_launched").expect("in cpp/driver.cpp");
+        write(text.as_mut_ptr(), text.len())
+    };
+    text.truncate(size.min(text.len()) - 1);
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+}
+
 /// Products that this thread has had cuBLASLt make.
 ///
 /// # Panics

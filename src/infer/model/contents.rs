@@ -2,7 +2,8 @@
 
 use super::Model;
 use crate::infer::weights::{Blocks, Floats, Table, Value};
-use crate::nn::{ParamId, ParamSpec};
+use crate::models::parts::Kind;
+use crate::nn::{Linear, ParamId, ParamSpec};
 use limbeck_kernels::gemm::packed_i8_len;
 
 /// In what form a parameter is held.
@@ -115,6 +116,27 @@ impl Model {
             }
         };
         Some([zero, spec.rows.div_ceil(16) * spec.cols.div_ceil(4)])
+    }
+}
+
+impl Model {
+    /// Multiply-adds of a part for one text of `tokens` tokens ([`Kind::multiply_adds`]) without those of zero 16×4 blocks in
+    /// the layers' matrices. A session that has a matrix as blocks needs no more than these for it.
+    pub fn multiply_adds(&self, part: Kind, tokens: usize) -> u64 {
+        let left = match part {
+            Kind::Attention(layer) | Kind::FeedForward(layer) => {
+                self.classifier().layers[layer].linears().map(|linear| self.share_of_blocks(linear))
+            }
+            Kind::Embeddings | Kind::Head => [1.0; 6],
+        };
+        part.multiply_adds_left(self.config(), tokens, left)
+    }
+
+    /// Of the blocks of a layer's matrices, the share that is not zero.
+    fn share_of_blocks(&self, linear: &Linear) -> f64 {
+        let counts = linear.matrices().filter_map(|id| self.zero_blocks_of(id));
+        let [zero, all] = counts.fold([0, 0], |[zero, all], [z, a]| [zero + z, all + a]);
+        if all == 0 { 1.0 } else { (all - zero.min(all)) as f64 / all as f64 }
     }
 }
 

@@ -82,11 +82,31 @@ fn seeds_are_averaged_and_references_stand_once() {
         (point.accuracy.low, point.accuracy.p_value, point.accuracy.difference_interval),
         (0.91, Some(0.25), None)
     );
-    // Baselines that differ at the same seed are none to compare all with.
-    let mut other = trial("b", 1, 0.91, 2000, 5.0);
-    other.table.rows[0].accuracy = 0.5;
-    let mixed = Summary::of(&[trial("a", 1, 0.92, 4000, 4.0), other], "int8");
-    assert!(mixed.points.iter().all(|point| point.name != "baseline"));
+}
+
+/// Controls, and baselines, that differ at the same seed have the names of their settings.
+#[test]
+fn references_that_differ_stand_apart() {
+    let mut trials: Vec<FinishedTrial> = ["a", "b", "c", "d"]
+        .into_iter()
+        .flat_map(|setting| [1, 2].map(|seed| trial(setting, seed, 0.92, 4000, 4.0)))
+        .collect();
+    let control = |bytes| figures("int8 baseline", 0.925, bytes, 3.0);
+    for (number, trial) in trials.iter_mut().enumerate().take(6) {
+        trial.table.rows.push(control(if (2..4).contains(&number) { 9000 } else { 7000 }));
+    }
+    let references = |trials: &[FinishedTrial]| -> Vec<(String, usize, f64)> {
+        let points = Summary::of(trials, "int8").points.into_iter().filter(|point| point.reference);
+        points.map(|point| (point.name, point.trials.len(), point.file_bytes)).collect()
+    };
+    let found = references(&trials);
+    assert_eq!(found[0], ("baseline".into(), 2, f64::from(1 << 24)));
+    assert_eq!(found[2], ("int8 baseline (a, c)".into(), 2, 7000.0));
+    assert_eq!(found[3], ("int8 baseline (b)".into(), 2, 9000.0));
+    assert_eq!(found.len(), 4, "d has none");
+    trials[6].table.rows[0].accuracy = 0.5;
+    let found = references(&trials);
+    assert_eq!((found[0].0.as_str(), found[1].0.as_str()), ("baseline (a and 2 more)", "baseline (d)"));
 }
 
 #[test]
@@ -106,25 +126,46 @@ fn fronts_hold_what_nothing_beats() {
     };
     assert_eq!(front(&summary), ["small", "equal", "middle", "large"]);
     assert!(summary.points.iter().all(|point| !point.front_of_milliseconds));
+    assert_eq!(summary.candidates().len(), 5, "of few, all");
+    let many: Vec<FinishedTrial> = (0..33)
+        .map(|number| {
+            trial(
+                &format!("{number:02}"),
+                1,
+                0.9 - 0.01 * f64::from(number / 32),
+                1000 + number as u64,
+                8.0 - 0.2 * f64::from(number),
+            )
+        })
+        .collect();
+    let many = Summary::of(&many, "int8");
     assert_eq!(
-        summary.candidates(),
-        ["small_seed-1", "equal_seed-1", "middle_seed-1", "large_seed-1"],
-        "small is better, smaller and much faster than worse"
+        (many.candidates().len(), many.candidates().contains(&"32_seed-1")),
+        (32, false),
+        "the first is better, smaller and faster"
     );
-    summary.set_milliseconds(|name| match name {
-        "small_seed-1" => Some(1.0),
-        "middle_seed-1" => Some(4.0),
-        "equal_seed-1" => Some(3.9),
-        "large_seed-1" => Some(2.0),
-        "baseline" => Some(0.001),
-        _ => None,
+    summary.set_timed(|name| {
+        let (milliseconds, multiply_adds) = match name {
+            "small_seed-1" => (1.0, Some(100)),
+            "middle_seed-1" => (4.0, Some(200)),
+            "equal_seed-1" => (3.9, None),
+            "large_seed-1" => (2.0, Some(400)),
+            "baseline" => (0.001, Some(800)),
+            _ => return None,
+        };
+        Some(Timed { milliseconds, multiply_adds })
     });
+    let fewer = |name| named(&summary, name).times_fewer_multiply_adds;
+    assert_eq!(
+        ["small", "large", "equal", "baseline", "n-grams"].map(fewer),
+        [Some(8.0), Some(2.0), None, Some(1.0), None]
+    );
     let fast: Vec<&str> =
         summary.points.iter().filter(|p| p.front_of_milliseconds).map(|p| p.name.as_str()).collect();
     assert_eq!(fast, ["small", "large"], "references are no part of it");
     assert_eq!(summary.panels().len(), 2);
     assert_eq!(summary.panels()[1].marks.len(), 5, "what was not timed is not drawn");
-    assert_eq!(summary.lines()[1][8], "–");
+    assert_eq!((summary.lines()[1][7].as_str(), summary.lines()[1][9].as_str()), ("1.00×", "–"));
 }
 
 #[test]

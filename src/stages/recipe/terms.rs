@@ -3,8 +3,8 @@
 //! A term that is added to recipes is one more entry of [`TERMS`], and no other place has to know of it.
 
 use super::{
-    EmbeddingKind, Importance, Recipe, Rewind, Schedule, UnitImportance, WeightImportance, WeightKind,
-    WidthImportance,
+    BlockImportance, BlockScope, EmbeddingKind, Importance, Recipe, Rewind, Schedule, UnitImportance,
+    WeightImportance, WeightKind, WidthImportance,
 };
 
 /// A part of compression that can be left out of a recipe.
@@ -44,6 +44,8 @@ pub const TERMS: &[Term] = &[
     term("sharing", &["prune.share=0"], |r| r.prune.share > 0),
     term("low-rank", &["prune.rank=0"], |r| r.prune.rank > 0.0),
     term("decoupling", &["prune.decouple=0"], |r| r.prune.decouple > 0),
+    // The stage, where it is more than one of those above.
+    term("pruning", NOTHING_PRUNED, is_pruned_in_several_ways),
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != Importance::Random;
@@ -54,6 +56,12 @@ pub const TERMS: &[Term] = &[
     }),
     term("weight-importance", &["prune.weight_importance=magnitude"], |r| {
         r.prune.weights > 0.0 && r.prune.weight_importance != WeightImportance::Magnitude
+    }),
+    term("block-importance", &["prune.block_importance=magnitude"], |r| {
+        r.prune.blocks > 0.0 && r.prune.block_importance != BlockImportance::Magnitude
+    }),
+    term("block-scope", &["prune.block_scope=matrix"], |r| {
+        r.prune.blocks > 0.0 && r.prune.block_scope != BlockScope::Matrix
     }),
     // Blocks that are watched while a network trains have nothing to be watched in.
     term(
@@ -76,11 +84,40 @@ pub const TERMS: &[Term] = &[
     term("chosen-weights", &["quantize.weights=channel"], |r| r.quantize.weights == WeightKind::Auto),
     term("chosen-tables", &["quantize.embeddings=int8"], |r| r.quantize.embeddings == EmbeddingKind::Auto),
     term("exceptions", &["quantize.exceptions={}"], |r| !r.quantize.exceptions.is_empty()),
+    term("int4-tables", &["quantize.embeddings=int8"], |r| r.quantize.embeddings == EmbeddingKind::Int4),
     term("small-embeddings", &["quantize.embeddings=f32"], |r| r.quantize.embeddings != EmbeddingKind::F32),
+    term(
+        "quantization",
+        &["quantize.weights=f32", "quantize.embeddings=f32", "quantize.exceptions={}", "distill.quantized=0"],
+        |r| r.quantize.weights != WeightKind::F32,
+    ),
+];
+
+/// What switches off whatever deletes, masks, shares or factors.
+const NOTHING_PRUNED: &[&str] = &[
+    "prune.layers=0",
+    "prune.keep_layers=[]",
+    "prune.heads=0",
+    "prune.units=0",
+    "prune.hidden=0",
+    "prune.weights=0",
+    "prune.classifier=0",
+    "prune.blocks=0",
+    "prune.vocabulary=0",
+    "prune.embedding_size=0",
+    "prune.share=0",
+    "prune.rank=0",
+    "prune.decouple=0",
+    "prune.schedule=once",
 ];
 
 fn is_distilled(recipe: &Recipe) -> bool {
     recipe.distill.train.epochs > 0.0 || recipe.distill.train.steps > 0
+}
+
+fn is_pruned_in_several_ways(recipe: &Recipe) -> bool {
+    let ways = TERMS.iter().take_while(|term| term.name != "pruning");
+    ways.filter(|term| term.is_used(recipe)).count() > 1
 }
 
 /// Whether anything learns from a teacher.
@@ -96,7 +133,23 @@ fn is_gradual(recipe: &Recipe) -> bool {
 mod tests {
     use super::*;
 
-    /// Switched off, a term is in use no longer, and the others are as before, but for those that only exist with it.
+    /// Terms that go with their stage, of those in the recipe of the test below.
+    const PRUNES: &[&str] = &[
+        "pruning",
+        "heads",
+        "units",
+        "classifier",
+        "blocks",
+        "weights",
+        "vocabulary",
+        "sharing",
+        "low-rank",
+        "importance",
+        "gradual",
+    ];
+    const QUANTIZES: &[&str] = &["quantization", "channel-scales", "small-embeddings"];
+
+    /// Switched off, a term is in use no longer, and the others are as before; with a stage go its terms.
     #[test]
     fn a_term_switches_itself_off_and_no_other() {
         let all = "[prune]\nheads = 0.5\nunits = 0.5\nclassifier = 0.1\nvocabulary = 500\nshare = 1\nrank = 0.25\nschedule = 'cubic'\n[distill.train]\nsteps = 9";
@@ -108,8 +161,13 @@ mod tests {
             let whole = recipe(&[], more);
             for removed in TERMS.iter().filter(|term| term.is_used(&whole)) {
                 let left = recipe(removed.off, more);
+                let of_stage: &[&str] = match removed.name {
+                    "pruning" => PRUNES,
+                    "quantization" => QUANTIZES,
+                    name => &[name],
+                };
                 for term in TERMS {
-                    let expected = term.is_used(&whole) && term.name != removed.name;
+                    let expected = term.is_used(&whole) && !of_stage.contains(&term.name);
                     assert_eq!(term.is_used(&left), expected, "{} without {}", term.name, removed.name);
                 }
             }

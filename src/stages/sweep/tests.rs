@@ -110,6 +110,7 @@ fn an_ablation_removes_what_is_in_use() {
         "without-distillation",
         "without-channel-scales",
         "without-small-embeddings",
+        "without-quantization",
     ];
     let expected: Vec<String> =
         [1, 2].iter().flat_map(|seed| names.iter().map(move |name| format!("{name}_seed-{seed}"))).collect();

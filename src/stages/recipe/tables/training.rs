@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainPrecision {
-    /// 32-bit floats.
+    /// 32-bit floats on a CPU, bfloat16 on a GPU.
     #[default]
+    Auto,
+    /// 32-bit floats.
     F32,
     /// bfloat16 operands, f32 sums. Pays where the CPU has AVX-512 BF16; on a GPU activations are stored in it too.
     Bf16,
@@ -44,7 +46,7 @@ pub struct Train {
     pub beta2: f64,
     /// AdamW's addition to the denominator. Default 1e-8.
     pub eps: f64,
-    /// `"f32"`, `"bf16"`, or, on a GPU, `"f16"`. Default `"f32"`.
+    /// `"f32"`, `"bf16"`, on a GPU `"f16"`, or `"auto"`: `"f32"` on a CPU and `"bf16"` on a GPU. Default `"auto"`.
     pub precision: TrainPrecision,
     /// Evaluate the held-out rows every so many steps; 0 = at the end of each epoch. Default 0.
     pub evaluate_every: u64,
@@ -69,7 +71,7 @@ impl Default for Train {
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
-            precision: TrainPrecision::F32,
+            precision: TrainPrecision::Auto,
             evaluate_every: 0,
             checkpoint_every: 500,
             patience: 0,

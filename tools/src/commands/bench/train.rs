@@ -1,7 +1,8 @@
 //! `limbeck bench --train`: how long a training step takes.
 //!
 //! A step is what a training does, again and again on one batch: forward with dropout, cross-entropy, backward,
-//! clipping, AdamW. The texts are the first ones of a file, tokenized before the clock starts.
+//! clipping, AdamW. The texts are the first ones of a file, tokenized before the clock starts. With a teacher, a step
+//! begins with the teacher's logits for them.
 
 use super::super::BUILD;
 use super::interactive::serve;
@@ -17,6 +18,7 @@ use limbeck::checkpoint::HfDirectory;
 use limbeck::data::{TableOptions, TableSource};
 use limbeck::ops::Backend;
 use limbeck::ops::dropout::DropoutSeed;
+use limbeck::ops::loss::Distillation;
 use limbeck::report::cells::aligned;
 use limbeck::report::{Latency, Machine};
 use limbeck::stages::artifact;
@@ -38,13 +40,22 @@ const MAX_TOKENS: usize = 256;
 const LEARNING_RATE: f64 = 2e-5;
 const SEED: u64 = 0;
 
+/// How a teacher counts, where there is one.
+const DISTILLATION: Distillation = Distillation { temperature: 4.0, alpha: 0.7 };
+
 pub fn train(typed: &cli::Bench) -> Result<(), Failure> {
     let ([model], Some(data)) = (typed.model.as_slice(), &typed.data) else {
         return Err(Failure::Usage("--train: give one model, and texts with --data FILE".into()));
     };
     let (kernels, threads) = (Kernels::select()?, cli::threads(typed.threads));
     set_threads(threads)?;
-    let precision = match typed.precision {
+    // As a recipe that does not say.
+    let usual = match typed.device {
+        Device::Cpu => Precision::F32,
+        Device::Cuda => Precision::Bf16,
+    };
+    let named = typed.precision.unwrap_or(usual);
+    let precision = match named {
         Precision::F32 => TrainPrecision::F32,
         Precision::Bf16 => TrainPrecision::Bf16,
         Precision::F16 => TrainPrecision::F16,
@@ -57,13 +68,15 @@ pub fn train(typed: &cli::Bench) -> Result<(), Failure> {
             };
             let device = Cpu::new(kernels).with_precision(precision);
             let name = kernels.isa().name().to_owned();
-            Bench { typed, machine, device: name, steps: Steps::prepare(typed, model, data, device)? }.run()
+            let (precision, steps) = (named.name(), Steps::prepare(typed, model, data, device)?);
+            Bench { typed, machine, device: name, precision, steps }.run()
         }
         Device::Cuda => {
             let cache = Some(engine::usual_cache().join("cuda"));
             let name = probe()?.swap_remove(0).to_string();
             let device = Cuda::open(&Options { storage: precision.on_gpu(), cache, ..Options::default() })?;
-            Bench { typed, machine, device: name, steps: Steps::prepare(typed, model, data, device)? }.run()
+            let (precision, steps) = (named.name(), Steps::prepare(typed, model, data, device)?);
+            Bench { typed, machine, device: name, precision, steps }.run()
         }
     }
 }
@@ -74,6 +87,7 @@ struct Bench<'a, B: Backend> {
     machine: Machine,
     /// The CPU's kernels, or the GPU.
     device: String,
+    precision: &'static str,
     steps: Steps<B>,
 }
 
@@ -122,12 +136,12 @@ impl<B: Backend> Bench<'_, B> {
     }
 
     fn about(&self) -> Value {
-        let Steps { learner, examples } = &self.steps;
+        let Steps { learner, examples, .. } = &self.steps;
         json!({
             "name": "limbeck",
             "version": BUILD.version,
             "kernels": self.device,
-            "precision": self.typed.precision.name(),
+            "precision": self.precision,
             "threads": cli::threads(self.typed.threads),
             "rows": examples.batch.texts(),
             "tokens": examples.batch.tokens(),
@@ -161,7 +175,7 @@ impl<B: Backend> Bench<'_, B> {
         let lines = [
             ["training step", "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
             [
-                self.typed.precision.name().to_owned(),
+                self.precision.to_owned(),
                 format!("{:.1}", latency.ms_p50),
                 format!("{:.1}", latency.ms_p95),
                 format!("{:.0}", self.tokens_per_second(latency)),
@@ -184,10 +198,22 @@ impl<B: Backend> Bench<'_, B> {
     }
 }
 
+/// A network of `classes`: an encoder without a head, or with one for other classes, gets a new one.
+fn learner<B: Backend>(device: &B, directory: &HfDirectory, classes: &[String]) -> Result<Learner<B>, Error> {
+    let mut config = directory.config.clone();
+    let fresh_head = config.labels != classes;
+    if fresh_head {
+        config.labels = classes.to_vec();
+    }
+    artifact::learner(device, &config, Some((directory, fresh_head)), SEED, &Train::default())
+}
+
 /// A learner and what it learns, over and over.
 struct Steps<B: Backend> {
     learner: Learner<B>,
     examples: Examples,
+    /// Answers the examples before each step.
+    teacher: Option<Learner<B>>,
 }
 
 impl<B: Backend> Steps<B> {
@@ -209,21 +235,29 @@ impl<B: Backend> Steps<B> {
             batch.push(&tokenizer.encode(&row.text, max_tokens)[..], sample);
             labels.push(row.label);
         }
-        // An encoder without a head, or with one for other classes, gets a new one.
-        let mut config = directory.config.clone();
-        let fresh_head = config.labels != table.labels().names();
-        if fresh_head {
-            config.labels = table.labels().names().to_vec();
-        }
-        let source = Some((&directory, fresh_head));
-        let learner = artifact::learner(&device, &config, source, SEED, &Train::default())?;
-        Ok(Steps { learner, examples: Examples { batch, labels, teacher: None } })
+        let classes = table.labels().names();
+        let learner = learner(&device, &directory, classes)?;
+        let teacher = typed.teacher.as_ref().map(|teacher| {
+            let directory = HfDirectory::open(teacher)?;
+            let longest = (0..batch.texts()).map(|text| batch.text(text).len()).max().unwrap_or(0);
+            if directory.config.positions < longest || directory.config.vocab < learner.model.config.vocab {
+                let problem = format!("reads {} tokens and {} pieces", directory.config.positions, directory.config.vocab);
+                let mend = format!("choose a teacher of the same pieces that reads {longest} tokens, or a smaller --max-tokens");
+                return Err(Error::file(teacher, problem, mend));
+            }
+            self::learner(&device, &directory, classes)
+        });
+        let teacher = teacher.transpose()?;
+        Ok(Steps { learner, examples: Examples { batch, labels, teacher: None }, teacher })
     }
 
     /// One step, and how long it took.
     fn next(&mut self) -> Result<(Step, Duration), Error> {
         let noise = DropoutSeed { seed: SEED, step: self.learner.optimizer.steps() };
         let start = Instant::now();
+        if let Some(teacher) = &self.teacher {
+            self.examples.teacher = Some((teacher.logits(&self.examples.batch)?, DISTILLATION));
+        }
         let step = self.learner.step(&self.examples, Some(noise), LEARNING_RATE, None)?;
         Ok((step, start.elapsed()))
     }
