@@ -231,6 +231,49 @@ fn broken_tables_are_refused_by_line() {
     }
 }
 
+/// A label that stands in the text would be learnt, and nothing else.
+#[test]
+fn the_label_is_no_text() {
+    let name = |name: &str| Column::Name(name.to_owned());
+    let rows = "id,text,label\n1,a,x\n2,b,y\n";
+    let header = |label, texts| TableOptions { header: Some(true), label, texts, ..TableOptions::default() };
+    let by_place = Some(vec![Column::Index(1), Column::Index(2)]);
+    for (file, rows, options, key) in [
+        ("t.csv", rows, header(Some(name("label")), by_place.clone()), "data.text_columns"),
+        ("t.csv", rows, header(Some(Column::Index(2)), Some(vec![name("label")])), "data.text_columns"),
+        (
+            "t.csv",
+            "1,a\n2,b\n",
+            TableOptions { texts: Some(vec![Column::Index(0)]), ..TableOptions::default() },
+            "data.text_columns",
+        ),
+        (
+            "t.csv",
+            rows,
+            TableOptions {
+                second: vec![Column::Index(2)],
+                ..header(Some(name("label")), Some(vec![name("text")]))
+            },
+            "data.second_columns",
+        ),
+        (
+            "t.jsonl",
+            "{\"text\": \"a\", \"label\": \"x\"}\n",
+            TableOptions { texts: Some(vec![name("text"), name("label")]), ..TableOptions::default() },
+            "data.text_columns",
+        ),
+    ] {
+        let error = table(file, rows, &options).unwrap_err().to_string();
+        assert!(error.starts_with(key) && error.contains("holds the label"), "{error}");
+    }
+    // What is found by its name leaves the label out.
+    let titled = "title,text\nx,a\ny,b\n";
+    for label in [name("title"), Column::Index(0)] {
+        let found = table("t.csv", titled, &header(Some(label), None)).unwrap();
+        assert!(found.iter().map(|example| (example.label, example.text.as_str())).eq([(0, "a"), (1, "b")]));
+    }
+}
+
 #[test]
 fn classes_files() {
     let root = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{GEMM_SHAPES as SHAPES, Guarded, Random, rows};
 use limbeck_kernels::gemm::{
-    BlocksI8, LayerI8, PackedI8, QuantizedRows, blocks_i8_part, blocks_i8_parts, blocks_problem,
+    BlocksI8, LayerI8, PackedI8, QuantizedRows, WeightsI8, blocks_i8_part, blocks_i8_parts, blocks_problem,
 };
 use limbeck_kernels::gemm::{pack_blocks_i8, pack_i8, packed_i8_len, packed_i8_sums};
 
@@ -70,6 +70,24 @@ fn int8_is_exact_on_every_row() {
             }
         }
     }
+}
+
+/// Sums that are not those of the weights, and a weight that two products of which do not fit into 16 bits.
+#[test]
+fn unsound_weights_are_found() {
+    let (n, k) = (19, 7);
+    let mut weights: Vec<i8> = (0..n * k).map(|i| (i % 255) as i8).map(|w| w.max(-127)).collect();
+    let sound = |weights: &[i8], change: i32| {
+        let mut packed = vec![0; packed_i8_len(n, k)];
+        pack_i8(weights, n, k, &mut packed);
+        let mut sums = vec![0; n.next_multiple_of(16)];
+        packed_i8_sums(&packed, n, k, &mut sums);
+        sums[18] += change;
+        WeightsI8::from(PackedI8::new(&packed, n, k, &sums)).is_sound()
+    };
+    assert!(sound(&weights, 0) && !sound(&weights, 1));
+    weights[130] = -128;
+    assert!(!sound(&weights, 0));
 }
 
 /// Packed weights of which about one block in five is left, and their sums.

@@ -83,10 +83,10 @@ pub enum BlockScope {
     Global,
 }
 
-/// Which matrices lose blocks, or are factored.
+/// Which matrices of the layers lose blocks or single weights, or are factored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum BlockMatrices {
+pub enum LayerMatrices {
     /// Those of attention and of the feed-forward part, of every layer.
     #[default]
     Encoder,
@@ -96,13 +96,13 @@ pub enum BlockMatrices {
     FeedForward,
 }
 
-impl BlockMatrices {
+impl LayerMatrices {
     /// Their places in [`MatrixRanks`](crate::models::config::MatrixRanks).
     pub fn range(self) -> Range<usize> {
         match self {
-            BlockMatrices::Encoder => 0..6,
-            BlockMatrices::Attention => 0..4,
-            BlockMatrices::FeedForward => 4..6,
+            LayerMatrices::Encoder => 0..6,
+            LayerMatrices::Attention => 0..4,
+            LayerMatrices::FeedForward => 4..6,
         }
     }
 }
@@ -119,7 +119,7 @@ pub struct BlockBudget {
     /// Over what they compete.
     pub scope: BlockScope,
     /// Where they are.
-    pub matrices: BlockMatrices,
+    pub matrices: LayerMatrices,
 }
 
 impl BlockBudget {
@@ -129,7 +129,7 @@ impl BlockBudget {
         shape: BlockShape::PACKED,
         importance: BlockImportance::Magnitude,
         scope: BlockScope::Matrix,
-        matrices: BlockMatrices::Encoder,
+        matrices: LayerMatrices::Encoder,
     };
 
     /// The matrices that lose blocks, by layer; of factored ones both factors. Those that layers share are there once.

@@ -1,6 +1,6 @@
 //! How much of a network goes.
 
-use super::blocks::BlockBudget;
+use super::blocks::{BlockBudget, LayerMatrices};
 use super::importance::{Importance, Scores};
 use super::magnitude::Scope;
 use crate::models::ModelConfig;
@@ -20,8 +20,10 @@ pub struct Budget {
     pub unit_importance: Importance,
     /// Over what units compete.
     pub unit_scope: Scope,
-    /// Fraction of the remaining feed-forward weights that are masked.
+    /// Fraction of the remaining weights of these matrices that are masked.
     pub weights: f64,
+    /// The matrices that lose single weights.
+    pub weight_matrices: LayerMatrices,
     /// Fraction of the head's weights that are masked.
     pub classifier: f64,
     /// Over what weights compete.
@@ -40,6 +42,7 @@ impl Budget {
         unit_importance: Importance::Gradient,
         unit_scope: Scope::Global,
         weights: 0.0,
+        weight_matrices: LayerMatrices::FeedForward,
         classifier: 0.0,
         weight_scope: Scope::Global,
         blocks: BlockBudget::NONE,

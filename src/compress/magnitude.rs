@@ -1,9 +1,10 @@
 //! Masks that drop the smallest weights.
 
+use super::blocks::LayerMatrices;
 use super::lowest::stay;
 use crate::Result;
 use crate::models::Classifier;
-use crate::nn::{Linear, ParamId};
+use crate::nn::ParamId;
 use crate::ops::linear::LinearOps;
 use crate::params::{Mask, ParamStore};
 
@@ -16,10 +17,14 @@ pub enum Scope {
     Each,
 }
 
-/// The feed-forward matrices, each once; of factored ones both factors.
-pub fn feed_forward(model: &Classifier) -> Vec<ParamId> {
+/// Matrices of the layers, each once; of factored ones both factors.
+pub fn matrices(model: &Classifier, which: LayerMatrices) -> Vec<ParamId> {
     let layers = model.config.own_layers().map(|layer| &model.layers[layer]);
-    layers.flat_map(|layer| [&layer.expand, &layer.contract]).flat_map(Linear::matrices).collect()
+    let linears = layers.flat_map(|layer| layer.linears().into_iter().enumerate());
+    linears
+        .filter(|(place, _)| which.range().contains(place))
+        .flat_map(|(_, linear)| linear.matrices())
+        .collect()
 }
 
 /// The head's matrices.

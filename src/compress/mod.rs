@@ -40,7 +40,7 @@ pub mod vocabulary;
 pub mod width;
 
 pub use attention::attention_scores;
-pub use blocks::{BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, EmptiedBlocks};
+pub use blocks::{BlockBudget, BlockImportance, BlockScope, BlockScores, EmptiedBlocks, LayerMatrices};
 pub use budget::Budget;
 pub use emptied::delete_emptied;
 pub use gradual::Gradual;

@@ -46,7 +46,7 @@ pub fn prune<B: Backend>(
         ((budget_now.heads, budget_now.head_scope), (budget_now.units, budget_now.unit_scope));
     let deletion = delete(learner, &keep_within(&learner.model.config, &scores, heads, units))?;
     for (fraction, ids) in [
-        (budget_now.weights, magnitude::feed_forward(&learner.model)),
+        (budget_now.weights, magnitude::matrices(&learner.model, budget_now.weight_matrices)),
         (budget_now.classifier, magnitude::head(&learner.model)),
     ] {
         if fraction > 0.0 {

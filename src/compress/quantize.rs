@@ -167,8 +167,8 @@ pub fn quantize(
     for spec in &specs {
         let values = values(spec)?;
         assert_eq!(values.len(), spec.len(), "the values of {}", spec.name);
-        check(path, spec, &values)?;
         let form = rounding.form(spec);
+        check(path, spec, form, &values)?;
         if !form.is_integer() {
             tensors.push(floats(path, spec, form, &values)?);
             continue;
@@ -234,15 +234,15 @@ pub fn golden_texts(config: &ModelConfig) -> Vec<Golden> {
     lengths.map(text).collect()
 }
 
-fn check(path: &Path, spec: &ParamSpec, values: &[f32]) -> Result<()> {
+fn check(path: &Path, spec: &ParamSpec, form: Form, values: &[f32]) -> Result<()> {
     if let Some(place) = values.iter().position(|value| !value.is_finite()) {
         let problem = format!("element {place} is {}", values[place]);
         let mend = "the training that wrote it diverged: take an earlier checkpoint";
         return Err(Error::tensor(path, &spec.name, problem, mend));
     }
-    if spec.role == Role::Weight && spec.cols > MAX_INPUTS {
+    if spec.role == Role::Weight && form.is_integer() && spec.cols > MAX_INPUTS {
         let problem = format!("{} inputs; int8 sums hold {MAX_INPUTS} at most", spec.cols);
-        return Err(Error::tensor(path, &spec.name, problem, "keep the weights in f32"));
+        return Err(Error::tensor(path, &spec.name, problem, "quantize.weights = \"f32\""));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@
 //! under [`RankScope::Global`] all singular values compete, each by its share of its own matrix's energy, so that matrices of
 //! large weights have no advantage over those of small ones.
 
-use super::blocks::BlockMatrices;
+use super::blocks::LayerMatrices;
 use super::expand::matrix;
 use super::low_rank::{Factors, factor};
 use super::quantize::int8_bytes;
@@ -46,7 +46,7 @@ pub struct RankBudget {
     /// Over what it is shared out.
     pub scope: RankScope,
     /// Where the matrices are.
-    pub matrices: BlockMatrices,
+    pub matrices: LayerMatrices,
 }
 
 /// A matrix that may be factored.
@@ -139,7 +139,7 @@ pub fn factorize<B: Backend>(learner: &mut Learner<B>, budget: &RankBudget) -> R
 /// If there are more or fewer ranks than matrices, or one is above the smaller side.
 pub fn factorize_to<B: Backend>(
     learner: &mut Learner<B>,
-    matrices: BlockMatrices,
+    matrices: LayerMatrices,
     choose: impl FnOnce(&[Spectrum]) -> Vec<usize>,
 ) -> Result<FactorizationReport> {
     let (spectra, factors) = decompose(candidates(learner, matrices)?);
@@ -199,7 +199,7 @@ fn with_ranks(config: &ModelConfig, mut ranks: Vec<MatrixRanks>) -> ModelConfig 
 type Candidate = ([usize; 2], [usize; 2], Vec<f32>);
 
 /// The whole matrices that are not masked.
-fn candidates<B: Backend>(learner: &Learner<B>, matrices: BlockMatrices) -> Result<Vec<Candidate>> {
+fn candidates<B: Backend>(learner: &Learner<B>, matrices: LayerMatrices) -> Result<Vec<Candidate>> {
     let Learner { backend, model, params, .. } = learner;
     let mut found = Vec::new();
     for layer in model.config.own_layers() {

@@ -75,7 +75,15 @@ impl Layout {
         let label = options.label.clone().or(if header { named } else { Some(Column::Index(0)) });
         let texts = match (&options.texts, header, format) {
             (Some(texts), _, _) => texts.clone(),
-            (None, true, _) => known(&names, &TEXT_NAMES).collect(),
+            (None, true, _) => {
+                let is_label = |text: &Column| match (&label, text) {
+                    (Some(Column::Index(place)), Column::Name(name)) => {
+                        names.get(*place) == Some(&name.as_str())
+                    }
+                    (label, text) => label.as_ref() == Some(text),
+                };
+                known(&names, &TEXT_NAMES).filter(|text| !is_label(text)).collect()
+            }
             (None, false, Format::Tsv) if names.len() > 2 => Vec::new(),
             (None, false, _) => {
                 (0..names.len()).map(Column::Index).filter(|text| Some(text) != label.as_ref()).collect()

@@ -314,6 +314,11 @@ impl Cells {
                 *text = layout::place(path, key, text, &names)?;
             }
         }
+        if let Some(place) = texts.iter().position(|text| *text == label) {
+            let key = if place < texts.len() - seconds { layout::TEXT } else { layout::SECOND };
+            let problem = format!("{label} of {} holds the label", path.display());
+            return Err(Error::setting(key, problem, "name the columns of the text alone"));
+        }
         Ok(Cells { records, label, texts, seconds })
     }
 
@@ -353,7 +358,7 @@ impl Cells {
                     (problem, format!("mend the line, or name another with --set {key}=…"))
                 }
                 (column, _) => {
-                    let problem = format!("there is no {column:?}");
+                    let problem = format!("there is no {column}");
                     (problem, format!("columns are counted from 0; name another with --set {key}=…"))
                 }
             };

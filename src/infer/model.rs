@@ -161,11 +161,11 @@ impl Model {
         Some(WordPiece::from_bytes(bytes).expect("checked when the file was opened"))
     }
 
-    /// Compares the data of its file with their hash, and the sums of int8 matrices with their weights. Reads the whole
-    /// file.
+    /// Compares the data of its file with their hash, and the sums of int8 matrices with their weights, none of which may be
+    /// -128. Reads the whole file.
     ///
     /// # Errors
-    /// [`Error::File`] if they differ: the file is damaged; [`Error::Tensor`] if sums are wrong.
+    /// [`Error::File`] if they differ: the file is damaged; [`Error::Tensor`] if sums are wrong, or a weight is -128.
     pub fn check_data(&self) -> Result<()> {
         let Some(metadata) = &self.metadata else { return Ok(()) };
         let (_, data) = format::split(&self.weights.bytes);
@@ -175,9 +175,9 @@ impl Model {
         }
         for (i, spec) in self.weights.specs.iter().enumerate().filter(|(_, spec)| spec.role == Role::Weight) {
             if let Matrix::I8 { weights, .. } = self.weights.matrix(ParamId(i as u32))
-                && !weights.has_true_sums()
+                && !weights.is_sound()
             {
-                let problem = "its sums are not those of its weights";
+                let problem = "its sums are not those of its weights, or a weight is -128";
                 let mend = "quantize the model again: whatever wrote this file did it wrongly";
                 return Err(Error::tensor(&self.path, &spec.name, problem, mend));
             }

@@ -122,7 +122,8 @@ impl dyn ProcessGroup + '_ {
         self.sum_f64(&mut [0.0])
     }
 
-    /// What `decide` gives on the first rank, where alone it runs, on all ranks. If it fails there, all fail.
+    /// What `decide` gives on the first rank, where alone it runs, on all ranks. If it fails there, all fail. It must not
+    /// ask the group for anything itself: the others would take that for the answer.
     ///
     /// # Errors
     /// Those of `decide`; [`Error::Ranks`] on the others.

@@ -12,6 +12,12 @@
 /// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
 const Z_95: f64 = 1.959_963_984_540_054;
 
+/// Whether an accuracy that lies so many points below another is further below than is allowed. Accuracies are fractions of
+/// texts: a drop of exactly what is allowed is allowed, whichever way its binary digits were rounded.
+pub fn exceeds(points: f64, allowed: f64) -> bool {
+    points > allowed + 1e-7
+}
+
 /// An interval of fractions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {

@@ -10,7 +10,7 @@
 use super::cells::{dash, mib, milliseconds, times};
 use super::over_seeds::Accuracy;
 use super::picture::{Kind, Mark, Panel, Scale};
-use super::statistics::{Interval, mean};
+use super::statistics::{Interval, exceeds, mean};
 use super::table::{RowMetrics, Table};
 use crate::stages::Stage;
 use serde::Serialize;
@@ -53,8 +53,8 @@ pub struct Point {
     pub file_bytes: f64,
     /// Mean of how many times smaller than the same run's baseline it is.
     pub times_smaller: f64,
-    /// Mean of how many times fewer multiply-adds than the baseline it takes for a text of middle length, as each reads it; those
-    /// of zero blocks are not counted. What the time should be by, if nothing but products took any.
+    /// Mean of how many times fewer multiply-adds than the same run's baseline it takes for a text of the test texts' mean length,
+    /// as each reads them; those of zero blocks are not counted. What the speed-up would be if nothing but products took time.
     pub times_fewer_multiply_adds: Option<f64>,
     /// Mean of how many times faster than the same run's baseline it is, as the runs measured it.
     pub speed_up: Option<f64>,
@@ -71,8 +71,8 @@ pub struct Point {
 pub struct Timed {
     /// Median latency, in turns with all others.
     pub milliseconds: f64,
-    /// For a text of middle length; `None` of what is no network.
-    pub multiply_adds: Option<u64>,
+    /// How many times fewer multiply-adds than its run's baseline it takes; `None` of what is no network.
+    pub times_fewer_multiply_adds: Option<f64>,
 }
 
 /// All points of a sweep.
@@ -107,7 +107,6 @@ impl Summary {
     /// Gives each trial, or reference by its name, what was measured, and finds the front of times. A point without the
     /// times of all its trials gets none.
     pub fn set_timed(&mut self, timed: impl Fn(&str) -> Option<Timed>) {
-        let baseline = timed(Stage::Train.variant()).and_then(|timed| timed.multiply_adds);
         for point in &mut self.points {
             let found: Option<Vec<Timed>> = match point.reference {
                 true => timed(&point.name).map(|timed| vec![timed]),
@@ -115,8 +114,7 @@ impl Summary {
             };
             let Some(found) = found else { continue };
             let times: Vec<f64> = found.iter().map(|timed| timed.milliseconds).collect();
-            let fewer = |timed: &Timed| Some(baseline? as f64 / timed.multiply_adds?.max(1) as f64);
-            let fewer: Option<Vec<f64>> = found.iter().map(fewer).collect();
+            let fewer: Option<Vec<f64>> = found.iter().map(|timed| timed.times_fewer_multiply_adds).collect();
             point.milliseconds = Some(mean(&times));
             point.times_fewer_multiply_adds = fewer.map(|fewer| mean(&fewer));
         }
@@ -166,7 +164,7 @@ impl Summary {
     pub fn smallest_within(&self, max_drop: f64) -> Option<&Point> {
         let settings = self.points.iter().filter(|point| !point.reference);
         settings
-            .filter(|point| -100.0 * point.accuracy.difference <= max_drop)
+            .filter(|point| !exceeds(-100.0 * point.accuracy.difference, max_drop))
             .min_by(|a, b| a.file_bytes.total_cmp(&b.file_bytes))
     }
 

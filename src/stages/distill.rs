@@ -19,7 +19,7 @@ pub(super) fn distill(context: &StageContext<'_>) -> Result<()> {
 fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     let pruned = context.need(Stage::Prune)?;
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
-    let (logits, how) = teachers::teach(context, device, &whole)?;
+    let (logits, how) = teachers::teach(context, Stage::Distill, device, &whole)?;
     // Of a smaller vocabulary, where pruning left one.
     let corpus = context.ranks.first_then(|| whole.as_read_by_model(&pruned))?;
     let mut learner = artifact::load(device, &pruned, settings)?;

@@ -11,6 +11,7 @@ use crate::compress::precision::{largest, order};
 use crate::compress::quantize::{Exceptions, Form, Quantization};
 use crate::compress::sensitivity::{Scan, Sensitivity, measure};
 use crate::nn::{ParamSpec, Role};
+use crate::ranks::SingleProcess;
 use crate::train::evaluate::accuracy_unless;
 use crate::train::{Learner, Progress};
 use crate::{Error, Result, files};
@@ -97,15 +98,17 @@ struct Choice<'a> {
 ///
 /// # Errors
 /// An earlier stage is missing; whatever is wrong with the texts; a signal; a full disk.
-pub(super) fn settled(context: &StageContext<'_>) -> Result<Quantization> {
-    context.ranks.first_then(|| resolved_here(context))
+pub(super) fn resolve(context: &StageContext<'_>) -> Result<Quantization> {
+    // What one process decides asks the others nothing.
+    let alone = StageContext { ranks: &SingleProcess, ..*context };
+    context.ranks.first_then(|| resolve_alone(&alone))
 }
 
-fn resolved_here(context: &StageContext<'_>) -> Result<Quantization> {
+fn resolve_alone(context: &StageContext<'_>) -> Result<Quantization> {
     let recipe = context.recipe;
-    let settled = recipe.quantize.quantization();
+    let asked = recipe.quantize.quantization();
     if !recipe.quantize.chooses() {
-        return Ok(settled);
+        return Ok(asked);
     }
     // Who is trained for it must know it before.
     let (stage, source) = match recipe.distill.quantized > 0.0 {
@@ -117,23 +120,23 @@ fn resolved_here(context: &StageContext<'_>) -> Result<Quantization> {
     let path = context.out.join(CHOICE);
     let int4 = match Chosen::open(&path, &made_from) {
         Some(int4) => int4,
-        None => choose(context, &source, &settled, (&path, &made_from))?,
+        None => choose(context, &source, &asked, (&path, &made_from))?,
     };
-    Ok(with_int4(&settled, &int4))
+    Ok(with_int4(&asked, &int4))
 }
 
 /// A quantization with these parameters in int4.
-fn with_int4(settled: &Quantization, int4: &[String]) -> Quantization {
-    let given = settled.exceptions.iter().map(|(name, form)| (name.to_owned(), form));
+fn with_int4(asked: &Quantization, int4: &[String]) -> Quantization {
+    let given = asked.exceptions.iter().map(|(name, form)| (name.to_owned(), form));
     let exceptions = given.chain(int4.iter().map(|name| (name.clone(), Form::Int4))).collect();
-    Quantization { exceptions: Exceptions::new(exceptions), ..settled.clone() }
+    Quantization { exceptions: Exceptions::new(exceptions), ..asked.clone() }
 }
 
 /// Chooses on training texts, and keeps what was chosen as the file of that name.
 fn choose(
     context: &StageContext<'_>,
     source: &Path,
-    settled: &Quantization,
+    asked: &Quantization,
     (path, made_from): (&Path, &str),
 ) -> Result<Vec<String>> {
     let settings = &context.recipe.quantize;
@@ -148,12 +151,12 @@ fn choose(
         stop: context.stop,
     };
     let is_free = |spec: &ParamSpec| {
-        let asked = match spec.role {
+        let open = match spec.role {
             Role::Weight => settings.weights == WeightKind::Auto,
             Role::Embedding => settings.embeddings == EmbeddingKind::Auto,
             Role::Bias | Role::Gamma | Role::Beta => false,
         };
-        asked && !spec.is_empty() && settled.exceptions.form(&spec.name).is_none()
+        open && !spec.is_empty() && asked.exceptions.form(&spec.name).is_none()
     };
     let sensitivity = measure(&mut learner, scan, is_free)?;
     let order: Vec<String> = order(&sensitivity).iter().map(|parameter| parameter.name.clone()).collect();
@@ -164,9 +167,9 @@ fn choose(
     let exact = accuracy(&mut learner, None)?;
     // Fractions of the same rows: what differs by less than a text is equal.
     let least = exact - settings.budget / 100.0 - 1e-9;
-    let mut tried = vec![(0, accuracy(&mut learner, Some(settled.clone()))?)];
+    let mut tried = vec![(0, accuracy(&mut learner, Some(asked.clone()))?)];
     let count = largest(order.len(), |count| {
-        let found = accuracy(&mut learner, Some(with_int4(settled, &order[..count])))?;
+        let found = accuracy(&mut learner, Some(with_int4(asked, &order[..count])))?;
         tried.push((count, found));
         Ok(found >= least)
     })?;
@@ -196,9 +199,10 @@ fn tell(context: &StageContext<'_>, choice: &Choice<'_>, least: f64) {
         context.recipe.quantize.budget,
     ));
     if with < least {
-        context
-            .progress
-            .message("precision: even all in int8 lose more than the budget; --max-drop would refuse it");
+        context.progress.message(&format!(
+            "precision: even with everything in int8, held-out accuracy is more than quantize.budget = {} points below f32's",
+            context.recipe.quantize.budget
+        ));
     }
     let others = &order[int4.len()..];
     if !others.is_empty() {

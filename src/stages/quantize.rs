@@ -25,7 +25,7 @@ pub(super) fn quantize(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
-    let quantization = precision::settled(context)?;
+    let quantization = precision::resolve(context)?;
     write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {
         compare(context, &source, &Model::open(&path)?, &quantization)?;

@@ -1,6 +1,6 @@
 //! Those whom a student learns from: which they are, whether they can teach it, and what is asked of them.
 //!
-//! Logits are computed once for all texts and kept on disk; of several teachers they become one, whose probabilities at
+//! Logits are computed once for all texts, each as its teacher's own tokenizer reads it, and kept on disk; of several teachers they become one, whose probabilities at
 //! the recipe's temperature are the weighted mean of theirs. What lies within a teacher (the first of them) is too much
 //! to keep, and is computed anew for each batch ([`crate::train::feature_teacher`]).
 
@@ -60,8 +60,11 @@ pub fn check_early(
     trimmed: Option<&Tokenizer>,
 ) -> Result<()> {
     let distill = &context.recipe.distill;
-    given(distill)
-        .try_for_each(|path| check(path, corpus, context.recipe.data.max_tokens).map_err(of_teacher))?;
+    for (place, name) in distill.teacher.names().iter().enumerate() {
+        if name != BASELINE {
+            check(context, Path::new(name), corpus, place)?;
+        }
+    }
     let teacher = match distill.teacher.names()[0].as_str() {
         BASELINE => layers,
         path => HfDirectory::open(Path::new(path))?.config.layers.len(),
@@ -88,19 +91,25 @@ fn terms(distill: &Distill) -> Terms<f64> {
     }
 }
 
-/// The logits of the recipe's teachers for all training texts, and how to learn from them.
+/// The logits of the recipe's teachers for all training texts, computed by what a stage trains on, and how to learn from them.
 ///
 /// # Errors
 /// A teacher's logits would mean something else than the student's; and those of [`teacher::logits`].
 pub fn teach<B: Backend>(
     context: &StageContext<'_>,
+    stage: Stage,
     device: &B,
     corpus: &Corpus,
 ) -> Result<(Vec<f32>, Distillation)> {
     let distill = &context.recipe.distill;
+    let (_, train) = context.recipe.training(stage).expect("it trains");
+    let computed_by = format!("{} {:?}", context.kernels_name(), train.precision);
     let mut all = Vec::new();
     for (place, path) in paths(context)?.into_iter().enumerate() {
-        check(&path, corpus, context.recipe.data.max_tokens).map_err(of_teacher)?;
+        let own = check(context, &path, corpus, place)?;
+        let own =
+            own.map(|tokenizer| context.ranks.first_then(|| corpus.train_read_by(&tokenizer))).transpose()?;
+        let texts = own.as_ref().unwrap_or(&corpus.train);
         let hash = artifact::weights_hash(&path)?;
         let load = || artifact::load(device, &path, &distill.train);
         let name = match place {
@@ -112,7 +121,7 @@ pub fn teach<B: Backend>(
         all.push(
             context
                 .ranks
-                .first_then(|| teacher::logits(load, &hash, &corpus.train, &cache, progress, stop))?,
+                .first_then(|| teacher::logits(load, [&hash, &computed_by], texts, &cache, progress, stop))?,
         );
     }
     let how = Distillation { temperature: distill.temperature as f32, alpha: distill.alpha as f32 };
@@ -232,8 +241,19 @@ fn check_layers(distill: &Distill, counts: [usize; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a teacher reads the student's token ids and answers in the student's classes.
-fn check(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
+/// Whether the recipe's teacher in that place answers in the student's classes, and reads the student's tokens where they are
+/// compared. Its tokenizer, if it is another than the corpus'.
+fn check(
+    context: &StageContext<'_>,
+    path: &Path,
+    corpus: &Corpus,
+    place: usize,
+) -> Result<Option<Tokenizer>> {
+    let compared = place == 0 && terms(&context.recipe.distill).any();
+    can_teach(path, corpus, context.recipe.data.max_tokens, compared).map_err(of_teacher)
+}
+
+fn can_teach(path: &Path, corpus: &Corpus, max_tokens: usize, compared: bool) -> Result<Option<Tokenizer>> {
     let teacher = &HfDirectory::open(path)?;
     let config = &teacher.config;
     let refused = |problem: String, mend: &str| {
@@ -252,10 +272,12 @@ fn check(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
         );
     }
     check_complete(teacher, &Classifier::new(config).1)?;
-    if teacher.tokenizer()?.content_hash() != corpus.tokenizer.content_hash() {
+    let tokenizer = teacher.tokenizer()?;
+    let other = tokenizer.content_hash() != corpus.tokenizer.content_hash();
+    if other && compared {
         return refused(
-            "its tokenizer is not that of the model, whose token ids it would misread".to_owned(),
-            "give a teacher of the same vocabulary",
+            "its tokenizer is not that of the model, and its layers are compared with the student's token by token".to_owned(),
+            "set distill.hidden, cosine, attention and relations to 0, or give a teacher of the same vocabulary",
         );
     }
     if max_tokens > config.positions {
@@ -264,7 +286,7 @@ fn check(path: &Path, corpus: &Corpus, max_tokens: usize) -> Result<()> {
             "lower data.max_tokens, or give another teacher",
         );
     }
-    Ok(())
+    Ok(other.then_some(tokenizer))
 }
 
 /// What is wrong with a teacher's files, under the key that names it.

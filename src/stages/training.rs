@@ -72,7 +72,7 @@ fn rounding(context: &StageContext<'_>, steps: u64) -> Result<Option<(Rounding, 
     if rounded == 0 {
         return Ok(None);
     }
-    Ok(Some((precision::settled(context)?.rounding(), steps.saturating_sub(rounded))))
+    Ok(Some((precision::resolve(context)?.rounding(), steps.saturating_sub(rounded))))
 }
 
 /// What to change after a divergence, by the stage's own keys, and how to go on.

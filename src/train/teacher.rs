@@ -14,13 +14,14 @@ use std::sync::atomic::AtomicBool;
 const LOGITS: &str = "logits";
 
 /// The logits of `texts` under a teacher, `[texts, classes]`: from the file at `path` if it was made from the
-/// same teacher (`teacher_hash`) and the same texts, else computed and written there.
+/// same teacher (`teacher_hash`) and the same texts, and computed by the same kernels in the same precision (`computed_by`), else
+/// computed and written there.
 ///
 /// # Errors
 /// A signal, a full disk, and the device's.
 pub fn logits<B: Backend>(
     teacher: impl FnOnce() -> Result<Learner<B>>,
-    teacher_hash: &str,
+    [teacher_hash, computed_by]: [&str; 2],
     texts: &TokenSet,
     path: &Path,
     progress: &dyn Progress,
@@ -29,6 +30,7 @@ pub fn logits<B: Backend>(
     let origin = BTreeMap::from([
         ("teacher".to_owned(), teacher_hash.to_owned()),
         ("texts".to_owned(), texts.content_hash().to_owned()),
+        ("computed_by".to_owned(), computed_by.to_owned()),
     ]);
     let mut values = Vec::new();
     if let Ok(file) = TensorFile::open(path)

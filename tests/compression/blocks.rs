@@ -7,7 +7,7 @@ use crate::network::{
 use limbeck::backend::Cpu;
 use limbeck::compress::prune;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, BlockScores, Budget, EmptiedBlocks, Gradual,
+    BlockBudget, BlockImportance, BlockScope, BlockScores, Budget, EmptiedBlocks, Gradual, LayerMatrices,
     Scope, Scores, magnitude,
 };
 use limbeck::models::config::{Architecture, Pooling};
@@ -173,21 +173,21 @@ fn movement_is_the_slope_of_the_loss_when_a_block_is_scaled() {
 #[test]
 fn whole_blocks_go_exactly_as_many_as_asked_for_and_the_least_important() {
     let encoder = |matrices| match matrices {
-        BlockMatrices::Encoder => 6,
-        BlockMatrices::Attention => 4,
-        BlockMatrices::FeedForward => 2,
+        LayerMatrices::Encoder => 6,
+        LayerMatrices::Attention => 4,
+        LayerMatrices::FeedForward => 2,
     };
     for (matrices, scope, importance, shape, fraction) in [
-        (BlockMatrices::Encoder, BlockScope::Matrix, BlockImportance::Magnitude, SHAPES[0], 0.8),
-        (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Magnitude, SHAPES[1], 0.8),
-        (BlockMatrices::Encoder, BlockScope::Layer, BlockImportance::Movement, SHAPES[2], 0.37),
-        (BlockMatrices::Attention, BlockScope::Global, BlockImportance::Movement, SHAPES[3], 0.6),
-        (BlockMatrices::FeedForward, BlockScope::Layer, BlockImportance::Magnitude, SHAPES[4], 0.5),
-        (BlockMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Movement, SHAPES[0], 1.0),
-        (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Gradient, SHAPES[0], 0.8),
-        (BlockMatrices::Encoder, BlockScope::Global, BlockImportance::Fisher, SHAPES[1], 0.7),
-        (BlockMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Fisher, SHAPES[5], 0.37),
-        (BlockMatrices::FeedForward, BlockScope::Global, BlockImportance::Movement, SHAPES[5], 0.9),
+        (LayerMatrices::Encoder, BlockScope::Matrix, BlockImportance::Magnitude, SHAPES[0], 0.8),
+        (LayerMatrices::Encoder, BlockScope::Global, BlockImportance::Magnitude, SHAPES[1], 0.8),
+        (LayerMatrices::Encoder, BlockScope::Layer, BlockImportance::Movement, SHAPES[2], 0.37),
+        (LayerMatrices::Attention, BlockScope::Global, BlockImportance::Movement, SHAPES[3], 0.6),
+        (LayerMatrices::FeedForward, BlockScope::Layer, BlockImportance::Magnitude, SHAPES[4], 0.5),
+        (LayerMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Movement, SHAPES[0], 1.0),
+        (LayerMatrices::Encoder, BlockScope::Global, BlockImportance::Gradient, SHAPES[0], 0.8),
+        (LayerMatrices::Encoder, BlockScope::Global, BlockImportance::Fisher, SHAPES[1], 0.7),
+        (LayerMatrices::FeedForward, BlockScope::Matrix, BlockImportance::Fisher, SHAPES[5], 0.37),
+        (LayerMatrices::FeedForward, BlockScope::Global, BlockImportance::Movement, SHAPES[5], 0.9),
     ] {
         let mut learner = learner(&plain());
         let budget = BlockBudget { fraction, shape, importance, scope, matrices };

@@ -5,7 +5,9 @@ use crate::network::{
 };
 use limbeck::backend::Cpu;
 use limbeck::compress::prune;
-use limbeck::compress::{BlockBudget, Budget, EmptiedBlocks, Gradual, Importance, Scope, Scores, magnitude};
+use limbeck::compress::{
+    BlockBudget, Budget, EmptiedBlocks, Gradual, Importance, LayerMatrices, Scope, Scores, magnitude,
+};
 use limbeck::models::config::{Architecture, Pooling};
 use limbeck::nn::ParamId;
 use limbeck::ops::dropout::DropoutSeed;
@@ -29,7 +31,9 @@ fn masked_elements_stay_zero_in_value_and_moments() {
     };
     // Moments are not zero when the masks come.
     (0..2).for_each(|i| step(&mut learner, i));
-    let ids = [magnitude::feed_forward(&learner.model), magnitude::head(&learner.model)].concat();
+    let ids =
+        [magnitude::matrices(&learner.model, LayerMatrices::FeedForward), magnitude::head(&learner.model)]
+            .concat();
     let (backend, fraction) = (learner.backend.clone(), 0.6);
     magnitude::mask(&backend, &mut learner.params, &ids, fraction, Scope::Global).unwrap();
     let before: Vec<_> = ids.iter().map(|&id| states(&learner, id)).collect();
@@ -80,7 +84,9 @@ fn a_mask_that_leaks_in_a_moment_is_noticed() {
 fn masked_gradients_are_not_part_of_the_norm_and_end_no_training() {
     let mut learner = learner(&plain());
     let (backend, examples) = (learner.backend.clone(), examples(0..4));
-    let ids = [magnitude::feed_forward(&learner.model), magnitude::head(&learner.model)].concat();
+    let ids =
+        [magnitude::matrices(&learner.model, LayerMatrices::FeedForward), magnitude::head(&learner.model)]
+            .concat();
     magnitude::mask(&backend, &mut learner.params, &ids, 0.6, Scope::Global).unwrap();
     let (_, mut grads) = gradients(&backend, &learner.model, &learner.params, &examples, None, None).unwrap();
     // What is dead is to be no number; first, the norm of what is alive, and of all.
@@ -124,7 +130,7 @@ fn fractions_are_exact_over_all_and_over_each() {
     {
         let mut learner = learner(&plain());
         // One matrix of small values: a global fraction takes more of it.
-        let ids = magnitude::feed_forward(&learner.model);
+        let ids = magnitude::matrices(&learner.model, LayerMatrices::FeedForward);
         change(&mut learner, ids[2], |_, _, value| 0.1 * value);
         let backend = learner.backend.clone();
         let before: Vec<_> = ids.iter().map(|&id| states(&learner, id)[0].clone()).collect();
@@ -172,6 +178,11 @@ fn budget(importance: Importance, scope: Scope) -> Budget {
         unit_importance: if importance == Importance::Attention { Importance::Norm } else { importance },
         unit_scope: scope,
         weights: 0.3,
+        weight_matrices: match importance {
+            Importance::Fisher => LayerMatrices::Encoder,
+            Importance::Norm => LayerMatrices::Attention,
+            _ => LayerMatrices::FeedForward,
+        },
         classifier: 0.25,
         weight_scope: scope,
         blocks: BlockBudget::NONE,
@@ -196,7 +207,7 @@ fn assert_spent(learner: &Learner<Cpu>, budget: &Budget, what: &str) {
         counts.fold((0, 0), |sum, (dropped, all)| (sum.0 + dropped, sum.1 + all))
     };
     for (ids, fraction) in [
-        (magnitude::feed_forward(&learner.model), budget.weights),
+        (magnitude::matrices(&learner.model, budget.weight_matrices), budget.weights),
         (magnitude::head(&learner.model), budget.classifier),
     ] {
         let count = ids.len();

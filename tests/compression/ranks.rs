@@ -8,7 +8,7 @@ use limbeck::backend::Cpu;
 use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
 use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, pays, unfactor};
-use limbeck::compress::{BlockBudget, BlockMatrices, Budget, Keep, RankBudget, RankScope, Scope, Scores};
+use limbeck::compress::{BlockBudget, Budget, Keep, LayerMatrices, RankBudget, RankScope, Scope, Scores};
 use limbeck::compress::{delete, prune};
 use limbeck::infer::{Model, Session};
 use limbeck::models::config::{Architecture, Pooling};
@@ -28,7 +28,7 @@ fn families() -> [ModelConfig; 2] {
 }
 
 const FIFTH: RankBudget =
-    RankBudget { fraction: 0.2, scope: RankScope::Matrix, matrices: BlockMatrices::Encoder };
+    RankBudget { fraction: 0.2, scope: RankScope::Matrix, matrices: LayerMatrices::Encoder };
 
 pub fn values(learner: &Learner<Cpu>) -> Vec<Vec<f32>> {
     learner.params.iter().map(|(_, param)| download(learner, param.value())).collect()
@@ -54,7 +54,7 @@ pub fn of_formulas(learner: &Learner<Cpu>, batch: &limbeck::Batch) -> Vec<f32> {
 #[test]
 fn factors_compute_what_their_products_do() {
     for config in families() {
-        for matrices in [BlockMatrices::Encoder, BlockMatrices::Attention, BlockMatrices::FeedForward] {
+        for matrices in [LayerMatrices::Encoder, LayerMatrices::Attention, LayerMatrices::FeedForward] {
             let mut factored = learner(&config);
             let batch = examples(0..9).batch;
             let whole = factored.logits(&batch).unwrap();
@@ -90,7 +90,7 @@ fn of_full_rank_it_is_the_same_function_and_less_loses_more() {
     let loss = |less: usize| {
         let mut factored = learner(&plain());
         let full = |of: &Spectrum| of.sides[0].min(of.sides[1]) - less;
-        factorize_to(&mut factored, BlockMatrices::Encoder, |all| all.iter().map(full).collect()).unwrap();
+        factorize_to(&mut factored, LayerMatrices::Encoder, |all| all.iter().map(full).collect()).unwrap();
         distance(&factored.logits(&batch).unwrap(), &whole)
     };
     assert!(loss(0) <= 1e-5);

@@ -4,7 +4,7 @@ use crate::deletion::kept_by;
 use crate::network::{bits, config, download, learner, states, step_beside};
 use limbeck::backend::Cpu;
 use limbeck::compress::{
-    BlockBudget, BlockImportance, BlockMatrices, BlockScope, Budget, Gradual, Importance, Keep, Rewind,
+    BlockBudget, BlockImportance, BlockScope, Budget, Gradual, Importance, Keep, LayerMatrices, Rewind,
     Rounds, Scope,
 };
 use limbeck::models::config::{Architecture, Pooling};
@@ -27,6 +27,7 @@ fn budget() -> Budget {
         unit_importance: Importance::Fisher,
         unit_scope: Scope::Each,
         weights: 0.0,
+        weight_matrices: LayerMatrices::FeedForward,
         classifier: 0.3,
         weight_scope: Scope::Each,
         blocks: BlockBudget {
@@ -34,7 +35,7 @@ fn budget() -> Budget {
             shape: BlockShape::SINGLE,
             importance: BlockImportance::Movement,
             scope: BlockScope::Global,
-            matrices: BlockMatrices::FeedForward,
+            matrices: LayerMatrices::FeedForward,
         },
     }
 }

@@ -13,7 +13,7 @@ use limbeck::compress::prune;
 use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::compress::ranks::factorize;
 use limbeck::compress::sharing::{problem, share};
-use limbeck::compress::{BlockMatrices, Budget, RankBudget, RankScope, Scope, Scores, ShareStart};
+use limbeck::compress::{Budget, LayerMatrices, RankBudget, RankScope, Scope, Scores, ShareStart};
 use limbeck::infer::{PartTimes, Session};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{Architecture, Pooling};
@@ -90,7 +90,7 @@ fn shared_layers_compute_what_copies_do() {
             let batch = examples(0..9).batch;
             if factored {
                 let budget =
-                    RankBudget { fraction: 0.25, scope: RankScope::Global, matrices: BlockMatrices::Encoder };
+                    RankBudget { fraction: 0.25, scope: RankScope::Global, matrices: LayerMatrices::Encoder };
                 assert_eq!(factorize(&mut learner, &budget).unwrap().matrices[1], 12, "each matrix once");
                 assert_eq!(learner.model.config.ranks[1], learner.model.config.ranks[2]);
             }

@@ -12,7 +12,9 @@ unsafe extern "C" {
 /// Nothing is asked where tests were chosen by name.
 #[test]
 fn every_kernel_runs() {
-    let chosen = std::env::args().skip(1).any(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err());
+    let chosen = std::env::args()
+        .skip(1)
+        .any(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err());
     if in_emulation() && !chosen {
         assert_eq!(atexit(fail_if_any_is_left), 0);
     }

@@ -2,8 +2,8 @@
 
 use crate::common::say;
 use crate::device::*;
-use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{GemmBackend, Storage};
+use limbeck::backend::{Cpu, Cuda};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::Sizes;
 use limbeck::ops::Backend;

@@ -72,6 +72,15 @@ impl Progress for Bars {
     }
 }
 
+impl Drop for Bars {
+    /// What fails ends without a word of its own: the error comes below a clean line.
+    fn drop(&mut self) {
+        if let Some(bar) = self.0.get_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Least time between two lines about the same stage.
 const PAUSE: Duration = Duration::from_secs(10);
 

@@ -148,6 +148,21 @@ fn two_and_three_ranks_learn_what_one_learns() {
     }
 }
 
+/// What the first rank measures and decides for all, it asks nobody about.
+#[test]
+fn one_rank_chooses_precisions_for_all() {
+    let folder = Folder::new();
+    let more = ["train.steps=8", "prune.train.steps=0", "prune.schedule=once", "distill.train.steps=8"];
+    let keys = ["distill.quantized=0.5", "quantize.weights=auto", "quantize.budget=5", "quantize.samples=16"];
+    let more: Vec<&str> = more.iter().chain(&keys).flat_map(|key| ["--set", key]).collect();
+    for (name, size) in [("one", 1), ("two", 2)] {
+        folder.finish(name, size, &more);
+    }
+    let chosen = |name: &str| fs::read(folder.out(name).join("precision.json")).unwrap();
+    assert!(!chosen("one").is_empty() && !chosen("two").is_empty());
+    assert_close(&folder.out("two"), &folder.out("one"), 2e-3);
+}
+
 /// The binary has to be built with the feature, and `mpirun` to be there.
 #[cfg(feature = "mpi")]
 #[test]

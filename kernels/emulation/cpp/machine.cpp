@@ -319,19 +319,6 @@ std::mutex launched_lock;
 std::map<const Kernel*, unsigned> launched;
 } // namespace
 
-std::string not_launched() {
-    const char* const kinds[] = {"ascending", "descending", "shuffled"};
-    std::lock_guard<std::mutex> guard(launched_lock);
-    std::string lines;
-    for (const Kernel& kernel : kernels()) {
-        std::string lacking;
-        for (int kind = 0; kind < 3; kind++)
-            if (!(launched[&kernel] >> kind & 1)) lacking += std::string(" ") + kinds[kind];
-        if (!lacking.empty()) lines += std::string(kernel.source) + " " + kernel.type + " " + kernel.name + lacking + "\n";
-    }
-    return lines;
-}
-
 void launch(const Kernel& kernel, void** arguments, dim3 blocks, dim3 threads, unsigned shared_bytes, int workers, int order) {
     {
         std::lock_guard<std::mutex> guard(launched_lock);
@@ -379,6 +366,19 @@ const Kernel* find(const char* source, const char* type, const char* name) {
     for (const Kernel& kernel : kernels())
         if (!std::strcmp(kernel.source, source) && !std::strcmp(kernel.type, type) && !std::strcmp(kernel.name, name)) return &kernel;
     return nullptr;
+}
+
+std::string not_launched() {
+    const char* const kinds[] = {"ascending", "descending", "shuffled"};
+    std::lock_guard<std::mutex> guard(launched_lock);
+    std::string lines;
+    for (const Kernel& kernel : kernels()) {
+        std::string lacking;
+        for (int kind = 0; kind < 3; kind++)
+            if (!(launched[&kernel] >> kind & 1)) lacking += std::string(" ") + kinds[kind];
+        if (!lacking.empty()) lines += std::string(kernel.source) + " " + kernel.type + " " + kernel.name + lacking + "\n";
+    }
+    return lines;
 }
 
 } // namespace emulation

@@ -20,11 +20,15 @@ impl Part<'_> {
 }
 
 impl<'a> WeightsI8<'a> {
-    /// Whether the sums are those of the weights. Products with others differ from row to row of the table.
-    pub fn has_true_sums(&self) -> bool {
+    /// Whether the sums are those of the weights, and no weight is -128. Products with others differ from one instruction set to
+    /// the next: NEON adds two products in 16 bits, which 2 · 128 · 128 does not fit into.
+    pub fn is_sound(&self) -> bool {
         self.sums().chunks_exact(PANEL).enumerate().all(|(panel, sums)| {
             let mut left: [i32; PANEL] = sums.try_into().expect("a chunk of that many");
             for word in self.parts(panel).flat_map(|part| part.words) {
+                if word.contains(&i8::MIN) {
+                    return false;
+                }
                 for (left, weights) in left.iter_mut().zip(word.as_chunks::<4>().0) {
                     *left = weights.iter().fold(*left, |left, w| left.wrapping_sub(i32::from(*w)));
                 }

@@ -27,8 +27,9 @@ use cudarc::driver::{result, sys};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The most kinds that there are graphs of.
-const MOST: usize = 64;
+/// The most kinds that are known. Batches of 32 texts of news come in some 150 kinds; a kind that came up once gives way to a new
+/// one, the oldest first.
+const MAX_KINDS: usize = 128;
 /// Graphs are given up when so many steps were not what was written, and not many more were.
 const PATIENCE: u64 = 16;
 
@@ -91,8 +92,12 @@ struct Kind {
 
 /// What is known of a kind.
 enum Known {
-    /// Bytes of its uploads.
-    Measured(usize),
+    /// Came up once, at that step.
+    Measured {
+        /// Of its uploads.
+        bytes: usize,
+        step: u64,
+    },
     Captured(Box<(Record, Executable)>),
     Unfit,
 }
@@ -115,6 +120,21 @@ impl Drop for Executable {
 pub(super) struct GraphCache {
     known: HashMap<Kind, Known>,
     repeats: Repeats,
+}
+
+impl GraphCache {
+    /// Whether there is room for another kind, if need be in the place of the one that has waited longest to come up again.
+    fn make_room(&mut self) -> bool {
+        if self.known.len() < MAX_KINDS {
+            return true;
+        }
+        let waiting = self.known.iter().filter_map(|(kind, known)| match known {
+            Known::Measured { step, .. } => Some((*step, kind)),
+            Known::Captured(_) | Known::Unfit => None,
+        });
+        let oldest = waiting.min_by_key(|(step, _)| *step).map(|(_, kind)| *kind);
+        oldest.is_some_and(|kind| self.known.remove(&kind).is_some())
+    }
 }
 
 impl Cuda {
@@ -146,7 +166,7 @@ impl Cuda {
         let kind = Kind { storage: self.storage, products: self.products, tokens: batch.tokens(), counts };
         let mut cache = self.graph_cache();
         let Repeats { replayed, differed, .. } = cache.repeats;
-        let full = cache.known.len() >= MOST && !cache.known.contains_key(&kind);
+        let full = !cache.known.contains_key(&kind) && !cache.make_room();
         let known = if full { Some(Known::Unfit) } else { cache.known.remove(&kind) };
         drop(cache);
         if differed > PATIENCE && replayed < PATIENCE * differed {
@@ -154,7 +174,7 @@ impl Cuda {
         }
         match known {
             None => self.measure(kind, &mut work),
-            Some(Known::Measured(bytes)) => self.record(kind, bytes, &mut work),
+            Some(Known::Measured { bytes, .. }) => self.record(kind, bytes, &mut work),
             Some(Known::Captured(captured)) => self.replay(kind, *captured, work),
             Some(Known::Unfit) => {
                 if !full {
@@ -176,7 +196,8 @@ impl Cuda {
         cache.repeats.ordinary += 1;
         if let (Ok(_), Recorder::Measures { bytes, waits }) = (&done, recorder) {
             cache.repeats.unfit += u64::from(waits);
-            cache.known.insert(kind, if waits { Known::Unfit } else { Known::Measured(bytes) });
+            let step = cache.repeats.ordinary + cache.repeats.replayed;
+            cache.known.insert(kind, if waits { Known::Unfit } else { Known::Measured { bytes, step } });
         }
         done
     }

@@ -1,6 +1,6 @@
 //! What a recipe has deleted and masked in a network of a given form: heads, units, weights and blocks.
 
-use crate::compress::{BlockBudget, BlockMatrices, BlockScope, Budget};
+use crate::compress::{BlockBudget, BlockScope, Budget};
 use crate::ops::blocks::BlockShape;
 use crate::stages::recipe::tables::{Prune, WeightImportance, WeightScope};
 
@@ -15,6 +15,7 @@ pub fn budget(prune: &Prune) -> Budget {
         unit_importance: prune.unit_importance.into(),
         unit_scope: prune.unit_scope.into(),
         weights: if watched { 0.0 } else { prune.weights },
+        weight_matrices: prune.weight_matrices,
         classifier: prune.classifier,
         weight_scope: prune.weight_scope.into(),
         blocks: if watched { single_weights(prune) } else { blocks(prune) },
@@ -31,7 +32,7 @@ fn single_weights(prune: &Prune) -> BlockBudget {
             WeightScope::Global => BlockScope::Global,
             WeightScope::Matrix => BlockScope::Matrix,
         },
-        matrices: BlockMatrices::FeedForward,
+        matrices: prune.weight_matrices,
     }
 }
 

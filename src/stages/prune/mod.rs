@@ -103,7 +103,7 @@ fn while_training<B: Backend>(
     let settings = &context.recipe.prune;
     let (budget, events, seed) = (budget::budget(settings), settings.events, context.recipe.seed);
     let steps = training::steps(&settings.train, corpus.train_rows().len());
-    let (logits, how) = teachers::teach(context, device, whole)?;
+    let (logits, how) = teachers::teach(context, Stage::Prune, device, whole)?;
     teachers::distill_features(context, corpus, whole, learner, &settings.train)?;
     let config = &learner.model.config;
     let mut gradual = if settings.schedule == Schedule::Iterative {

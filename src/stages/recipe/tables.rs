@@ -11,7 +11,7 @@ mod training;
 pub use crate::compress::layout::Layout;
 pub use crate::compress::quantize::Form;
 pub use crate::compress::{
-    BlockImportance, BlockMatrices, BlockScope, Importance, LayerImportance, RankScope, Rewind, ShareStart,
+    BlockImportance, BlockScope, Importance, LayerImportance, LayerMatrices, RankScope, Rewind, ShareStart,
     WidthImportance,
 };
 pub use controls::Controls;

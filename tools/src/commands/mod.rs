@@ -14,6 +14,7 @@ mod sweep;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use limbeck::report::Build;
+use limbeck::report::statistics::exceeds;
 use limbeck::stages::Stage;
 use std::borrow::Cow;
 
@@ -48,7 +49,7 @@ pub fn call(cli: Cli) -> Result<(), Failure> {
 fn gate(baseline: f64, accuracy: f64, max_drop: Option<f64>) -> Result<(), Failure> {
     let drop = 100.0 * (baseline - accuracy);
     match max_drop {
-        Some(allowed) if drop > allowed => Err(Failure::Gate(format!(
+        Some(allowed) if exceeds(drop, allowed) => Err(Failure::Gate(format!(
             "accuracy is {drop:.2} points below the baseline; --max-drop is {allowed}"
         ))),
         _ => Ok(()),
@@ -64,6 +65,15 @@ mod tests {
         assert!(gate(0.9, 0.5, None).is_ok());
         assert!(gate(0.9, 0.896, Some(0.5)).is_ok());
         assert!(gate(0.9, 0.95, Some(0.0)).is_ok(), "better is never refused");
+        // In binary digits some of these differences are a little larger than what they are of texts.
+        for (right, lost) in (100..1000).flat_map(|right| [5, 10, 20].map(|lost| (right, lost))) {
+            let [baseline, accuracy] = [right, right - lost].map(|right| f64::from(right) / 1000.0);
+            assert!(
+                gate(baseline, accuracy, Some(f64::from(lost) / 10.0)).is_ok(),
+                "{right} less {lost} texts"
+            );
+            assert!(gate(baseline, accuracy - 0.001, Some(f64::from(lost) / 10.0)).is_err());
+        }
         assert!(matches!(gate(0.9, 0.89, Some(0.5)), Err(Failure::Gate(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Train;
 use crate::compress::{
-    BlockImportance, BlockMatrices, BlockScope, Importance, LayerImportance, RankScope, Rewind, Scope,
+    BlockImportance, BlockScope, Importance, LayerImportance, LayerMatrices, RankScope, Rewind, Scope,
     ShareStart, WidthImportance,
 };
 use serde::{Deserialize, Serialize};
@@ -146,9 +146,12 @@ pub struct Prune {
     pub unit_importance: UnitImportance,
     /// `"global"` or `"layer"`. Default `"global"`.
     pub unit_scope: LayerScope,
-    /// Fraction of the remaining feed-forward weights set to zero, least important first. Makes the file smaller, not
+    /// Fraction of the remaining weights of `weight_matrices` set to zero, least important first. Makes the file smaller, not
     /// the model faster. Default 0.
     pub weights: f64,
+    /// `"feed-forward"`, `"attention"` or `"encoder"` (both). Default `"feed-forward"`.
+    #[serde(skip_serializing_if = "is_feed_forward")]
+    pub weight_matrices: LayerMatrices,
     /// `"magnitude"`, `"movement"` or `"fisher"`. With the latter two, where heads or units go too, they go first: in the
     /// first half of the events. Default `"magnitude"`.
     #[serde(skip_serializing_if = "is_default")]
@@ -168,7 +171,7 @@ pub struct Prune {
     /// `"matrix"`, `"layer"` or `"global"`. Default `"matrix"`.
     pub block_scope: BlockScope,
     /// `"encoder"`, `"attention"` or `"feed-forward"`. Default `"encoder"`.
-    pub block_matrices: BlockMatrices,
+    pub block_matrices: LayerMatrices,
     /// Most word pieces that are kept; 0 = all. Kept are the special tokens, the characters of the training texts,
     /// alone and inside of words, then the pieces that the training texts use most. Pieces that they never use go,
     /// however much room there is. Words whose piece goes are spelled with smaller ones; the baseline, as a teacher, goes
@@ -195,7 +198,7 @@ pub struct Prune {
     pub rank: f64,
     /// `"encoder"`, `"attention"` or `"feed-forward"`. Default `"encoder"`.
     #[serde(skip_serializing_if = "is_default")]
-    pub rank_matrices: BlockMatrices,
+    pub rank_matrices: LayerMatrices,
     /// `"matrix"` or `"global"`. Default `"matrix"`.
     #[serde(skip_serializing_if = "is_default")]
     pub rank_scope: RankScope,
@@ -238,6 +241,7 @@ impl Default for Prune {
             unit_importance: UnitImportance::Gradient,
             unit_scope: LayerScope::Global,
             weights: 0.0,
+            weight_matrices: LayerMatrices::FeedForward,
             weight_importance: WeightImportance::Magnitude,
             classifier: 0.0,
             weight_scope: WeightScope::Global,
@@ -245,13 +249,13 @@ impl Default for Prune {
             block_shape: [16, 4],
             block_importance: BlockImportance::Magnitude,
             block_scope: BlockScope::Matrix,
-            block_matrices: BlockMatrices::Encoder,
+            block_matrices: LayerMatrices::Encoder,
             vocabulary: 0,
             embedding_size: 0,
             share: 0,
             share_start: ShareStart::Mean,
             rank: 0.0,
-            rank_matrices: BlockMatrices::Encoder,
+            rank_matrices: LayerMatrices::Encoder,
             rank_scope: RankScope::Matrix,
             decouple: 0,
             samples: 2000,
@@ -268,6 +272,11 @@ impl Default for Prune {
 /// their runs can be gone on with.
 fn is_zero(value: &usize) -> bool {
     *value == 0
+}
+
+/// As [`is_zero`], of matrices that it is the default to prune.
+fn is_feed_forward(value: &LayerMatrices) -> bool {
+    *value == LayerMatrices::FeedForward
 }
 
 /// As [`is_zero`], of fractions.

@@ -142,8 +142,8 @@ pub struct Distill {
     /// Share of the teacher in the loss, 0 to 1; the labels have the rest. Default 0.7.
     pub alpha: f64,
     /// `"baseline"` (this run's trained model), or the path of a model directory with the same classes, in the
-    /// same order, and the same tokenizer; or a list of these, whose probabilities at T are averaged. The terms below look
-    /// into the first. Default `"baseline"`.
+    /// same order; or a list of these, whose probabilities at T are averaged. Each reads the texts by its own tokenizer. The
+    /// terms below look into the first, which then has to have the student's. Default `"baseline"`.
     pub teacher: Teachers,
     /// What each teacher counts, a number above 0 for each; they are scaled to the sum 1. Default `[]`: all the same.
     pub teacher_weights: Vec<f64>,

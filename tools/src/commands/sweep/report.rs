@@ -59,7 +59,7 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         return Err(Failure::Usage(problem));
     }
     if !typed.no_latency {
-        time(&bench, variant, &mut summary)?;
+        time(&bench, variant, &trials.finished, &mut summary)?;
     }
     let machine = Machine::here(kernels, threads, BUILD);
     let found = Found { trials: &trials, variant, summary: &summary, machine: &machine };
@@ -103,23 +103,32 @@ fn same_texts(out: &Path, trials: &Trials) -> Result<(), Failure> {
 }
 
 /// Times the files, the baseline among them, against each other: of many trials those that may be on a front.
-fn time(bench: &Bench<'_>, variant: &str, summary: &mut Summary) -> Result<(), Failure> {
-    let mut names: Vec<String> = summary.candidates().into_iter().map(str::to_owned).collect();
-    let mut files = Vec::with_capacity(names.len() + 1);
-    for id in &names {
-        files.extend(bench.open(id, variant)?);
-    }
-    for point in summary.points.iter().filter(|point| point.reference) {
-        // All its trials have the same; that of the first seed stands for it.
-        if let Some(file) = bench.open(&point.trials[0], &point.variant)? {
-            files.push(file);
-            names.push(point.name.clone());
-        }
+fn time(
+    bench: &Bench<'_>,
+    variant: &str,
+    finished: &[FinishedTrial],
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    // A trial and its row, under the name that its point looks for. All trials of a reference have the same file: the first
+    // stands for it.
+    let candidates =
+        summary.candidates().into_iter().map(|id| (id.to_owned(), id.to_owned(), variant.to_owned()));
+    let references = summary.points.iter().filter(|point| point.reference);
+    let references =
+        references.map(|point| (point.name.clone(), point.trials[0].clone(), point.variant.clone()));
+    let (mut names, mut files) = (Vec::new(), Vec::new());
+    for (name, id, variant) in candidates.chain(references).collect::<Vec<_>>() {
+        let Some(file) = bench.open(&id, &variant)? else { continue };
+        let trial = finished.iter().find(|trial| trial.id == id).expect("a point is of finished trials");
+        let baseline = bench.multiply_adds_of_baseline(trial)?;
+        let fewer = baseline.zip(file.multiply_adds()).map(|(all, left)| all as f64 / left.max(1) as f64);
+        names.push((name, fewer));
+        files.push(file);
     }
     let times = bench.milliseconds(&mut files)?;
     summary.set_timed(|name| {
-        let number = names.iter().position(|other| other == name)?;
-        Some(Timed { milliseconds: times[number], multiply_adds: files[number].multiply_adds() })
+        let number = names.iter().position(|(other, _)| other == name)?;
+        Some(Timed { milliseconds: times[number], times_fewer_multiply_adds: names[number].1 })
     });
     Ok(())
 }
@@ -166,7 +175,7 @@ impl Found<'_> {
         );
         if timed {
             origin += "; p50 ms: all files in turns in one process\n\
-                       fewer mult-adds: than the baseline, for a text of middle length as each reads it; zero blocks not counted";
+                       fewer mult-adds: than the baseline, for a text of mean length as each reads it; zero blocks not counted";
         }
         origin
     }

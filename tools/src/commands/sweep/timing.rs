@@ -4,9 +4,12 @@ use super::{Compute, trial_directory};
 use crate::commands::stages::plan;
 use crate::engine::{self, Variant};
 use crate::failure::Failure;
+use limbeck::checkpoint::HfDirectory;
+use limbeck::models::Classifier;
+use limbeck::report::FinishedTrial;
 use limbeck::report::latency::WallClock;
 use limbeck::report::measure::{Texts, answers, latencies};
-use limbeck::stages::Recipe;
+use limbeck::stages::{Recipe, Stage};
 use limbeck::{Error, Result};
 
 /// What files are measured with.
@@ -26,6 +29,21 @@ impl Bench<'_> {
         let directory = trial_directory(self.compute.out, id);
         let recipe = Recipe::load(&directory.join("recipe.toml"), &[])?;
         engine::variant(&self.compute.context(&recipe, &directory), variant)
+    }
+
+    /// Multiply-adds of a trial's baseline for a text of the test texts' mean length; `None` if its report does not tell it.
+    ///
+    /// # Errors
+    /// The baseline's configuration cannot be read.
+    pub fn multiply_adds_of_baseline(&self, trial: &FinishedTrial) -> Result<Option<u64>> {
+        let row = &trial.table.rows[0];
+        let Some(tokens) = row.tokens else { return Ok(None) };
+        let directory = trial_directory(self.compute.out, &trial.id);
+        let config =
+            HfDirectory::open(&self.compute.context(self.recipe, &directory).artifact(Stage::Train))?.config;
+        let tokens = (tokens / row.texts.max(1)) as usize;
+        let parts = Classifier::new(&config).0.parts().into_iter();
+        Ok(Some(parts.map(|part| part.kind.multiply_adds(&config, tokens)).sum()))
     }
 
     /// The median milliseconds of each file for a text alone, all files taking turns.

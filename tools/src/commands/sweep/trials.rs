@@ -5,7 +5,7 @@ use super::{Compute, trial_directory};
 use crate::commands::stages::{REPORT, complete, is_full, mend_full_disk};
 use crate::failure::Failure;
 use limbeck::report::Table;
-use limbeck::stages::{Recipe, RunLock, Silent, Stage, StageContext, Trial};
+use limbeck::stages::{Control, Recipe, RunLock, Silent, Stage, StageContext, Trial};
 use limbeck::{Error, files};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,13 @@ impl Runner<'_> {
     fn run(&self, trial: &Trial, directory: &Path, number: usize, all: usize) -> Result<Outcome, Failure> {
         let context = self.compute.context(&trial.recipe, directory);
         let finished = Stage::ALL.iter().all(|stage| context.artifact(*stage).exists());
-        if finished && Table::load(&directory.join(REPORT)).is_ok() {
+        // Controls may have been asked for since.
+        let controls =
+            || Control::ALL.into_iter().filter(|control| control.is_wanted(&context)).map(Control::variant);
+        let has = |table: &Table, name: &str| table.rows.iter().any(|row| row.variant == name);
+        let reported =
+            Table::load(&directory.join(REPORT)).is_ok_and(|table| controls().all(|name| has(&table, name)));
+        if finished && reported {
             // Entered, each stage says whether what is there is whole and of this recipe.
             let quiet = StageContext { progress: &Silent, ..context };
             Stage::ALL.iter().try_for_each(|stage| stage.run(&quiet))?;
