@@ -234,7 +234,7 @@ pub fn remove_leftovers(directory: &Path) {
 }
 
 /// Removes what killed writers of `name`, or of anything, left in a directory: what has the name of a [`Temporary`]
-/// and nobody holds. That it fails is no reason not to write.
+/// and nobody holds. A failure here must not stop the write.
 fn remove_leftovers_of(directory: &Path, name: Option<&str>) {
     let ours = |entry: &fs::DirEntry| {
         let found = entry.file_name();

@@ -5,7 +5,7 @@
 //!
 //! int4 has two levels, so that it becomes int8 without loss, and integer products need not know of it (QServe's
 //! progressive groups, arXiv:2405.04532): `w ≈ q·multiplier·scale`, with `|q| ≤ 7`, a multiplier of 1 to 18 for each
-//! [`GROUP`] of a row's weights, and a scale for the row. `|q·multiplier| ≤ 126` is the int8 weight. With its multipliers
+//! [`INT4_GROUP`] of a row's weights, and a scale for the row. `|q·multiplier| ≤ 126` is the int8 weight. With its multipliers
 //! a weight takes 4.25 bits.
 
 #[cfg(feature = "train")]
@@ -69,22 +69,22 @@ impl Form {
 }
 
 /// Weights that share a multiplier; the last ones of a row may be fewer.
-pub const GROUP: usize = 32;
+pub const INT4_GROUP: usize = 32;
 
 /// The largest int4 weight; −8 is not used.
-pub const LARGEST: i8 = 7;
+pub const INT4_MAX: i8 = 7;
 
-/// The largest multiplier: of [`LARGEST`], it is the largest int8 weight.
-pub const MOST: u8 = 18;
+/// The largest multiplier: of [`INT4_MAX`], it is the largest int8 weight.
+pub const INT4_MAX_MULTIPLIER: u8 = 18;
 
 /// Bytes of the int4 weights of a row, two a byte.
 pub fn nibbles_of(cols: usize) -> usize {
-    cols.div_ceil(GROUP) * (GROUP / 2)
+    cols.div_ceil(INT4_GROUP) * (INT4_GROUP / 2)
 }
 
 /// Multipliers of a row.
 pub fn groups_of(cols: usize) -> usize {
-    cols.div_ceil(GROUP)
+    cols.div_ceil(INT4_GROUP)
 }
 
 /// The int8 weights of a row. `nibbles`: [`nibbles_of`] bytes; byte i of a group holds its weight i in the low half and
@@ -92,11 +92,11 @@ pub fn groups_of(cols: usize) -> usize {
 ///
 /// Whatever the bytes are, this ends; those of a damaged file may wrap around.
 pub fn unpack_row(nibbles: &[u8], multipliers: &[u8], out: &mut [i8]) {
-    const HALF: usize = GROUP / 2;
+    const HALF: usize = INT4_GROUP / 2;
     let groups = nibbles.chunks_exact(HALF).zip(multipliers);
-    for (out, (nibbles, &multiplier)) in out.chunks_mut(GROUP).zip(groups) {
+    for (out, (nibbles, &multiplier)) in out.chunks_mut(INT4_GROUP).zip(groups) {
         let multiplier = multiplier.cast_signed();
-        let mut group = [0; GROUP];
+        let mut group = [0; INT4_GROUP];
         let (low, high) = group.split_at_mut(HALF);
         for ((low, high), &byte) in low.iter_mut().zip(high).zip(nibbles) {
             let byte = byte.cast_signed();

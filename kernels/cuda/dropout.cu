@@ -1,7 +1,7 @@
 // Dropout by rows, a warp a row: kept or not is a hash of the text, the place and the index within the text, as on the CPU.
 #include "prelude.cuh"
 
-// The key of a text at one place of the network (limbeck::ops::noise::Site::key), `step` being the part that the step has. Kernels
+// The key of a text at one place of the network (limbeck::ops::dropout::DropoutSite::key), `step` being the part that the step has. Kernels
 // read it from memory, so that steps differ in no argument.
 __device__ __forceinline__ u64 key_of(u64 step, u64 sample, u64 place) { return random_mix(random_mix(step ^ sample) ^ place); }
 

@@ -1,6 +1,6 @@
 // The products of linear layers (limbeck::ops::linear): forward, input gradient, weight gradient, of any size.
 //
-// Each comes with a large tile and a small one; the launcher chooses (limbeck::ops::linear::plan). What a large tile reads has to
+// Each comes with a large tile and a small one; the launcher chooses (limbeck::ops::linear::cuda::plan). What a large tile reads has to
 // begin, row by row, at multiples of 16 bytes; a small one takes any rows. gemm_mma.cuh is how 16-bit activations are multiplied,
 // gemm_fma.cuh how f32 is; sums are float in both, and in an order that depends on sizes alone.
 #include "gemm_epilogue.cuh"

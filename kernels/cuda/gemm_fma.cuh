@@ -58,7 +58,7 @@ template <int ROWS_, int COLUMNS_, int M, int N> struct FmaTile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, STEP = 16;
     static constexpr int ACROSS = COLUMNS / N, DOWN = ROWS / M; // threads
     static constexpr int STAGE = Gathered<Major::K, ROWS>::LENGTH + Gathered<Major::K, COLUMNS>::LENGTH;
-    static constexpr int SHARED_BYTES = 2 * STAGE * sizeof(float); // that the launcher gives (limbeck::ops::linear::plan)
+    static constexpr int SHARED_BYTES = 2 * STAGE * sizeof(float); // that the launcher gives (limbeck::ops::linear::cuda::plan)
     static_assert(ACROSS * DOWN == BLOCK && M % 4 == 0 && N % 4 == 0, "a thread for every M × N sums");
 
     template <Major A, Major B, bool PACKED, class Epilogue>

@@ -11,7 +11,7 @@ namespace gemm {
 template <class T, int ROWS_, int COLUMNS_, int STAGES> struct MmaTile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_;
     static constexpr int STAGE = (ROWS + COLUMNS) * STEP;           // elements
-    static constexpr int SHARED_BYTES = STAGES * STAGE * sizeof(T); // that the launcher gives (limbeck::ops::linear::plan)
+    static constexpr int SHARED_BYTES = STAGES * STAGE * sizeof(T); // that the launcher gives (limbeck::ops::linear::cuda::plan)
     static constexpr int M = ROWS / 32, N = COLUMNS / 16;           // fragments of a warp
     static_assert(ROWS / 2 * COLUMNS * sizeof(float) <= SHARED_BYTES, "half of the sums lie in the stages' memory at the end");
 

@@ -9,16 +9,16 @@ use crate::nn::ParamId;
 /// Buckets of a network; fewer would leave nothing to sum while something is computed.
 const BUCKETS: usize = 8;
 /// Gradients of a bucket, at most but for one that is larger by itself: 16 MiB, more of which no network sums any faster.
-const MOST: usize = 4 << 20;
+const MAX_BUCKET: usize = 4 << 20;
 /// At least: below, a sum takes as long as a message does.
-const LEAST: usize = 1 << 10;
+const MIN_BUCKET: usize = 1 << 10;
 
 /// Parameters by bucket, in the order in which buckets are handed over.
 pub(super) fn buckets(lens: &[usize]) -> Vec<Vec<ParamId>> {
-    let enough = (lens.iter().sum::<usize>() / BUCKETS).clamp(LEAST, MOST);
+    let enough = (lens.iter().sum::<usize>() / BUCKETS).clamp(MIN_BUCKET, MAX_BUCKET);
     let (mut buckets, mut bucket, mut size) = (Vec::new(), Vec::new(), 0);
     for (id, len) in lens.iter().enumerate().rev() {
-        if size > 0 && size + len > MOST {
+        if size > 0 && size + len > MAX_BUCKET {
             buckets.push(std::mem::take(&mut bucket));
             size = 0;
         }
@@ -87,11 +87,11 @@ mod tests {
             for (place, bucket) in found.iter().enumerate() {
                 let size: usize = bucket.iter().map(|id| lens[id.index()]).sum();
                 let alone = bucket.iter().filter(|id| lens[id.index()] > 0).count() <= 1;
-                assert!(size <= MOST || alone, "{size} in {bucket:?}");
+                assert!(size <= MAX_BUCKET || alone, "{size} in {bucket:?}");
                 assert!(
-                    size >= LEAST
+                    size >= MIN_BUCKET
                         || place + 1 == found.len()
-                        || size + lens[found[place + 1][0].index()] > MOST
+                        || size + lens[found[place + 1][0].index()] > MAX_BUCKET
                 );
             }
         }

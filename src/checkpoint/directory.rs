@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The file of weights in a model directory.
+pub const WEIGHTS: &str = "model.safetensors";
 
 /// Embedding tables are padded with rows that no piece has, to a multiple of 8 at least and of 128 at most: other
 /// tables have a row for each piece.

@@ -26,7 +26,7 @@ mod write;
 pub use config_json::config_to_json;
 pub use config_json::{is_stock, parse_config, read_config};
 #[cfg(feature = "train")]
-pub use directory::{Expected, HfDirectory, ValueSource};
+pub use directory::{Expected, HfDirectory, ValueSource, WEIGHTS};
 pub(crate) use half_precision::{bf16_to_f32, f16_to_f32};
 pub use header::Dtype;
 pub(crate) use header::{ALIGNMENT, Entry, Header, parse as parse_header};

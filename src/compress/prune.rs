@@ -1,4 +1,4 @@
-//! One going: heads and units are deleted, weights and blocks masked, up to a budget.
+//! One pruning event: deletes heads and units and masks weights and blocks until the budget is reached.
 
 use super::blocks::{self, BlockScores, EmptiedBlocks};
 use super::budget::Budget;

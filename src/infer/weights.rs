@@ -2,7 +2,7 @@
 
 use super::bytes::{Bytes, Number, numbers};
 use crate::nn::{ParamId, ParamSpec};
-use crate::quantized::{GROUP, groups_of, nibbles_of, unpack_row};
+use crate::quantized::{INT4_GROUP, groups_of, nibbles_of, unpack_row};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{BlocksI8, PackedI8, PackedMatrix, WeightsI8, packed_i8_len};
 use memmap2::Mmap;
@@ -87,10 +87,10 @@ impl Table<'_> {
             Table::I4 { nibbles, multipliers, scale } => {
                 let groups = index * groups_of(out.len());
                 // A part of the row at a time, by way of the stack.
-                for (part, out) in out.chunks_mut(GROUP * PART).enumerate() {
-                    let mut bytes = [0; GROUP * PART];
+                for (part, out) in out.chunks_mut(INT4_GROUP * PART).enumerate() {
+                    let mut bytes = [0; INT4_GROUP * PART];
                     let (first, bytes) = (groups + part * PART, &mut bytes[..out.len()]);
-                    unpack_row(&nibbles[nibbles_of(GROUP * first)..], &multipliers[first..], bytes);
+                    unpack_row(&nibbles[nibbles_of(INT4_GROUP * first)..], &multipliers[first..], bytes);
                     kernels.dequantize_row(bytes, scale[index], out, accumulate);
                 }
             }

@@ -27,6 +27,9 @@ pub mod limits {
     pub const PARAMETERS: u64 = 1 << 30;
 }
 
+/// Layer norm's epsilon in both families, and the only one that DistilBERT knows.
+pub const LAYER_NORM_EPS: f32 = 1e-12;
+
 /// The family a checkpoint belongs to; it decides tensor names and what the embeddings hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
@@ -185,7 +188,7 @@ impl ModelConfig {
             shared: Vec::new(),
             decoupled: 0,
             activation: Activation::Gelu,
-            layer_norm_eps: 1e-12,
+            layer_norm_eps: LAYER_NORM_EPS,
             dropout: DropoutConfig { hidden: 0.1, attention: 0.1, classifier: 0.2 },
             pooling: Pooling::FirstToken,
             labels: labels.into_iter().map(Into::into).collect(),
@@ -255,12 +258,30 @@ impl ModelConfig {
     /// # Errors
     /// A sentence that says which do not.
     pub fn validate(&self) -> std::result::Result<(), String> {
+        self.validate_sizes()?;
+        self.validate_layers()?;
+        self.validate_structure()?;
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return Err(format!("layer_norm_eps is {}", self.layer_norm_eps));
+        }
+        for rate in [self.dropout.hidden, self.dropout.attention, self.dropout.classifier] {
+            if !(0.0..1.0).contains(&rate) {
+                return Err(format!("dropout is {rate}; it must be at least 0 and below 1"));
+            }
+        }
+        if self.architecture == Architecture::DistilBert && self.pooling == Pooling::Pooler {
+            return Err("DistilBERT has no pooler".to_owned());
+        }
+        Ok(())
+    }
+
+    fn validate_sizes(&self) -> std::result::Result<(), String> {
         let sizes = [
             ("vocabulary", self.vocab, 1, limits::VOCAB),
             ("positions", self.positions, 1, limits::POSITIONS),
-            ("hidden", self.hidden, 1, limits::HIDDEN),
+            ("hidden size", self.hidden, 1, limits::HIDDEN),
             ("head size", self.head_size, 1, limits::HIDDEN),
-            ("heads", self.original_heads, 1, limits::HEADS),
+            ("number of heads", self.original_heads, 1, limits::HEADS),
             ("intermediate size", self.original_intermediate, 0, limits::INTERMEDIATE),
             ("token types", self.token_types, 0, limits::TOKEN_TYPES),
             ("number of layers", self.layers.len(), 1, limits::LAYERS),
@@ -283,6 +304,11 @@ impl ModelConfig {
         if self.positions < 2 {
             return Err("1 position has no room for [CLS] and [SEP]".to_owned());
         }
+        Ok(())
+    }
+
+    /// Which layers there are, and what is left of each.
+    fn validate_layers(&self) -> std::result::Result<(), String> {
         if !self.deleted_layers.is_sorted_by(|a, b| a < b) {
             return Err(format!("deleted layers {:?} are not ascending", self.deleted_layers));
         }
@@ -306,18 +332,6 @@ impl ModelConfig {
                 let (now, original) = (layer.intermediate, self.original_intermediate);
                 return Err(format!("layer {index}: {now} feed-forward units of {original}"));
             }
-        }
-        self.validate_structure()?;
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return Err(format!("layer_norm_eps is {}", self.layer_norm_eps));
-        }
-        for rate in [self.dropout.hidden, self.dropout.attention, self.dropout.classifier] {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(format!("dropout is {rate}; it must be at least 0 and below 1"));
-            }
-        }
-        if self.architecture == Architecture::DistilBert && self.pooling == Pooling::Pooler {
-            return Err("DistilBERT has no pooler".to_owned());
         }
         Ok(())
     }

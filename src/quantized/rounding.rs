@@ -1,6 +1,6 @@
 //! From floats to few bits.
 
-use super::{Form, GROUP, LARGEST, MOST, groups_of, nibbles_of, unpack_row};
+use super::{Form, INT4_GROUP, INT4_MAX, INT4_MAX_MULTIPLIER, groups_of, nibbles_of, unpack_row};
 
 /// Rows in int8, each with its scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,9 +123,9 @@ impl Int4Rows {
         let mut made = Int4Rows { nibbles: vec![], multipliers: vec![], scale: vec![], cols };
         for row in 0..rows {
             let row = &values[row * cols..(row + 1) * cols];
-            let scale = normal(largest(row) / (f32::from(LARGEST) * f32::from(MOST)));
+            let scale = normal(largest(row) / (f32::from(INT4_MAX) * f32::from(INT4_MAX_MULTIPLIER)));
             made.scale.push(scale);
-            for group in row.chunks(GROUP) {
+            for group in row.chunks(INT4_GROUP) {
                 let multiplier = best_multiplier(group, scale);
                 made.multipliers.push(multiplier);
                 made.nibbles.extend(nibbles(group, scale * f32::from(multiplier)));
@@ -156,11 +156,11 @@ impl Int4Rows {
 }
 
 /// A group's weights as nibbles, in [`unpack_row`]'s order.
-fn nibbles(group: &[f32], step: f32) -> [u8; GROUP / 2] {
-    let mut nibbles = [0; GROUP / 2];
+fn nibbles(group: &[f32], step: f32) -> [u8; INT4_GROUP / 2] {
+    let mut nibbles = [0; INT4_GROUP / 2];
     for (place, &value) in group.iter().enumerate() {
         let nibble = nearest(value, step).cast_unsigned() & 15;
-        nibbles[place % (GROUP / 2)] |= nibble << (4 * (place / (GROUP / 2)));
+        nibbles[place % (INT4_GROUP / 2)] |= nibble << (4 * (place / (INT4_GROUP / 2)));
     }
     nibbles
 }
@@ -169,7 +169,9 @@ fn nibbles(group: &[f32], step: f32) -> [u8; GROUP / 2] {
 fn best_multiplier(group: &[f32], scale: f32) -> u8 {
     // The one that reaches the group's largest value. To cut that value off may pay for the others, but hardly by more than
     // three eighths; to go beyond never does.
-    let reach = (largest(group) / (scale * f32::from(LARGEST))).ceil().clamp(1.0, f32::from(MOST)) as u8;
+    let reach = (largest(group) / (scale * f32::from(INT4_MAX)))
+        .ceil()
+        .clamp(1.0, f32::from(INT4_MAX_MULTIPLIER)) as u8;
     let mut best = (f32::INFINITY, reach);
     for multiplier in (5 * reach).div_ceil(8)..=reach {
         let error = squared_error(group, scale * f32::from(multiplier));
@@ -193,7 +195,7 @@ fn squared_error(group: &[f32], step: f32) -> f32 {
 }
 
 fn nearest(value: f32, step: f32) -> i8 {
-    rounded(value, step, f32::from(LARGEST))
+    rounded(value, step, f32::from(INT4_MAX))
 }
 
 #[cfg(test)]
@@ -250,15 +252,15 @@ mod tests {
             let int8 = int4.unpack();
             for row in 0..rows {
                 let bytes = &int8.bytes[row * cols..(row + 1) * cols];
-                for (group, bytes) in bytes.chunks(GROUP).enumerate() {
+                for (group, bytes) in bytes.chunks(INT4_GROUP).enumerate() {
                     let multiplier = int4.multipliers[row * groups_of(cols) + group].cast_signed();
-                    assert!((1..=MOST.cast_signed()).contains(&multiplier));
-                    assert!(bytes.iter().all(|q| q % multiplier == 0 && (q / multiplier).abs() <= LARGEST));
-                    for (&q, value) in bytes.iter().zip(&values[row * cols + group * GROUP..]) {
+                    assert!((1..=INT4_MAX_MULTIPLIER.cast_signed()).contains(&multiplier));
+                    assert!(bytes.iter().all(|q| q % multiplier == 0 && (q / multiplier).abs() <= INT4_MAX));
+                    for (&q, value) in bytes.iter().zip(&values[row * cols + group * INT4_GROUP..]) {
                         // The nearest that the multiplier allows, but for what is cut off.
                         let step = int8.scale[row] * f32::from(multiplier);
                         let error = (value - f32::from(q) * int8.scale[row]).abs();
-                        assert!(error <= 0.5001 * step || (q / multiplier).abs() == LARGEST, "{value} {q}");
+                        assert!(error <= 0.5001 * step || (q / multiplier).abs() == INT4_MAX, "{value} {q}");
                     }
                 }
             }
@@ -269,10 +271,10 @@ mod tests {
 
     #[test]
     fn no_multiplier_does_better() {
-        let values = values(1, GROUP);
-        let int4 = Int4Rows::by_row(&values, 1, GROUP);
+        let values = values(1, INT4_GROUP);
+        let int4 = Int4Rows::by_row(&values, 1, INT4_GROUP);
         let error = |multiplier: u8| squared_error(&values, int4.scale[0] * f32::from(multiplier));
-        let best = (MOST / 2..=MOST).map(error).fold(f32::INFINITY, f32::min);
+        let best = (INT4_MAX_MULTIPLIER / 2..=INT4_MAX_MULTIPLIER).map(error).fold(f32::INFINITY, f32::min);
         assert!(error(int4.multipliers[0]) <= best, "{:?}", int4.multipliers);
     }
 }

@@ -35,8 +35,8 @@ pub struct Launch {
     pub by_mpi: bool,
 }
 
-/// The most processes: what is more is a slip.
-const MOST: usize = 1 << 16;
+/// The most processes; a larger number is taken for a typing error.
+const MAX_RANKS: usize = 1 << 16;
 
 impl Launch {
     /// What `variable` says, by the environment or a test.
@@ -68,9 +68,9 @@ impl Launch {
                 (None, Some(_)) if rank == "RANK" => return Err(half(rank, size)),
                 _ => continue,
             };
-            if !(1..=MOST).contains(&number_of_all) {
+            if !(1..=MAX_RANKS).contains(&number_of_all) {
                 let problem = format!("{number_of_all} processes");
-                return Err(Error::variable(size, problem, format!("make it 1 to {MOST}, or unset it")));
+                return Err(Error::variable(size, problem, format!("make it 1 to {MAX_RANKS}, or unset it")));
             }
             if own >= number_of_all {
                 let problem = format!("{own} of {number_of_all} ranks, which are counted from 0");

@@ -52,7 +52,7 @@ pub trait ProcessGroup: Sync {
     /// [`Error::Ranks`].
     fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<()>;
 
-    /// Whether the others may be talked to by another thread than the one that met them.
+    /// Whether another thread than the one that joined may take part in collectives.
     fn any_thread(&self) -> bool {
         true
     }

@@ -174,7 +174,7 @@ fn save<B: Backend>(
 /// # Errors
 /// The file cannot be read.
 pub fn weights_hash(path: &Path) -> Result<String> {
-    Ok(files::sha256(&files::map(&path.join("model.safetensors"))?))
+    Ok(files::sha256(&files::map(&path.join(checkpoint::WEIGHTS))?))
 }
 
 /// Whether an artifact of `stage` is whole, as far as it says so itself. Returns its configuration and the content hash

@@ -25,6 +25,8 @@ pub use encode::Encode;
 #[cfg(feature = "train")]
 pub use hub::Tokenizer;
 pub use pair::Pair;
+#[cfg(feature = "train")]
+pub(crate) use vocabulary::CONTINUATION;
 pub use wordpiece::WordPiece;
 #[cfg(feature = "train")]
 pub use words::words;

@@ -35,7 +35,7 @@ pub(super) fn too_many(pieces: usize) -> String {
 }
 
 /// The mark of a piece that continues a word.
-pub(super) const CONTINUATION: &str = "##";
+pub(crate) const CONTINUATION: &str = "##";
 
 /// FNV-1a with 64 bits: one multiplication a byte, and continuable.
 #[derive(Clone, Copy)]

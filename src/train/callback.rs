@@ -58,7 +58,7 @@ pub trait Callback<B: Backend> {
     /// not of the network that was asked for, and the training does not end early.
     fn settled(&self) -> bool;
 
-    /// Whether it never minds what a step did before the next one begins.
+    /// Whether the next step may be launched before the loss and the norm of this one have been read.
     fn runs_ahead(&self) -> bool {
         false
     }

@@ -207,7 +207,7 @@ pub struct Bench {
     #[arg(required = true)]
     pub model: Vec<PathBuf>,
     /// Texts a call or a step [default: 1; 32 with --train]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub batch: Option<u32>,
     /// Tokens a text [default: 128, or as many as every MODEL reads]
     #[arg(long, conflicts_with = "train", value_parser = clap::value_parser!(u32).range(3..))]
@@ -216,10 +216,10 @@ pub struct Bench {
     #[arg(long, default_value_t = 1, value_parser = thread_count)]
     pub threads: usize,
     /// Untimed calls or steps before [default: 10; 2 with --train]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(..=MOST))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=MAX_COUNT))]
     pub warmup: Option<u32>,
     /// Timed calls or steps [default: 100; 10 with --train]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub repeat: Option<u32>,
     /// Time a training step of a model directory on the first texts of --data
     #[arg(long, requires = "data")]
@@ -295,7 +295,7 @@ pub struct Sensitivity {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Texts, from the first on
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=MOST))]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=MAX_COUNT))]
     pub texts: u32,
     /// Print Markdown
     #[arg(long, conflicts_with = "json")]
@@ -365,7 +365,7 @@ impl Common {
 }
 
 /// The most texts and calls of a measurement, as in recipes: more would be a slip of the hand.
-const MOST: i64 = 65_536;
+const MAX_COUNT: i64 = 65_536;
 
 /// Reads a difference of accuracies, in points.
 fn points(text: &str) -> Result<f64, String> {

@@ -7,7 +7,7 @@ mod gpu;
 mod ngrams;
 
 use gpu::OnGpu;
-use limbeck::checkpoint::HfDirectory;
+use limbeck::checkpoint::{HfDirectory, WEIGHTS};
 use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
@@ -287,8 +287,7 @@ impl MeasuredModel for Deployed {
     }
 
     fn file_bytes(&self) -> u64 {
-        let weights =
-            if self.path.is_dir() { self.path.join("model.safetensors") } else { self.path.clone() };
+        let weights = if self.path.is_dir() { self.path.join(WEIGHTS) } else { self.path.clone() };
         fs::metadata(weights).map_or(0, |metadata| metadata.len())
     }
 

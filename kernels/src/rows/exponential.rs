@@ -23,8 +23,8 @@ impl Kernels {
 }
 
 /// Above it e^x is infinite, below −104 it is 0, in `f32`.
-const LARGEST: f32 = 89.0;
-const SMALLEST: f32 = -104.0;
+const OVERFLOW: f32 = 89.0;
+const UNDERFLOW: f32 = -104.0;
 /// ln 2 in two parts; the first has so few bits that n·LN_2_HIGH is exact.
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -35,7 +35,7 @@ const Q: [f32; 5] = [0.001_392_625_1, 0.008_363_233, 0.041_666_554, 0.166_665_77
 #[inline(always)]
 pub(super) fn exp_lanes<S: Simd>(s: S, x: S::Floats) -> S::Floats {
     // The constants stand first, so that NaN passes both.
-    let x = s.min(s.splat(LARGEST), s.max(s.splat(SMALLEST), x));
+    let x = s.min(s.splat(OVERFLOW), s.max(s.splat(UNDERFLOW), x));
     let rounder = s.splat(ROUNDER);
     let n_and_rounder = s.fma(x, s.splat(std::f32::consts::LOG2_E), rounder);
     let minus_n = s.sub(rounder, n_and_rounder);

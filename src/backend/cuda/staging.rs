@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Bytes of a block. What is larger, which a step has nothing of, goes by memory of the driver's, and the host waits for that.
 const BLOCK: usize = 4 << 20;
 /// Blocks at most: those of a few steps of the largest batches.
-const MOST: usize = 8;
+const MAX_BLOCKS: usize = 8;
 /// Uploads begin at multiples of it.
 const ALIGNMENT: usize = 64;
 
@@ -188,7 +188,7 @@ impl Staging {
                 event.record(&self.stream)?;
                 full.push_back((block, event));
             }
-            let waits = full.len() >= MOST || (*refused && !full.is_empty());
+            let waits = full.len() >= MAX_BLOCKS || (*refused && !full.is_empty());
             let again = full.front().is_some_and(|(_, event)| waits || event.is_complete());
             let next = match if again { full.pop_front() } else { None } {
                 Some((block, event)) => {

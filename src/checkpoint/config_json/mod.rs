@@ -75,9 +75,6 @@ fn keys(architecture: Architecture) -> &'static Keys {
     }
 }
 
-/// Layer norm's epsilon in both families, and the only one that DistilBERT knows.
-const LAYER_NORM_EPS: f32 = 1e-12;
-
 const ACTIVATIONS: [(&str, Activation); 4] = [
     ("gelu", Activation::Gelu),
     ("relu", Activation::Relu),

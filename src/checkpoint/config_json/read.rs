@@ -1,10 +1,10 @@
 //! From the text of a `config.json` to sizes that fit each other, or an error that names the key.
 
-use super::{ACTIVATIONS, Block, BlockLayer, Keys, LAYER_NORM_EPS, POOLINGS, keys, usual_pooling};
+use super::{ACTIVATIONS, Block, BlockLayer, Keys, POOLINGS, keys, usual_pooling};
 use crate::checkpoint::label_names::label_names;
 use crate::json::Json;
 use crate::models::config::{
-    Activation, Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, limits,
+    Activation, Architecture, DropoutConfig, LAYER_NORM_EPS, LayerConfig, ModelConfig, Pooling, limits,
 };
 use crate::{Error, Result, files};
 use std::fmt::Display;

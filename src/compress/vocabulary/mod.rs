@@ -18,12 +18,9 @@ mod effect;
 
 pub use effect::{Effect, Reading};
 
-use crate::tokenizer::WordPiece;
+use crate::tokenizer::{CONTINUATION, WordPiece};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
-
-/// The mark of a piece that continues a word.
-const CONTINUATION: &str = "##";
 
 /// Rounds of [`choose`] in which a piece that nothing used may come into use.
 const OPEN_ROUNDS: usize = 24;

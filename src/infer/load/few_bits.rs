@@ -7,7 +7,7 @@ use crate::infer::bytes::{numbers, numbers_mut};
 use crate::infer::format::{self, MAX_INPUTS};
 use crate::infer::weights::{Blocks, Lists, Unpacked, Value};
 use crate::nn::ParamSpec;
-use crate::quantized::{BLOCK_NIBBLES, GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
+use crate::quantized::{BLOCK_NIBBLES, INT4_GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
 use crate::{Error, Result};
 use limbeck_kernels::gemm::{BLOCK_SHAPE, blocks_i8_part, blocks_i8_parts, blocks_problem};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};
@@ -83,7 +83,7 @@ impl File<'_> {
         for (list, ends) in starts.windows(2).enumerate() {
             let (panel, first) = (list / parts, blocks_i8_part(spec.cols, list % parts));
             for i in ends[0] as usize..ends[1] as usize {
-                let group = 4 * (first + usize::from(words[i])) / GROUP;
+                let group = 4 * (first + usize::from(words[i])) / INT4_GROUP;
                 // Outputs that only fill a panel have no multipliers; their weights are zero.
                 let mut own = [0; 16];
                 for (output, own) in own.iter_mut().enumerate() {

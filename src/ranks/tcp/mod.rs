@@ -212,9 +212,8 @@ fn listen(port: u16) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// Has the system ask the other end, while nothing is said, whether it is there: a machine that loses its power or its cable closes
-/// no connection. A process that only computes for long is there: its system answers. A system that refuses to ask is no reason not
-/// to meet.
+/// Enables TCP keep-alive: a machine that loses its power or its cable closes no connection. A process that computes for long is
+/// no problem, for its system answers. That it cannot be enabled must not stop the ranks.
 #[cfg(target_os = "linux")]
 fn keep_alive(socket: &TcpStream) -> io::Result<()> {
     use rustix::net::sockopt;

@@ -39,6 +39,8 @@ pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -
     // The parameters are the same, in the same order.
     learner.model = Classifier::new(&ModelConfig { decoupled: count, ..config.clone() }).0;
     let layers = learner.model.layers.len();
-    context.progress.message(&format!("prune: each sentence passes {count} of {layers} layers alone"));
+    context.progress.message(&format!(
+        "prune: in the first {count} of {layers} layers each sentence attends only to itself"
+    ));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::TextModel;
 use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{Options, Storage};
-use limbeck::checkpoint::HfDirectory;
+use limbeck::checkpoint::{HfDirectory, WEIGHTS};
 use limbeck::models::highest;
 use limbeck::report::measure::MeasuredModel;
 use limbeck::stages::artifact;
@@ -33,7 +33,7 @@ impl OnGpu {
         let options = Options { storage: Storage::F32, cache: Some(cache), ..Options::default() };
         let learner = artifact::load(&Cuda::open(&options)?, path, &Train::default())?;
         let tokenizer = Box::new(HfDirectory::open(path)?.tokenizer()?);
-        let weights = path.join("model.safetensors");
+        let weights = path.join(WEIGHTS);
         Ok(OnGpu { learner, tokenizer, weights, batch: Batch::new(), logits: Vec::new() })
     }
 }

@@ -21,7 +21,7 @@ impl WeightGradient<'_, Cuda> {
 /// The argument of `weight_gradients_*`, as gemm.cu lays it out.
 #[repr(C)]
 struct Group {
-    at: [Entry; Group::MOST],
+    at: [Entry; Group::CAPACITY],
 }
 
 #[derive(Clone, Copy, Default)]
@@ -39,7 +39,7 @@ struct Entry {
 }
 
 impl Group {
-    const MOST: usize = 48;
+    const CAPACITY: usize = 48;
 }
 
 // SAFETY: the struct of that name in gemm.cu: three addresses and six ints, 48 times.
@@ -68,7 +68,7 @@ impl Cuda {
             }
         }
         self.wgmma_weight_gradients(&mut wgmma)?;
-        own.chunks_mut(Group::MOST).try_for_each(|group| self.weight_gradient_group(group))
+        own.chunks_mut(Group::CAPACITY).try_for_each(|group| self.weight_gradient_group(group))
     }
 
     fn weight_gradient_group(&self, wanted: &mut [&mut WeightGradient<'_, Cuda>]) -> Result<()> {
@@ -78,7 +78,7 @@ impl Cuda {
         let aligned = products.iter().all(|sums| self.aligned([sums.rows, sums.cols]));
         let plan = Plan::of(&products, self.storage(), aligned, true, self.multiprocessors());
         let slices = self.slices_of(wanted, &products, plan)?;
-        let mut group = Group { at: [Entry::default(); Group::MOST] };
+        let mut group = Group { at: [Entry::default(); Group::CAPACITY] };
         let mut blocks = 0;
         for (i, (of, sums)) in wanted.iter_mut().zip(&products).enumerate() {
             blocks += plan.blocks(*sums);

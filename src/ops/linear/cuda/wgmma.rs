@@ -18,9 +18,9 @@ type Forward = (Tensor<Cuda>, Option<Tensor<Cuda>>);
 /// The argument of `weight_gradients_wgmma`, as gemm_wgmma.cu lays it out.
 #[repr(C, align(128))]
 struct Group {
-    dz: [TensorMap; Group::MOST],
-    x: [TensorMap; Group::MOST],
-    at: [Entry; Group::MOST],
+    dz: [TensorMap; Group::CAPACITY],
+    x: [TensorMap; Group::CAPACITY],
+    at: [Entry; Group::CAPACITY],
     /// Up to a multiple of 128 bytes, so that none of them is unwritten: launches are compared byte by byte.
     rest: [u64; 12],
 }
@@ -38,7 +38,7 @@ struct Entry {
 }
 
 impl Group {
-    const MOST: usize = 13;
+    const CAPACITY: usize = 13;
 }
 
 const _: () = assert!(size_of::<Group>() == 2 * 13 * 128 + 13 * 32 + 12 * 8, "no byte between fields");
@@ -112,7 +112,7 @@ impl Cuda {
 
     /// Those, in as few launches as there can be.
     pub(super) fn wgmma_weight_gradients(&self, wanted: &mut [&mut WeightGradient<'_, Cuda>]) -> Result<()> {
-        wanted.chunks_mut(Group::MOST).try_for_each(|group| self.wgmma_weight_gradient_group(group))
+        wanted.chunks_mut(Group::CAPACITY).try_for_each(|group| self.wgmma_weight_gradient_group(group))
     }
 
     fn wgmma_weight_gradient_group(&self, wanted: &mut [&mut WeightGradient<'_, Cuda>]) -> Result<()> {
@@ -122,9 +122,9 @@ impl Cuda {
         let plan = Plan::hopper(&products, self.storage(), true, self.multiprocessors());
         let slices = self.slices_of(wanted, &products, plan)?;
         let mut group = Group {
-            dz: [TensorMap::NONE; Group::MOST],
-            x: [TensorMap::NONE; Group::MOST],
-            at: [Entry::default(); Group::MOST],
+            dz: [TensorMap::NONE; Group::CAPACITY],
+            x: [TensorMap::NONE; Group::CAPACITY],
+            at: [Entry::default(); Group::CAPACITY],
             rest: [0; 12],
         };
         let mut blocks = 0;
