@@ -2,7 +2,7 @@
 //! until the node that made the result takes them.
 
 use super::buckets::Ready;
-use super::tape::VarId;
+use super::var_id::VarId;
 use crate::Result;
 use crate::backend::Device;
 use crate::nn::ParamId;

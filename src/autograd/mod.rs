@@ -7,6 +7,8 @@
 mod buckets;
 mod grads;
 mod tape;
+mod var_id;
 
 pub use grads::Grads;
-pub use tape::{Context, Node, OutputGrad, Recorded, Tape, Var, VarId};
+pub use tape::{Context, Node, OutputGrad, Recorded, Tape, Var};
+pub use var_id::VarId;

@@ -11,7 +11,6 @@
 //! torchrun itself may listen on `MASTER_PORT`, for PyTorch's processes to meet there, and says so by
 //! `TORCHELASTIC_USE_AGENT_STORE`: ours then meet at another port, which follows from that one.
 
-use super::{ProcessGroup, SingleProcess, Tcp};
 use crate::{Error, Result};
 
 /// Where the first rank listens if nobody says: torchrun's port.
@@ -108,7 +107,7 @@ impl Launch {
         Launch::read(|name| std::env::var(name).ok())
     }
 
-    /// Who is waited for while ranks [`join`], and where, for people; `None` for a process alone.
+    /// Who is waited for while ranks [`join`](super::join()), and where, for people; `None` for a process alone.
     pub fn waiting(&self) -> Option<String> {
         let others = match self.size {
             1 => return None,
@@ -150,19 +149,6 @@ fn first_host(nodes: &str) -> Option<String> {
         host.extend(ranges.chars().take_while(|letter| !matches!(letter, '-' | ',')));
     }
     (!host.is_empty()).then_some(host)
-}
-
-/// Meets the other processes.
-///
-/// # Errors
-/// [`Error::Ranks`]: one does not come.
-pub fn join(launch: &Launch) -> Result<Box<dyn ProcessGroup>> {
-    match launch {
-        Launch { size: 1, .. } => Ok(Box::new(SingleProcess)),
-        #[cfg(feature = "mpi")]
-        Launch { by_mpi: true, .. } => Ok(Box::new(super::mpi::Mpi::join()?)),
-        launch => Ok(Box::new(Tcp::join(launch)?)),
-    }
 }
 
 #[cfg(test)]

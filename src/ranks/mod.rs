@@ -7,18 +7,21 @@
 //!
 //! ```text
 //! launch   how the processes were started: the variables of torchrun, Slurm or Open MPI
+//! join     which kind of group they make
 //! tcp      sums through the first rank, over sockets
 //! mpi      sums by MPI (feature `mpi`)
 //! overlap  sums by a thread of their own, while gradients are still computed
 //! ```
 
+mod join;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod overlap;
 mod tcp;
 
-pub use launch::{Launch, join};
+pub use join::join;
+pub use launch::Launch;
 #[cfg(feature = "cuda")]
 pub(crate) use overlap::Failing;
 pub use overlap::{OneThread, Submit, SummedBuckets, while_summing};

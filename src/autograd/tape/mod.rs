@@ -4,6 +4,7 @@ mod exec;
 
 use super::Grads;
 use super::buckets::Ready;
+use super::var_id::VarId;
 use crate::Batch;
 use crate::Result;
 use crate::nn::{LayerNorm, Linear, ParamId};
@@ -15,16 +16,6 @@ use crate::ranks::ProcessGroup;
 use crate::tensor::Tensor;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
-
-/// A result's place on the tape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VarId(u32);
-
-impl VarId {
-    pub(super) fn index(self) -> usize {
-        self.0 as usize
-    }
-}
 
 /// A result of an operation.
 pub struct Var<B: Backend> {
