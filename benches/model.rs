@@ -5,11 +5,11 @@
 //! and the share of the products, which nothing around them can go below.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::infer::{Model, Session};
 use limbeck::models::Classifier;
 use limbeck::models::config::{ModelConfig, Sizes};
 use limbeck::nn::{Linear, ParamSpec, Role};
+use limbeck::quantize::{Extras, Quantization, quantize};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{LayerI8, PackedI8, QuantizedRows, packed_i8_len};

@@ -4,8 +4,8 @@
 //! the rooms before it and those beside it (·), but not those across a bar (|).
 //!
 //! ```text
-//! limbeck-kernels → error · files · json · batch · team · quantized · ranks → tokenizer → data → models::config → nn → tensor · backend
-//!                 → ops · autograd · params → models → checkpoint → infer | train → compress | controls
+//! limbeck-kernels → error · files · json · batch · team · formats · ranks → tokenizer → data → models::config → nn → tensor · backend
+//!                 → ops · autograd · params → models → checkpoint → infer | train → quantize → compress | controls
 //!                 → stages → report → the binary, in tools/
 //! ```
 
@@ -23,6 +23,7 @@ pub mod controls;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod formats;
 pub mod infer;
 mod json;
 pub mod models;
@@ -31,7 +32,8 @@ pub mod nn;
 pub mod ops;
 #[cfg(feature = "train")]
 pub mod params;
-pub mod quantized;
+#[cfg(feature = "train")]
+pub mod quantize;
 #[cfg(feature = "train")]
 pub mod ranks;
 #[cfg(feature = "train")]

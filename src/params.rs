@@ -2,10 +2,10 @@
 
 use crate::Result;
 use crate::backend::Device;
+use crate::formats::Form;
 use crate::nn::{Linear, ParamId, ParamSpec};
 use crate::ops::linear::{LinearOps, Orientation};
 use crate::ops::rounded::{Rounded, Rounding};
-use crate::quantized::Form;
 use crate::tensor::{Shape, Tensor};
 use std::cell::RefCell;
 use std::rc::Rc;

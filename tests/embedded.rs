@@ -86,9 +86,9 @@ fn threads_answer_as_one_does() {
 
 #[cfg(feature = "train")]
 mod writing {
-    use limbeck::compress::quantize::{Extras, Quantization, golden_texts, quantize};
     use limbeck::models::ModelConfig;
     use limbeck::models::config::{DropoutConfig, LayerConfig, Sizes};
+    use limbeck::quantize::{Extras, Quantization, golden_texts, quantize};
     use limbeck::tokenizer::{Rules, WordPiece};
     use std::path::Path;
 

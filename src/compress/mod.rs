@@ -8,34 +8,29 @@
 //! | do both up to a budget, at once or by and by | [`budget`], `prune`, [`schedule`], [`gradual`] (in events), [`rounds`] (with rewinding) |
 //! | keep fewer words, or narrower ones | [`vocabulary`], [`factorization`] |
 //! | make matrices of lower rank, layers that share | [`ranks`], [`low_rank`], [`sharing`]; [`expand`] and [`pad`] undo them for other programs |
-//! | make few bits of weights | [`quantize`], `tensors` and [`layout`] (how matrices lie in the file), [`sensitivity`], [`calibration`], [`precision`] |
+//!
+//! Few bits are made of what is left in [`crate::quantize`].
 
 pub mod attention;
 pub mod blocks;
 pub mod budget;
-pub mod calibration;
 pub mod emptied;
 pub mod expand;
 pub mod factorization;
 pub mod gradual;
 pub mod importance;
 pub mod layers;
-pub mod layout;
 pub mod low_rank;
 mod lowest;
 pub mod magnitude;
 pub mod pad;
-pub mod precision;
 mod prune;
-pub mod quantize;
 pub mod ranks;
 mod rebuild;
 pub mod rounds;
 pub mod schedule;
-pub mod sensitivity;
 pub mod sharing;
 pub mod structure;
-mod tensors;
 pub mod vocabulary;
 pub mod width;
 

@@ -14,12 +14,12 @@
 use super::blocks::LayerMatrices;
 use super::expand::matrix;
 use super::low_rank::{Factors, factor};
-use super::quantize::int8_bytes;
 use super::rebuild::{Origin, rebuild};
 use crate::Result;
 use crate::models::config::MatrixRanks;
 use crate::models::{Classifier, ModelConfig};
 use crate::ops::Backend;
+use crate::quantize::int8_bytes;
 use crate::train::Learner;
 
 use rayon::prelude::*;

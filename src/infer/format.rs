@@ -21,8 +21,8 @@
 //! | … `.starts` | I32 `[panels·parts + 1]` | where the blocks of each part of each panel begin |
 //! | … `.sums` | I32 `[16·⌈n/16⌉]` | the sum of each output's bytes, which takes the bias of unsigned activations off again |
 //! | a matrix in floats | F32, F16 or BF16 `[n, k]` | as in a Hugging Face checkpoint |
-//! | a matrix or table `[n, k]` in int4 | U8 `[n, 16·⌈k/32⌉]` | row by row, two weights a byte: [`unpack_row`](crate::quantized::unpack_row) |
-//! | … block-sparse | U8 `[blocks, 32]`, `.words` and `.starts` as in int8 | two weights a byte: [`unpack_block`](crate::quantized::unpack_block) |
+//! | a matrix or table `[n, k]` in int4 | U8 `[n, 16·⌈k/32⌉]` | row by row, two weights a byte: [`unpack_row`](crate::formats::unpack_row) |
+//! | … block-sparse | U8 `[blocks, 32]`, `.words` and `.starts` as in int8 | two weights a byte: [`unpack_block`](crate::formats::unpack_block) |
 //! | … `.multipliers` | U8 `[n, ⌈k/32⌉]` | of each group of 32 weights of a row: times it, they are int8 weights |
 //! | … `.scale` | F32 `[n]` | an output's, or a row's, int8 weights are to be multiplied by this |
 //! | an embedding table in int8, `.scale` | I8 `[entries, hidden]`, F32 `[entries]` | a row is its bytes times its scale |

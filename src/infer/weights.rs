@@ -1,8 +1,8 @@
 //! The values of a model's parameters, for reading: in the file, or packed at load.
 
 use super::bytes::{Bytes, Number, numbers};
+use crate::formats::{INT4_GROUP, groups_of, nibbles_of, unpack_row};
 use crate::nn::{ParamId, ParamSpec};
-use crate::quantized::{INT4_GROUP, groups_of, nibbles_of, unpack_row};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{BlocksI8, PackedI8, PackedMatrix, WeightsI8, packed_i8_len};
 use memmap2::Mmap;

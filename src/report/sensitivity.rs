@@ -1,7 +1,7 @@
 //! What few bits do to each matrix, as a table.
 
 use super::cells::{aligned, dash, grouped, markdown};
-use crate::compress::sensitivity::{MatrixSensitivity, Sensitivity};
+use crate::quantize::sensitivity::{MatrixSensitivity, Sensitivity};
 
 /// Headings; all but the first column stand to the right. Ratios are in decibels.
 const HEADINGS: [&str; 11] = [
@@ -66,7 +66,7 @@ fn cells(parameter: &MatrixSensitivity) -> [String; 11] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::sensitivity::{FormStats, StaticScales};
+    use crate::quantize::sensitivity::{FormStats, StaticScales};
 
     #[test]
     fn the_table_says_what_was_measured() {

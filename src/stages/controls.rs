@@ -4,9 +4,9 @@
 //! there now, or with other settings, is made again.
 
 use super::{Corpus, Stage, StageContext, artifact, quantize};
-use crate::compress::quantize::{Exceptions, Quantization};
 use crate::controls::{Linear, Settings, Words};
 use crate::infer::Model;
+use crate::quantize::{Exceptions, Quantization};
 use crate::{Result, files};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

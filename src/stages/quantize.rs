@@ -1,15 +1,15 @@
 //! The fourth stage: the network becomes one int8 file, ready to be mapped and run.
 
 use super::recipe::tables::Quantize;
-use super::{Corpus, Recipe, Stage, StageContext, artifact, device, precision};
+use super::{Corpus, Recipe, Stage, StageContext, artifact, device, mixed_precision};
 use crate::backend::Cpu;
 use crate::checkpoint::{HfDirectory, check_complete, read_value};
-use crate::compress::layout::TIMED_ROWS;
-use crate::compress::quantize::{Extras, Loss, Quantization, golden_texts, quantize as to_image};
 use crate::infer::format::Parents;
 use crate::infer::{Model, Session};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::ParamSpec;
+use crate::quantize::layout::TIMED_ROWS;
+use crate::quantize::{Extras, Loss, Quantization, golden_texts, quantize as to_image};
 use crate::train::evaluate::for_logits;
 use crate::{Batch, Error, Result};
 use std::fs;
@@ -25,7 +25,7 @@ pub(super) fn quantize(context: &StageContext<'_>) -> Result<()> {
         return Ok(());
     }
     let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
-    let quantization = precision::resolve(context)?;
+    let quantization = mixed_precision::resolve(context)?;
     write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {
         compare(context, &source, &Model::open(&path)?, &quantization)?;

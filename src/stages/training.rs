@@ -1,7 +1,7 @@
 //! What the three stages that train have in common.
 
 use super::recipe::tables::Train;
-use super::{Corpus, Stage, StageContext, artifact, precision, teachers};
+use super::{Corpus, Stage, StageContext, artifact, mixed_precision, teachers};
 use crate::ops::Backend;
 use crate::ops::loss::Distillation;
 use crate::ops::rounded::Rounding;
@@ -72,7 +72,7 @@ fn rounding(context: &StageContext<'_>, steps: u64) -> Result<Option<(Rounding, 
     if rounded == 0 {
         return Ok(None);
     }
-    Ok(Some((precision::resolve(context)?.rounding(), steps.saturating_sub(rounded))))
+    Ok(Some((mixed_precision::resolve(context)?.rounding(), steps.saturating_sub(rounded))))
 }
 
 /// What to change after a divergence, by the stage's own keys, and how to go on.

@@ -3,12 +3,12 @@
 use limbeck::autograd::{Tape, Var};
 use limbeck::backend::cuda::{Options, Storage, probe};
 use limbeck::backend::{Cpu, Cuda};
+use limbeck::formats::{Exceptions, Form, Int8Rows};
 use limbeck::nn::{ParamId, ParamSpec, Role};
 use limbeck::ops::Backend;
 use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::rounded::Rounding;
 use limbeck::params::ParamStore;
-use limbeck::quantized::{Exceptions, Form, Int8Rows};
 use limbeck::tensor::{Shape, Tensor};
 use limbeck::{Batch, Result, Text};
 use limbeck_emulation::ORDERS;

@@ -1,10 +1,10 @@
 //! Blocks of zeros, left out of a file, change no bit of its answers.
 
 use crate::{bits, configs, texts, values};
-use limbeck::compress::layout::Layout;
-use limbeck::compress::quantize::{Extras, Form, Quantization, quantize};
 use limbeck::infer::{Model, Session};
 use limbeck::nn::{ParamSpec, Role};
+use limbeck::quantize::layout::Layout;
+use limbeck::quantize::{Extras, Form, Quantization, quantize};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
 use std::path::Path;

@@ -2,11 +2,11 @@
 
 use super::blocks::with_zero_blocks;
 use super::{INT4, configs, distance, int8, texts, values};
-use limbeck::compress::layout::Layout;
-use limbeck::compress::quantize::{Extras, Form, Quantization, quantize, stored_bytes};
+use limbeck::formats::{Int4Rows, pack_block, unpack_block};
 use limbeck::infer::{Model, Session, StoredAs};
 use limbeck::nn::{ParamSpec, Role};
-use limbeck::quantized::{Int4Rows, pack_block, unpack_block};
+use limbeck::quantize::layout::Layout;
+use limbeck::quantize::{Extras, Form, Quantization, quantize, stored_bytes};
 use limbeck::{Batch, Result};
 use std::array::from_fn;
 use std::path::Path;

@@ -14,11 +14,11 @@ mod qat;
 mod reference;
 
 use common::{distance, shared};
-use limbeck::compress::layout::Layout as MatrixLayout;
-use limbeck::compress::quantize::{Extras, Form, Quantization, quantize};
 use limbeck::infer::{Model, PartTimes, Session};
 use limbeck::models::config::{Architecture, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::ParamSpec;
+use limbeck::quantize::layout::Layout as MatrixLayout;
+use limbeck::quantize::{Extras, Form, Quantization, quantize};
 use limbeck::{Batch, Result};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::random::{SplitMix64, mix};

@@ -3,11 +3,11 @@
 use super::{FORMS, INT4, bits, configs, int8, texts, values};
 use limbeck::Batch;
 use limbeck::backend::Cpu;
-use limbeck::compress::quantize::{Exceptions, Extras, Form, Quantization, quantize};
 use limbeck::infer::{Session, StoredAs};
 use limbeck::models::Classifier;
 use limbeck::nn::Role;
 use limbeck::params::ParamStore;
+use limbeck::quantize::{Exceptions, Extras, Form, Quantization, quantize};
 use limbeck::train::learner::logits;
 use limbeck_kernels::Kernels;
 use std::path::Path;

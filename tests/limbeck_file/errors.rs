@@ -2,9 +2,9 @@
 
 use crate::{FILES, config, header_length, open, values, with_header};
 use limbeck::Batch;
-use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::infer::Session;
 use limbeck::nn::ParamSpec;
+use limbeck::quantize::{Extras, Quantization, quantize};
 use serde_json::{Value, json};
 use std::path::Path;
 

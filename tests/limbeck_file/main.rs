@@ -3,13 +3,13 @@
 
 mod errors;
 
-use limbeck::compress::layout::Layout;
-use limbeck::compress::quantize::{Extras, Form, Quantization, golden_texts, quantize};
 use limbeck::files::sha256;
 use limbeck::infer::format::{ALIGNMENT, Parents};
 use limbeck::infer::{Image, Model, Session, StoredAs};
 use limbeck::models::config::{Architecture, DropoutConfig, LayerConfig, ModelConfig, Pooling, Sizes};
 use limbeck::nn::{ParamSpec, Role};
+use limbeck::quantize::layout::Layout;
+use limbeck::quantize::{Extras, Form, Quantization, golden_texts, quantize};
 use limbeck::tokenizer::{Rules, WordPiece};
 use limbeck::{Batch, Result};
 use memmap2::{Mmap, MmapMut};

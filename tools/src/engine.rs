@@ -8,10 +8,10 @@ mod ngrams;
 
 use gpu::OnGpu;
 use limbeck::checkpoint::{HfDirectory, WEIGHTS};
-use limbeck::compress::sensitivity::Sensitivity;
 use limbeck::data::TokenSet;
 use limbeck::infer::{Model, Prepared, Session};
 use limbeck::models::highest;
+use limbeck::quantize::sensitivity::Sensitivity;
 use limbeck::report::measure::{self, MeasuredModel, Texts};
 use limbeck::stages::{self, Control, Corpus, Progress, Recipe, ScanContext, Stage, StageContext};
 use limbeck::tokenizer::Encode;

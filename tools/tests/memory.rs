@@ -2,10 +2,10 @@
 //! them more for more texts.
 #![cfg(target_os = "linux")]
 
-use limbeck::compress::quantize::{Extras, Quantization, quantize};
 use limbeck::models::ModelConfig;
 use limbeck::models::config::{DropoutConfig, LayerConfig, Sizes};
 use limbeck::nn::{ParamSpec, Role};
+use limbeck::quantize::{Extras, Quantization, quantize};
 use limbeck::tokenizer::{Rules, WordPiece};
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Write};

@@ -3,11 +3,11 @@
 use super::File;
 use crate::checkpoint::{Dtype, bf16_to_f32, f16_to_f32};
 use crate::error::not_finite;
+use crate::formats::{BLOCK_NIBBLES, INT4_GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
 use crate::infer::bytes::{numbers, numbers_mut};
 use crate::infer::format::{self, MAX_INPUTS};
 use crate::infer::weights::{Blocks, Lists, Unpacked, Value};
 use crate::nn::ParamSpec;
-use crate::quantized::{BLOCK_NIBBLES, INT4_GROUP, groups_of, nibbles_of, unpack_block, unpack_row};
 use crate::{Error, Result};
 use limbeck_kernels::gemm::{BLOCK_SHAPE, blocks_i8_part, blocks_i8_parts, blocks_problem};
 use limbeck_kernels::gemm::{pack_i8, packed_i8_len, packed_i8_sums};

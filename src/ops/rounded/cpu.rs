@@ -3,12 +3,12 @@
 use super::{Rounded, RoundedLayer, RoundedOps};
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{rows_per_block, split_rows};
+use crate::formats::{Form, Int8Rows, RowRounding};
 use crate::models::config::Activation;
 use crate::nn::Attend;
 use crate::ops::attention::texts::Texts;
 use crate::ops::embedding::Lookup;
 use crate::ops::linear::activate;
-use crate::quantized::{Form, Int8Rows, RowRounding};
 use crate::tensor::{Shape, Tensor};
 use crate::{Batch, Result};
 use limbeck_kernels::gemm::{LayerI8, PackedI8, QuantizedRows, packed_i8_with_sums};

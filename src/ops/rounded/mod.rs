@@ -21,9 +21,9 @@ use super::Backend;
 use super::embedding::Lookup;
 use crate::autograd::{Context, Var};
 use crate::backend::Device;
+use crate::formats::{Exceptions, Form};
 use crate::models::config::Activation;
 use crate::nn::{Attend, Linear, ParamSpec, Role};
-use crate::quantized::{Exceptions, Form};
 use crate::tensor::Tensor;
 use crate::{Batch, Result};
 

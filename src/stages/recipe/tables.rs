@@ -8,12 +8,12 @@ mod quantize;
 mod training;
 
 // Choices that compression has exactly as a recipe names them.
-pub use crate::compress::layout::Layout;
-pub use crate::compress::quantize::Form;
 pub use crate::compress::{
     BlockImportance, BlockScope, Importance, LayerImportance, LayerMatrices, RankScope, Rewind, ShareStart,
     WidthImportance,
 };
+pub use crate::quantize::Form;
+pub use crate::quantize::layout::Layout;
 pub use controls::Controls;
 pub use input::{Column, Data, Format, Labels, Model, PoolingChoice, Source};
 pub(super) use prune::PRUNE_EPOCHS;

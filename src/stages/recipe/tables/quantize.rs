@@ -1,7 +1,7 @@
 //! `[quantize]`: the precision of what is deployed.
 
-use crate::compress::layout::Layout;
-use crate::compress::quantize::{Exceptions, Form, Quantization};
+use crate::quantize::layout::Layout;
+use crate::quantize::{Exceptions, Form, Quantization};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,15 +1,15 @@
 //! Signal-to-noise ratios of parameters and of what they compute.
 
 use super::{FormStats, MatrixSensitivity, SnrAccumulator, StaticScales};
-use crate::compress::calibration::{Calibration, Magnitudes, round_to};
-use crate::compress::quantize::stored_bytes;
 use crate::data::TokenSet;
+use crate::formats::{Form, RowRounding};
 use crate::models::config::Activation;
 use crate::nn::{Linear, ParamId, ParamSpec, Role};
 use crate::ops::Backend;
 use crate::ops::linear::Orientation;
 use crate::ops::rounded::{Rounded, RoundedLayer};
-use crate::quantized::{Form, RowRounding};
+use crate::quantize::calibration::{Calibration, Magnitudes, round_to};
+use crate::quantize::stored_bytes;
 use crate::tensor::{Shape, Tensor};
 use crate::train::Learner;
 use crate::{Result, Text};

@@ -44,7 +44,7 @@ pub fn largest(most: usize, mut enough: impl FnMut(usize) -> Result<bool>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compress::sensitivity::FormStats;
+    use crate::quantize::sensitivity::FormStats;
 
     #[test]
     fn bisection_finds_the_last_that_is_enough() {

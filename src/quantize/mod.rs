@@ -1,24 +1,36 @@
 //! Weights to int8 and int4, and the `.limbeck` file that holds them.
 //!
-//! [`crate::quantized`] says what is rounded to what. In int8 the largest weight is taken over each output of a matrix,
+//! [`crate::formats`] says what is rounded to what. In int8 the largest weight is taken over each output of a matrix,
 //! each row of a table, or the whole matrix, as the published system has it. Activations need nothing here: a session
 //! quantizes them as they come.
+//!
+//! | to | look into |
+//! |---|---|
+//! | lay matrices out in the file, dense or without zero blocks | `tensors`, [`layout`] |
+//! | measure what few bits do to each matrix | [`sensitivity`], [`calibration`] (static scales of activations) |
+//! | choose int4 or int8 for each | [`mixed_precision`] |
 
-use super::layout::{Layout, LayoutTimes};
-use super::tensors::{floats, whole_numbers};
+pub mod calibration;
+pub mod layout;
+pub mod mixed_precision;
+pub mod sensitivity;
+mod tensors;
+
 use crate::checkpoint::Dtype;
+use crate::formats::matches;
+pub use crate::formats::{Exceptions, Form};
 use crate::infer::format::{Golden, MAX_INPUTS, Metadata, Parents, Settings, VOCABULARY};
 use crate::infer::{Image, Tensor};
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamSpec, Role};
 use crate::ops::rounded::Rounding;
-use crate::quantized::matches;
-pub use crate::quantized::{Exceptions, Form};
 use crate::{Error, Result};
+use layout::{Layout, LayoutTimes};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::packed_i8_len;
 use limbeck_kernels::random::SplitMix64;
 use std::path::Path;
+use tensors::{floats, whole_numbers};
 
 /// What becomes of which weights.
 #[derive(Clone, Debug, PartialEq, Eq)]

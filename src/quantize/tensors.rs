@@ -2,11 +2,11 @@
 
 use super::layout::{self, Layout, LayoutTimes};
 use crate::checkpoint::Dtype;
+use crate::formats::{BLOCK_NIBBLES, Form, Int4Rows, Int8Rows, RowRounding};
+use crate::formats::{groups_of, nibbles_of, pack_block};
 use crate::infer::Tensor;
 use crate::infer::format::{multipliers_name, panels_shape, scale_name, starts_name, sums_name, words_name};
 use crate::nn::{ParamSpec, Role};
-use crate::quantized::{BLOCK_NIBBLES, Form, Int4Rows, Int8Rows, RowRounding};
-use crate::quantized::{groups_of, nibbles_of, pack_block};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use limbeck_kernels::Kernels;

@@ -2,10 +2,10 @@
 
 use super::Scan;
 use super::ratios::rounded;
+use crate::formats::Form;
 use crate::models::probabilities as of_logits;
 use crate::nn::ParamId;
 use crate::ops::Backend;
-use crate::quantized::Form;
 use crate::tensor::Tensor;
 use crate::train::Learner;
 use crate::train::evaluate::for_logits;
