@@ -2,7 +2,7 @@
 //! parameters of its own. It computes the same, but for the
 //! rounding of the products, and is what programs read that know neither.
 
-use super::factorization::projection_of;
+use super::embedding_factors::projection_of;
 use super::low_rank::transposed;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{Layer, Linear, ParamId};

@@ -6,26 +6,27 @@
 //! | delete them | [`structure`] (what stays), `rebuild` (carries values, masks and moments over), [`emptied`] (what masks have left empty) |
 //! | mask weights | [`magnitude`] (single ones), [`blocks`] (blocks, by scores that are watched while a network trains), `lowest` |
 //! | do both up to a budget, at once or by and by | [`budget`], `prune`, [`schedule`], [`gradual`] (in events), [`rounds`] (with rewinding) |
-//! | keep fewer words, or narrower ones | [`vocabulary`], [`factorization`] |
-//! | make matrices of lower rank, layers that share | [`ranks`], [`low_rank`], [`sharing`]; [`expand`] and [`pad`] undo them for other programs |
+//! | keep fewer words, or narrower ones | [`vocabulary`], [`embedding_factors`] |
+//! | make matrices of lower rank, layers that share | [`matrix_factors`], [`low_rank`], [`sharing`]; [`expand`] and [`pad`] undo them for other programs |
 //!
 //! Few bits are made of what is left in [`crate::quantize`].
 
 pub mod attention;
 pub mod blocks;
 pub mod budget;
+pub mod embedding_factors;
 pub mod emptied;
 pub mod expand;
-pub mod factorization;
 pub mod gradual;
 pub mod importance;
 pub mod layers;
 pub mod low_rank;
 mod lowest;
 pub mod magnitude;
+pub mod matrix_factors;
 pub mod pad;
 mod prune;
-pub mod ranks;
+
 mod rebuild;
 pub mod rounds;
 pub mod schedule;
@@ -42,9 +43,9 @@ pub use gradual::Gradual;
 pub use importance::{Importance, Scores};
 pub use layers::LayerImportance;
 pub use magnitude::Scope;
+pub use matrix_factors::{RankBudget, RankScope};
 pub use pad::Padding;
 pub use prune::prune;
-pub use ranks::{RankBudget, RankScope};
 pub use rebuild::delete;
 pub use rounds::{Rewind, Rounds};
 pub use sharing::ShareStart;

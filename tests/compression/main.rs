@@ -6,17 +6,17 @@ mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletion;
+mod embedding_factors;
 mod emptied;
 mod exactness;
-mod factorization;
 mod importance;
 mod layers;
 mod masks;
+mod matrix_factors;
 mod network;
 #[allow(dead_code, reason = "its noise is for int8")]
 #[path = "../oracle/mod.rs"]
 mod oracle;
-mod ranks;
 mod rounds;
 mod sensitivity;
 mod sharing;

@@ -9,7 +9,7 @@ use crate::oracle::Oracle;
 use limbeck::Batch;
 use limbeck::backend::Cpu;
 use limbeck::compress::delete;
-use limbeck::compress::factorization::factorize;
+use limbeck::compress::embedding_factors::factorize;
 use limbeck::compress::width::narrow;
 use limbeck::compress::{Keep, WidthScores};
 use limbeck::infer::{Model, Session};

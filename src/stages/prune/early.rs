@@ -1,6 +1,6 @@
 //! What pruning will want of a baseline, asked before its first step.
 
-use super::{decoupling, factorization, layers, sharing, vocabulary, width};
+use super::{decoupling, embedding_factors, layers, sharing, vocabulary, width};
 use crate::Result;
 use crate::models::ModelConfig;
 use crate::stages::{Corpus, StageContext};
@@ -28,6 +28,6 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig, corpus: &Corpus) 
     let tokenizer = vocabulary::check(settings, corpus)?;
     let pieces = tokenizer.as_ref().map_or(config.vocab, Tokenizer::vocab);
     let narrower = width::check(settings, config)?;
-    factorization::check(settings, &ModelConfig { vocab: pieces, ..narrower })?;
+    embedding_factors::check(settings, &ModelConfig { vocab: pieces, ..narrower })?;
     Ok(Prospect { layers, tokenizer })
 }

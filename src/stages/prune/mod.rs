@@ -10,9 +10,9 @@
 mod budget;
 mod decoupling;
 mod early;
-mod factorization;
+mod embedding_factors;
 mod layers;
-mod ranks;
+mod matrix_factors;
 mod samples;
 mod sharing;
 mod vocabulary;
@@ -51,7 +51,7 @@ fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
             while_training(context, device, &mut learner, corpus, &whole)?;
         }
     }
-    ranks::unfactor(context, &mut learner)?;
+    matrix_factors::unfactor(context, &mut learner)?;
     learner.assert_masks()?;
     let layers = &learner.model.config.layers;
     let heads: Vec<usize> = layers.iter().map(|layer| layer.heads.len()).collect();
@@ -75,8 +75,8 @@ fn reshape<B: Backend>(
         trimmed.apply(learner)?;
     }
     width::apply(context, learner, trimmed.as_ref().map_or(whole, |trimmed| &trimmed.corpus))?;
-    factorization::apply(context, learner)?;
-    ranks::apply(context, learner)?;
+    embedding_factors::apply(context, learner)?;
+    matrix_factors::apply(context, learner)?;
     Ok(trimmed)
 }
 

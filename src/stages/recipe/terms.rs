@@ -174,7 +174,7 @@ mod tests {
             assert!(TERMS.iter().filter(|term| term.is_used(&whole)).count() >= 10, "{more}");
         }
         let nothing = Recipe::parse(
-            "[distill]\nalpha = 0\n[distill.train]\nepochs = 0\n[quantize]\nweights = 'tensor'\nembeddings = 'f32'",
+            "[distill]\nalpha = 0\n[distill.train]\nepochs = 0\n[quantize]\nweights = 'f32'\nembeddings = 'f32'",
             "test.toml".as_ref(),
             &[],
         );

@@ -1,6 +1,6 @@
 //! The narrower word table that a recipe leaves a network.
 
-use crate::compress::factorization::{factorize, most_useful};
+use crate::compress::embedding_factors::{factorize, most_useful};
 use crate::models::ModelConfig;
 use crate::ops::Backend;
 use crate::stages::StageContext;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::compress::RankBudget;
-use crate::compress::ranks::{self, FactorizationReport};
+use crate::compress::matrix_factors::{self, FactorizationReport};
 use crate::ops::Backend;
 use crate::stages::StageContext;
 use crate::train::Learner;
@@ -19,7 +19,7 @@ pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -
     let budget =
         RankBudget { fraction: settings.rank, scope: settings.rank_scope, matrices: settings.rank_matrices };
     let FactorizationReport { matrices: [factored, all], parameters: [before, after], energy } =
-        ranks::factorize(learner, &budget)?;
+        matrix_factors::factorize(learner, &budget)?;
     let others = match all - factored {
         0 => String::new(),
         others => format!("; {others} would not be smaller so"),
@@ -36,7 +36,7 @@ pub fn apply<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -
 /// # Errors
 /// The device's.
 pub fn unfactor<B: Backend>(context: &StageContext<'_>, learner: &mut Learner<B>) -> Result<()> {
-    let whole = ranks::unfactor(learner)?;
+    let whole = matrix_factors::unfactor(learner)?;
     if whole > 0 {
         context
             .progress

@@ -7,7 +7,7 @@ use crate::slopes::compare_with_gate_gradients;
 use limbeck::backend::Cpu;
 use limbeck::compress::EmptiedBlocks;
 use limbeck::compress::expand::expand;
-use limbeck::compress::ranks::{Spectrum, factorize, factorize_to, pays, unfactor};
+use limbeck::compress::matrix_factors::{Spectrum, factorize, factorize_to, pays, unfactor};
 use limbeck::compress::{BlockBudget, Budget, Keep, LayerMatrices, RankBudget, RankScope, Scope, Scores};
 use limbeck::compress::{delete, prune};
 use limbeck::infer::{Model, Session};
