@@ -61,8 +61,8 @@ macro_rules! strip {
     ($strip:ident, $tile:ident, $b:ty, $c:ty) => {
         avx2! {
             fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
-                let ahead = b.2;
-                for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+                let ahead = b.ahead;
+                for (panel, b) in b.each().enumerate() {
                     let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);
@@ -183,8 +183,8 @@ avx2! {
 
     fn strip_i8(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
         let a = a.as_chunks().0;
-        let ahead = b.2;
-        for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+        let ahead = b.ahead;
+        for (panel, b) in b.each().enumerate() {
             for half in [0, 1] {
                 let column = panel * PANEL + half * HALF;
                 let start = start.map(|start| &start[column..]);

@@ -41,8 +41,8 @@ macro_rules! product {
                 tiles(a.len(), ROWS, |first, rows| {
                     let (a, c) = (&a[first..first + rows], &mut c[first * c_stride..]);
                     // A panel alone is multiplied twice: a tile of its own would be half of these functions' code.
-                    let (b, next, ahead) = (b.0, b.1.unwrap_or(b.0), b.2);
-                    by_rows!($tile, rows, a, [b, next], ahead, start, c, c_stride)
+                    let Panels { first, second, ahead } = b;
+                    by_rows!($tile, rows, a, [first, second.unwrap_or(first)], ahead, start, c, c_stride)
                 });
             }
             fn $tile<const M: usize>(

@@ -56,8 +56,8 @@ macro_rules! int8 {
     ($isa:ident, $dot:ident: $strip:ident, $tile:ident, $blocks:ident, $block_tile:ident) => {
         $isa! {
             fn $strip(a: &[Line], b: Panels<'_, [i8; 4 * PANEL]>, start: Start<'_, i32>, c: &mut [i32], c_stride: usize) {
-                let ahead = b.2;
-                for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+                let ahead = b.ahead;
+                for (panel, b) in b.each().enumerate() {
                     let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), ROWS, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);

@@ -93,7 +93,8 @@ impl<'a> PackedI8<'a> {
     /// Rows `words` of panel `index` and of the next, if there is one.
     fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'a, [i8; 4 * PANEL]> {
         let panel = |index: usize| &self.rows[index * self.words()..][words.clone()];
-        (panel(index), ((index + 1) * PANEL < self.n).then(|| panel(index + 1)), ahead(&words, self.words()))
+        let second = ((index + 1) * PANEL < self.n).then(|| panel(index + 1));
+        Panels { first: panel(index), second, ahead: ahead(&words, self.words()) }
     }
 }
 

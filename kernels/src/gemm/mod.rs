@@ -65,19 +65,36 @@ const BLOCK_LINES: usize = 864;
 /// One row of `a` in one block of k.
 pub(crate) type Line = [u32; KC];
 
-/// `c[i][j] = start[j] + Σ_p a[i][p]·b[p][j]` for two neighbouring panels of `b`, equally deep, or for one
-/// (the other is `None`), of which `c` holds every column. Without a start, `c` goes on from what it holds.
+/// `c[i][j] = start[j] + Σ_p a[i][p]·b[p][j]` for two neighbouring panels of `b`, equally deep, or for one,
+/// of which `c` holds every column. Without a start, `c` goes on from what it holds.
 pub(crate) type Strip<B, C> =
     unsafe fn(a: &[Line], b: Panels<'_, B>, start: Start<'_, C>, c: &mut [C], c_stride: usize);
 
 /// What the columns of two panels start from.
 pub(crate) type Start<'a, C> = Option<&'a [C; 2 * PANEL]>;
 
-/// One panel, or two neighbours, and how many words ahead of each word the next product of this kind finds its own:
-/// what to prefetch.
-pub(crate) type Panels<'a, B> = (&'a [B], Option<&'a [B]>, usize);
+/// One panel, or two neighbours, for one block of k.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a, B> {
+    pub(crate) first: &'a [B],
+    pub(crate) second: Option<&'a [B]>,
+    /// How many words ahead of each word the next product of this kind finds its own: what to prefetch.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "Arm's tiles leave prefetching to the CPU")
+    )]
+    pub(crate) ahead: usize,
+}
 
-/// The third part of [`Panels`]: behind `words` of `all` comes the next part of the same panels, or the next two.
+impl<'a, B> Panels<'a, B> {
+    /// Those that there are.
+    #[inline(always)]
+    pub(crate) fn each(self) -> impl Iterator<Item = &'a [B]> {
+        [Some(self.first), self.second].into_iter().flatten()
+    }
+}
+
+/// [`Panels::ahead`]: behind `words` of `all` comes the next part of the same panels, or the next two.
 fn ahead(words: &Range<usize>, all: usize) -> usize {
     if words.end < all { words.len() } else { 2 * all - words.start }
 }

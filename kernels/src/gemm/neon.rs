@@ -44,7 +44,7 @@ macro_rules! strip {
     ($isa:ident, $strip:ident, $tile:ident, $b:ty, $c:ty, $most:expr, [$($rows:literal)+]) => {
         $isa! {
             fn $strip(a: &[Line], b: Panels<'_, $b>, start: Start<'_, $c>, c: &mut [$c], c_stride: usize) {
-                for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+                for (panel, b) in b.each().enumerate() {
                     let start = start.map(|start| &start[panel * PANEL..]);
                     tiles(a.len(), $most, |first, rows| {
                         let (a, c) = (&a[first..first + rows], &mut c[first * c_stride + panel * PANEL..]);

@@ -169,9 +169,9 @@ impl PackedMatrix {
 
     /// Rows `words` of panel `index` and of the next, if there is one.
     pub(super) fn panels_at(&self, index: usize, words: Range<usize>) -> Panels<'_, [u32; PANEL]> {
-        let next = (index + 1 < self.panels()).then(|| self.panel(index + 1, words.clone()));
+        let second = (index + 1 < self.panels()).then(|| self.panel(index + 1, words.clone()));
         let ahead = ahead(&words, self.words());
-        (self.panel(index, words), next, ahead)
+        Panels { first: self.panel(index, words), second, ahead }
     }
 
     fn panel(&self, index: usize, words: Range<usize>) -> &[[u32; PANEL]] {

@@ -121,7 +121,7 @@ fn strip<B, C: Copy + Default>(
     c_stride: usize,
     step: impl Fn(C, u32, &B, usize) -> C,
 ) {
-    for (panel, b) in [Some(b.0), b.1].into_iter().flatten().enumerate() {
+    for (panel, b) in b.each().enumerate() {
         tiles(a.len(), ROWS, |first, rows| {
             let mut sums = [[C::default(); PANEL]; ROWS];
             let at = |i: usize| (first + i) * c_stride + panel * PANEL;
