@@ -1,6 +1,6 @@
 //! `limbeck bench gemm`, as it is typed.
 
-use super::MOST;
+use super::MAX_COUNT;
 use clap::{Args, Subcommand, ValueEnum};
 use limbeck::backend::cuda::Storage;
 
@@ -18,25 +18,25 @@ pub enum BenchCommand {
 #[derive(Debug, Args)]
 pub struct BenchGemm {
     /// Tokens of a step, which are the rows of activations
-    #[arg(long, default_value_t = 12_800, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, default_value_t = 12_800, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub tokens: u32,
     /// Width of the network; default: of DistilBERT-base
-    #[arg(long, default_value_t = 768, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, default_value_t = 768, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub hidden: u32,
     /// Its feed-forward units
-    #[arg(long, default_value_t = 3072, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, default_value_t = 3072, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub intermediate: u32,
     /// How activations are stored
     #[arg(long, value_enum, default_value = "bf16")]
     pub precision: Stored,
     /// Side of square matrices that are multiplied besides, for the device's peak; 0: none
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(..=MOST))]
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(..=MAX_COUNT))]
     pub square: u32,
     /// Untimed turns before
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=MOST))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=MAX_COUNT))]
     pub warmup: u32,
     /// Timed turns of ten calls
-    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=MAX_COUNT))]
     pub repeat: u32,
     /// Print JSON instead of a table
     #[arg(long)]
