@@ -1,8 +1,8 @@
 //! Layers that share parameters compute what copies would, learn from the sum of the copies' gradients, and shrink as one.
 
 use crate::common::distance;
+use crate::matrix_factors::{expanded, of_formulas, values};
 use crate::network::{assert_masks, bits, change, config, download, examples, id, learner, plain, states};
-use crate::ranks::{expanded, of_formulas, values};
 use crate::slopes::compare_with_gate_gradients;
 use limbeck::backend::Cpu;
 use limbeck::compress::EmptiedBlocks;

@@ -3,6 +3,18 @@
 use crate::device::in_emulation;
 use limbeck_emulation::not_launched;
 
+/// Sources are compiled for every type of activations. This is what has nothing to do for one of them, or is launched for one
+/// alone: `(source, types, kernel)`.
+const NEVER: [(&str, &[&str], &str); 7] = [
+    ("elementwise", &["float"], "add_float"),
+    ("elementwise", &["float"], "add_to_float"),
+    ("elementwise", &["float"], "cast_from_float"),
+    ("elementwise", &["float"], "cast_to_float"),
+    ("attention_rows", &["Bf16", "F16"], "attention_rows_keys"),
+    ("sums", &["Bf16", "F16"], "sum_slices"),
+    ("terms", &["Bf16", "F16"], "block_sums"),
+];
+
 unsafe extern "C" {
     safe fn atexit(then: extern "C" fn()) -> i32;
     safe fn _exit(status: i32) -> !;
@@ -21,7 +33,13 @@ fn every_kernel_runs() {
 }
 
 extern "C" fn fail_if_any_is_left() {
-    let left = not_launched();
+    let is_expected = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        NEVER.iter().any(|(source, types, kernel)| {
+            words[0] == *source && types.contains(&words[1]) && words[2] == *kernel
+        })
+    };
+    let left: Vec<String> = not_launched().into_iter().filter(|line| !is_expected(line)).collect();
     if !left.is_empty() {
         eprintln!("kernels that no test has launched in these orders:\n{}", left.join("\n"));
         _exit(101);

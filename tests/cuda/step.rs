@@ -99,7 +99,7 @@ pub fn moved_alike(
 ) {
     let most = match storage {
         Storage::F32 => 0.02,
-        _ => 0.5,
+        _ => 0.3,
     };
     for ((begun, (name, found)), (_, expected)) in begun.iter().zip(found).zip(expected) {
         // Key biases have no gradient but rounding, which AdamW makes as large as any.
