@@ -385,7 +385,7 @@ mod tests {
             (|c| c.vocab = limits::VOCAB + 1, "vocabulary is 16777217; it must be between 1 and 16777216"),
             (|c| c.layers = vec![LayerConfig::dense(3, 7); limits::LAYERS + 1], "number of layers is 1025"),
             (|c| c.original_intermediate = limits::INTERMEDIATE + 1, "intermediate size is 262145"),
-            (|c| c.original_heads = 0, "heads is 0"),
+            (|c| c.original_heads = 0, "number of heads is 0"),
             (|c| c.labels = vec!["x".to_owned(); limits::LABELS + 1], "number of classes is 4097"),
             // The largest of all, whose products no 32 bits hold.
             (

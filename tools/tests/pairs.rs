@@ -83,7 +83,7 @@ fn path(name: &str) -> String {
 #[test]
 fn a_run_decouples_the_student_and_the_file_computes_as_it_learnt() {
     let (folder, told) = &*RUN;
-    assert!(told.contains("each sentence passes 1 of 2 layers alone"), "{told}");
+    assert!(told.contains("in the first 1 of 2 layers each sentence attends only to itself"), "{told}");
     let equal = told.split("quantize: of 200 texts, ").nth(1).and_then(|rest| rest.split(' ').next());
     assert_eq!(equal, Some("200"), "{told}");
     let config = |name: &str| HfDirectory::open(&folder.join("run").join(name)).unwrap().config;

@@ -256,7 +256,10 @@ fn the_report_draws_the_front(folder: &Folder) {
         text.starts_with(&markers[0]) && text.ends_with("rest\n") && !text.contains("what stood here"),
         "{text}"
     );
-    assert!(text.contains("| smaller | p50 ms | speed-up |") && text.contains("logical CPUs"), "{text}");
+    assert!(
+        text.contains("| smaller | p50 ms | fewer mult-adds | speed-up |") && text.contains("logical CPUs"),
+        "{text}"
+    );
     let (_, said) = folder.report("grid", &["--no-latency", "--variant=prune"], 2);
     assert!(said.contains("there are pruned, distilled, int8"), "{said}");
     let (_, said) = folder.report("grid", &["--no-latency", "--max-drop=-101"], 3);

@@ -63,7 +63,7 @@ fn a_teacher_of_another_task_is_refused() {
         &["/pieces: its tokenizer is not that of the model, and its layers are compared", "distill.hidden"],
     );
     let _ = fs::remove_dir_all(folder.path("out"));
-    succeeds(&mut folder.run("model", "data", "out", &["--set", &teacher]));
+    succeeds(&mut folder.run("model", "data", "own", &["--set", &teacher]));
     // Nor is one taken whose logits are there already.
     edit(&folder, "model/config.json", "\"bad\"", "\"worse\"");
     fs::remove_dir_all(folder.path("taught/distilled")).unwrap();
