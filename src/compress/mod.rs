@@ -26,7 +26,6 @@ pub mod magnitude;
 pub mod matrix_factors;
 pub mod pad;
 mod prune;
-
 mod rebuild;
 pub mod rounds;
 pub mod schedule;
