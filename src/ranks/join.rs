@@ -6,7 +6,7 @@ use crate::Result;
 /// Meets the other processes.
 ///
 /// # Errors
-/// [`Error::Ranks`]: one does not come.
+/// [`crate::Error::Ranks`]: one does not come.
 pub fn join(launch: &Launch) -> Result<Box<dyn ProcessGroup>> {
     match launch {
         Launch { size: 1, .. } => Ok(Box::new(SingleProcess)),
