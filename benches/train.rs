@@ -18,7 +18,7 @@ use limbeck::ranks::{Launch, OneThread, ProcessGroup, Tcp};
 use limbeck::stages::artifact;
 use limbeck::stages::recipe::tables::Train;
 use limbeck::tensor::{Shape, Tensor};
-use limbeck::train::learner::BatchShard;
+use limbeck::train::BatchShard;
 use limbeck::train::{Examples, Learner};
 use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::Precision;

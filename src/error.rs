@@ -201,7 +201,10 @@ impl fmt::Display for Error {
             Error::Interrupted { checkpoint: Some(path) } => {
                 write!(f, "stopped by a signal; continue with --resume ({} holds the state)", path.display())
             }
-            Error::Interrupted { checkpoint: None } => write!(f, "stopped by a signal"),
+            Error::Interrupted { checkpoint: None } => write!(
+                f,
+                "stopped by a signal; the same command begins again, or a run goes on with --resume"
+            ),
         }
     }
 }

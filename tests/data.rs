@@ -272,6 +272,10 @@ fn the_label_is_no_text() {
         let found = table("t.csv", titled, &header(Some(label), None)).unwrap();
         assert!(found.iter().map(|example| (example.label, example.text.as_str())).eq([(0, "a"), (1, "b")]));
     }
+    let titled = "{\"title\":\"x\",\"text\":\"a\"}\n{\"title\":\"y\",\"text\":\"b\"}\n";
+    let options = TableOptions { label: Some(name("title")), ..TableOptions::default() };
+    let found = table("t.jsonl", titled, &options).unwrap();
+    assert!(found.iter().map(|example| (example.label, example.text.as_str())).eq([(0, "a"), (1, "b")]));
 }
 
 #[test]

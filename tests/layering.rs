@@ -61,7 +61,12 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 /// `src/nn/mod.rs` as `nn`, `src/models/config.rs` as `models::config`.
 fn module(path: &Path) -> String {
-    let inside = path.strip_prefix(Path::new(ROOT).join("src")).unwrap().with_extension("");
+    module_below(&Path::new(ROOT).join("src"), path)
+}
+
+/// As [`module`], in another package, whose sources are below `root`.
+fn module_below(root: &Path, path: &Path) -> String {
+    let inside = path.strip_prefix(root).unwrap().with_extension("");
     let parts: Vec<&str> =
         inside.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod").collect();
     parts.join("::")
@@ -155,10 +160,10 @@ fn rooms_use_only_what_stands_before_them() {
 
 /// What the files of a room lift out of their own modules: `ranks::Tcp` is `ranks::tcp::Tcp`, by `pub use tcp::Tcp;` in
 /// `src/ranks/mod.rs`.
-fn lifted(files: &[PathBuf]) -> BTreeMap<String, String> {
+fn lifted(root: &Path, files: &[PathBuf]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for file in files {
-        let (room, text) = (module(file), code(&fs::read_to_string(file).unwrap()));
+        let (room, text) = (module_below(root, file), code(&fs::read_to_string(file).unwrap()));
         for start in ["pub use ", "pub(crate) use ", "pub(super) use "] {
             for (at, _) in text.match_indices(&format!("\n{start}")) {
                 let mut paths = BTreeSet::new();
@@ -175,22 +180,24 @@ fn lifted(files: &[PathBuf]) -> BTreeMap<String, String> {
     found
 }
 
-/// Folders in which files still use each other in circles.
-const CIRCLES: [&str; 5] = ["backend::cuda", "data", "infer", "ops", "train"];
+/// The path with whatever its room lifts put back where it is from: `ranks::Tcp::join` is `ranks::tcp::Tcp::join`.
+fn put_back(lifted: &BTreeMap<String, String>, path: &str) -> String {
+    let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+    let known = ends.filter_map(|end| Some((end, lifted.get(&path[..end])?))).last();
+    known.map_or_else(|| path.to_owned(), |(end, real)| format!("{real}{}", &path[end..]))
+}
 
-#[test]
-fn files_of_a_room_use_each_other_in_one_direction() {
-    let files = sources(&Path::new(ROOT).join("src"));
-    let modules: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
-    let lifted = lifted(&files);
-    assert_eq!(lifted["ranks::Tcp"], "ranks::tcp::Tcp");
-    // By folder: which of its files and folders uses which.
+/// By folder, which of its files and folders uses which, of the sources below `root`.
+fn arrows(root: &Path) -> BTreeMap<String, BTreeSet<[String; 2]>> {
+    let files = sources(root);
+    let modules: BTreeSet<String> = files.iter().map(|file| module_below(root, file)).collect();
+    let lifted = lifted(root, &files);
     let mut arrows: BTreeMap<String, BTreeSet<[String; 2]>> = BTreeMap::new();
     for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
-        let user = module(file);
+        let user = module_below(root, file);
         for path in paths(&user, &code(&fs::read_to_string(file).unwrap())) {
-            let path = lifted.get(&path).unwrap_or(&path);
-            let [user, used] = [&user, path].map(|path| path.split("::").collect::<Vec<_>>());
+            let path = put_back(&lifted, &path);
+            let [user, used] = [&user, &path].map(|path| path.split("::").collect::<Vec<_>>());
             let common = user.iter().zip(&used).take_while(|(a, b)| a == b).count();
             let (Some(from), Some(to)) = (user.get(common), used.get(common)) else { continue };
             if modules.contains(&used[..=common].join("::")) {
@@ -199,31 +206,66 @@ fn files_of_a_room_use_each_other_in_one_direction() {
             }
         }
     }
-    assert!(arrows["stages"].len() >= 20, "is the test reading the sources?");
-    for (folder, mut arrows) in arrows {
-        let circles_may_be = folder.is_empty() || CIRCLES.contains(&folder.as_str());
-        // What uses nothing is in no circle, nor is then what uses only that.
-        for _ in 0..arrows.len() {
-            let users: BTreeSet<String> = arrows.iter().map(|[user, _]| user.clone()).collect();
-            arrows.retain(|[_, used]| users.contains(used));
+    arrows
+}
+
+/// What is in circles, or between them: what uses nothing is in none, nor is then what uses only that, nor what nobody uses.
+fn circles(mut arrows: BTreeSet<[String; 2]>) -> BTreeSet<[String; 2]> {
+    loop {
+        let before = arrows.len();
+        let users: BTreeSet<String> = arrows.iter().map(|[user, _]| user.clone()).collect();
+        let used: BTreeSet<String> = arrows.iter().map(|[_, used]| used.clone()).collect();
+        arrows.retain(|[from, to]| users.contains(to) && used.contains(from));
+        if arrows.len() == before {
+            return arrows;
         }
-        assert!(circles_may_be || arrows.is_empty(), "in {folder} there are circles among {arrows:?}");
     }
 }
 
 #[test]
-fn deployment_knows_nothing_of_training() {
-    for file in sources(&Path::new(ROOT).join("src")) {
-        let module = module(&file);
-        let room = module.split("::").next().unwrap();
-        if !["infer", "nn", "models", "tokenizer"].contains(&room) {
-            continue;
-        }
-        for path in paths(&module, &code(&fs::read_to_string(&file).unwrap())) {
-            let used = path.split("::").next().unwrap();
-            assert!(!["autograd", "train", "cuda"].contains(&used), "{module} uses {path}");
+fn files_of_a_room_use_each_other_in_one_direction() {
+    let lifted = lifted(&Path::new(ROOT).join("src"), &sources(&Path::new(ROOT).join("src")));
+    assert_eq!(put_back(&lifted, "ranks::Tcp::join"), "ranks::tcp::Tcp::join");
+    let mut wrong = Vec::new();
+    for (root, least) in [("src", "stages"), ("tools/src", "commands::sweep")] {
+        let arrows = arrows(&Path::new(ROOT).join(root));
+        assert!(arrows[least].len() >= 5, "is the test reading the sources?");
+        // Which rooms may use which, lib.rs says.
+        for (folder, arrows) in arrows.into_iter().filter(|(folder, _)| root != "src" || !folder.is_empty()) {
+            let found = circles(arrows);
+            if !found.is_empty() {
+                wrong.push(format!("{root}/{folder}: {found:?}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "in circles are:\n{}", wrong.join("\n"));
+}
+
+/// Rooms of the inference build use none that is there only to train.
+#[test]
+fn deployment_knows_nothing_of_training() {
+    let lib = fs::read_to_string(Path::new(ROOT).join("src/lib.rs")).unwrap();
+    let mut gated = BTreeSet::new();
+    for lines in lib.lines().collect::<Vec<_>>().windows(2) {
+        let name = lines[1].rsplit(' ').next().unwrap().trim_end_matches(';');
+        if lines[0] == "#[cfg(feature = \"train\")]" && lines[1].contains("mod ") {
+            gated.insert(name);
+        }
+    }
+    assert!(gated.contains("ops") && gated.len() >= 10, "{gated:?}");
+    let mut files = 0;
+    for file in sources(&Path::new(ROOT).join("src")) {
+        let module = module(&file);
+        if !["infer", "nn", "models", "tokenizer"].contains(&module.split("::").next().unwrap()) {
+            continue;
+        }
+        files += 1;
+        for path in paths(&module, &code(&fs::read_to_string(&file).unwrap())) {
+            let used = path.split("::").next().unwrap();
+            assert!(!gated.contains(used), "{module} uses {path}");
+        }
+    }
+    assert!(files >= 20, "is the test reading the sources?");
 }
 
 /// The entries of all `[dependencies]` tables of a manifest, also those for one target. Read by hand, so that

@@ -1,7 +1,7 @@
 //! Which column is what: from the options, the file's name and the first row.
 
+use super::options::{Column, Format, TableOptions};
 use super::records::{Record, Records};
-use super::table::{Column, Format, TableOptions};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -59,7 +59,10 @@ impl Layout {
     fn of_object(path: &Path, options: &TableOptions, object: &Map<String, Value>) -> Result<Layout> {
         let names: Vec<&str> = object.keys().map(String::as_str).collect();
         let label = options.label.clone().or_else(|| known(&names, &LABEL_NAMES).next());
-        let texts = options.texts.clone().unwrap_or_else(|| known(&names, &TEXT_NAMES).collect());
+        let texts = match &options.texts {
+            Some(texts) => texts.clone(),
+            None => known(&names, &TEXT_NAMES).filter(|text| label.as_ref() != Some(text)).collect(),
+        };
         Layout::checked(path, (Format::JsonLines, false), label, texts, options, &names)
     }
 

@@ -13,13 +13,15 @@ mod cache;
 pub mod demo;
 mod labels;
 mod layout;
+mod options;
 mod prepare;
 mod records;
 mod table;
 mod token_set;
 
 pub use labels::{Labels, read_classes};
-pub use table::{Classes, Column, Format, Row, RowReader, TableOptions, TableSource};
+pub use options::{Classes, Column, Format, TableOptions};
+pub use table::{Row, RowReader, TableSource};
 pub use token_set::TokenSet;
 
 /// A text and its class.

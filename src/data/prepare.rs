@@ -3,9 +3,8 @@
 use super::cache::{Cache, CacheWriter, Key};
 use super::table::{Row, TableSource};
 use super::token_set::{Storage, TokenSet};
-use crate::files::hexadecimal;
 use crate::tokenizer::Encode;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -36,7 +35,7 @@ impl TokenSet {
         let described =
             format!("token cache 1\n{}\n{}\n{max_tokens}", source.description(), tokenizer.content_hash());
         let key: Key = Sha256::digest(described.as_bytes()).into();
-        let content_hash = hexadecimal(&key);
+        let content_hash = files::hexadecimal(&key);
         let path = cache_dir.join(format!("{}.tokens", &content_hash[..32]));
         let cache = match Cache::open(&path, &key, tokenizer.vocab()) {
             Some(cache) => cache,
@@ -51,7 +50,8 @@ impl TokenSet {
         let labels = source.labels().names().to_vec();
         let value = |class| source.labels().value_of(class).unwrap_or_default().to_owned();
         let label_values = (0..labels.len()).map(value).collect();
-        Ok(TokenSet { storage: Storage::Mapped(cache), labels, label_values, content_hash })
+        let texts_hash = files::sha256(source.description().as_bytes());
+        Ok(TokenSet { storage: Storage::Mapped(cache), labels, label_values, content_hash, texts_hash })
     }
 }
 

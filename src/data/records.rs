@@ -1,6 +1,6 @@
 //! Rows of cells from csv and tsv files, objects from jsonl files, with the lines they began on.
 
-use super::Format;
+use super::options::Format;
 use crate::files::{self, hexadecimal};
 use crate::{Error, Result};
 use serde_json::{Map, Value};

@@ -12,6 +12,7 @@ pub struct TokenSet {
     pub(super) labels: Vec<String>,
     pub(super) label_values: Vec<String>,
     pub(super) content_hash: String,
+    pub(super) texts_hash: String,
 }
 
 pub(super) enum Storage {
@@ -49,6 +50,7 @@ impl TokenSet {
             labels: labels.to_vec(),
             label_values: labels.to_vec(),
             content_hash: files::sha256(described.as_bytes()),
+            texts_hash: files::sha256(format!("{labels:?} {examples:?}").as_bytes()),
         }
     }
 
@@ -104,6 +106,11 @@ impl TokenSet {
     /// SHA-256, in hexadecimal, of everything the ids and labels were made from: texts, tokenizer, settings.
     pub fn content_hash(&self) -> &str {
         &self.content_hash
+    }
+
+    /// SHA-256, in hexadecimal, of the texts and labels themselves, whoever reads them.
+    pub fn texts_hash(&self) -> &str {
+        &self.texts_hash
     }
 
     fn offsets(&self) -> &[u64] {

@@ -20,6 +20,7 @@
 mod arena;
 mod bytes;
 pub mod format;
+mod golden;
 mod load;
 mod model;
 mod prepared;

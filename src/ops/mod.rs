@@ -4,6 +4,7 @@
 //! A forward pass hands what the backward pass needs to a node; the backward pass adds into gradients and
 //! never overwrites them.
 
+mod activation;
 pub mod attention;
 pub mod blocks;
 pub mod cosine;

@@ -21,15 +21,6 @@ pub enum Calibration {
 impl Calibration {
     /// All of them.
     pub const ALL: [Calibration; 3] = [Calibration::Max, Calibration::Percentile, Calibration::Mse];
-
-    /// What recipes and tables call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Calibration::Max => "max",
-            Calibration::Percentile => "percentile",
-            Calibration::Mse => "mse",
-        }
-    }
 }
 
 /// The fraction of magnitudes that [`Calibration::Percentile`] keeps.

@@ -136,7 +136,8 @@ pub(super) fn floats(path: &Path, spec: &ParamSpec, form: Form, values: &[f32]) 
             let halves = values.iter().map(|&value| bf16::from_f32(value));
             (Dtype::Bf16, halves.flat_map(bf16::to_le_bytes).collect())
         }
-        _ => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Form::F32 => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Form::Int8 | Form::Int8Tensor | Form::Int4 => unreachable!("whole numbers, and no floats"),
     };
     Ok(Tensor { name: spec.name.clone(), dtype, shape: spec.dims(), bytes })
 }

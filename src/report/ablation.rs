@@ -1,6 +1,6 @@
 //! What each term of a recipe contributed: the whole recipe against the recipe without it.
 //!
-//! Both are run to the end, and their int8 files answer the same texts and are timed in turns. With one seed a
+//! Both are run to the end, and the files that they deploy answer the same texts and are timed in turns. With one seed a
 //! difference of accuracies has McNemar's exact test over the texts; with several it has Student's interval over the
 //! seeds, each with its own pair of runs, since texts that are asked again are no new texts.
 

@@ -48,6 +48,10 @@ pub trait Texts {
     fn text(&self, i: usize) -> Text<'_>;
     /// Its class.
     fn label(&self, i: usize) -> usize;
+    /// A hash of the texts and classes, whoever reads them, if one is known.
+    fn hash(&self) -> Option<&str> {
+        None
+    }
     /// Whether there is no text.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -102,6 +106,7 @@ pub fn measure(
             parameters: subject.parameters(),
             sparsity: subject.sparsity(),
             tokens: (0..count).map(|text| texts.text(text).ids.len() as u64).sum(),
+            texts_hash: texts.hash().map(str::to_owned),
             latency: None,
         });
     }

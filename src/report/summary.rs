@@ -160,6 +160,18 @@ impl Summary {
         points.flat_map(|point| point.trials.iter().map(String::as_str)).collect()
     }
 
+    /// References to be timed with the candidates: all, or of many the first of each variant.
+    pub fn timed_references(&self) -> impl Iterator<Item = &Point> {
+        let references = || self.points.iter().filter(|point| point.reference);
+        let few = references().count() <= ALL_TIMED;
+        let mut variants: Vec<&str> = Vec::new();
+        references().filter(move |point| {
+            let is_first = !variants.contains(&point.variant.as_str());
+            variants.push(&point.variant);
+            few || is_first
+        })
+    }
+
     /// The setting with the smallest file that is at most so many points of accuracy below its baseline.
     pub fn smallest_within(&self, max_drop: f64) -> Option<&Point> {
         let settings = self.points.iter().filter(|point| !point.reference);

@@ -32,6 +32,8 @@ pub struct Row {
     pub sparsity: f64,
     /// Tokens of the test texts, as it reads them.
     pub tokens: u64,
+    /// SHA-256 of the test texts and their classes, if it is known.
+    pub texts_hash: Option<String>,
     /// Batch 1, real lengths. None if it was not timed.
     pub latency: Option<Latency>,
 }
@@ -86,6 +88,9 @@ pub struct RowMetrics {
     /// As in [`Row`]; older reports do not say.
     #[serde(default)]
     pub tokens: Option<u64>,
+    /// As in [`Row`]; older reports do not say.
+    #[serde(default)]
+    pub texts_hash: Option<String>,
     /// Texts that only the baseline gets right.
     pub only_baseline_right: Option<u64>,
     /// Texts that only this variant gets right.
@@ -139,6 +144,7 @@ impl Report {
             macro_f1: row.confusion.macro_f1(),
             texts: row.confusion.total(),
             tokens: Some(row.tokens),
+            texts_hash: row.texts_hash.clone(),
             only_baseline_right: pair.map(|pair| pair.only_first),
             only_variant_right: pair.map(|pair| pair.only_second),
         }
@@ -272,6 +278,7 @@ mod tests {
             parameters: 1_234_567,
             sparsity: 0.25,
             tokens: 4000,
+            texts_hash: Some("5e".to_owned()),
             latency: ms,
         };
         let pair = Paired { only_first: 6, only_second: 0 };
@@ -323,7 +330,7 @@ mod tests {
         assert!(report.table().markdown().ends_with(&format!("{line}.\n")), "{}", report.table().markdown());
         assert!(report.table().to_string().contains(&format!("\n{line}\n\n")));
         // A report of before says nothing of tokens.
-        let old = RowMetrics { tokens: None, ..report.table().rows[0].clone() };
+        let old = RowMetrics { tokens: None, texts_hash: None, ..report.table().rows[0].clone() };
         let mut table = report.table();
         table.rows[0] = old;
         assert!(!table.to_string().contains("tokens of"));

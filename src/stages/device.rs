@@ -149,6 +149,17 @@ impl StageContext<'_> {
         }
     }
 
+    /// What a training of that precision computes in here.
+    pub fn precision_name(&self, precision: TrainPrecision) -> String {
+        match self.device {
+            TrainingDevice::Cpu => {
+                precision.on_cpu().map_or_else(|| format!("{precision:?}"), |found| format!("{found:?}"))
+            }
+            #[cfg(feature = "cuda")]
+            TrainingDevice::Cuda(_) => format!("{:?}", precision.on_gpu()),
+        }
+    }
+
     /// Fails on all ranks unless each has the first one's recipe, and kernels whose numbers are the same bits: what each decides by
     /// itself (which heads to delete, say) has to be the same.
     ///

@@ -11,14 +11,14 @@
 //! A `.limbeck` file is the end of the line: what is packed, and rounded, is not unpacked again.
 
 use super::artifact::weights_hash;
+use super::quantize;
 use crate::checkpoint::{Dtype, HfDirectory, TensorToWrite, Values, check_complete, is_stock, read_values};
 use crate::compress::Padding;
 use crate::compress::expand::expand;
-use crate::infer::format::Parents;
 use crate::models::config::Pooling;
 use crate::models::{Classifier, ModelConfig};
 use crate::nn::{ParamId, ParamSpec};
-use crate::quantize::{Extras, Quantization, golden_texts, quantize};
+use crate::quantize::Quantization;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,8 +67,13 @@ pub fn export(model: &Path, out: &Path, format: ExportFormat) -> Result<()> {
                 (0..).map(ParamId).zip(&values).map(|(id, v)| padding.apply(id, v)).collect();
             save(out, &directory, &padding.model.config, &padding.specs, &values)
         }
-        ExportFormat::Limbeck => save_file(out, &directory, values, Quantization::NONE),
-        ExportFormat::LimbeckInt8 => save_file(out, &directory, values, Quantization::INT8),
+        ExportFormat::Limbeck | ExportFormat::LimbeckInt8 => {
+            let int8 = format == ExportFormat::LimbeckInt8;
+            let quantization = if int8 { Quantization::INT8 } else { Quantization::NONE };
+            let mut values = values.into_iter();
+            let next = |_: &ParamSpec| Ok(values.next().expect("a vector for each spec"));
+            quantize::write_file(out, &directory, next, quantization, None).map(|_| ())
+        }
     }
 }
 
@@ -137,24 +142,4 @@ fn stored_as(directory: &HfDirectory) -> Dtype {
     let mut types = directory.tensors.names().filter_map(|name| directory.tensors.dtype(name));
     let first = types.next().unwrap_or(Dtype::F32);
     if types.all(|dtype| dtype == first) { first } else { Dtype::F32 }
-}
-
-fn save_file(
-    out: &Path,
-    directory: &HfDirectory,
-    values: Vec<Vec<f32>>,
-    quantization: Quantization,
-) -> Result<()> {
-    let packed = directory.tokenizer()?.pack().map_err(|problem| {
-        let mend = "export it as hf, which keeps any tokenizer";
-        Error::file(&directory.path, format!("a .limbeck file cannot hold its tokenizer: {problem}"), mend)
-    })?;
-    let extras = Extras {
-        vocabulary: Some(packed),
-        parents: Parents { model: Some(weights_hash(&directory.path)?), recipe: None },
-        golden: golden_texts(&directory.config),
-    };
-    let mut values = values.into_iter();
-    let next = |_: &ParamSpec| Ok(values.next().expect("a vector for each spec"));
-    quantize(&directory.path, &directory.config, next, quantization, &extras)?.image.write(out)
 }

@@ -33,7 +33,8 @@ pub struct ScanContext<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Measures every matrix and table of the model directory `model` on the first `count` texts of the recipe's test file.
+/// Measures every matrix and table of the model directory `model` on the first `count` texts of the file that the recipe
+/// has as `data.test`: the command gives it training texts, for what is chosen on a test's texts is not tested by them.
 ///
 /// # Errors
 /// Whatever is wrong with the model or the texts; a signal.
@@ -200,7 +201,7 @@ fn tell(context: &StageContext<'_>, choice: &Choice<'_>, least: f64) {
     ));
     if with < least {
         context.progress.message(&format!(
-            "precision: even with everything in int8, held-out accuracy is more than quantize.budget = {} points below f32's",
+            "precision: even with none of these in int4, held-out accuracy is more than quantize.budget = {} points below f32's",
             context.recipe.quantize.budget
         ));
     }

@@ -11,7 +11,7 @@
 //! run_directory  what is there, whose it is, whether a stage has still to run ─── run_lock   one process at a time
 //! corpus         the texts, tokenized ─── teachers       who teaches ─── device   where it is computed
 //! train, prune, distill ─── training   what they have in common ─── artifact   networks between them, on disk
-//! quantize ─── precision   which bits for which matrix ─── export   other formats
+//! quantize ─── mixed_precision   which bits for which matrix ─── export   other formats
 //! controls       files beside the artifacts, to compare with ─── reuse   what trials of a sweep share
 //! ```
 

@@ -45,36 +45,53 @@ pub(super) fn write(
 ) -> Result<()> {
     let directory = HfDirectory::open(source)?;
     check_complete(&directory, &Classifier::new(&directory.config).1)?;
-    let mend = "fetch the model's tokenizer again";
-    let vocabulary = directory.tokenizer()?.pack().map_err(|problem| Error::file(source, problem, mend))?;
-    let extras = Extras {
-        vocabulary: Some(vocabulary),
-        parents: Parents {
-            model: Some(artifact::weights_hash(source)?),
-            recipe: Some(context.recipe_hash(Stage::Quantize)),
-        },
-        golden: golden_texts(&directory.config),
-    };
     let read = |spec: &ParamSpec| {
         context.check_stop()?;
         read_value(&directory, spec)
     };
-    let quantized = to_image(path, &directory.config, read, quantization.clone(), &extras)?;
-    let worst = quantized.losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
+    let recipe_hash = context.recipe_hash(Stage::Quantize);
+    let losses = write_file(path, &directory, read, quantization.clone(), Some(recipe_hash))?;
+    let worst = losses.iter().min_by(|a, b| a.signal_to_noise.total_cmp(&b.signal_to_noise));
     if let Some(worst) = worst {
         let message =
             format!("quantize: lowest signal-to-noise {:.1} dB, {}", worst.signal_to_noise, worst.name);
         context.progress.message(&message);
     }
-    if let Some(message) = layouts(&quantized.losses) {
+    if let Some(message) = layouts(&losses) {
         context.progress.message(&message);
     }
-    context.check_stop()?;
+    Ok(())
+}
+
+/// Writes the network of `directory`, whose values `read` gives, into the file `path`, which is opened again and must answer as
+/// the network did in memory. Returns what each tensor lost.
+///
+/// # Errors
+/// A weight is no number, a tokenizer that cannot be packed, a full disk, whatever `read` fails with; a file that answers otherwise,
+/// which is removed again.
+pub(super) fn write_file(
+    path: &Path,
+    directory: &HfDirectory,
+    read: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    quantization: Quantization,
+    recipe_hash: Option<String>,
+) -> Result<Vec<Loss>> {
+    let packed = directory.tokenizer()?.pack().map_err(|problem| {
+        let problem = format!("a .limbeck file cannot hold its tokenizer: {problem}");
+        Error::file(&directory.path, problem, "export it as hf, which keeps any tokenizer")
+    })?;
+    let extras = Extras {
+        vocabulary: Some(packed),
+        parents: Parents { model: Some(artifact::weights_hash(&directory.path)?), recipe: recipe_hash },
+        golden: golden_texts(&directory.config),
+    };
+    let quantized = to_image(&directory.path, &directory.config, read, quantization, &extras)?;
     quantized.image.write(path)?;
     // A file that is there is done: one that the disk changed must not stay.
     Model::open(path).and_then(|model| model.check_golden()).inspect_err(|_| {
         let _ = fs::remove_file(path);
-    })
+    })?;
+    Ok(quantized.losses)
 }
 
 /// Whether the recipe's exceptions can be meant for a network of this configuration.

@@ -37,13 +37,20 @@ fn given(distill: &Distill) -> impl Iterator<Item = &Path> {
     distill.teacher.names().iter().filter(|name| *name != BASELINE).map(Path::new)
 }
 
-/// The content hashes of the weights of given teachers, as text: the run's own is bound as the first artifact is.
+/// The content hashes of the weights and tokenizers of given teachers, as text: the run's own is bound as the first artifact is.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn hashes(context: &StageContext<'_>) -> Result<String> {
-    let hash = |path: &Path| artifact::weights_hash(path).map_err(of_teacher);
-    given(&context.recipe.distill).map(|path| Ok(format!(" taught by {}", hash(path)?))).collect()
+    let hashes = |path: &Path| {
+        let tokenizer = HfDirectory::open(path)?.tokenizer()?;
+        Ok(format!(
+            " taught by {}, which reads by {}",
+            artifact::weights_hash(path)?,
+            tokenizer.content_hash()
+        ))
+    };
+    given(&context.recipe.distill).map(|path| hashes(path).map_err(of_teacher)).collect()
 }
 
 /// Whether the recipe's teachers, as far as they are none of the run's own networks, can teach; whether the layers exist
@@ -103,7 +110,7 @@ pub fn teach<B: Backend>(
 ) -> Result<(Vec<f32>, Distillation)> {
     let distill = &context.recipe.distill;
     let (_, train) = context.recipe.training(stage).expect("it trains");
-    let computed_by = format!("{} {:?}", context.kernels_name(), train.precision);
+    let computed_by = format!("{} {}", context.kernels_name(), context.precision_name(train.precision));
     let mut all = Vec::new();
     for (place, path) in paths(context)?.into_iter().enumerate() {
         let own = check(context, &path, corpus, place)?;

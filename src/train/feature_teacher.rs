@@ -17,15 +17,13 @@
 //! is compared. These projections lie behind the network's own parameters in the learner's store: the same optimizer
 //! steps them, gradients are clipped with theirs, and the saved state of a training holds them; artifacts do not.
 
-use super::Learner;
-use super::learner::BatchShard;
+use super::examples::BatchShard;
 use super::terms::Terms;
 use crate::autograd::{Tape, Var};
-use crate::checkpoint::fresh;
 use crate::data::TokenSet;
 use crate::models::config::Pooling;
 use crate::models::{Classifier, ModelConfig, Rows, Taps};
-use crate::nn::{Exec, Linear, ParamBuilder, ParamId};
+use crate::nn::{Exec, Linear};
 use crate::ops::Backend;
 use crate::ops::relation::{Map, even};
 use crate::params::ParamStore;
@@ -67,69 +65,18 @@ impl<B: Backend> Compared<'_, B> {
 
 /// A teacher, and what is learnt from its layers.
 pub struct FeatureTeacher<B: Backend> {
-    model: Classifier,
-    params: ParamStore<B>,
+    pub(super) model: Classifier,
+    pub(super) params: ParamStore<B>,
     /// The texts as the teacher reads them, if that is not as the student does.
-    texts: Option<TokenSet>,
-    features: FeatureDistillation,
+    pub(super) texts: Option<TokenSet>,
+    pub(super) features: FeatureDistillation,
     /// From the student's width to the teacher's: of the embeddings, then of each pair of layers; none where they are
     /// equal.
-    projections: Vec<Linear>,
+    pub(super) projections: Vec<Linear>,
 }
 
 /// Gradients of the terms by variables of the student's tape.
 type OutputGrads<B> = Vec<(Var<B>, Tensor<B>)>;
-
-impl<B: Backend> Learner<B> {
-    /// Has the network learn from the layers of a teacher. `texts` are the training texts as the teacher reads them, if
-    /// its vocabulary is another: each of as many tokens. Projections, where there are any, are drawn from `seed`.
-    ///
-    /// # Errors
-    /// No memory.
-    ///
-    /// # Panics
-    /// If a layer does not exist, or there is a feature teacher already.
-    pub fn distill_features(
-        &mut self,
-        teacher: (Classifier, ParamStore<B>),
-        features: FeatureDistillation,
-        texts: Option<TokenSet>,
-        seed: u64,
-    ) -> Result<()> {
-        assert!(self.feature_teacher.is_none(), "one feature teacher at a time");
-        let (model, params) = teacher;
-        for [student, teacher] in features.layers.iter().chain([&features.relation_layers]) {
-            assert!(*student < self.model.layers.len() && *teacher < model.layers.len(), "layers that exist");
-        }
-        let [from, to] = [&self.model, &model].map(|model| model.config.hidden);
-        let mut declare = ParamBuilder::default();
-        let mut projections = Vec::new();
-        if features.weights.compares_states() && from != to {
-            for state in 0..=features.layers.len() {
-                let name = format!("distill.projection.{state}");
-                let plain = crate::models::config::Activation::Identity;
-                projections.push(Linear::new(&mut declare, &name, from, to, plain));
-            }
-        }
-        let first = self.params.len() as u32;
-        for projection in &mut projections {
-            for id in [&mut projection.weight].into_iter().chain(&mut projection.bias) {
-                *id = ParamId(id.0 + first);
-            }
-        }
-        self.params.extend(&self.backend, &declare.specs, |spec| Ok(fresh(spec, seed)))?;
-        self.optimizer.extend(&self.backend, &self.params)?;
-        self.feature_teacher = Some(FeatureTeacher { model, params, texts, features, projections });
-        Ok(())
-    }
-
-    /// The parameters of the network itself, without those of projections.
-    pub fn network(&self) -> impl Iterator<Item = (ParamId, &crate::params::Param<B>)> {
-        let projections =
-            self.feature_teacher.as_ref().map_or(0, |feature_teacher| 2 * feature_teacher.projections.len());
-        self.params.iter().take(self.params.len() - projections)
-    }
-}
 
 /// What is tapped of one network.
 struct Tapped<'n, 't, 'p, B: Backend> {

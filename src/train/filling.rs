@@ -3,7 +3,7 @@
 //! Texts that teach nothing go behind those of the batch, as many and with as many tokens as make the next of few sizes. They have
 //! no label, so that no loss and no gradient knows of them; and since batches are ragged, no other text does.
 
-use super::Examples;
+use super::examples::Examples;
 
 /// The most tokens of a text that fills up: those of the smallest class of attention.
 const LONGEST: usize = 32;

@@ -1,7 +1,8 @@
 //! What is told of a training's steps: to whoever shows progress, and to the metrics.
 
+use super::examples::BatchShard;
 use super::launched::LaunchedStep;
-use super::learner::{BatchShard, Learner};
+use super::learner::Learner;
 use super::metrics::Metrics;
 use super::progress::{Progress, StepReport, Throughput};
 use crate::Result;

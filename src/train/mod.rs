@@ -2,7 +2,7 @@
 //! students learn from them.
 //!
 //! ```text
-//! trainer   the loop: steps, evaluations, the best weights, checkpoints, the end ── run       where it is, and its next step
+//! trainer   the loop: steps, evaluations, the best weights, checkpoints, the end ── run       where it is, and its next step: training, examples
 //! learner   one step: forward, loss, backward, clipping, AdamW ───────────────── optimizer, schedule, loss_scale, launched
 //! order     which texts come when ────────────────────────────────────────────── filling   batches of sizes that come again
 //! teacher   its logits, computed once ────────────────────────────────────────── feature_teacher   its states and attention, at each step: terms, layer_map
@@ -12,6 +12,7 @@
 
 mod callback;
 pub mod evaluate;
+mod examples;
 pub mod feature_teacher;
 mod filling;
 mod launched;
@@ -30,10 +31,12 @@ mod state;
 pub mod teacher;
 pub mod terms;
 mod trainer;
+mod training;
 
 pub use callback::{Callback, CallbackState, Event};
+pub use examples::{BatchShard, Examples};
 pub use feature_teacher::{FeatureDistillation, FeatureTeacher};
-pub use learner::{Examples, Learner, LearnerView, Step};
+pub use learner::{Learner, LearnerView, Step};
 pub use loss_scale::LossScale;
 pub use mlm::MlmLoss;
 pub use optimizer::{AdamW, AdamWSettings};
@@ -42,4 +45,5 @@ pub use progress::{Progress, Silent, StepReport};
 pub use schedule::Schedule;
 pub use state::remove as forget_state;
 pub use terms::Terms;
-pub use trainer::{Training, TrainingOutcome, train};
+pub use trainer::train;
+pub use training::{Training, TrainingOutcome};

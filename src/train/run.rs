@@ -1,14 +1,15 @@
 //! One training under way: where it is, and its next step.
 
 use super::callback::Callback;
+use super::examples::BatchShard;
 use super::launched::LaunchedStep;
-use super::learner::{BatchShard, Learner, Watch};
+use super::learner::{Learner, Watch};
 use super::log::{Log, StepInFlight};
 use super::metrics::Metrics;
 use super::order::Order;
 use super::progress::Throughput;
 use super::state::{self, Position};
-use super::trainer::{Training, TrainingOutcome};
+use super::training::{Training, TrainingOutcome};
 use crate::ops::Backend;
 use crate::ops::dropout::DropoutSeed;
 use crate::{Error, Result};

@@ -7,7 +7,7 @@ use limbeck::models::config::{DropoutConfig, LayerConfig, ModelConfig, Sizes};
 use limbeck::ops::dropout::DropoutSeed;
 use limbeck::ops::loss::LossOps;
 use limbeck::ranks::{Launch, OneThread, ProcessGroup, Tcp};
-use limbeck::train::learner::BatchShard;
+use limbeck::train::BatchShard;
 use limbeck::train::{Examples, Learner};
 use std::net::TcpListener;
 

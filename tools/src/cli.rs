@@ -349,9 +349,9 @@ impl Common {
     pub fn cpu_only(&self, command: &str) -> Result<(), Failure> {
         match self.device {
             Device::Cpu => Ok(()),
-            Device::Cuda => {
-                Err(Failure::Usage(format!("--device cuda: `limbeck {command}` computes on the CPU")))
-            }
+            Device::Cuda => Err(Failure::Usage(format!(
+                "--device cuda: `limbeck {command}` computes on the CPU; leave it out"
+            ))),
         }
     }
 

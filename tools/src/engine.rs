@@ -1,7 +1,6 @@
 //! Where the command line meets the library: opening models, reading texts, running stages.
 //!
-//! Commands are written against the few functions here, so that what a model file is, or how a stage keeps
-//! its artifacts, is decided in one place.
+//! What predicts or is measured, be it a directory, a file, a control or a network on a GPU, commands open here and see as one kind.
 
 mod gpu;
 mod ngrams;
@@ -67,7 +66,7 @@ pub fn texts(recipe: &Recipe, model: &dyn TextModel) -> Result<Tokenized> {
         .map(Tokenized)
 }
 
-/// What few bits do to each matrix of a model directory, on the first texts of `recipe`'s test file.
+/// What few bits do to each matrix of a model directory, on the first texts of the file that `recipe` has as `data.test`.
 pub fn sensitivity(
     model: &Path,
     recipe: &Recipe,
@@ -229,12 +228,20 @@ impl Texts for Tokenized {
     fn label(&self, i: usize) -> usize {
         self.0.label(i)
     }
+    fn hash(&self) -> Option<&str> {
+        Some(self.0.texts_hash())
+    }
+}
+
+/// How large a file is.
+fn bytes_of(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(Error::io("read", path))?.len())
 }
 
 /// A model from its file, with a session on so many threads.
 struct Deployed {
     model: &'static Model,
-    path: PathBuf,
+    file_bytes: u64,
     /// The file's own vocabulary, or what lies beside the weights.
     tokenizer: Box<dyn Encode>,
     session: Session<'static>,
@@ -258,8 +265,9 @@ impl Deployed {
             }
         };
         let session = Session::with_threads(model, threads);
-        let (path, batch) = (path.to_owned(), Batch::new());
-        Ok(Deployed { model, path, tokenizer, session, timed: None, prepared: None, batch })
+        let file_bytes = bytes_of(&if path.is_dir() { path.join(WEIGHTS) } else { path.to_owned() })?;
+        let batch = Batch::new();
+        Ok(Deployed { model, file_bytes, tokenizer, session, timed: None, prepared: None, batch })
     }
 }
 
@@ -287,8 +295,7 @@ impl MeasuredModel for Deployed {
     }
 
     fn file_bytes(&self) -> u64 {
-        let weights = if self.path.is_dir() { self.path.join(WEIGHTS) } else { self.path.clone() };
-        fs::metadata(weights).map_or(0, |metadata| metadata.len())
+        self.file_bytes
     }
 
     fn parameters(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! How a command fails: what is said, and the exit code.
 
-use crate::output::printable;
+use crate::printable::printable;
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ mod commands;
 mod engine;
 mod failure;
 mod output;
+mod printable;
 mod progress;
 mod signals;
 

@@ -1,7 +1,8 @@
 //! Standard output: data only. A reader that stops reading ends the command quietly.
 
 use crate::failure::Failure;
-use std::fmt::{self, Write as _};
+use crate::printable::printable;
+use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 /// Standard output, buffered.
@@ -34,28 +35,5 @@ impl Output {
     /// Hands everything to the reader now.
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(Failure::from_output)
-    }
-}
-
-/// Text with escapes for its control characters, other than ends of lines.
-pub fn printable(text: &str) -> String {
-    let mut printed = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            let _ = write!(printed, "{}", c.escape_default());
-        } else {
-            printed.push(c);
-        }
-    }
-    printed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terminals_are_not_commanded() {
-        assert_eq!(printable("World\x1b[2J\r\n\u{9b}1m–×"), "World\\u{1b}[2J\\r\n\\u{9b}1m–×");
     }
 }

@@ -4,8 +4,8 @@
 //! the heuristic finds is kept for each product, so that only the first of a kind asks. Sums are f32, those of slices too
 //! (the heuristic is not offered reductions in 16 bits), and f32 operands are multiplied as f32, not as TF32.
 
+use super::operation::{Addresses, Operation};
 use super::product::{GemmProblem, Kind};
-use super::recorder::Operation;
 use super::{Cuda, Memory, Storage};
 use crate::{Error, Result};
 use cudarc::cublaslt::{result, sys};
@@ -54,15 +54,6 @@ pub(crate) struct Operands<'a> {
     pub bias: Option<&'a Memory>,
     /// The result.
     pub out: &'a Memory,
-}
-
-/// Where the operands of a product are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Addresses {
-    a: u64,
-    b: u64,
-    bias: Option<u64>,
-    out: u64,
 }
 
 impl Operands<'_> {

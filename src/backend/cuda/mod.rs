@@ -24,6 +24,7 @@
 //! their gradients and moments are `f32`; activations are stored as [`Cuda::storage`] says, and an operation casts what it is
 //! handed otherwise. What an operation does stands beside its CPU half, in `ops/*/cuda.rs`.
 
+mod argument;
 mod batch;
 pub mod compile;
 mod cublaslt;
@@ -33,6 +34,7 @@ pub mod lengths;
 mod libnccl;
 mod memory;
 mod nccl;
+mod operation;
 pub mod probe;
 mod product;
 mod recorder;
@@ -41,10 +43,11 @@ mod tensor_map;
 mod timing;
 mod transfer;
 
+pub(crate) use argument::{Argument, Grid};
 pub use batch::{DeviceBatch, RowLayout};
 pub(crate) use cublaslt::Operands;
 pub use graphs::Graphs;
-pub(crate) use launch::{Argument, Grid, Sliced};
+pub(crate) use launch::Sliced;
 pub use memory::{Buffer, Memory, Plain, Storage};
 pub use product::{GemmBackend, GemmProblem, Kind};
 pub use staging::Readback;

@@ -1,6 +1,6 @@
 //! Between host and device: copies, and casts from one storage to another.
 
-use super::recorder::Operation;
+use super::operation::Operation;
 use super::{Cuda, Memory, Plain, Storage, failed};
 use crate::Result;
 use crate::tensor::{Shape, Tensor};

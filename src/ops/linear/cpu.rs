@@ -5,8 +5,8 @@ use crate::Result;
 use crate::backend::Cpu;
 use crate::backend::cpu::threads::{reduce, rows_per_block};
 use crate::models::config::Activation;
+use crate::ops::activation::activate;
 use crate::tensor::{Shape, Tensor};
-use limbeck_kernels::Kernels;
 use limbeck_kernels::gemm::{Epilogue, Matrix, PackedMatrix};
 use rayon::prelude::*;
 
@@ -158,22 +158,4 @@ fn multiply(
         cpu.kernels().gemm(a.rows(first..(first + rows).min(rows_of_a)), b, epilogue, c, cols);
         after(c);
     });
-}
-
-/// Applies `activation` in place, by way of a buffer on the stack.
-pub(in crate::ops) fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
-    if activation == Activation::Identity {
-        return;
-    }
-    let mut z = [0.0; 1024];
-    for values in values.chunks_mut(z.len()) {
-        let z = &mut z[..values.len()];
-        z.copy_from_slice(values);
-        match activation {
-            Activation::Identity => (),
-            Activation::Gelu => kernels.gelu_forward(z, values),
-            Activation::Relu => kernels.relu_forward(z, values),
-            Activation::Tanh => kernels.tanh_forward(z, values),
-        }
-    }
 }

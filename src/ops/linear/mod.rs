@@ -14,8 +14,6 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 
-pub(in crate::ops) use cpu::activate;
-
 use crate::Result;
 use crate::autograd::{Context, Grads, Node, Recorded, Var, VarId};
 use crate::backend::Device;

@@ -19,6 +19,7 @@ fn figures(variant: &str, accuracy: f64, bytes: u64, speed_up: f64) -> RowMetric
         macro_f1: accuracy,
         texts: 100,
         tokens: None,
+        texts_hash: None,
         only_baseline_right: None,
         only_variant_right: None,
     }

@@ -259,7 +259,8 @@ fn blocks(prune: &Prune) -> Result<()> {
         return Err(Error::setting("prune.block_shape", problem, mend));
     }
     if prune.blocks > 0.0 && prune.weights > 0.0 {
-        let problem = "masks weights of the matrices that prune.blocks masks blocks of";
+        let problem =
+            "masks weights beside prune.blocks: a network's masks are of single weights or of blocks";
         return Err(Error::setting("prune.weights", problem, "set one of the two to 0"));
     }
     let of_blocks = match prune.block_importance {

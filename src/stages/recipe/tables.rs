@@ -1,5 +1,5 @@
-//! Every key of a recipe: its meaning, its unit, its default. The defaults stand once, in the
-//! `Default` of each table; a key that a recipe leaves out has that value.
+//! Every key of a recipe: its meaning, its unit, its default. A key that a recipe leaves out has the value in the `Default` of its
+//! table, which the key's description repeats.
 
 mod controls;
 mod input;

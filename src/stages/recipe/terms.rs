@@ -12,12 +12,19 @@ use super::{
 pub struct Term {
     /// What the ablation calls it, after `without-`: letters, digits and `-`.
     pub name: &'static str,
-    /// The keys that switch it off, as after `--set`.
-    pub off: &'static [&'static str],
+    off: &'static [&'static str],
+    /// Whether all terms before it go with it.
+    ends_stage: bool,
     used: fn(&Recipe) -> bool,
 }
 
 impl Term {
+    /// The keys that switch it off, as after `--set`.
+    pub fn off(&self) -> Vec<&'static str> {
+        let with_it = before(self.name).filter(|_| self.ends_stage);
+        with_it.flat_map(|term| term.off).chain(self.off).copied().collect()
+    }
+
     /// Whether `recipe` does it, so that there is something to switch off.
     pub fn is_used(&self, recipe: &Recipe) -> bool {
         (self.used)(recipe)
@@ -25,10 +32,15 @@ impl Term {
 }
 
 const fn term(name: &'static str, off: &'static [&'static str], used: fn(&Recipe) -> bool) -> Term {
-    Term { name, off, used }
+    Term { name, off, ends_stage: false, used }
 }
 
-/// All terms, in the order of the stages.
+/// The terms that stand before the one of that name.
+fn before(name: &str) -> impl Iterator<Item = &'static Term> {
+    TERMS.iter().take_while(move |term| term.name != name)
+}
+
+/// All terms, in the order of the stages; first whatever deletes, masks, shares or factors.
 pub const TERMS: &[Term] = &[
     term("layers", &["prune.layers=0", "prune.keep_layers=[]"], |r| {
         r.prune.layers > 0.0 || !r.prune.keep_layers.is_empty()
@@ -45,7 +57,7 @@ pub const TERMS: &[Term] = &[
     term("low-rank", &["prune.rank=0"], |r| r.prune.rank > 0.0),
     term("decoupling", &["prune.decouple=0"], |r| r.prune.decouple > 0),
     // The stage, where it is more than one of those above.
-    term("pruning", NOTHING_PRUNED, is_pruned_in_several_ways),
+    Term { name: PRUNING, off: &["prune.schedule=once"], ends_stage: true, used: is_pruned_in_several_ways },
     // What is measured, against chance.
     term("importance", &["prune.head_importance=random", "prune.unit_importance=random"], |r| {
         let heads = r.prune.heads > 0.0 && r.prune.head_importance != Importance::Random;
@@ -93,31 +105,14 @@ pub const TERMS: &[Term] = &[
     ),
 ];
 
-/// What switches off whatever deletes, masks, shares or factors.
-const NOTHING_PRUNED: &[&str] = &[
-    "prune.layers=0",
-    "prune.keep_layers=[]",
-    "prune.heads=0",
-    "prune.units=0",
-    "prune.hidden=0",
-    "prune.weights=0",
-    "prune.classifier=0",
-    "prune.blocks=0",
-    "prune.vocabulary=0",
-    "prune.embedding_size=0",
-    "prune.share=0",
-    "prune.rank=0",
-    "prune.decouple=0",
-    "prune.schedule=once",
-];
+const PRUNING: &str = "pruning";
 
 fn is_distilled(recipe: &Recipe) -> bool {
     recipe.distill.train.epochs > 0.0 || recipe.distill.train.steps > 0
 }
 
 fn is_pruned_in_several_ways(recipe: &Recipe) -> bool {
-    let ways = TERMS.iter().take_while(|term| term.name != "pruning");
-    ways.filter(|term| term.is_used(recipe)).count() > 1
+    before(PRUNING).filter(|term| term.is_used(recipe)).count() > 1
 }
 
 /// Whether anything learns from a teacher.
@@ -160,7 +155,7 @@ mod tests {
         for more in ["prune.weights=0.5", "prune.blocks=0.5"] {
             let whole = recipe(&[], more);
             for removed in TERMS.iter().filter(|term| term.is_used(&whole)) {
-                let left = recipe(removed.off, more);
+                let left = recipe(&removed.off(), more);
                 let of_stage: &[&str] = match removed.name {
                     "pruning" => PRUNES,
                     "quantization" => QUANTIZES,
@@ -179,6 +174,39 @@ mod tests {
             &[],
         );
         assert!(!TERMS.iter().any(|term| term.is_used(nothing.as_ref().unwrap())));
+    }
+
+    /// Each term can be switched off in some recipe that has it.
+    #[test]
+    fn every_term_can_be_switched_off() {
+        const RECIPES: &[&str] = &[
+            "[prune]\nlayers = 0.3\nheads = 0.5\nunits = 0.5\nhidden = 0.25\nvocabulary = 500\nembedding_size = 8\nshare = 1\n\
+             rank = 0.25\n[distill]\nhidden = 0.1\ncosine = 0.1\nattention = 0.1\nrelations = 0.1\nquantized = 0.5",
+            "[data]\nsource = 'files'\nsecond_columns = ['b']\n[prune]\nkeep_layers = [0, 2]\ndecouple = 1\nclassifier = 0.1\n\
+             weights = 0.5\nschedule = 'cubic'\nevents = 4\nweight_importance = 'movement'\n[quantize]\nweights = 'int4'\n\
+             embeddings = 'int4'",
+            "[prune]\nblocks = 0.5\nblock_importance = 'fisher'\nblock_scope = 'global'\nschedule = 'cubic'\n[quantize]\n\
+             weights = 'auto'\nembeddings = 'auto'",
+            "[prune]\nheads = 0.5\nschedule = 'iterative'\nrewind = 'weights'\n[quantize.exceptions]\n'head.classifier' = 'f32'",
+        ];
+        let parse = |text: &str, off: &[&str]| {
+            let off: Vec<String> = off.iter().map(|assignment| assignment.to_string()).collect();
+            Recipe::parse(text, "test.toml".as_ref(), &off).unwrap()
+        };
+        let mut tried: Vec<&str> = Vec::new();
+        for text in RECIPES {
+            let whole = parse(text, &[]);
+            for term in TERMS.iter().filter(|term| term.is_used(&whole)) {
+                assert!(!term.is_used(&parse(text, &term.off())), "{} of {text}", term.name);
+                tried.push(term.name);
+            }
+            let unpruned = TERMS.iter().find(|term| term.name == PRUNING).unwrap().off();
+            let left = parse(text, &unpruned);
+            assert!(before(PRUNING).all(|term| !term.is_used(&left)), "{text}");
+        }
+        let untried: Vec<&str> =
+            TERMS.iter().map(|term| term.name).filter(|name| !tried.contains(name)).collect();
+        assert!(untried.is_empty(), "no recipe here has {untried:?}");
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn errors_name_the_key_and_the_mend() {
         (
             "[prune]\nblocks = 0.8",
             "prune.weights=0.5",
-            "prune.weights: masks weights of the matrices that prune.blocks masks blocks of; set one of the two to 0",
+            "prune.weights: masks weights beside prune.blocks: a network's masks are of single weights or of blocks; set one of the two to 0",
         ),
         (
             "[prune]\nblocks = 0.8",

@@ -221,9 +221,10 @@ fn settings(wanted: &SweepTable, base: &Base) -> Result<Vec<Setting>> {
     let grid = draw::grid(&wanted.grid)?;
     let random = draw::random(&wanted.random, wanted.trials, wanted.seed)?;
     let drawn: Vec<&String> = random.first().into_iter().flatten().map(|(key, _)| key).collect();
-    for key in grid.iter().map(|(key, _)| key).chain(drawn.iter().copied()) {
+    let of_grid = grid.iter().map(|(key, _)| ("grid", key));
+    for (table, key) in of_grid.chain(drawn.iter().map(|key| ("random", *key))) {
         if let Some((_, mend)) = FIXED.iter().find(|(fixed, _)| fixed == key) {
-            return Err(Error::setting(format!("sweep.{key}"), "is no setting of a trial", *mend));
+            return Err(Error::setting(format!("sweep.{table}.{key}"), "is no setting of a trial", *mend));
         }
     }
     if let Some((key, _)) = grid.iter().find(|(key, _)| drawn.contains(&key)) {
@@ -277,7 +278,7 @@ fn ablation(recipe: &Recipe) -> Result<Vec<Setting>> {
     let mut all = vec![(WHOLE.to_owned(), Vec::new())];
     for term in TERMS.iter().filter(|term| term.is_used(recipe)) {
         let mut off = Vec::new();
-        for assignment in term.off {
+        for assignment in term.off() {
             let (key, value) = assignment.split_once('=').expect("key=value, in a table of ours");
             off.push((key.to_owned(), read::value(value)));
         }

@@ -42,7 +42,7 @@ fn check(path: &Path) -> Result<usize, Failure> {
     let Some(metadata) = model.metadata() else {
         let path = path.display();
         return Err(Failure::Usage(format!(
-            "--check: only a .limbeck file can be checked, and {path} is none"
+            "--check: only a .limbeck file can be checked, and {path} is none; leave it out, or give the file"
         )));
     };
     model.check_golden()?;

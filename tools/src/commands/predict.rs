@@ -43,7 +43,9 @@ pub fn predict(typed: &Predict) -> Result<(), Failure> {
     if !typed.text.is_empty() {
         let sentences = if typed.pairs { 2 } else { 1 };
         if !typed.text.len().is_multiple_of(sentences) {
-            return Err(Failure::Usage("--pairs: the last first sentence has no second one".into()));
+            return Err(Failure::Usage(
+                "--pairs: the last first sentence has no second one; give two arguments a pair".into(),
+            ));
         }
         for text in typed.text.chunks(sentences) {
             classify(text.get(1).map(String::as_str), &text[0], &mut output)?;

@@ -33,7 +33,7 @@ pub fn run(typed: &Run) -> Result<(), Failure> {
         output.flush()?;
         let accuracy = |stage: Stage| {
             let row = report.rows.iter().find(|row| row.variant == stage.variant());
-            row.map_or(0.0, |row| row.confusion.accuracy())
+            row.expect("a row for each stage").confusion.accuracy()
         };
         gate(accuracy(Stage::Train), accuracy(Stage::Quantize), typed.max_drop)
     })

@@ -1,6 +1,6 @@
 //! A network of a model directory on a GPU, in f32.
 
-use super::TextModel;
+use super::{TextModel, bytes_of};
 use limbeck::backend::Cuda;
 use limbeck::backend::cuda::{Options, Storage};
 use limbeck::checkpoint::{HfDirectory, WEIGHTS};
@@ -11,14 +11,15 @@ use limbeck::stages::recipe::tables::Train;
 use limbeck::tokenizer::Encode;
 use limbeck::train::Learner;
 use limbeck::{Batch, Error, Result, Text};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A network, and the room to compute with it.
 pub struct OnGpu {
     learner: Learner<Cuda>,
     tokenizer: Box<dyn Encode>,
-    weights: PathBuf,
+    file_bytes: u64,
+    /// Parameters, and those that are not zero.
+    counted: (usize, usize),
     batch: Batch,
     logits: Vec<f32>,
 }
@@ -33,8 +34,8 @@ impl OnGpu {
         let options = Options { storage: Storage::F32, cache: Some(cache), ..Options::default() };
         let learner = artifact::load(&Cuda::open(&options)?, path, &Train::default())?;
         let tokenizer = Box::new(HfDirectory::open(path)?.tokenizer()?);
-        let weights = path.join(WEIGHTS);
-        Ok(OnGpu { learner, tokenizer, weights, batch: Batch::new(), logits: Vec::new() })
+        let (file_bytes, counted) = (bytes_of(&path.join(WEIGHTS))?, learner.params.count(&learner.backend)?);
+        Ok(OnGpu { learner, tokenizer, file_bytes, counted, batch: Batch::new(), logits: Vec::new() })
     }
 }
 
@@ -56,7 +57,7 @@ impl MeasuredModel for OnGpu {
     }
 
     fn file_bytes(&self) -> u64 {
-        fs::metadata(&self.weights).map_or(0, |metadata| metadata.len())
+        self.file_bytes
     }
 
     fn parameters(&self) -> u64 {
@@ -64,7 +65,7 @@ impl MeasuredModel for OnGpu {
     }
 
     fn sparsity(&self) -> f64 {
-        let (all, others) = self.learner.params.count(&self.learner.backend).unwrap_or((0, 0));
+        let (all, others) = self.counted;
         (all - others) as f64 / all.max(1) as f64
     }
 }

@@ -1,12 +1,11 @@
 //! The linear control, measured like any other model: from its file, on ids that were made before.
 
-use super::TextModel;
+use super::{TextModel, bytes_of};
 use limbeck::controls::{Features, Linear, Words};
 use limbeck::models::highest;
 use limbeck::report::measure::MeasuredModel;
 use limbeck::tokenizer::Encode;
 use limbeck::{Result, Text};
-use std::fs;
 use std::path::Path;
 
 /// A linear model, and the room to compute with it.
@@ -21,7 +20,7 @@ pub struct NGrams {
 impl NGrams {
     pub fn open(path: &Path) -> Result<NGrams> {
         let model = Linear::open(path)?;
-        let file_bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let file_bytes = bytes_of(path)?;
         Ok(NGrams { model, file_bytes, features: Features::default(), row: Vec::new(), logits: Vec::new() })
     }
 }

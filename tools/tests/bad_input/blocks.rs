@@ -18,10 +18,7 @@ fn keys_of_blocks_that_cannot_be_meant_are_wrong_use() {
             "prune.block_scope: \"layers\" is not one of its values; did you mean \"layer\"?",
         ),
         (&["block_matrices=head"], "prune.block_matrices: \"head\" is not one of its values; known: encoder"),
-        (
-            &["blocks=0.8", "weights=0.5"],
-            "prune.weights: masks weights of the matrices that prune.blocks masks",
-        ),
+        (&["blocks=0.8", "weights=0.5"], "prune.weights: masks weights beside prune.blocks"),
         (
             &["blocks=0.8", "block_importance=movement"],
             "prune.block_importance: \"movement\" is watched while a network trains, and \"once\" trains nothing; ",

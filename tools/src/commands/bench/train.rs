@@ -64,7 +64,9 @@ pub fn train(typed: &cli::Bench) -> Result<(), Failure> {
     match typed.device {
         Device::Cpu => {
             let Some(precision) = precision.on_cpu() else {
-                return Err(Failure::Usage("--precision f16: the CPU does not train in it".into()));
+                return Err(Failure::Usage(
+                    "--precision f16: the CPU does not train in it; use bf16 or f32, or --device cuda".into(),
+                ));
             };
             let device = Cpu::new(kernels).with_precision(precision);
             let name = kernels.isa().name().to_owned();
@@ -142,6 +144,7 @@ impl<B: Backend> Bench<'_, B> {
             "version": BUILD.version,
             "kernels": self.device,
             "precision": self.precision,
+            "teacher": self.typed.teacher,
             "threads": cli::threads(self.typed.threads),
             "rows": examples.batch.texts(),
             "tokens": examples.batch.tokens(),
@@ -172,8 +175,9 @@ impl<B: Backend> Bench<'_, B> {
     fn text(&self, Measured { latency, losses }: &Measured) -> String {
         let batch = &self.steps.examples.batch;
         let (texts, tokens, calls) = (batch.texts(), batch.tokens(), latency.calls);
+        let step = if self.typed.teacher.is_some() { "distillation step" } else { "training step" };
         let lines = [
-            ["training step", "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
+            [step, "p50 ms", "p95 ms", "tokens/s", "loss: first", "last"].map(str::to_owned),
             [
                 self.precision.to_owned(),
                 format!("{:.1}", latency.ms_p50),

@@ -69,7 +69,7 @@ pub fn report(bench: &Bench<'_>, trials: &Trials, wanted: AblationOptions<'_>) -
     lines.extend(found.iter().map(Contribution::cells));
     let texts = grouped(finished[0].table.rows[0].texts);
     let origin = format!(
-        "{machine}\n{name}, int8 files on {texts} test texts; each recipe against the whole one; with one seed McNemar's \
+        "{machine}\n{name}, the files that are deployed on {texts} test texts; each recipe against the whole one; with one seed McNemar's \
          exact test over texts, with several 95 % intervals over seeds"
     );
     if let Some(document) = wanted.into {

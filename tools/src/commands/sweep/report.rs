@@ -43,14 +43,19 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
         (false, SHIPPED) => name.to_owned(),
         (false, other) => format!("{name}-{other}"),
     };
+    if trials.plan.ablation && variant != SHIPPED {
+        let problem = "--variant: an ablation compares what is deployed; leave it out";
+        return Err(Failure::Usage(problem.into()));
+    }
     // Before anything is measured.
     let document = typed.into.as_deref().map(|document| Document::open(document, &name)).transpose()?;
     if trials.plan.ablation {
-        return ablation::report(
+        ablation::report(
             &bench,
             &trials,
             AblationOptions { timed: !typed.no_latency, json: typed.common.json, into: document.as_ref() },
-        );
+        )?;
+        return gate(&Summary::of(&trials.finished, SHIPPED), typed.max_drop);
     }
     let mut summary = Summary::of(&trials.finished, variant);
     if summary.points.iter().all(|point| point.reference) {
@@ -91,14 +96,22 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
 fn same_texts(out: &Path, trials: &Trials) -> Result<(), Failure> {
     let texts = |trial: &FinishedTrial| trial.table.rows.first().map_or(0, |row| row.texts);
     let (first, others) = trials.finished.split_first().expect("some are finished");
-    let Some(other) = others.iter().find(|other| texts(other) != texts(first)) else { return Ok(()) };
-    let problem = format!(
-        "trial {} was measured on {} test texts, and trial {} on {}",
-        first.id,
-        grouped(texts(first)),
-        other.id,
-        grouped(texts(other))
-    );
+    // Older reports do not say.
+    let hash = |trial: &FinishedTrial| trial.table.rows.first().and_then(|row| row.texts_hash.clone());
+    let differ = |other: &&FinishedTrial| {
+        texts(other) != texts(first)
+            || hash(other).zip(hash(first)).is_some_and(|(other, first)| other != first)
+    };
+    let Some(other) = others.iter().find(differ) else { return Ok(()) };
+    let [of_first, of_other] = [first, other].map(|trial| grouped(texts(trial)));
+    let problem = if of_first == of_other {
+        format!("trials {} and {} were measured on other test texts", first.id, other.id)
+    } else {
+        format!(
+            "trial {} was measured on {of_first} test texts, and trial {} on {of_other}",
+            first.id, other.id
+        )
+    };
     Err(Error::file(out, problem, "remove those of one kind from trials/: they cannot be compared").into())
 }
 
@@ -113,9 +126,9 @@ fn time(
     // stands for it.
     let candidates =
         summary.candidates().into_iter().map(|id| (id.to_owned(), id.to_owned(), variant.to_owned()));
-    let references = summary.points.iter().filter(|point| point.reference);
-    let references =
-        references.map(|point| (point.name.clone(), point.trials[0].clone(), point.variant.clone()));
+    let references = summary
+        .timed_references()
+        .map(|point| (point.name.clone(), point.trials[0].clone(), point.variant.clone()));
     let (mut names, mut files) = (Vec::new(), Vec::new());
     for (name, id, variant) in candidates.chain(references).collect::<Vec<_>>() {
         let Some(file) = bench.open(&id, &variant)? else { continue };
@@ -176,6 +189,9 @@ impl Found<'_> {
         if timed {
             origin += "; p50 ms: all files in turns in one process\n\
                        fewer mult-adds: than the baseline, for a text of mean length as each reads it; zero blocks not counted";
+            if !self.trials.plan.recipe.data.second_columns.is_empty() {
+                origin += ", and a pair as one text";
+            }
         }
         origin
     }
