@@ -210,6 +210,7 @@ fn format_of(path: &Path) -> Result<Format> {
         "csv" => Ok(Format::Csv),
         "tsv" | "txt" => Ok(Format::Tsv),
         "jsonl" | "json" | "ndjson" => Ok(Format::JsonLines),
+        _ if !path.exists() => Err(Error::file(path, "there is no such file", "check the path")),
         _ => Err(Error::file(
             path,
             "the name does not tell how the table is written",

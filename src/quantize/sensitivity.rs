@@ -187,6 +187,14 @@ pub fn measure<B: Backend>(
     let wanted = parameters.iter().filter(|(id, _)| divergences(&learner.params.get(*id).spec)).count();
     if wanted > 0 {
         let exact = probabilities(learner, &scan)?;
+        if exact.iter().any(|p| !p.is_finite()) {
+            let problem = learner.params.blame(&learner.backend)?;
+            return Err(Error::setting(
+                "model.path",
+                format!("the network's answers are no numbers: {problem}"),
+                "measure a model that predicts",
+            ));
+        }
         scan.progress.begin("sensitivity", wanted as u64);
         for (id, parameter) in &mut parameters {
             if divergences(&learner.params.get(*id).spec) {

@@ -74,7 +74,7 @@ struct Chosen {
 impl Chosen {
     /// The choice that was kept, if it was made from this and is whole: the first of the order are in int4.
     fn open(path: &Path, made_from: &str) -> Option<Vec<String>> {
-        let kept: Chosen = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let kept: Chosen = serde_json::from_slice(&files::read(path).ok()?).ok()?;
         (kept.made_from == made_from && kept.order.starts_with(&kept.int4)).then_some(kept.int4)
     }
 }

@@ -214,7 +214,7 @@ impl StageContext<'_> {
         // First what makes the directory a run's: whenever it is killed, it can be entered again.
         for (name, text) in [(RUN, format!("{content:#}\n")), (RECIPE, self.recipe.canonical())] {
             let path = self.out.join(name);
-            if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+            if files::read(&path).ok().as_deref() != Some(text.as_bytes()) {
                 files::replace_bytes(&path, text.as_bytes())?;
             }
         }
@@ -228,7 +228,7 @@ fn is_of_somebody(entry: fs::DirEntry) -> bool {
 }
 
 fn read_run(path: &Path) -> Result<Value> {
-    let text = fs::read(path).map_err(Error::io("read", path))?;
+    let text = files::read(path)?;
     serde_json::from_slice(&text).map_err(|error| {
         Error::file(path, error.to_string(), "it is damaged: choose another --out, or put it back")
     })

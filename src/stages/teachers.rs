@@ -185,6 +185,13 @@ pub fn distill_features<B: Backend>(
     };
     check_layers(distill, counts)?;
     context.progress.message(&format!("the student's layers learn from the teacher's: {}", shown(&features)));
+    let [own, _] = features.relation_layers;
+    if features.weights.relations > 0.0 && learner.model.config.layers[own].heads.is_empty() {
+        context.progress.message(&format!(
+            "distill.relations: the student's layer {own} has no head left, so that this term teaches nothing; name another by \
+             distill.relation_layers"
+        ));
+    }
     learner.distill_features((model, params), features, texts, context.recipe.seed)
 }
 

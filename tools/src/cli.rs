@@ -54,6 +54,7 @@ pub enum Command {
     /// Second stage: delete heads and feed-forward units, mask weights
     Prune(Stage),
     /// Third stage: the pruned model learns from the baseline
+    #[command(alias = "distil")]
     Distill(Stage),
     /// Fourth stage: write the int8 .limbeck file
     Quantize(Stage),
@@ -83,7 +84,7 @@ pub struct Run {
     /// Recipe file; none: the demo
     pub recipe: Option<PathBuf>,
     /// Fail with exit code 3 if the int8 file is more than so many points of accuracy below the baseline
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     pub max_drop: Option<f64>,
     #[command(flatten)]
     pub options: StageOptions,
@@ -166,7 +167,7 @@ pub struct Eval {
     #[arg(long, value_name = "MODEL")]
     pub against: Option<PathBuf>,
     /// Fail with exit code 3 if MODEL is more than so many points below --against
-    #[arg(long, value_name = "POINTS", value_parser = points, requires = "against")]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true, requires = "against")]
     pub max_drop: Option<f64>,
     #[command(flatten)]
     pub common: Common,

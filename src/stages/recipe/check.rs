@@ -311,9 +311,9 @@ fn train(table: &str, train: &Train) -> Result<()> {
     positive(&key("learning_rate"), train.learning_rate)?;
     fraction(&key("warmup"), train.warmup)?;
     range(&key("weight_decay"), train.weight_decay, [0.0, WEIGHT_DECAY])?;
-    if train.clip != 0.0 {
-        positive(&key("clip"), train.clip)?;
-    }
+    let clips = train.clip > 0.0 && (train.clip as f32).is_normal();
+    let mend = "0 for never, or a number above 0 (from 1e-37 to 1e38: it is used in 32 bits)";
+    hold(&key("clip"), clips || train.clip == 0.0, train.clip, mend)?;
     below_one(&key("beta1"), train.beta1)?;
     below_one(&key("beta2"), train.beta2)?;
     range(&key("eps"), train.eps, EPS)

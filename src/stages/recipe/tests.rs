@@ -152,7 +152,7 @@ fn errors_name_the_key_and_the_mend() {
         ("", "train.eps=1e-300", "train.eps: is 1e-300; a number from 1e-30 to 1"),
         ("", "train.weight_decay=1e308", "train.weight_decay: is 1e308; a number from 0 to 1000"),
         ("", "prune.train.learning_rate=1e-300", "prune.train.learning_rate: is 1e-300; a number above 0"),
-        ("", "train.clip=1e300", "train.clip: is 1e300; a number above 0"),
+        ("", "train.clip=1e300", "train.clip: is 1e300; 0 for never, or a number above 0"),
         ("", "model.dropout=0.999999999", "model.dropout: is 0.999999999; from 0 to less than 1"),
         (
             "name = ''",

@@ -17,6 +17,11 @@ pub(super) fn grid(table: &Table) -> Result<Vec<(String, Vec<Value>)>> {
         .into_iter()
         .map(|(key, value)| match value {
             Value::Array(values) if !values.is_empty() => Ok((key, values)),
+            Value::Array(_) => Err(Error::setting(
+                format!("sweep.grid.{key}"),
+                "is an empty list of values",
+                "name one or more, or leave the key out",
+            )),
             other => {
                 let mend = format!("a list of values, as [{other}]");
                 Err(Error::setting(format!("sweep.grid.{key}"), "is no list of values", mend))

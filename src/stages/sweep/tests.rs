@@ -129,7 +129,7 @@ fn errors_name_the_key_and_the_trial() {
             grid("'prune.heads' = 0.2"),
             "sweep.grid.prune.heads: is no list of values; a list of values, as [0.2]",
         ),
-        (grid("'prune.heads' = []"), "sweep.grid.prune.heads: is no list of values"),
+        (grid("'prune.heads' = []"), "sweep.grid.prune.heads: is an empty list of values"),
         (
             grid("'prune.heds' = [0.2]"),
             "prune.heds: there is no such key (in trial heds-0.2_seed-1); did you mean",

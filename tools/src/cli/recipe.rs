@@ -91,8 +91,15 @@ fn text_assignment(key: &str, path: &Path) -> Result<String, Failure> {
     let Some(text) = path.to_str() else {
         return Err(Failure::Usage(format!("{}: the path is not UTF-8; rename it", path.display())));
     };
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-    Ok(format!("{key}=\"{escaped}\""))
+    let mut quoted = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' => quoted.extend(['\\', c]),
+            _ if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
+            _ => quoted.push(c),
+        }
+    }
+    Ok(format!("{key}=\"{quoted}\""))
 }
 
 #[cfg(test)]
@@ -119,7 +126,7 @@ mod tests {
             "--seed",
             "5",
             "--data",
-            "20\"24",
+            "20\"24\n\u{7f}\\",
             "--threads",
             "2",
         ]);

@@ -44,7 +44,7 @@ pub struct Sweep {
     #[arg(long)]
     pub dry_run: bool,
     /// Fail with exit code 3 if no setting has an int8 file at most so many points of accuracy below its baseline
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     pub max_drop: Option<f64>,
     /// Model to start from: a Hugging Face directory (recipe key model.path)
     #[arg(long, value_name = "PATH")]
@@ -89,7 +89,7 @@ pub struct SweepReport {
     #[arg(long, value_name = "DOCUMENT", conflicts_with = "json")]
     pub into: Option<PathBuf>,
     /// Fail with exit code 3 if no setting has an int8 file at most so many points of accuracy below its baseline
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     pub max_drop: Option<f64>,
     #[command(flatten)]
     pub common: Common,

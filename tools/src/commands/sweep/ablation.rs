@@ -7,11 +7,11 @@ use crate::commands::BUILD;
 use crate::commands::report::Document;
 use crate::failure::Failure;
 use crate::output::Output;
-use limbeck::files;
 use limbeck::report::ablation::{AblatedTrial, Contribution};
 use limbeck::report::cells::{aligned, grouped, markdown};
 use limbeck::report::{FinishedTrial, Machine};
 use limbeck::stages::sweep::WHOLE;
+use limbeck::{Error, files};
 use serde_json::json;
 
 /// What is wanted of an ablation.
@@ -53,6 +53,10 @@ pub fn report(bench: &Bench<'_>, trials: &Trials, wanted: AblationOptions<'_>) -
         tried.iter().filter(|(trial, _)| trial.setting == name).map(|(_, tried)| tried.clone()).collect()
     };
     let whole = of_setting(WHOLE);
+    if whole.is_empty() {
+        let problem = "the trials of the whole recipe, which the others are compared with, are not finished";
+        return Err(Error::file(bench.compute.out, problem, "go on with `limbeck sweep`").into());
+    }
     let mut found: Vec<Contribution> = Contribution::of(WHOLE, &whole, &whole).into_iter().collect();
     let mut names: Vec<&str> = Vec::new();
     for trial in &trials.plan.trials {

@@ -142,7 +142,17 @@ fn enter(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
         let mend = "choose another --out".to_owned();
         return Err(Error::Occupied { path: out.to_owned(), found: found.to_owned(), mend }.into());
     }
-    if fs::read(&file).ok().as_deref() != Some(plan.canonical().as_bytes()) {
+    if let Ok(other) = stages::Sweep::load(&file, &[])
+        && (&other.recipe.name, other.ablation) != (&plan.recipe.name, plan.ablation)
+        && other.trials.iter().any(|trial| matches!(State::of(out, trial), State::Finished(_)))
+    {
+        let kind = if other.ablation { "ablation" } else { "sweep" };
+        let found = format!("finished trials of another {kind}, of {}", other.recipe.name);
+        return Err(
+            Error::Occupied { path: out.to_owned(), found, mend: "choose another --out".to_owned() }.into()
+        );
+    }
+    if files::read(&file).ok().as_deref() != Some(plan.canonical().as_bytes()) {
         files::replace_bytes(&file, plan.canonical().as_bytes())?;
     }
     Ok(())

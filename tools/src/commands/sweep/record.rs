@@ -4,7 +4,6 @@ use limbeck::stages::{Recipe, Stage, Trial};
 use limbeck::{Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `trials/ID.json`.
@@ -42,7 +41,7 @@ impl Record {
 
     /// The record of `id` in the sweep's directory. `None` if it is not there, or cannot be read: then it is made again.
     pub fn load(out: &Path, id: &str) -> Option<Record> {
-        serde_json::from_slice(&fs::read(path(out, id)).ok()?).ok()
+        serde_json::from_slice(&files::read(&path(out, id)).ok()?).ok()
     }
 
     /// Whether it is of this very recipe.

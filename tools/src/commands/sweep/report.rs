@@ -68,10 +68,6 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
     }
     let machine = Machine::here(kernels, threads, BUILD);
     let found = Found { trials: &trials, variant, summary: &summary, machine: &machine };
-    let page = found.write(out)?;
-    if let Some(document) = &document {
-        document.put(&found.markdown())?;
-    }
     let chosen = typed.max_drop.and_then(|max_drop| summary.smallest_within(max_drop));
     let mut output = Output::new();
     if typed.common.json {
@@ -86,9 +82,17 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
             let trials = chosen.trials.join(", ");
             output.text(format!("\nchosen: {} ({points} points): trials {trials}\n", chosen.name))?;
         }
-        output.text(format!("\n{}\n", page.display()))?;
     }
     output.flush()?;
+    // What was measured has been shown, should the disk be full.
+    let page = found.write(out)?;
+    if let Some(document) = &document {
+        document.put(&found.markdown())?;
+    }
+    if !typed.common.json {
+        output.text(format!("\n{}\n", page.display()))?;
+        output.flush()?;
+    }
     gate(&summary, typed.max_drop)
 }
 

@@ -37,15 +37,20 @@ impl Runner<'_> {
     /// A signal; a full disk.
     pub fn all(&self, trials: &[&Trial]) -> Result<(), Failure> {
         let mut left: VecDeque<&Trial> = trials.iter().copied().collect();
-        let mut waiting = 0;
+        let (mut waiting, mut is_told) = (0, false);
         while let Some(trial) = left.pop_front() {
             Error::if_stopped(self.compute.stop)?;
             let number = trials.iter().position(|other| other.id == trial.id).unwrap_or(0) + 1;
             match self.attempt(trial, number, trials.len())? {
-                Outcome::Settled => waiting = 0,
+                Outcome::Settled => (waiting, is_told) = (0, false),
                 Outcome::Waiting => {
                     left.push_back(trial);
                     waiting += 1;
+                    if waiting >= left.len() && !is_told {
+                        let message = "waiting for another process, which trains the baseline";
+                        self.compute.progress.message(&format!("trial {}: {message}", trial.id));
+                        is_told = true;
+                    }
                     // Whatever is left waits: there is nothing to do meanwhile.
                     if waiting >= left.len() {
                         std::thread::sleep(PAUSE);
@@ -99,7 +104,9 @@ impl Runner<'_> {
         let has = |table: &Table, name: &str| table.rows.iter().any(|row| row.variant == name);
         let reported =
             Table::load(&directory.join(REPORT)).is_ok_and(|table| controls().all(|name| has(&table, name)));
-        if finished && reported {
+        let measured = Control::ALL.into_iter().filter(|control| control.is_wanted(&context));
+        let complete_files = measured.map(|control| control.path(&context)).all(|path| path.exists());
+        if finished && reported && complete_files {
             // Entered, each stage says whether what is there is whole and of this recipe.
             let quiet = StageContext { progress: &Silent, ..context };
             Stage::ALL.iter().try_for_each(|stage| stage.run(&quiet))?;
