@@ -18,7 +18,7 @@ use memmap2::Mmap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A classifier with its weights, for any number of [`Session`]s on any threads.
+/// A classifier with its weights, for any number of [`Session`](super::Session)s on any threads.
 pub struct Model {
     pub(super) path: PathBuf,
     pub(super) kernels: Kernels,
