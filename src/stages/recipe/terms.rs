@@ -185,7 +185,7 @@ mod tests {
             "[data]\nsource = 'files'\nsecond_columns = ['b']\n[prune]\nkeep_layers = [0, 2]\ndecouple = 1\nclassifier = 0.1\n\
              weights = 0.5\nschedule = 'cubic'\nevents = 4\nweight_importance = 'movement'\n[quantize]\nweights = 'int4'\n\
              embeddings = 'int4'",
-            "[prune]\nblocks = 0.5\nblock_importance = 'fisher'\nblock_scope = 'global'\nschedule = 'cubic'\n[quantize]\n\
+            "[data]\nvalidation = 100\n[prune]\nblocks = 0.5\nblock_importance = 'fisher'\nblock_scope = 'global'\nschedule = 'cubic'\n[quantize]\n\
              weights = 'auto'\nembeddings = 'auto'",
             "[prune]\nheads = 0.5\nschedule = 'iterative'\nrewind = 'weights'\n[quantize.exceptions]\n'head.classifier' = 'f32'",
         ];

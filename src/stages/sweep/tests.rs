@@ -139,7 +139,7 @@ fn errors_name_the_key_and_the_trial() {
             "prune.heads: is 60 (in trial heads-60_seed-1); it is a fraction",
         ),
         (grid("seed = [1, 2]"), "sweep.grid.seed: is no setting of a trial; list seeds in sweep.seeds"),
-        (grid("name = ['x']"), "sweep.name: is no setting of a trial"),
+        (grid("name = ['x']"), "sweep.grid.name: is no setting of a trial"),
         (grid("'prune.heads' = [0.1]\nprune.heads = [0.2]"), "sweep: prune.heads: is given twice"),
         (
             random("'prune.heads' = { low = 0.5, high = 0.1 }"),
