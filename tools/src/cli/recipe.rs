@@ -134,7 +134,7 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/agnews.toml");
         let recipe = run.options.recipe(Some(&file)).unwrap();
         assert_eq!((recipe.seed, recipe.data.limit, recipe.threads), (5, 9, 2));
-        assert_eq!(recipe.data.dir, "20\"24");
+        assert_eq!(recipe.data.dir, "20\"24\n\u{7f}\\");
         assert_eq!(run.options.out(&recipe), Path::new("runs/agnews"));
         assert_eq!(options(&["--model", "2024"]).options.recipe(Some(&file)).unwrap().model.path, "2024");
         let demo = options(&[]).options;

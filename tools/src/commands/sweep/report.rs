@@ -98,15 +98,19 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
 
 /// Refuses to compare what was measured on other texts.
 fn same_texts(out: &Path, trials: &Trials) -> Result<(), Failure> {
-    let texts = |trial: &FinishedTrial| trial.table.rows.first().map_or(0, |row| row.texts);
-    let (first, others) = trials.finished.split_first().expect("some are finished");
-    // Older reports do not say.
-    let hash = |trial: &FinishedTrial| trial.table.rows.first().and_then(|row| row.texts_hash.clone());
-    let differ = |other: &&FinishedTrial| {
-        texts(other) != texts(first)
-            || hash(other).zip(hash(first)).is_some_and(|(other, first)| other != first)
+    let row = |trial: &FinishedTrial| trial.table.rows.first().cloned();
+    // Texts may be drawn from the seed, as the demo's are; older reports do not say which they were.
+    let differ = |one: &FinishedTrial, other: &FinishedTrial| {
+        let [Some(of_one), Some(of_other)] = [one, other].map(row) else { return false };
+        let hashes = of_one.texts_hash.zip(of_other.texts_hash).filter(|_| one.seed == other.seed);
+        of_one.texts != of_other.texts || hashes.is_some_and(|(one, other)| one != other)
     };
-    let Some(other) = others.iter().find(differ) else { return Ok(()) };
+    let earlier = |number: usize| &trials.finished[..number];
+    let pair = trials.finished.iter().enumerate().find_map(|(number, other)| {
+        Some((earlier(number).iter().find(|first| differ(first, other))?, other))
+    });
+    let Some((first, other)) = pair else { return Ok(()) };
+    let texts = |trial: &FinishedTrial| row(trial).map_or(0, |row| row.texts);
     let [of_first, of_other] = [first, other].map(|trial| grouped(texts(trial)));
     let problem = if of_first == of_other {
         format!("trials {} and {} were measured on other test texts", first.id, other.id)
