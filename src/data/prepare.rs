@@ -32,8 +32,8 @@ impl TokenSet {
             let problem = format!("{max_tokens} tokens have no room for {text}");
             return Err(Error::setting("data.max_tokens", problem, "128 is usual"));
         }
-        let described =
-            format!("token cache 1\n{}\n{}\n{max_tokens}", source.description(), tokenizer.content_hash());
+        let texts = source.description();
+        let described = format!("token cache 1\n{texts}\n{}\n{max_tokens}", tokenizer.content_hash());
         let key: Key = Sha256::digest(described.as_bytes()).into();
         let content_hash = files::hexadecimal(&key);
         let path = cache_dir.join(format!("{}.tokens", &content_hash[..32]));
@@ -50,7 +50,7 @@ impl TokenSet {
         let labels = source.labels().names().to_vec();
         let value = |class| source.labels().value_of(class).unwrap_or_default().to_owned();
         let label_values = (0..labels.len()).map(value).collect();
-        let texts_hash = files::sha256(source.description().as_bytes());
+        let texts_hash = files::sha256(texts.as_bytes());
         Ok(TokenSet { storage: Storage::Mapped(cache), labels, label_values, content_hash, texts_hash })
     }
 }

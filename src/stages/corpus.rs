@@ -144,25 +144,24 @@ impl Corpus {
         } else if !missing.is_empty() {
             warnings.push(format!("data: no training text is of the classes {}", first_few(&missing)));
         }
-        let vocabulary = self.tokenizer.word_piece();
-        if let Err(problem) = &vocabulary {
-            warnings.push(format!(
+        match self.tokenizer.word_piece() {
+            Ok(vocabulary) => {
+                let specials: Vec<u32> = vocabulary.specials().collect();
+                let (mut all, mut unknown) = (0, 0);
+                for id in train_rows.flat_map(|text| self.train.tokens(text)) {
+                    unknown += usize::from(*id == vocabulary.unknown());
+                    all += usize::from(*id == vocabulary.unknown() || !specials.contains(id));
+                }
+                if unknown > all / UNKNOWN {
+                    warnings.push(format!(
+                        "data: {unknown} of {all} tokens of the training texts are [UNK]: is the model's tokenizer of this language?"
+                    ));
+                }
+            }
+            Err(problem) => warnings.push(format!(
                 "data: the last stage will refuse this run, for a .limbeck file cannot hold the model's tokenizer: {problem}; the \
                  stages before it can be exported as hf"
-            ));
-        }
-        if let Ok(vocabulary) = vocabulary {
-            let specials: Vec<u32> = vocabulary.specials().collect();
-            let (mut all, mut unknown) = (0, 0);
-            for id in train_rows.flat_map(|text| self.train.tokens(text)) {
-                unknown += usize::from(*id == vocabulary.unknown());
-                all += usize::from(*id == vocabulary.unknown() || !specials.contains(id));
-            }
-            if unknown > all / UNKNOWN {
-                warnings.push(format!(
-                    "data: {unknown} of {all} tokens of the training texts are [UNK]: is the model's tokenizer of this language?"
-                ));
-            }
+            )),
         }
         warnings
     }

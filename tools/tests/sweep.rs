@@ -12,18 +12,12 @@ use std::time::{Duration, Instant};
 
 const RECIPE: &str = r#"
 name = "small"
+model = { layers = 2, hidden = 16, heads = 4, intermediate = 24, vocab = 300, positions = 24 }
 [data]
 source = "demo"
 limit = 260
 test_limit = 40
 max_tokens = 24
-[model]
-layers = 2
-hidden = 16
-heads = 4
-intermediate = 24
-vocab = 300
-positions = 24
 [train]
 steps = 40
 batch = 8

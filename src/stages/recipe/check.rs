@@ -311,9 +311,8 @@ fn train(table: &str, train: &Train) -> Result<()> {
     positive(&key("learning_rate"), train.learning_rate)?;
     fraction(&key("warmup"), train.warmup)?;
     range(&key("weight_decay"), train.weight_decay, [0.0, WEIGHT_DECAY])?;
-    let clips = train.clip > 0.0 && (train.clip as f32).is_normal();
-    let mend = "0 for never, or a number above 0 (from 1e-37 to 1e38: it is used in 32 bits)";
-    hold(&key("clip"), clips || train.clip == 0.0, train.clip, mend)?;
+    let clips = train.clip == 0.0 || is_positive(train.clip);
+    hold(&key("clip"), clips, train.clip, &format!("0 for never, or {POSITIVE}"))?;
     below_one(&key("beta1"), train.beta1)?;
     below_one(&key("beta2"), train.beta2)?;
     range(&key("eps"), train.eps, EPS)
@@ -339,9 +338,14 @@ fn below_one(key: &str, value: f64) -> Result<()> {
     hold(key, (0.0..1.0).contains(&value) && (value as f32) < 1.0, value, "from 0 to less than 1")
 }
 
+const POSITIVE: &str = "a number above 0 (from 1e-37 to 1e38: it is used in 32 bits)";
+
+fn is_positive(value: f64) -> bool {
+    value > 0.0 && (value as f32).is_normal()
+}
+
 fn positive(key: &str, value: f64) -> Result<()> {
-    let held = value > 0.0 && (value as f32).is_normal();
-    hold(key, held, value, "a number above 0 (from 1e-37 to 1e38: it is used in 32 bits)")
+    hold(key, is_positive(value), value, POSITIVE)
 }
 
 fn range(key: &str, value: f64, [least, most]: [f64; 2]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `limbeck bench gemm`, as it is typed.
 
-use super::MAX_COUNT;
+use super::values::MAX_COUNT;
 use clap::{Args, Subcommand, ValueEnum};
 use limbeck::backend::cuda::Storage;
 

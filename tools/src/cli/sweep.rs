@@ -1,7 +1,8 @@
 //! `limbeck sweep`, as it is typed.
 
+use super::Common;
 use super::recipe::with_paths;
-use super::{Common, points};
+use super::values::points;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use limbeck::stages;

@@ -19,6 +19,7 @@ use limbeck::report::{FinishedTrial, Machine, Summary, Timed};
 use limbeck::stages::{Stage, TrainingDevice};
 use limbeck_kernels::Kernels;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub fn report(typed: &SweepReport) -> Result<(), Failure> {
@@ -98,29 +99,29 @@ pub fn report(typed: &SweepReport) -> Result<(), Failure> {
 
 /// Refuses to compare what was measured on other texts.
 fn same_texts(out: &Path, trials: &Trials) -> Result<(), Failure> {
-    let row = |trial: &FinishedTrial| trial.table.rows.first().cloned();
+    let first = trials.finished.first().expect("some are finished");
+    let texts = |trial: &FinishedTrial| trial.table.rows[0].texts;
+    let refuse = |problem: String| {
+        let mend = "remove those of one kind from trials/: they cannot be compared";
+        Err(Error::file(out, problem, mend).into())
+    };
     // Texts may be drawn from the seed, as the demo's are; older reports do not say which they were.
-    let differ = |one: &FinishedTrial, other: &FinishedTrial| {
-        let [Some(of_one), Some(of_other)] = [one, other].map(row) else { return false };
-        let hashes = of_one.texts_hash.zip(of_other.texts_hash).filter(|_| one.seed == other.seed);
-        of_one.texts != of_other.texts || hashes.is_some_and(|(one, other)| one != other)
-    };
-    let earlier = |number: usize| &trials.finished[..number];
-    let pair = trials.finished.iter().enumerate().find_map(|(number, other)| {
-        Some((earlier(number).iter().find(|first| differ(first, other))?, other))
-    });
-    let Some((first, other)) = pair else { return Ok(()) };
-    let texts = |trial: &FinishedTrial| row(trial).map_or(0, |row| row.texts);
-    let [of_first, of_other] = [first, other].map(|trial| grouped(texts(trial)));
-    let problem = if of_first == of_other {
-        format!("trials {} and {} were measured on other test texts", first.id, other.id)
-    } else {
-        format!(
-            "trial {} was measured on {of_first} test texts, and trial {} on {of_other}",
-            first.id, other.id
-        )
-    };
-    Err(Error::file(out, problem, "remove those of one kind from trials/: they cannot be compared").into())
+    let mut of_seed: BTreeMap<u64, (&str, &str)> = BTreeMap::new();
+    for trial in &trials.finished {
+        if texts(trial) != texts(first) {
+            let [of_first, of_trial] = [first, trial].map(|trial| grouped(texts(trial)));
+            return refuse(format!(
+                "trial {} was measured on {of_first} test texts, and trial {} on {of_trial}",
+                first.id, trial.id
+            ));
+        }
+        let Some(hash) = &trial.table.rows[0].texts_hash else { continue };
+        let (other, known) = *of_seed.entry(trial.seed).or_insert((&trial.id, hash));
+        if known != hash {
+            return refuse(format!("trials {other} and {} were measured on other test texts", trial.id));
+        }
+    }
+    Ok(())
 }
 
 /// Times the files, the baseline among them, against each other: of many trials those that may be on a front.

@@ -98,15 +98,13 @@ impl Runner<'_> {
     fn run(&self, trial: &Trial, directory: &Path, number: usize, all: usize) -> Result<Outcome, Failure> {
         let context = self.compute.context(&trial.recipe, directory);
         let finished = Stage::ALL.iter().all(|stage| context.artifact(*stage).exists());
-        // Controls may have been asked for since.
-        let controls =
-            || Control::ALL.into_iter().filter(|control| control.is_wanted(&context)).map(Control::variant);
+        // Controls may have been asked for since, or their files lost.
+        let mut controls = Control::ALL.into_iter().filter(|control| control.is_wanted(&context));
         let has = |table: &Table, name: &str| table.rows.iter().any(|row| row.variant == name);
-        let reported =
-            Table::load(&directory.join(REPORT)).is_ok_and(|table| controls().all(|name| has(&table, name)));
-        let measured = Control::ALL.into_iter().filter(|control| control.is_wanted(&context));
-        let complete_files = measured.map(|control| control.path(&context)).all(|path| path.exists());
-        if finished && reported && complete_files {
+        let reported = Table::load(&directory.join(REPORT)).is_ok_and(|table| {
+            controls.all(|control| has(&table, control.variant()) && control.path(&context).exists())
+        });
+        if finished && reported {
             // Entered, each stage says whether what is there is whole and of this recipe.
             let quiet = StageContext { progress: &Silent, ..context };
             Stage::ALL.iter().try_for_each(|stage| stage.run(&quiet))?;
