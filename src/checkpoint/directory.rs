@@ -192,7 +192,7 @@ impl HfDirectory {
         let mut metadata = metadata.clone();
         metadata.insert("format".to_owned(), "pt".to_owned());
         let write = |directory: &Path| -> Result<()> {
-            tokenizer.save(directory, config.token_types > 0)?;
+            tokenizer.save(directory, config.positions, config.token_types > 0)?;
             write_tensors(&directory.join(WEIGHTS), tensors, dtype, &metadata)?;
             let text = format!("{:#}\n", config_to_json(config));
             files::replace_bytes(&directory.join(CONFIG), text.as_bytes())

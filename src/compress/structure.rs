@@ -1,9 +1,10 @@
-//! Deleting heads, feed-forward units, hidden features and word pieces for good: rows and columns leave the tensors.
+//! Deleting heads, feed-forward units, hidden features, word pieces and positions for good: rows and columns leave the tensors.
 //!
 //! Head `h` of a layer is rows `h·head_size..(h+1)·head_size` of query, key and value (weights and biases) and
 //! the same columns of the output projection. Unit `u` is row `u` of the expansion (weight and bias) and
 //! column `u` of the contraction. What is left computes what the whole network would with the deleted parts'
-//! outputs at zero. A word piece is its row of the word table; what is left computes the same for texts without it. A
+//! outputs at zero. A word piece is its row of the word table, a position its row of that table; what is left computes the
+//! same for texts without them. A
 //! hidden feature is a row or column of every matrix, and a place of every norm ([`width`](super::width)).
 
 use crate::models::{Classifier, ModelConfig};
@@ -24,6 +25,8 @@ pub struct Keep {
     pub hidden: Vec<usize>,
     /// Outputs of the head's dense layer, where there is one: as many as hidden features.
     pub dense: Vec<usize>,
+    /// The first so many positions.
+    pub positions: usize,
 }
 
 impl Keep {
@@ -35,13 +38,18 @@ impl Keep {
             pieces: (0..config.vocab).collect(),
             hidden: (0..config.hidden).collect(),
             dense: (0..config.hidden).collect(),
+            positions: config.positions,
         }
     }
 
     /// The configuration of what stays.
     pub fn config(&self, config: &ModelConfig) -> ModelConfig {
-        let mut smaller =
-            ModelConfig { vocab: self.pieces.len(), hidden: self.hidden.len(), ..config.clone() };
+        let mut smaller = ModelConfig {
+            vocab: self.pieces.len(),
+            positions: self.positions,
+            hidden: self.hidden.len(),
+            ..config.clone()
+        };
         for (i, layer) in smaller.layers.iter_mut().enumerate() {
             layer.heads = self.heads[i].iter().map(|&place| layer.heads[place]).collect();
             layer.intermediate = self.units[i].len();
@@ -136,6 +144,10 @@ impl Deletion {
         };
         if keep.pieces.len() < model.config.vocab {
             stay(&[(model.embeddings.words, Side::Rows)], &keep.pieces);
+        }
+        if keep.positions < model.config.positions {
+            let first: Vec<usize> = (0..keep.positions).collect();
+            stay(&[(model.embeddings.positions, Side::Rows)], &first);
         }
         if keep.hidden.len() < model.config.hidden {
             stay(&hidden_sides(model), &keep.hidden);

@@ -215,20 +215,34 @@ impl Tokenizer {
         pieces.get_ids().to_vec()
     }
 
-    /// Writes the files that this tokenizer was read from into a directory, which is created if need be. For a network
-    /// without `token_types` the configuration says that it takes none: transformers' tokenizers would give them, and its
-    /// networks refuse them.
+    /// Writes the files that this tokenizer was read from into a directory, which is created if need be. The configuration
+    /// says what transformers' tokenizers must not give a network: more tokens than it has `positions`, and types of tokens
+    /// where it has no `token_types`.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn save(&self, directory: &Path, token_types: bool) -> Result<()> {
+    pub fn save(&self, directory: &Path, positions: usize, token_types: bool) -> Result<()> {
         self.files.iter().try_for_each(|(name, bytes)| {
-            let config = (*name == FILES[2] && !token_types).then(|| serde_json::from_slice(bytes));
-            let Some(Ok(serde_json::Value::Object(mut config))) = config else {
+            let config = (*name == FILES[2]).then(|| serde_json::from_slice(bytes));
+            let Some(Ok(Value::Object(mut config))) = config else {
                 return files::replace_bytes(&directory.join(name), bytes);
             };
-            config.insert("model_input_names".into(), serde_json::json!(["input_ids", "attention_mask"]));
-            let text = format!("{:#}\n", serde_json::Value::Object(config));
+            let unchanged = config.clone();
+            // "No limit" is a number too: 10 to the power of 30.
+            if config
+                .get("model_max_length")
+                .and_then(Value::as_f64)
+                .is_none_or(|most| most > positions as f64)
+            {
+                config.insert("model_max_length".into(), positions.into());
+            }
+            if !token_types {
+                config.insert("model_input_names".into(), serde_json::json!(["input_ids", "attention_mask"]));
+            }
+            if config == unchanged {
+                return files::replace_bytes(&directory.join(name), bytes);
+            }
+            let text = format!("{:#}\n", Value::Object(config));
             files::replace_bytes(&directory.join(name), text.as_bytes())
         })
     }

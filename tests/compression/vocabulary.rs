@@ -1,4 +1,4 @@
-//! A network with fewer word pieces computes what it did for texts without the others, and its tokenizer is a plain
+//! A network with fewer word pieces and positions computes what it did for texts without the others, and its tokenizer is a plain
 //! WordPiece that any program can read.
 
 use crate::common::shared;
@@ -13,7 +13,7 @@ use limbeck_kernels::random::SplitMix64;
 use std::fs;
 
 #[test]
-fn texts_of_kept_pieces_have_the_same_logits_to_the_bit() {
+fn texts_of_kept_pieces_and_positions_have_the_same_logits_to_the_bit() {
     for (architecture, pooling) in
         [(Architecture::DistilBert, Pooling::FirstToken), (Architecture::Bert, Pooling::Mean)]
     {
@@ -25,8 +25,10 @@ fn texts_of_kept_pieces_have_the_same_logits_to_the_bit() {
         kept.dedup();
         assert!(kept.len() < config.vocab, "some go: {}", kept.len());
         let pieces: Vec<usize> = kept.iter().map(|&id| id as usize).collect();
-        delete(&mut small, &Keep { pieces: pieces.clone(), ..Keep::all(&config) }).unwrap();
+        let positions = texts.iter().map(Vec::len).max().unwrap();
+        delete(&mut small, &Keep { pieces: pieces.clone(), positions, ..Keep::all(&config) }).unwrap();
         assert_eq!(small.model.config.vocab, kept.len());
+        assert!(positions < config.positions && small.model.config.positions == positions);
 
         let renumbered: Vec<Vec<u32>> = texts
             .iter()
@@ -40,21 +42,25 @@ fn texts_of_kept_pieces_have_the_same_logits_to_the_bit() {
 }
 
 #[test]
-fn rows_masks_and_moments_stay_with_their_pieces() {
+fn rows_and_moments_stay_with_their_pieces_and_positions() {
     let config = config(Architecture::DistilBert, Pooling::FirstToken, 0.0);
     let mut learner = learner(&config);
     (0..3).for_each(|step| _ = learner.step(&examples(step * 4..step * 4 + 4), None, 1e-2, None).unwrap());
-    let words = id(&learner, "distilbert.embeddings.word_embeddings.weight");
-    let before = states(&learner, words);
+    let table = |kind: &str| format!("distilbert.embeddings.{kind}_embeddings.weight");
+    let ids = [table("word"), table("position")].map(|name| id(&learner, &name));
+    let before = ids.map(|id| states(&learner, id));
     let pieces: Vec<usize> = (0..config.vocab).filter(|piece| piece % 3 != 1).collect();
-    delete(&mut learner, &Keep { pieces: pieces.clone(), ..Keep::all(&config) }).unwrap();
-    for (found, before) in states(&learner, words).iter().zip(&before) {
-        let rows = pieces.iter().flat_map(|piece| &before[piece * config.hidden..][..config.hidden]);
-        assert!(found.iter().eq(rows));
+    let positions = 5;
+    delete(&mut learner, &Keep { pieces: pieces.clone(), positions, ..Keep::all(&config) }).unwrap();
+    for ((id, before), kept) in ids.into_iter().zip(&before).zip([&pieces, &(0..positions).collect()]) {
+        for (found, before) in states(&learner, id).iter().zip(before) {
+            let rows = kept.iter().flat_map(|row| &before[row * config.hidden..][..config.hidden]);
+            assert!(found.iter().eq(rows));
+        }
+        assert!(before[2].iter().any(|&v| v != 0.0), "there were moments");
     }
-    assert!(before[2].iter().any(|&v| v != 0.0), "there were moments");
     // Nothing else is another.
-    let expected = limbeck::models::ModelConfig { vocab: pieces.len(), ..config };
+    let expected = limbeck::models::ModelConfig { vocab: pieces.len(), positions, ..config };
     assert_eq!(learner.model.config, expected);
 }
 
@@ -114,14 +120,14 @@ fn any_text_is_read_by_a_smaller_tokenizer_and_kept_pieces_as_before() {
         }
         // What is saved reads back as the same function, and packs to it.
         let directory = folder.path().join(most.to_string());
-        small.save(&directory, true).unwrap();
+        small.save(&directory, 64, true).unwrap();
         let again = Tokenizer::from_directory(&directory).unwrap();
         assert_eq!((again.content_hash(), again.file()), (small.content_hash(), "vocab.txt"));
         let packed = WordPiece::from_bytes(small.pack().unwrap()).unwrap();
         assert!(train_rows.iter().all(|text| packed.encode(text, 40) == again.encode(text, 40)));
         let config: serde_json::Value =
             serde_json::from_slice(&fs::read(directory.join("tokenizer_config.json")).unwrap()).unwrap();
-        assert_eq!((&config["model_max_length"], &config["do_lower_case"]), (&512.into(), &true.into()));
+        assert_eq!((&config["model_max_length"], &config["do_lower_case"]), (&64.into(), &true.into()));
         assert!(
             directory.join("special_tokens_map.json").exists() && !directory.join("tokenizer.json").exists()
         );

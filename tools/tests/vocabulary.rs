@@ -1,4 +1,4 @@
-//! A smaller vocabulary from the recipe to the `.limbeck` file, through the binary. One small run is shared.
+//! A smaller vocabulary, and fewer positions, from the recipe to the `.limbeck` file, through the binary. One small run is shared.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 const PIECES: usize = 150;
 
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 18] = [
     "--set",
     "data.limit=1500",
     "--set",
@@ -26,6 +26,12 @@ const SMALL: [&str; 12] = [
     "bench.repeat=1",
     "--set",
     "prune.vocabulary=150",
+    "--set",
+    "model.positions=96",
+    "--set",
+    "data.max_tokens=64",
+    "--set",
+    "prune.positions=64",
 ];
 
 /// The run's directory, its table as JSON, and what it told on the way.
@@ -102,8 +108,10 @@ fn files_of_other_vocabularies_are_compared_on_the_same_texts() {
     let _ = fs::remove_dir_all(&out);
     said(&["export", &path("distilled"), out.to_str().unwrap(), "--format", "hf-padded"]);
     let config: Value = serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
-    assert_eq!(config["vocab_size"], PIECES);
+    assert_eq!((&config["vocab_size"], &config["max_position_embeddings"]), (&json!(PIECES), &json!(64)));
     assert!(config["limbeck"].is_null());
+    let tokenizer = fs::read_to_string(out.join("tokenizer_config.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&tokenizer).unwrap()["model_max_length"], 64);
     let lines = fs::read_to_string(out.join("vocab.txt")).unwrap().lines().count();
     assert_eq!(lines, PIECES);
     let answers = |model: &str| said(&["predict", model, &notes.test[0].text])[0].clone();
@@ -131,6 +139,9 @@ fn a_vocabulary_that_cannot_serve_is_refused_before_the_first_step() {
     let words = "distill.hidden: compares tokens, and the teacher reads others than the student: text ";
     assert!(told.contains(words) && told.contains("leave the vocabulary (prune.vocabulary) whole"), "{told}");
     assert!(!folder.join("metrics.jsonl").exists() && !folder.join("baseline").exists());
+    let refused = call(&[&run[..], &["--set", "prune.positions=300"]].concat());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("prune.positions: is 300, and the model has 96; 96 or less, or 0"), "{told}");
     // That number is enough to begin with.
     let enough = format!("prune.vocabulary={least}");
     let run = [&["train"][..], &["--quiet", "--out", folder.to_str().unwrap()], &SMALL].concat();

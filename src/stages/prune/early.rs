@@ -1,6 +1,6 @@
 //! What pruning will want of a baseline, asked before its first step.
 
-use super::{decoupling, embedding_factors, layers, sharing, vocabulary, width};
+use super::{decoupling, embedding_factors, layers, positions, sharing, vocabulary, width};
 use crate::Result;
 use crate::models::ModelConfig;
 use crate::stages::{Corpus, StageContext};
@@ -27,6 +27,7 @@ pub fn check(context: &StageContext<'_>, config: &ModelConfig, corpus: &Corpus) 
     decoupling::check(settings, layers)?;
     let tokenizer = vocabulary::check(settings, corpus)?;
     let pieces = tokenizer.as_ref().map_or(config.vocab, Tokenizer::vocab);
+    positions::check(settings, config)?;
     let narrower = width::check(settings, config)?;
     embedding_factors::check(settings, &ModelConfig { vocab: pieces, ..narrower })?;
     Ok(Prospect { layers, tokenizer })

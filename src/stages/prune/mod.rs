@@ -2,7 +2,7 @@
 //! blocks of weights masked.
 //!
 //! Layers go first, at once; those that stay may come to share their parameters, and the first of them to read the sentences
-//! of pairs apart. Then go word pieces and hidden features. What is left of the word table, and of the layers' matrices, is
+//! of pairs apart. Then go word pieces, positions and hidden features. What is left of the word table, and of the layers' matrices, is
 //! then factored: what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as
 //! it was taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
 //! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
@@ -13,6 +13,7 @@ mod early;
 mod embedding_factors;
 mod layers;
 mod matrix_factors;
+mod positions;
 mod samples;
 mod sharing;
 mod vocabulary;
@@ -74,6 +75,7 @@ fn reshape<B: Backend>(
     if let Some(trimmed) = &trimmed {
         trimmed.apply(learner)?;
     }
+    positions::apply(context, learner)?;
     width::apply(context, learner, trimmed.as_ref().map_or(whole, |trimmed| &trimmed.corpus))?;
     embedding_factors::apply(context, learner)?;
     matrix_factors::apply(context, learner)?;

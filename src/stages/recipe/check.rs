@@ -44,6 +44,7 @@ pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
     train("prune.train", &recipe.prune.train)?;
     train("distill.train", &recipe.distill.train)?;
     prune(&recipe.prune)?;
+    positions(recipe)?;
     distill(&recipe.distill)?;
     quantize(recipe)?;
     size("bench.texts", recipe.bench.texts, 1, TEXTS)?;
@@ -233,6 +234,16 @@ fn prune(prune: &Prune) -> Result<()> {
             format!("\"attention\" is measured before pruning, and \"{schedule}\" measures while it trains"),
             "use \"gradient\", or prune.schedule = \"once\"",
         ));
+    }
+    Ok(())
+}
+
+fn positions(recipe: &Recipe) -> Result<()> {
+    let (kept, most) = (recipe.prune.positions, recipe.data.max_tokens);
+    size("prune.positions", kept, 0, limits::POSITIONS)?;
+    if kept > 0 && kept < most {
+        let problem = format!("is {kept}, less than data.max_tokens = {most}");
+        return Err(Error::setting("prune.positions", problem, "raise it, or lower data.max_tokens"));
     }
     Ok(())
 }

@@ -1,84 +1,97 @@
 //! What distinguishes two recipes, in words for whoever mixed them up.
 
 use super::check::number;
-use super::{Distill, Quantize, Recipe, Schedule};
+use super::{Recipe, Schedule};
 use crate::stages::Stage;
+use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 impl Recipe {
-    /// What identifies the recipe as far as `stage` and those before it read it: its canonical text with the keys that
-    /// change none of their artifacts' numbers at their defaults. These are `name`, `threads`, `[bench]`, `[controls]`,
-    /// every `checkpoint_every` (from whichever state a run goes on, it ends in the same bytes), and the keys of later stages.
+    /// What identifies the recipe as far as `stage` and those before it read it: every key that can change the numbers of
+    /// their artifacts, and its value, a line each. That leaves out `name`, `threads`, `[bench]`, `[controls]`, every
+    /// `checkpoint_every` (from whichever state a run goes on, it ends in the same bytes), and the keys of later stages, which
+    /// may have other defaults in another version.
     pub fn identity(&self, stage: Stage) -> String {
-        self.deciding(stage).canonical()
+        let undecided = self.without_effect(stage);
+        let deciding = self.values().into_iter().filter(|(key, _)| !is_among(&undecided, key));
+        deciding.map(|(key, value)| format!("{key} = {value}\n")).collect()
     }
 
-    fn deciding(&self, stage: Stage) -> Recipe {
-        let Recipe { name, threads, bench, controls, train, prune, distill, quantize, .. } =
-            Recipe::default();
-        let mut deciding = Recipe { name, threads, bench, controls, ..self.clone() };
+    /// All keys, dotted, and their values, in order.
+    fn values(&self) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        flatten("", self.canonical().parse().expect("canonical text is TOML"), &mut values);
+        values
+    }
+
+    /// Keys and tables that decide nothing up to `stage`.
+    fn without_effect(&self, stage: Stage) -> Vec<&'static str> {
+        let mut keys = vec!["name", "threads", "bench", "controls"];
+        keys.extend([
+            "train.checkpoint_every",
+            "prune.train.checkpoint_every",
+            "distill.train.checkpoint_every",
+        ]);
         if stage < Stage::Quantize {
             // What a student is trained to be rounded to decides its weights; how those are laid out only where precision
             // is chosen, by the bytes that it saves.
-            deciding.quantize = match (stage, self.distill.quantized > 0.0) {
-                (Stage::Distill, true) if self.quantize.chooses() => deciding.quantize,
-                (Stage::Distill, true) => Quantize { layout: quantize.layout, ..deciding.quantize },
-                _ => quantize,
-            };
+            match (stage, self.distill.quantized > 0.0) {
+                (Stage::Distill, true) if self.quantize.chooses() => {}
+                (Stage::Distill, true) => keys.push("quantize.layout"),
+                _ => keys.push("quantize"),
+            }
         }
         if stage < Stage::Distill {
             // Gradual pruning has the teacher and the loss of distillation.
-            deciding.distill = match (stage, self.prune.schedule) {
+            match (stage, self.prune.schedule) {
                 (Stage::Prune, Schedule::Cubic | Schedule::Iterative) => {
-                    Distill { train: distill.train, quantized: distill.quantized, ..deciding.distill }
+                    keys.extend(["distill.train", "distill.quantized"]);
                 }
-                _ => distill,
-            };
+                _ => keys.push("distill"),
+            }
         }
         if stage < Stage::Prune {
-            deciding.prune = prune;
+            keys.push("prune");
         }
-        for training in [&mut deciding.train, &mut deciding.prune.train, &mut deciding.distill.train] {
-            training.checkpoint_every = train.checkpoint_every;
-        }
-        deciding
+        keys
     }
 
     /// The keys that decide `stage` or one before it and differ in `other`, another recipe's canonical text: each as
     /// `train.steps = 4 there, 5 here`. Tables that others inherit from come first. Empty if `other` is no recipe.
     pub fn differences(&self, other: &str, stage: Stage) -> Vec<String> {
         let Ok(other) = Recipe::parse(other, "recipe.toml".as_ref(), &[]) else { return Vec::new() };
-        let [here, there] = [self, &other].map(|recipe| {
-            let mut keys = Vec::new();
-            let text = recipe.identity(stage);
-            flatten("", text.parse::<Table>().expect("canonical text is TOML"), &mut keys);
-            keys
-        });
-        let value =
-            |keys: &[(String, Value)], key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
-        let mut keys: Vec<&String> = here.iter().chain(&there).map(|(key, _)| key).collect();
+        let undecided = [self, &other].map(|recipe| recipe.without_effect(stage));
+        let [here, there] = [self, &other].map(Recipe::values);
+        let mut keys: Vec<&String> = here.keys().chain(there.keys()).collect();
         keys.sort_by_key(|key| (key.matches('.').count(), key.as_str()));
         keys.dedup();
-        let shown = |value: Option<Value>| match value {
+        keys.retain(|key| !undecided.iter().all(|undecided| is_among(undecided, key)));
+        let shown = |value: Option<&Value>| match value {
             None => "unset".to_owned(),
-            Some(Value::Float(value)) => number(value),
+            Some(Value::Float(value)) => number(*value),
             Some(value) => value.to_string(),
         };
         keys.into_iter()
-            .map(|key| (key, value(&there, key), value(&here, key)))
+            .map(|key| (key, there.get(key), here.get(key)))
             .filter(|(_, there, here)| there != here)
             .map(|(key, there, here)| format!("{key} = {} there, {} here", shown(there), shown(here)))
             .collect()
     }
 }
 
+/// Whether a dotted key is one of `keys`, or in a table that is.
+fn is_among(keys: &[&str], key: &str) -> bool {
+    keys.iter()
+        .any(|outer| key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
 /// All values of a table under their dotted keys.
-fn flatten(prefix: &str, table: Table, keys: &mut Vec<(String, Value)>) {
+fn flatten(prefix: &str, table: Table, values: &mut BTreeMap<String, Value>) {
     for (key, value) in table {
         let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
         match value {
-            Value::Table(inner) => flatten(&key, inner, keys),
-            value => keys.push((key, value)),
+            Value::Table(inner) => flatten(&key, inner, values),
+            value => _ = values.insert(key, value),
         }
     }
 }
@@ -146,5 +159,14 @@ mod tests {
         let same = |stage, set: &str| gradual(set).identity(stage) == gradual("seed=1").identity(stage);
         assert!(!same(Stage::Prune, "distill.alpha=0.5"), "it has distillation's loss");
         assert!(same(Stage::Train, "distill.alpha=0.5") && same(Stage::Prune, "distill.train.batch=9"));
+        // Of keys that decide in one of two recipes only, both values are told.
+        let told = gradual("distill.alpha=0.5").differences(&Recipe::default().canonical(), Stage::Prune);
+        assert_eq!(
+            told,
+            ["distill.alpha = 0.7 there, 0.5 here", "prune.schedule = \"once\" there, \"cubic\" here"]
+        );
+        let other =
+            gradual("distill.train.batch=9").differences(&Recipe::default().canonical(), Stage::Prune);
+        assert_eq!(other, ["prune.schedule = \"once\" there, \"cubic\" here"]);
     }
 }

@@ -52,6 +52,7 @@ pub const TERMS: &[Term] = &[
     term("classifier", &["prune.classifier=0"], |r| r.prune.classifier > 0.0),
     term("blocks", &["prune.blocks=0"], |r| r.prune.blocks > 0.0),
     term("vocabulary", &["prune.vocabulary=0"], |r| r.prune.vocabulary > 0),
+    term("positions", &["prune.positions=0"], |r| r.prune.positions > 0),
     term("embedding-size", &["prune.embedding_size=0"], |r| r.prune.embedding_size > 0),
     term("sharing", &["prune.share=0"], |r| r.prune.share > 0),
     term("low-rank", &["prune.rank=0"], |r| r.prune.rank > 0.0),
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn every_term_can_be_switched_off() {
         const RECIPES: &[&str] = &[
-            "[prune]\nlayers = 0.3\nheads = 0.5\nunits = 0.5\nhidden = 0.25\nvocabulary = 500\nembedding_size = 8\nshare = 1\n\
+            "[prune]\nlayers = 0.3\nheads = 0.5\nunits = 0.5\nhidden = 0.25\nvocabulary = 500\npositions = 300\nembedding_size = 8\nshare = 1\n\
              rank = 0.25\n[distill]\nhidden = 0.1\ncosine = 0.1\nattention = 0.1\nrelations = 0.1\nquantized = 0.5",
             "[data]\nsource = 'files'\nsecond_columns = ['b']\n[prune]\nkeep_layers = [0, 2]\ndecouple = 1\nclassifier = 0.1\n\
              weights = 0.5\nschedule = 'cubic'\nevents = 4\nweight_importance = 'movement'\n[quantize]\nweights = 'int4'\n\

@@ -33,6 +33,7 @@ fn a_key_that_does_nothing_does_not_make_another_recipe() {
         "",
         &[
             "prune.vocabulary=0",
+            "prune.positions=0",
             "prune.embedding_size=0",
             "prune.rank=0",
             "prune.share=0",
@@ -283,6 +284,11 @@ fn errors_name_the_key_and_the_mend() {
             "prune.head_importance: \"attention\" is measured before pruning, and \"iterative\" measures while",
         ),
         ("", "prune.vocabulary=99999999", "prune.vocabulary: is 99999999; a whole number from 0 to 16777216"),
+        (
+            "",
+            "prune.positions=100",
+            "prune.positions: is 100, less than data.max_tokens = 256; raise it, or lower",
+        ),
         ("", "prune.embedding_size=99999", "prune.embedding_size: is 99999; a whole number from 0 to 65536"),
         ("", "prune.rank=64", "prune.rank: is 64; it is a fraction, from 0 to 1 (60 % is 0.6)"),
         ("", "prune.rank=nan", "prune.rank: is NaN; it is a fraction"),

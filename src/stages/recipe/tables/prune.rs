@@ -178,6 +178,10 @@ pub struct Prune {
     /// on reading with all. Default 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub vocabulary: usize,
+    /// Positions that are kept, the first ones; 0 = all. `data.max_tokens` or more; whoever deploys the file can give it texts of
+    /// so many tokens, and no longer ones. Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub positions: usize,
     /// Width of the word table's rows, from which a projection makes the network's: a table of so many columns and a
     /// small matrix in the place of one table, by a singular value decomposition of it, trained from there. 0 = as wide
     /// as the network. Default 0.
@@ -251,6 +255,7 @@ impl Default for Prune {
             block_scope: BlockScope::Matrix,
             block_matrices: LayerMatrices::Encoder,
             vocabulary: 0,
+            positions: 0,
             embedding_size: 0,
             share: 0,
             share_start: ShareStart::Mean,
