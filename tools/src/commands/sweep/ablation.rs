@@ -1,7 +1,7 @@
 //! What each term of a recipe contributed, from the finished trials of `limbeck sweep --ablate`.
 
-use super::SHIPPED;
 use super::gather::Trials;
+use super::state::SHIPPED;
 use super::timing::Bench;
 use crate::commands::BUILD;
 use crate::commands::report::Document;
@@ -30,48 +30,18 @@ pub struct AblationOptions<'a> {
 /// # Errors
 /// A file that cannot be read, or is damaged; a signal; a full disk.
 pub fn report(bench: &Bench<'_>, trials: &Trials, wanted: AblationOptions<'_>) -> Result<(), Failure> {
-    let finished = &trials.finished;
-    let mut files = Vec::with_capacity(finished.len());
-    for trial in finished {
-        files.extend(bench.open(&trial.id, SHIPPED)?);
-    }
-    let mut right = Vec::with_capacity(finished.len());
-    for (trial, file) in finished.iter().zip(&mut files) {
-        right.push(bench.right(&trial.id, file)?);
-    }
-    let times = if wanted.timed { bench.milliseconds(&mut files)? } else { Vec::new() };
-    let tried: Vec<(&FinishedTrial, AblatedTrial)> = finished
-        .iter()
-        .zip(right)
-        .enumerate()
-        .map(|(number, (trial, right))| {
-            let (file_bytes, milliseconds) = (files[number].model.file_bytes(), times.get(number).copied());
-            (trial, AblatedTrial { seed: trial.seed, right, file_bytes, milliseconds })
-        })
-        .collect();
-    let of_setting = |name: &str| -> Vec<AblatedTrial> {
-        tried.iter().filter(|(trial, _)| trial.setting == name).map(|(_, tried)| tried.clone()).collect()
-    };
-    let whole = of_setting(WHOLE);
-    if whole.is_empty() {
+    if trials.finished.iter().all(|trial| trial.setting != WHOLE) {
         let problem = "the trials of the whole recipe, which the others are compared with, are not finished";
         return Err(Error::file(bench.compute.out, problem, "go on with `limbeck sweep`").into());
     }
-    let mut found: Vec<Contribution> = Contribution::of(WHOLE, &whole, &whole).into_iter().collect();
-    let mut names: Vec<&str> = Vec::new();
-    for trial in &trials.plan.trials {
-        if trial.setting != WHOLE && !names.contains(&trial.setting.as_str()) {
-            names.push(&trial.setting);
-        }
-    }
-    found.extend(names.iter().filter_map(|name| Contribution::of(name, &of_setting(name), &whole)));
+    let found = contributions(trials, &measure(bench, &trials.finished, wanted.timed)?);
     let machine = Machine::here(bench.compute.kernels, bench.compute.threads, BUILD);
     let name = &trials.plan.recipe.name;
     let value = json!({ "recipe": name, "machine": machine, "recipes": found, "unfinished": trials.notes });
     files::replace_bytes(&bench.compute.out.join("ablation.json"), format!("{value:#}\n").as_bytes())?;
     let mut lines = vec![Contribution::HEADINGS.map(str::to_owned)];
     lines.extend(found.iter().map(Contribution::cells));
-    let texts = grouped(finished[0].table.rows[0].texts);
+    let texts = grouped(trials.finished[0].table.rows[0].texts);
     let origin = format!(
         "{machine}\n{name}, the files that are deployed on {texts} test texts; each recipe against the whole one; with one seed McNemar's \
          exact test over texts, with several 95 % intervals over seeds"
@@ -93,4 +63,40 @@ pub fn report(bench: &Bench<'_>, trials: &Trials, wanted: AblationOptions<'_>) -
         }
     }
     output.flush()
+}
+
+/// What each finished trial's file answers, and how long it takes, in their order.
+fn measure(bench: &Bench<'_>, finished: &[FinishedTrial], timed: bool) -> Result<Vec<AblatedTrial>, Failure> {
+    let mut files = Vec::with_capacity(finished.len());
+    for trial in finished {
+        files.extend(bench.open(&trial.id, SHIPPED)?);
+    }
+    let mut right = Vec::with_capacity(finished.len());
+    for (trial, file) in finished.iter().zip(&mut files) {
+        right.push(bench.right(&trial.id, file)?);
+    }
+    let times = if timed { bench.milliseconds(&mut files)? } else { Vec::new() };
+    let tried = finished.iter().zip(right).enumerate().map(|(number, (trial, right))| AblatedTrial {
+        seed: trial.seed,
+        right,
+        file_bytes: files[number].model.file_bytes(),
+        milliseconds: times.get(number).copied(),
+    });
+    Ok(tried.collect())
+}
+
+/// The whole recipe, then what each term contributed, in the sweep's order.
+fn contributions(trials: &Trials, tried: &[AblatedTrial]) -> Vec<Contribution> {
+    let of_setting = |name: &str| -> Vec<AblatedTrial> {
+        let all = trials.finished.iter().zip(tried);
+        all.filter(|(trial, _)| trial.setting == name).map(|(_, tried)| tried.clone()).collect()
+    };
+    let whole = of_setting(WHOLE);
+    let mut names: Vec<&str> = vec![WHOLE];
+    for trial in &trials.plan.trials {
+        if !names.contains(&trial.setting.as_str()) {
+            names.push(&trial.setting);
+        }
+    }
+    names.iter().filter_map(|name| Contribution::of(name, &of_setting(name), &whole)).collect()
 }

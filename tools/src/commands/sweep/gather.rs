@@ -1,7 +1,8 @@
 //! What a sweep's directory holds: the finished trials, and a line about each that is not.
 
-use super::record::Record;
-use super::{SWEEP, State, trial_directory};
+use super::directory::SWEEP;
+use super::record::{Record, trial_directory};
+use super::state::{State, table_of};
 use crate::failure::Failure;
 use limbeck::Error;
 use limbeck::report::FinishedTrial;
@@ -61,7 +62,7 @@ fn others(out: &Path, plan: &Sweep) -> Vec<FinishedTrial> {
     ids.sort();
     let finished = |id: String| {
         let record = Record::load(out, &id).filter(|record| record.error.is_none() && record.id == id)?;
-        let table = super::table_of(&trial_directory(out, &id)).ok()?;
+        let table = table_of(&trial_directory(out, &id)).ok()?;
         Some(FinishedTrial { id, setting: record.setting, seed: record.seed, table })
     };
     ids.into_iter().filter_map(finished).collect()

@@ -12,13 +12,15 @@
 //! it, artifacts appear whole, and a trial is finished when its `report.json` is there.
 
 mod ablation;
+mod directory;
 mod gather;
+mod pareto;
 mod record;
 mod report;
+mod state;
 mod timing;
 mod trials;
 
-use super::stages::REPORT;
 use crate::cli::{self, Sweep, SweepCommand};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,24 +28,16 @@ use crate::{progress, signals};
 use gather::Trials;
 use limbeck::backend::cpu::threads::set_threads;
 use limbeck::ranks::{Launch, SingleProcess};
-use limbeck::report::cells::{aligned, dash, mib, percent, points};
-use limbeck::report::{Summary, Table};
-use limbeck::stages::{self, Progress, Recipe, StageContext, TrainingDevice, Trial};
-use limbeck::{Error, files};
+use limbeck::report::Summary;
+use limbeck::report::cells::aligned;
+use limbeck::stages::{Progress, Recipe, StageContext, TrainingDevice, Trial};
 use limbeck_kernels::Kernels;
-use record::Record;
 use serde_json::{Value, json};
-use std::fs;
-use std::path::{Path, PathBuf};
+use state::{SHIPPED, State};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use timing::Bench;
 use trials::Runner;
-
-/// The sweep as one file, which makes a directory that of a sweep.
-const SWEEP: &str = "sweep.toml";
-
-/// The row of a run's table that a trial stands or falls by.
-const SHIPPED: &str = stages::Stage::Quantize.variant();
 
 pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     if let Some(SweepCommand::Report(typed)) = &typed.command {
@@ -68,8 +62,7 @@ pub fn sweep(typed: &Sweep) -> Result<(), Failure> {
     }
     let device = typed.common.training_device(launch.local_rank)?;
     let compute = Compute { out: &out, kernels, device: &device, threads, progress, stop: &stop };
-    refuse_others(&compute, &plan)?;
-    enter(&out, &plan)?;
+    directory::enter(&compute, &plan)?;
     Runner { compute, name }.all(&mine)?;
     let trials = Trials::read(&out)?;
     if plan.ablation && trials.notes.is_empty() {
@@ -122,42 +115,6 @@ fn gate(summary: &Summary, max_drop: Option<f64>) -> Result<(), Failure> {
     )))
 }
 
-/// Refuses to touch a directory in which trials of the same names are finished that were made with other settings.
-fn refuse_others(compute: &Compute<'_>, plan: &stages::Sweep) -> Result<(), Failure> {
-    let is_other = |trial: &&Trial| matches!(State::of(compute.out, trial), State::Other { finished: true });
-    let Some(first) = plan.trials.iter().find(is_other) else { return Ok(()) };
-    // The run's directory says how they differ.
-    compute.context(&first.recipe, &trial_directory(compute.out, &first.id)).enter(stages::Stage::Train)?;
-    let found = format!("trials of other settings, as {}", first.id);
-    let mend = "choose another --out, or repeat the settings in its sweep.toml".to_owned();
-    Err(Error::Occupied { path: compute.out.to_owned(), found, mend }.into())
-}
-
-/// Makes the directory a sweep's, and writes down of which.
-fn enter(out: &Path, plan: &stages::Sweep) -> Result<(), Failure> {
-    let file = out.join(SWEEP);
-    let is_ours = |entry: fs::DirEntry| files::is_partial(&entry.file_name());
-    if !file.exists() && fs::read_dir(out).is_ok_and(|entries| !entries.flatten().all(is_ours)) {
-        let found = if out.join("run.json").exists() { "a run" } else { "files that are not of a sweep" };
-        let mend = "choose another --out".to_owned();
-        return Err(Error::Occupied { path: out.to_owned(), found: found.to_owned(), mend }.into());
-    }
-    if let Ok(other) = stages::Sweep::load(&file, &[])
-        && (&other.recipe.name, other.ablation) != (&plan.recipe.name, plan.ablation)
-        && other.trials.iter().any(|trial| matches!(State::of(out, trial), State::Finished(_)))
-    {
-        let kind = if other.ablation { "ablation" } else { "sweep" };
-        let found = format!("finished trials of another {kind}, of {}", other.recipe.name);
-        return Err(
-            Error::Occupied { path: out.to_owned(), found, mend: "choose another --out".to_owned() }.into()
-        );
-    }
-    if files::read(&file).ok().as_deref() != Some(plan.canonical().as_bytes()) {
-        files::replace_bytes(&file, plan.canonical().as_bytes())?;
-    }
-    Ok(())
-}
-
 /// What every trial is computed with, and where.
 #[derive(Clone, Copy)]
 struct Compute<'a> {
@@ -187,89 +144,4 @@ impl<'a> Compute<'a> {
             stop,
         }
     }
-}
-
-/// The directory of a trial's run.
-fn trial_directory(out: &Path, id: &str) -> PathBuf {
-    out.join("trials").join(id)
-}
-
-/// What a trial's run measured.
-fn table_of(directory: &Path) -> limbeck::Result<Table> {
-    Table::load(&directory.join(REPORT))
-}
-
-/// How far a trial is, as its directory says.
-enum State {
-    Finished(Box<Table>),
-    Failed(String),
-    /// What is there was made with other settings.
-    Other {
-        finished: bool,
-    },
-    Begun,
-    New,
-}
-
-impl State {
-    fn of(out: &Path, trial: &Trial) -> State {
-        let directory = trial_directory(out, &trial.id);
-        match Record::load(out, &trial.id) {
-            Some(record) if !record.is_of(trial) => {
-                return State::Other { finished: record.error.is_none() && table_of(&directory).is_ok() };
-            }
-            Some(Record { error: Some(error), .. }) => return State::Failed(error),
-            _ => {}
-        }
-        match table_of(&directory) {
-            Ok(table) => State::Finished(Box::new(table)),
-            Err(_) if directory.join("run.json").exists() => State::Begun,
-            Err(_) => State::New,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            State::Finished(_) => "finished",
-            State::Failed(_) => "failed",
-            State::Other { .. } => "of other settings",
-            State::Begun => "begun",
-            State::New => "not begun",
-        }
-    }
-
-    fn cells(&self, trial: &Trial) -> [String; 5] {
-        let figures = match self {
-            State::Finished(table) => shipped(table).map(|row| {
-                let difference = row.accuracy - table.rows[0].accuracy;
-                [percent(row.accuracy), points(difference), mib(row.file_bytes as f64)]
-            }),
-            _ => None,
-        };
-        let [accuracy, points, mib] = figures.unwrap_or_else(|| std::array::from_fn(|_| dash(None, percent)));
-        [trial.id.clone(), self.name().to_owned(), accuracy, points, mib]
-    }
-
-    fn json(&self, out: &Path, trial: &Trial) -> Value {
-        let settings: serde_json::Map<String, Value> =
-            trial.settings.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        let (mut accuracy, mut baseline, mut bytes) = (Value::Null, Value::Null, Value::Null);
-        if let State::Finished(table) = self
-            && let Some(row) = shipped(table)
-        {
-            (accuracy, bytes) = (json!(row.accuracy), json!(row.file_bytes));
-            baseline = json!(table.rows[0].accuracy);
-        }
-        let error = if let State::Failed(error) = self { json!(error) } else { Value::Null };
-        json!({
-            "id": trial.id, "setting": trial.setting, "seed": trial.seed, "settings": settings,
-            "directory": trial_directory(out, &trial.id), "state": self.name(), "error": error,
-            "accuracy": accuracy, "baseline_accuracy": baseline, "file_bytes": bytes,
-        })
-    }
-}
-
-/// The row of the file that is deployed.
-fn shipped(table: &Table) -> Option<&limbeck::report::table::RowMetrics> {
-    table.rows.iter().find(|row| row.variant == SHIPPED)
 }

@@ -1,10 +1,15 @@
-//! What stands beside a trial's directory: what is tried there, and why it failed if it did.
+//! Where a trial's run is, and what stands beside it: what is tried there, and why it failed if it did.
 
 use limbeck::stages::{Recipe, Stage, Trial};
 use limbeck::{Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The directory of a trial's run.
+pub fn trial_directory(out: &Path, id: &str) -> PathBuf {
+    out.join("trials").join(id)
+}
 
 /// `trials/ID.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The int8 files of many runs in one process: what each answers, and how long it takes, in turns.
 
-use super::{Compute, trial_directory};
+use super::Compute;
+use super::record::trial_directory;
 use crate::commands::stages::plan;
 use crate::engine::{self, Variant};
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! Runs trials, one after the other, each in a directory that it holds while it works.
 
-use super::record::Record;
-use super::{Compute, trial_directory};
+use super::Compute;
+use super::record::{Record, trial_directory};
 use crate::commands::stages::{REPORT, complete, is_full, mend_full_disk};
 use crate::failure::Failure;
 use limbeck::report::Table;
