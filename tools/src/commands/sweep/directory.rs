@@ -7,7 +7,6 @@ use crate::failure::Failure;
 use limbeck::stages::{Stage, Sweep, Trial};
 use limbeck::{Error, files};
 use std::fs;
-use std::path::Path;
 
 /// The sweep as one file, which makes a directory that of a sweep.
 pub const SWEEP: &str = "sweep.toml";
