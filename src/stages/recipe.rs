@@ -10,6 +10,7 @@
 
 pub(super) mod check;
 mod compare;
+mod idle;
 pub(super) mod read;
 pub mod tables;
 mod terms;

@@ -25,7 +25,8 @@ fn train_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
     quantize::check_early(recipe, config)?;
     let layers = [prospect.layers, config.layers.len()];
     teachers::check_early(context, &corpus, layers, prospect.tokenizer.as_ref())?;
-    corpus.warnings().iter().for_each(|warning| context.progress.message(warning));
+    let warnings = recipe.idle_settings().into_iter().chain(corpus.warnings());
+    warnings.for_each(|warning| context.progress.message(&warning));
     training::run(context, Stage::Train, &recipe.train, &corpus, &mut learner, None, None)?;
     artifact::finish(context, Stage::Train, &learner, &corpus, None)
 }

@@ -18,7 +18,7 @@ impl Recipe {
     }
 
     /// All keys, dotted, and their values, in order.
-    fn values(&self) -> BTreeMap<String, Value> {
+    pub(super) fn values(&self) -> BTreeMap<String, Value> {
         let mut values = BTreeMap::new();
         flatten("", self.canonical().parse().expect("canonical text is TOML"), &mut values);
         values
