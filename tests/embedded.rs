@@ -3,6 +3,7 @@
 
 use limbeck::infer::{Model, Session};
 use limbeck::{Batch, include_model};
+use std::sync::Arc;
 
 static TINY: &[u8] = include_model!("fixtures/tiny.limbeck");
 
@@ -53,6 +54,23 @@ fn threads_with_sessions_of_their_own_share_one_model() {
             });
         }
     });
+}
+
+/// What is made of a shared model lives as long as anybody has it.
+#[test]
+fn what_shares_a_model_keeps_it() {
+    let model = Arc::new(Model::from_bytes(TINY).unwrap());
+    let batch = Batch::from_texts([&[2, 5, 6, 3][..]]);
+    let expected = Session::new(&model).logits(&batch).unwrap().to_vec();
+    let ids = model.tokenizer().unwrap().encode("aa bc", 9);
+    let (mut session, tokenizer) = (Session::new(Arc::clone(&model)), model.shared_tokenizer().unwrap());
+    let weak = Arc::downgrade(&model);
+    drop(model);
+    let answered = std::thread::spawn(move || session.logits(&batch).unwrap().to_vec()).join().unwrap();
+    assert_eq!(answered, expected);
+    assert_eq!(tokenizer.encode("aa bc", 9), ids);
+    drop(tokenizer);
+    assert!(weak.upgrade().is_none());
 }
 
 #[test]

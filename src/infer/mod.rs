@@ -26,6 +26,7 @@ mod model;
 mod prepared;
 mod run;
 mod session;
+mod shared;
 mod shared_rows;
 mod timing;
 mod weights;
@@ -35,6 +36,7 @@ mod write;
 pub use model::{Model, Stored, StoredAs};
 pub use prepared::Prepared;
 pub use session::Session;
+pub use shared::{ModelRef, SharedVocabulary};
 pub use timing::PartTimes;
 #[cfg(feature = "train")]
 pub use write::{Image, Tensor};

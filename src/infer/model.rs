@@ -27,7 +27,7 @@ pub struct Model {
     /// Whether products read bytes.
     pub(super) quantizes: bool,
     metadata: Option<Metadata>,
-    vocabulary: Option<Range<usize>>,
+    pub(super) vocabulary: Option<Range<usize>>,
 }
 
 impl Model {

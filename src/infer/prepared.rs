@@ -10,12 +10,12 @@
 //! of a second sentence do: its positions go on where the first one's end. So first sentences can be kept, and second
 //! ones cannot. The logits are those of [`Session::logits`] to the bit.
 
-use super::{Model, Session};
+use super::{ModelRef, Session};
 use crate::{Batch, Error, Result, Text};
 
 /// A first sentence, as a model's decoupled layers leave it.
 pub struct Prepared<'m> {
-    model: &'m Model,
+    model: ModelRef<'m>,
     ids: Vec<u32>,
     /// `[tokens, hidden]`.
     states: Vec<f32>,
@@ -40,7 +40,7 @@ impl<'m> Session<'m> {
     /// # Errors
     /// [`Error::File`], with the model's name, if none of its layers is decoupled, or as [`Session::logits`].
     pub fn prepare(&mut self, first: &[u32]) -> Result<Prepared<'m>> {
-        let model = self.model();
+        let model = self.model().clone();
         if model.config().decoupled == 0 {
             let problem = "nothing of a first sentence can be kept: no layer of the model is decoupled";
             return Err(Error::file(model.path(), problem, "train one with prune.decouple"));
@@ -59,9 +59,9 @@ impl<'m> Session<'m> {
     /// [`Error::File`], with the model's name, if the sentence was prepared by another model; if a text does not begin with
     /// it, has no second sentence, or comes with token types of its own; or as [`Session::logits`].
     pub fn logits_after(&mut self, prepared: &Prepared<'_>, batch: &Batch) -> Result<&[f32]> {
-        let model = self.model();
+        let model = self.model().clone();
         let wrong = |problem: String, mend: &str| Err(Error::file(model.path(), problem, mend));
-        if !std::ptr::eq(model, prepared.model) {
+        if !std::ptr::eq(&*model, &*prepared.model) {
             return wrong(
                 "the first sentence was prepared by another model".into(),
                 "prepare it with this one",

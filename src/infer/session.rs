@@ -1,8 +1,8 @@
 //! Predictions with a shared model, by one thread or by a few that share each pass.
 
 use super::arena::Arena;
-use super::model::Model;
 use super::run::{Pass, Run, Scratch, Var};
+use super::shared::ModelRef;
 use super::shared_rows::SharedRows;
 use super::timing::{PartTimes, Timed};
 use crate::error::not_finite;
@@ -19,7 +19,7 @@ const TOKENS: usize = 288;
 /// Runs a [`Model`]. Its memory grows to the longest input met, and stays: after one batch of a size, batches of that
 /// size or below allocate nothing.
 pub struct Session<'m> {
-    model: &'m Model,
+    model: ModelRef<'m>,
     kernels: Kernels,
     team: Team,
     shared_rows: SharedRows,
@@ -39,20 +39,22 @@ struct Workspace {
 
 impl<'m> Session<'m> {
     /// A session on the calling thread, with the kernels that this CPU or `LIMBECK_ISA` chose when the model was opened.
-    pub fn new(model: &'m Model) -> Session<'m> {
-        Session::with(model, model.kernels, 1)
+    pub fn new(model: impl Into<ModelRef<'m>>) -> Session<'m> {
+        Session::with_threads(model, 1)
     }
 
     /// A session of so many threads, the calling one among them, that share the tokens of every pass: even a text alone
     /// is answered sooner. Logits are the same bits with any number. Between calls the others wait, awake for the
     /// fraction of a millisecond in which the next call may come. Without the feature `parallel` there is one thread.
-    pub fn with_threads(model: &'m Model, threads: usize) -> Session<'m> {
-        Session::with(model, model.kernels, threads)
+    pub fn with_threads(model: impl Into<ModelRef<'m>>, threads: usize) -> Session<'m> {
+        let model = model.into();
+        let kernels = model.kernels;
+        Session::with(model, kernels, threads)
     }
 
     /// As [`Session::with_threads`], with these kernels. Logits are the same bits with any.
-    pub fn with(model: &'m Model, kernels: Kernels, threads: usize) -> Session<'m> {
-        let team = Team::new(threads);
+    pub fn with(model: impl Into<ModelRef<'m>>, kernels: Kernels, threads: usize) -> Session<'m> {
+        let (model, team) = (model.into(), Team::new(threads));
         let workspaces = (0..team.members()).map(|_| Mutex::default()).collect();
         Session { model, kernels, team, shared_rows: SharedRows::default(), workspaces, logits: Vec::new() }
     }
@@ -63,8 +65,8 @@ impl<'m> Session<'m> {
     }
 
     /// The model.
-    pub fn model(&self) -> &'m Model {
-        self.model
+    pub fn model(&self) -> &ModelRef<'m> {
+        &self.model
     }
 
     /// Logits of each text: `[texts, labels]`. A text's logits do not depend on the others in the batch.
@@ -89,7 +91,8 @@ impl<'m> Session<'m> {
     }
 
     fn pass(&mut self, batch: &Batch, mut times: Option<&mut PartTimes>) -> Result<&[f32]> {
-        let classifier = &self.model.classifier;
+        let model = self.model.clone();
+        let classifier = &model.classifier;
         self.each_pass(batch, |session, texts| match times.as_deref_mut() {
             None => session.run(batch, texts, 0, |run| classifier.forward(run)),
             Some(times) => session.run_timed(batch, texts, times),
@@ -156,7 +159,8 @@ impl<'m> Session<'m> {
     /// One pass of the whole network, whose parts' times are added to `times`. Member 0 alone looks at the clock: the others do the
     /// same at the same time.
     fn run_timed(&mut self, batch: &Batch, texts: Range<usize>, times: &mut PartTimes) {
-        let (classifier, times) = (&self.model.classifier, Mutex::new(times));
+        let (model, times) = (self.model.clone(), Mutex::new(times));
+        let classifier = &model.classifier;
         self.on_members(batch, texts, 0, |member, exec| match member.index() {
             0 => classifier.forward(&mut Timed { exec, times: *lock(&times), last: 0, layers: 0 }),
             _ => classifier.forward(exec),
@@ -179,7 +183,7 @@ impl<'m> Session<'m> {
             let Workspace { arena, scratch, result } = &mut *lock(&self.workspaces[member.index()]);
             arena.reserve(self.shared_rows.rows(member).len(), widest, self.model.quantizes);
             let (texts, shared_rows) = (texts.clone(), &self.shared_rows);
-            let pass = Pass { model: self.model, kernels: self.kernels, batch, texts, skip, shared_rows };
+            let pass = Pass { model: &self.model, kernels: self.kernels, batch, texts, skip, shared_rows };
             let mut run = Run::new(&pass, member, arena, scratch);
             let made = part(member, &mut run).expect("operations on memory do not fail");
             result.clear();

@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A model that reads text.
@@ -159,7 +160,7 @@ impl Opener<'_> {
             Some(Control::NGrams) => Box::new(NGrams::open(&path)?),
             _ => {
                 let mut model = Deployed::open(&path, self.context.threads)?;
-                model.timed = Some(Session::with_threads(model.model, LATENCY_THREADS));
+                model.timed = Some(Session::with_threads(Arc::clone(&model.model), LATENCY_THREADS));
                 Box::new(model)
             }
         };
@@ -240,7 +241,7 @@ fn bytes_of(path: &Path) -> Result<u64> {
 
 /// A model from its file, with a session on so many threads.
 struct Deployed {
-    model: &'static Model,
+    model: Arc<Model>,
     file_bytes: u64,
     /// The file's own vocabulary, or what lies beside the weights.
     tokenizer: Box<dyn Encode>,
@@ -254,9 +255,8 @@ struct Deployed {
 impl Deployed {
     fn open(path: &Path, threads: usize) -> Result<Deployed> {
         let beside = path.is_dir().then(|| HfDirectory::open(path)?.tokenizer()).transpose()?;
-        // A session borrows the model; it lives as long as the process, which opens a handful.
-        let model: &'static Model = Box::leak(Box::new(Model::open(path)?));
-        let tokenizer: Box<dyn Encode> = match (beside, model.tokenizer()) {
+        let model = Arc::new(Model::open(path)?);
+        let tokenizer: Box<dyn Encode> = match (beside, model.shared_tokenizer()) {
             (Some(tokenizer), _) => Box::new(tokenizer),
             (None, Some(vocabulary)) => Box::new(vocabulary),
             (None, None) => {
@@ -264,7 +264,7 @@ impl Deployed {
                 return Err(Error::file(path, "the file has no vocabulary", mend));
             }
         };
-        let session = Session::with_threads(model, threads);
+        let session = Session::with_threads(Arc::clone(&model), threads);
         let file_bytes = bytes_of(&if path.is_dir() { path.join(WEIGHTS) } else { path.to_owned() })?;
         let batch = Batch::new();
         Ok(Deployed { model, file_bytes, tokenizer, session, timed: None, prepared: None, batch })

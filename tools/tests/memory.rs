@@ -1,5 +1,5 @@
-//! What `predict`, `eval` and `prune` need of memory: prediction the mapped file and at most 16 MiB beside it, none of
-//! them more for more texts.
+//! What `predict`, `eval`, `prune` and `sweep` need of memory: prediction the mapped file and at most 16 MiB beside it, none of
+//! them more for more texts or trials.
 #![cfg(target_os = "linux")]
 
 use limbeck::models::ModelConfig;
@@ -237,4 +237,30 @@ fn importance_needs_no_more_for_more_texts() {
     let growth = many.saturating_sub(few);
     // The hidden states of one layer, at twenty tokens a text, would take fifteen times as much.
     assert!(growth <= 1 << 20, "grown by {growth} bytes with {} texts", SAMPLES[1] - SAMPLES[0]);
+}
+
+/// The most memory of its own that a sweep of so many trials has had.
+fn sweep(folder: &Path, trials: usize) -> u64 {
+    let file = folder.join(format!("{trials}.toml"));
+    let fractions: Vec<f64> = (0..trials).map(|trial| 0.05 * trial as f64).collect();
+    let text = format!(
+        "name = 'memory'\nmodel = {{ layers = 4, hidden = 128, heads = 4, intermediate = 512, vocab = 2000, positions = 64 }}\n\
+         data = {{ source = 'demo', limit = 64, test_limit = 16, max_tokens = 64 }}\n\
+         bench = {{ texts = 4, repeat = 1, warmup = 1 }}\ntrain.steps = 1\ndistill.train.steps = 1\n\
+         sweep.grid = {{ \"prune.heads\" = {fractions:?} }}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limbeck"));
+    command.arg("sweep").arg(&file).args(["--quiet", "--out"]).arg(folder.join(trials.to_string()));
+    own(&mut command)
+}
+
+#[test]
+fn a_sweep_needs_no_more_for_more_trials() {
+    const TRIALS: [usize; 2] = [3, 12];
+    let folder = tempfile::tempdir().unwrap();
+    let [few, many] = TRIALS.map(|trials| sweep(folder.path(), trials));
+    println!("{:.2} and {:.2} MiB of its own", mib(few), mib(many));
+    // The files of the nine more trials are 100 MiB.
+    assert!(many.saturating_sub(few) <= 24 << 20, "{:.1} MiB with 9 trials more", mib(many - few));
 }

@@ -4,23 +4,21 @@
 //! it back: there are as many as threads ever predicted at once, and none is made or grown once all have met their
 //! longest text. The lock is held for a push or a pop, never for a prediction.
 
-use limbeck::infer::{Model, Session};
+use limbeck::infer::{Model, Session, SharedVocabulary};
 use limbeck::models::{highest, probabilities};
 use limbeck::tokenizer::WordPiece;
 use limbeck::{Batch, Error, Result};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A model that reads text. Shared by any number of threads; opaque to C.
 pub struct Classifier {
-    // Borrow from `model`, so stand before it: fields are dropped in this order.
-    idle: Mutex<Vec<Worker>>,
-    tokenizer: WordPiece<&'static [u8]>,
+    model: Arc<Model>,
+    tokenizer: WordPiece<SharedVocabulary>,
     labels: Vec<CString>,
-    model: Owned,
+    idle: Mutex<Vec<Worker>>,
 }
 
 /// What one thread predicts with.
@@ -30,38 +28,10 @@ struct Worker {
     ids: Vec<u32>,
 }
 
-/// A model on the heap, where it stays until this is dropped.
-struct Owned(NonNull<Model>);
-
-// SAFETY: as a `Box` of a model, which is `Send` and `Sync` (asserted below).
-unsafe impl Send for Owned {}
-// SAFETY: as above.
-unsafe impl Sync for Owned {}
-
 const _: () = {
     const fn shared<T: Send + Sync>() {}
-    shared::<Model>();
     shared::<Classifier>();
 };
-
-impl Owned {
-    fn new(model: Model) -> Owned {
-        Owned(NonNull::from(Box::leak(Box::new(model))))
-    }
-
-    /// The model. `'static` stands for "until this is dropped": what borrows it must be dropped before.
-    fn get(&self) -> &'static Model {
-        // SAFETY: it lives until `drop`, and nothing ever borrows it mutably.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        // SAFETY: from `Box::leak`, and freed nowhere else.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
 
 impl Classifier {
     /// Opens a `.limbeck` file.
@@ -70,14 +40,13 @@ impl Classifier {
     /// Those of [`Model::open`]; [`Error::File`] if it carries no tokenizer, or a label has a zero byte, which would
     /// end it in C.
     pub fn open(path: &Path) -> Result<Classifier> {
-        let model = Owned::new(Model::open(path)?);
-        let config = model.get().config();
+        let model = Arc::new(Model::open(path)?);
         let wrong = |problem: &str| Error::file(path, problem, "export the model again from its directory");
-        let tokenizer = model.get().tokenizer().ok_or_else(|| wrong("it carries no tokenizer"))?;
+        let tokenizer = model.shared_tokenizer().ok_or_else(|| wrong("it carries no tokenizer"))?;
         let labels: Result<Vec<CString>, _> =
-            config.labels.iter().map(|label| CString::new(&**label)).collect();
+            model.config().labels.iter().map(|label| CString::new(&**label)).collect();
         let labels = labels.map_err(|_| wrong("a label holds a zero byte"))?;
-        Ok(Classifier { idle: Mutex::default(), tokenizer, labels, model })
+        Ok(Classifier { model, tokenizer, labels, idle: Mutex::default() })
     }
 
     /// Names of the classes, in the order of the logits.
@@ -104,7 +73,7 @@ impl Classifier {
     ) -> Result<usize> {
         let idle = self.idle().pop();
         let mut worker = idle.unwrap_or_else(|| Worker {
-            session: Session::new(self.model.get()),
+            session: Session::new(Arc::clone(&self.model)),
             batch: Batch::new(),
             ids: Vec::new(),
         });
@@ -122,7 +91,7 @@ impl Classifier {
 impl Worker {
     fn predict(
         &mut self,
-        tokenizer: &WordPiece<&[u8]>,
+        tokenizer: &WordPiece<SharedVocabulary>,
         text: &str,
         second: Option<&str>,
         logits: Option<&mut [MaybeUninit<f32>]>,
