@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// to read each weight once for many tokens, few enough that activations stay in the second and third cache.
 const TOKENS: usize = 288;
 
-/// Runs a [`Model`]. Its memory grows to the longest input met, and stays: after one batch of a size, batches of that
+/// Runs a [`Model`](super::Model). Its memory grows to the longest input met, and stays: after one batch of a size, batches of that
 /// size or below allocate nothing.
 pub struct Session<'m> {
     model: ModelRef<'m>,
