@@ -261,6 +261,6 @@ fn a_sweep_needs_no_more_for_more_trials() {
     let folder = tempfile::tempdir().unwrap();
     let [few, many] = TRIALS.map(|trials| sweep(folder.path(), trials));
     println!("{:.2} and {:.2} MiB of its own", mib(few), mib(many));
-    // The files of the nine more trials are 100 MiB.
+    // Kept, the models of nine more trials would be 85 MiB.
     assert!(many.saturating_sub(few) <= 24 << 20, "{:.1} MiB with 9 trials more", mib(many - few));
 }
