@@ -3,7 +3,7 @@
 //! Head `h` of a layer is rows `h·head_size..(h+1)·head_size` of query, key and value (weights and biases) and
 //! the same columns of the output projection. Unit `u` is row `u` of the expansion (weight and bias) and
 //! column `u` of the contraction. What is left computes what the whole network would with the deleted parts'
-//! outputs at zero. A word piece is its row of the word table, a position its row of that table; what is left computes the
+//! outputs at zero. A word piece is its row of the word table, a position its row of its own; what is left computes the
 //! same for texts without them. A
 //! hidden feature is a row or column of every matrix, and a place of every norm ([`width`](super::width)).
 

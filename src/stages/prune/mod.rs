@@ -2,8 +2,8 @@
 //! blocks of weights masked.
 //!
 //! Layers go first, at once; those that stay may come to share their parameters, and the first of them to read the sentences
-//! of pairs apart. Then go word pieces, positions and hidden features. What is left of the word table, and of the layers' matrices, is
-//! then factored: what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as
+//! of pairs apart. Then go word pieces, positions and hidden features. What is left of the word table, and of the
+//! layers' matrices, is then factored: what follows reads the texts as the smaller vocabulary spells them, but for the baseline, which teaches as
 //! it was taught. The rest goes at once, by scores measured on training texts; or in several events while the network learns
 //! from the baseline (`prune.schedule = "cubic"`, or `"iterative"`, in rounds), which keeps more of its accuracy.
 
