@@ -202,26 +202,40 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
-/// Whether a network of this configuration can come from one of `parent`'s: stages delete, hidden features too, mask, factor
-/// the word table and matrices, have layers share parameters, decouple some, and change nothing else.
+/// Whether a network of this configuration can come from one of `parent`'s: stages delete (layers, heads, units, hidden features,
+/// word pieces, positions), mask, factor the word table and matrices, have layers share parameters, decouple some, and change
+/// nothing else.
 pub fn is_derived_from(config: &ModelConfig, parent: &ModelConfig) -> bool {
-    let kept = |config: &ModelConfig| ModelConfig {
+    // Field by field: whoever adds one decides here whether a stage may change it.
+    let unchanged = |config: &ModelConfig| ModelConfig {
+        architecture: config.architecture,
+        vocab: 0,
+        positions: 0,
+        token_types: config.token_types,
+        hidden: 0,
+        embedding_size: None,
+        head_size: config.head_size,
+        original_heads: config.original_heads,
+        original_intermediate: config.original_intermediate,
         layers: Vec::new(),
         deleted_layers: Vec::new(),
         ranks: Vec::new(),
         shared: Vec::new(),
-        masked: Vec::new(),
-        vocab: 0,
-        hidden: 0,
-        embedding_size: None,
         decoupled: 0,
-        ..config.clone()
+        activation: config.activation,
+        layer_norm_eps: config.layer_norm_eps,
+        dropout: config.dropout,
+        pooling: config.pooling,
+        labels: config.labels.clone(),
+        masked: Vec::new(),
     };
     let layers = config.original_layers() == parent.original_layers()
         && parent.deleted_layers.iter().all(|layer| config.deleted_layers.contains(layer));
     let factored = parent.embedding_size.is_none() || config.embedding_size == parent.embedding_size;
-    let smaller = config.vocab <= parent.vocab && config.hidden <= parent.hidden;
-    layers && kept(config) == kept(parent) && smaller && factored
+    let smaller = config.vocab <= parent.vocab
+        && config.positions <= parent.positions
+        && config.hidden <= parent.hidden;
+    layers && factored && smaller && unchanged(config) == unchanged(parent)
 }
 
 /// The key under which an artifact has the content hash of its tokenizer.

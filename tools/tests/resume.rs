@@ -284,15 +284,17 @@ fn killed_in_each_stage_and_resumed_it_ends_in_the_same_bytes() {
 }
 
 #[test]
-fn killed_with_a_smaller_word_table_it_ends_in_the_same_bytes() {
+fn killed_with_smaller_tables_of_words_and_positions_it_ends_in_the_same_bytes() {
     let folder = Folder::new();
-    let set = ["--set", "prune.vocabulary=120", "--set", "prune.embedding_size=8"];
+    let set = ["model.positions=40", "prune.vocabulary=120", "prune.positions=24", "prune.embedding_size=8"];
+    let set: Vec<&str> = set.into_iter().flat_map(|key| ["--set", key]).collect();
     let (whole, _, _) = whole_and_broken(&folder, &set);
     let pieces = |name: &str| Tokenizer::from_directory(&whole.join(name)).unwrap().vocab();
     assert_eq!([pieces("baseline"), pieces("pruned"), pieces("distilled")], [300, 120, 120]);
     let int8 = limbeck::infer::Model::open(&whole.join("int8.limbeck")).unwrap();
-    assert_eq!((int8.tokenizer().unwrap().vocab(), int8.config().vocab), (120, 120));
-    assert_eq!(int8.config().embedding_size, Some(8));
+    let config = int8.config();
+    assert_eq!((int8.tokenizer().unwrap().vocab(), config.vocab, config.positions), (120, 120, 24));
+    assert_eq!(config.embedding_size, Some(8));
 }
 
 #[test]
