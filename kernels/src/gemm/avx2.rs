@@ -19,6 +19,7 @@
 //! registers alone (the additions take multipliers' slots). The other exact way, `vpmaddubsw` with the signs of `a` moved
 //! to `b`, did 115.
 
+use super::blocks::BLOCKS_AHEAD;
 use super::pack::{Transpose, Words, pack_a, pack_b};
 use super::{
     FloatKernels, GemmKernels, Int8Kernels, KC, Line, Matrix, PANEL, Panels, PanelsMut, Start, scalar, tiles,
@@ -120,7 +121,7 @@ avx2! {
         store_sums(&sums, c, c_stride);
     }
 
-    /// What the next strip reads, `ahead` rows of its panel further on, into L2.
+    /// What is read `ahead` rows of a panel further on, into L2.
     #[inline]
     pub(super) fn prefetch<B>(b: &B, ahead: usize) {
         _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(b).wrapping_add(ahead).cast());
@@ -247,6 +248,7 @@ avx2! {
         let a: &[[Line; 2]; M] = a.try_into().expect("a tile of M rows");
         let mut sums = [[_mm256_setzero_si256(); 2]; M];
         for (&word, b) in words.iter().zip(b) {
+            prefetch(b, BLOCKS_AHEAD);
             // No word is beyond a line; saying so here spares a check in each row.
             add_products(&mut sums, a, usize::from(word).min(KC - 1), load_half(b, half));
         }

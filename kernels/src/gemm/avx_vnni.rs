@@ -15,6 +15,7 @@
 //! but the encoding is tested there too.
 
 use super::avx2::{self, by_rows, prefetch};
+use super::blocks::BLOCKS_AHEAD;
 use super::{GemmKernels, Int8Kernels, KC, Line, PANEL, Panels, Start, tiles};
 use crate::isa::{avx_vnni, avx2 as on_avx2};
 use std::arch::x86_64::*;
@@ -124,6 +125,7 @@ macro_rules! int8 {
                     *sums = load_i32(start.unwrap_or_else(|| c.first_chunk().expect("a whole panel")));
                 }
                 for (&word, b) in words.iter().zip(b) {
+                    prefetch(b, BLOCKS_AHEAD);
                     // No word is beyond a line; saying so here spares a check in each row.
                     let (word, b) = (usize::from(word).min(KC - 1), load_i8(b));
                     for (sums, a) in sums.iter_mut().zip(a) {

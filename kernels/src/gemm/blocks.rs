@@ -16,6 +16,11 @@ use super::{Int8Kernels, Left, PANEL, depth_blocks, packed_i8_len};
 /// A block's shape: outputs, inputs.
 pub const BLOCK_SHAPE: [usize; 2] = [PANEL, 4];
 
+/// Blocks are read one after the other, list after list and panel after panel: how many ahead of each one the tiles prefetch.
+/// 4 KiB, which a tile of 24 rows takes longer for than memory does to answer.
+#[cfg(target_arch = "x86_64")]
+pub(super) const BLOCKS_AHEAD: usize = 64;
+
 /// The parts that k is cut into, and so how many lists of blocks a panel has.
 pub fn blocks_i8_parts(k: usize) -> usize {
     depth_blocks(k.div_ceil(4)).len()
