@@ -7,7 +7,8 @@
 //! k ≤ 2¹⁷ = 131,072 (2³¹/(128·127) is a little more). Readers of weights refuse a larger k; here sums would wrap.
 
 use super::{
-    BlocksI8, Int8Kernels, Left, PANEL, Panels, QuantizedRows, RowsI8, ahead, depth_blocks, with_lines,
+    BlocksI8, Int8Kernels, Left, PANEL, Panels, QuantizedRows, RowsI8, ahead, depth_blocks, prefetch_two,
+    with_lines,
 };
 use crate::Kernels;
 use std::ops::Range;
@@ -173,7 +174,7 @@ impl Kernels {
     ) {
         let weights = weights.into();
         check(c.len(), c_stride, rows.scale.len(), weights.shape()[0]);
-        self.sums(rows, weights, |rows, columns, sums| {
+        self.sums(rows, weights, [&[]; 2], |rows, columns, sums| {
             for (row, sums) in rows.zip(sums) {
                 c[row * c_stride..][columns.clone()].copy_from_slice(&sums[..columns.len()]);
             }
@@ -188,7 +189,7 @@ impl Kernels {
     pub fn gemm_i8_f32(self, rows: RowsI8<'_>, layer: LayerI8<'_>, c: &mut [f32], c_stride: usize) {
         layer.check();
         check(c.len(), c_stride, rows.scale.len(), layer.bias.len());
-        self.sums(rows, layer.weights, |range, columns, sums| {
+        self.sums(rows, layer.weights, [layer.scale, layer.bias], |range, columns, sums| {
             let c = &mut c[range.start * c_stride + columns.start..];
             let scales = layer.scales(&rows.scale[range], columns);
             // SAFETY: `self` exists only for a table whose instructions this CPU reports.
@@ -224,7 +225,7 @@ impl Kernels {
             }
             let mut largest = [[0.0; PANEL]; WIDE_ROWS];
             let part = rows.range(range.clone());
-            self.sums(part, layer.weights, |inner, columns, sums| {
+            self.sums(part, layer.weights, [layer.scale, layer.bias], |inner, columns, sums| {
                 let c = &mut scratch[inner.start * n + columns.start..len];
                 let scales = layer.scales(&part.scale[inner.clone()], columns);
                 // SAFETY: `self` exists only for a table whose instructions this CPU reports.
@@ -238,11 +239,13 @@ impl Kernels {
         }
     }
 
-    /// Hands over the sums, block by block: the rows and the columns, and two panels for each row.
+    /// Hands over the sums, block by block: the rows and the columns, and two panels for each row. What `take` reads `beside` them
+    /// for each output is fetched while they are made.
     fn sums(
         self,
         a: RowsI8<'_>,
         b: WeightsI8<'_>,
+        beside: [&[f32]; 2],
         mut take: impl FnMut(Range<usize>, Range<usize>, &[[i32; 2 * PANEL]]),
     ) {
         let ([n, k], m) = (b.shape(), a.scale.len());
@@ -257,6 +260,8 @@ impl Kernels {
                 let left = unsafe { kernels.widened(a.range(rows.clone()).left, k.div_ceil(4), memory) };
                 for panel in (0..n.div_ceil(PANEL)).step_by(2) {
                     let start = start(b.sums(), panel, kernels.offset);
+                    prefetch_two(b.sums(), panel + 2);
+                    beside.into_iter().for_each(|values| prefetch_two(values, panel));
                     // SAFETY: as above.
                     unsafe { kernels.multiply(left, b, panel, start, sums) };
                     take(rows.clone(), panel * PANEL..n.min((panel + 2) * PANEL), sums);

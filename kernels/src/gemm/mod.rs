@@ -99,6 +99,21 @@ fn ahead(words: &Range<usize>, all: usize) -> usize {
     if words.end < all { words.len() } else { 2 * all - words.start }
 }
 
+/// Fetches what `values` has for the columns of panel `index` and of the next: a hint, which may be beyond their end.
+#[inline(always)]
+fn prefetch_two<T>(values: &[T], index: usize) {
+    for panel in [index, index + 1] {
+        let at = values.as_ptr().wrapping_add(panel * PANEL);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 has the instruction, and it reads nothing that the program sees.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+}
+
 /// As a [`Strip`] of one panel, of which `b` holds some words: `b[i]` is word `words[i]`, which is below [`KC`].
 pub(crate) type BlockStrip = unsafe fn(
     a: &[Line],
