@@ -231,6 +231,17 @@ fn broken_tables_are_refused_by_line() {
     }
 }
 
+/// The first would be taken without a word.
+#[test]
+fn two_columns_of_one_name_are_refused() {
+    let name = |name: &str| Column::Name(name.to_owned());
+    let texts = Some(vec![name("text")]);
+    let options =
+        TableOptions { header: Some(true), label: Some(name("label")), texts, ..TableOptions::default() };
+    let error = table("t.csv", "label,text,text\n1,a,b\n", &options).unwrap_err().to_string();
+    assert!(error.contains("has two columns \"text\"; name the column by its number, 1 or 2"), "{error}");
+}
+
 /// A label that stands in the text would be learnt, and nothing else.
 #[test]
 fn the_label_is_no_text() {

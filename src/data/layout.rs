@@ -222,8 +222,17 @@ fn format_of(path: &Path) -> Result<Format> {
 /// The place of a column in a header.
 pub(super) fn place(path: &Path, key: &str, column: &Column, names: &[String]) -> Result<Column> {
     let Column::Name(name) = column else { return Ok(column.clone()) };
-    let found = names.iter().position(|known| strip(known) == name);
-    found.map(Column::Index).ok_or_else(|| {
+    let mut found = (0..names.len()).filter(|&place| strip(&names[place]) == name);
+    let first = found.next();
+    if let (Some(first), Some(second)) = (first, found.next()) {
+        let problem = format!("{} has two columns {name:?}", path.display());
+        return Err(Error::setting(
+            key,
+            problem,
+            format!("name the column by its number, {first} or {second}"),
+        ));
+    }
+    first.map(Column::Index).ok_or_else(|| {
         let problem = format!("{} has no column {name:?}", path.display());
         Error::setting(key, problem, format!("its columns are {names:?}"))
     })

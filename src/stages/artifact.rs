@@ -202,6 +202,28 @@ pub fn check(artifact: &Path, stage: Stage) -> Result<(ModelConfig, Option<Strin
     Ok((directory.config, recorded))
 }
 
+/// Whether the network at `path` was trained on these texts and by the tokenizer that reads them now, as far as it says so: between
+/// two stages the data, or the model that the tokenizer is of, may have been exchanged for others.
+///
+/// # Errors
+/// [`Error::File`] naming which.
+pub fn check_texts(path: &Path, corpus: &Corpus) -> Result<()> {
+    let directory = HfDirectory::open(path)?;
+    let is_other =
+        |key: &str, now: &str| directory.tensors.metadata().get(key).is_some_and(|then| then != now);
+    let refused = |problem: &str, what: &str| {
+        let mend = format!("put {what} back as they were, or start a new run with another --out");
+        Err(Error::file(path, problem, mend))
+    };
+    if is_other(TOKENIZER, corpus.tokenizer.content_hash()) {
+        return refused("it reads by another tokenizer than model.path has now", "that model's files");
+    }
+    if is_other(&parent_key("texts"), corpus.train.content_hash()) {
+        return refused("it was trained on other texts than data.train has now", "the data");
+    }
+    Ok(())
+}
+
 /// Whether a network of this configuration can come from one of `parent`'s: stages delete (layers, heads, units, hidden features,
 /// word pieces, positions), mask, factor the word table and matrices, have layers share parameters, decouple some, and change
 /// nothing else.

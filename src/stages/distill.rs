@@ -17,11 +17,12 @@ pub(super) fn distill(context: &StageContext<'_>) -> Result<()> {
 }
 
 fn distill_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
-    let pruned = context.need(Stage::Prune)?;
+    let pruned = context.need_whole(Stage::Prune)?;
     let (settings, whole) = (&context.recipe.distill.train, Corpus::open(context)?);
     let (logits, how) = teachers::teach(context, Stage::Distill, device, &whole)?;
     // Of a smaller vocabulary, where pruning left one.
     let corpus = context.ranks.first_then(|| whole.as_read_by_model(&pruned))?;
+    artifact::check_texts(&pruned, &corpus)?;
     let mut learner = artifact::load(device, &pruned, settings)?;
     quantize::check(&context.recipe.quantize, &learner.model.config)?;
     teachers::distill_features(context, &corpus, &whole, &mut learner, settings)?;

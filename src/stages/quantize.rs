@@ -24,7 +24,7 @@ pub(super) fn quantize(context: &StageContext<'_>) -> Result<()> {
     if !context.enter(Stage::Quantize)? {
         return Ok(());
     }
-    let (source, path) = (context.need(Stage::Distill)?, context.artifact(Stage::Quantize));
+    let (source, path) = (context.need_whole(Stage::Distill)?, context.artifact(Stage::Quantize));
     let quantization = mixed_precision::resolve(context)?;
     write(context, &source, &path, &quantization)?;
     if context.recipe.distill.quantized > 0.0 {

@@ -8,6 +8,7 @@
 
 use super::{Stage, StageContext, artifact};
 use crate::checkpoint::HfDirectory;
+use crate::models::ModelConfig;
 use crate::train::forget_state;
 use crate::{Error, Result, files};
 use serde_json::{Map, Value, json};
@@ -148,6 +149,16 @@ impl StageContext<'_> {
         Err(Error::file(&path, "the artifact of an earlier stage is missing", mend))
     }
 
+    /// As [`StageContext::need`], for a stage that reads it: it must be as its own stage has left it.
+    ///
+    /// # Errors
+    /// Those of [`StageContext::need`]; [`Error::File`] if it is damaged, or was made from another parent than is there.
+    pub fn need_whole(&self, stage: Stage) -> Result<PathBuf> {
+        let path = self.need(stage)?;
+        self.ranks.from_first(|| self.check_artifact(stage))?;
+        Ok(path)
+    }
+
     /// How the run's recipe differs from this one up to a stage, to follow its name; empty where the run does not say.
     fn differences(&self, stage: Stage) -> String {
         let text = fs::read_to_string(self.out.join(RECIPE)).unwrap_or_default();
@@ -162,15 +173,15 @@ impl StageContext<'_> {
     /// Whether a finished stage is whole, and was made from what the stage before it has left, as far as that is there:
     /// else the table would compare networks that have nothing to do with each other.
     fn check_artifact(&self, stage: Stage) -> Result<()> {
-        let made = self.artifact(stage);
-        let again = format!("remove {}, for --resume to make again", self.made_from(stage));
-        let (config, recorded) = artifact::check(&made, stage).map_err(|error| error.with_mend(&again))?;
+        let (config, recorded) = self.check_alone(stage)?;
         let Some(parent) = stage.parent().filter(|parent| self.artifact(*parent).exists()) else {
             return Ok(());
         };
-        let from = self.artifact(parent);
+        let (made, from) = (self.artifact(stage), self.artifact(parent));
         let (problem, put_back) =
             if recorded.is_some_and(|hash| artifact::weights_hash(&from).ok() != Some(hash)) {
+                // A damaged one is another, too.
+                self.check_alone(parent)?;
                 let problem =
                     format!("it was made from another {} than {} is now", parent.variant(), from.display());
                 (problem, "")
@@ -181,7 +192,19 @@ impl StageContext<'_> {
             } else {
                 return Ok(());
             };
+        let again = self.again(stage);
         Err(Error::file(&made, problem, format!("{put_back}{again}, or choose another --out")))
+    }
+
+    /// Whether an artifact is whole, whatever the others are.
+    fn check_alone(&self, stage: Stage) -> Result<(ModelConfig, Option<String>)> {
+        let mend = || format!("put it back as it was, or {}", self.again(stage));
+        artifact::check(&self.artifact(stage), stage).map_err(|error| error.with_mend(&mend()))
+    }
+
+    /// How to make a stage's artifact anew.
+    fn again(&self, stage: Stage) -> String {
+        format!("remove {}, for --resume to make again", self.made_from(stage))
     }
 
     /// What is there of a stage and of those after it.

@@ -26,7 +26,7 @@ const SAMPLE: usize = 64;
 /// Where the recipe's teachers are.
 fn paths(context: &StageContext<'_>) -> Result<Vec<PathBuf>> {
     let path = |name: &String| match name.as_str() {
-        BASELINE => context.need(Stage::Train),
+        BASELINE => context.need_whole(Stage::Train),
         path => Ok(Path::new(path).to_owned()),
     };
     context.recipe.distill.teacher.names().iter().map(path).collect()

@@ -172,8 +172,9 @@ pub(super) fn load<B: Backend>(
     // Projections lie behind the network's own parameters.
     specs.extend(learner.params.iter().skip(learner.network().count()).map(|(_, param)| param.spec.clone()));
     let file = open(directory, &saved.tensors, &saved.sha256)?;
-    if !saved.position.best_sha256.is_empty() && !directory.join(BEST).exists() {
-        return Err(Error::file(&directory.join(BEST), "the file is missing", mend(directory)));
+    // It is read after the last step: that it is damaged is told before the next one.
+    if !saved.position.best_sha256.is_empty() {
+        open(directory, BEST, &saved.position.best_sha256)?;
     }
     let backend = learner.backend.clone();
     learner.params = read_params(&backend, &file, &specs, "param/")?;

@@ -321,7 +321,8 @@ fn a_state_whose_parent_was_swapped_is_refused() {
         command
     };
     assert!(stage("train", "run", &[]).status().unwrap().success());
-    assert!(stage("train", "other", &["--seed", "4"]).status().unwrap().success());
+    let other_rate = ["--set", "train.learning_rate=1e-3"];
+    assert!(stage("train", "other", &other_rate).status().unwrap().success());
     let mut running = Running(stage("prune", "run", &[]).spawn().unwrap());
     wait_for_state(&mut running, &run, "prune", 10);
     running.kill();

@@ -189,6 +189,13 @@ fn a_grid_killed_and_gone_on_with_is_as_if_it_had_never_stopped() {
     let after = stamps(&folder.at("grid"));
     assert!(after.len() == 10 * 5 && before.iter().all(|stamp| after.contains(stamp)));
 
+    // One of another recipe by the same name would have its trials compared with these.
+    fs::write(folder.at("other.toml"), GRID.replace("[0.3, 0.6]", "[0.2]")).unwrap();
+    let other = folder.command("other.toml", "grid", &["--set", "train.batch=4"]).output().unwrap();
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(!other.status.success() && said.contains("finished trials of another sweep"), "{said}");
+    assert_eq!(stamps(&folder.at("grid")), after);
+
     the_report_draws_the_front(&folder);
 }
 

@@ -41,8 +41,9 @@ pub(super) fn prune(context: &StageContext<'_>) -> Result<()> {
 }
 
 fn prune_on<B: Backend>(context: &StageContext<'_>, device: &B) -> Result<()> {
-    let baseline = context.need(Stage::Train)?;
+    let baseline = context.need_whole(Stage::Train)?;
     let (settings, whole) = (&context.recipe.prune, Corpus::open(context)?);
+    artifact::check_texts(&baseline, &whole)?;
     let mut learner = artifact::load(device, &baseline, &settings.train)?;
     let trimmed = reshape(context, &mut learner, &whole)?;
     let corpus = trimmed.as_ref().map_or(&whole, |trimmed| &trimmed.corpus);

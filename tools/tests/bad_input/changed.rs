@@ -1,18 +1,11 @@
 //! Runs that are gone on with: settings that have changed since, files that were damaged.
 
-use crate::fixture::{Folder, contents, refused, said, succeeds};
+use crate::fixture::{Folder, contents, flip_last_bit, refused, said, succeeds};
 use std::fs;
-use std::path::Path;
 
 /// Settings with which distillation saves a state after its first step, and diverges.
 const DIVERGES: [&str; 4] =
     ["--set", "distill.train.learning_rate=1e30", "--set", "distill.train.checkpoint_every=1"];
-
-fn flip_last_bit(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(path, bytes).unwrap();
-}
 
 #[test]
 fn settings_of_a_stage_are_free_until_it_has_begun() {
@@ -134,10 +127,10 @@ fn damaged_artifacts_are_not_taken_over() {
     let whole = fs::read(&path).unwrap();
     let mend = "int8.limbeck, for --resume to make again";
     flip_last_bit(&path);
-    folder.refused(&mut again, &["int8.limbeck: the data are not those", "; remove ", mend]);
+    folder.refused(&mut again, &["int8.limbeck: the data are not those", " or remove ", mend]);
     for cut in [&[][..], &whole[..50], &whole[..whole.len() - 64]] {
         fs::write(&path, cut).unwrap();
-        folder.refused(&mut again, &["int8.limbeck", "; remove ", mend]);
+        folder.refused(&mut again, &["int8.limbeck", " or remove ", mend]);
     }
     fs::remove_file(&path).unwrap();
     succeeds(&mut again);
@@ -174,7 +167,7 @@ fn damaged_artifacts_are_not_taken_over() {
             }
             _ => flip_last_bit(&part),
         }
-        folder.refused(&mut again, &[problem, "; remove ", "run/distilled", "for --resume to make again"]);
+        folder.refused(&mut again, &[problem, " or remove ", "run/distilled", "for --resume to make again"]);
         fs::write(&part, bytes).unwrap();
     }
     succeeds(&mut again);

@@ -163,3 +163,10 @@ pub fn succeeds(command: &mut Command) -> Output {
     assert!(output.status.success(), "{}", said(&output));
     output
 }
+
+/// Changes one bit of a file: of a model's weights, in the last tensor.
+pub fn flip_last_bit(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}

@@ -1,6 +1,6 @@
 //! What a stage is given by another stage, another run or another model.
 
-use crate::fixture::{Folder, Named, refused, succeeds, write_model};
+use crate::fixture::{Folder, Named, flip_last_bit, refused, succeeds, write_model};
 use std::fs;
 
 /// Changes the text of a file, which must hold `from`.
@@ -218,4 +218,30 @@ fn a_stage_that_was_damaged_is_an_error_of_the_next() {
         &mut folder.run("model", "data", "run", &["--resume"]),
         &["distilled/model.safetensors, tensor classifier.weight: its shape is [2, 7]"],
     );
+}
+
+#[test]
+fn what_was_exchanged_or_damaged_between_two_stages_is_refused() {
+    let folder = Folder::new();
+    let stage = |stage: &str| folder.stage(stage, "model", "data", "run", &[]);
+    succeeds(&mut stage("train"));
+    edit(&folder, "data/train.csv", "d e", "d f");
+    let words = ["run/baseline: it was trained on other texts than data.train has now", "put the data back"];
+    refused(&mut stage("prune"), &words);
+    edit(&folder, "data/train.csv", "d f", "d e");
+    edit(&folder, "model/vocab.txt", "\nq\n", "\nz\n");
+    refused(&mut stage("prune"), &["run/baseline: it reads by another tokenizer than model.path has now"]);
+    edit(&folder, "model/vocab.txt", "\nz\n", "\nq\n");
+    for (name, reads) in [
+        ("prune", &["run/baseline"][..]),
+        ("distill", &["run/baseline", "run/pruned"]),
+        ("quantize", &["run/distilled"]),
+    ] {
+        for artifact in reads {
+            flip_last_bit(&folder.path(artifact).join("model.safetensors"));
+            refused(&mut stage(name), &["put it back as it was, or remove ", artifact]);
+            flip_last_bit(&folder.path(artifact).join("model.safetensors"));
+        }
+        succeeds(&mut stage(name));
+    }
 }

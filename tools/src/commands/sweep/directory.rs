@@ -26,7 +26,7 @@ pub fn enter(compute: &Compute<'_>, plan: &Sweep) -> Result<(), Failure> {
         return Err(Error::Occupied { path: out.to_owned(), found: found.to_owned(), mend }.into());
     }
     if let Ok(other) = Sweep::load(&file, &[])
-        && (&other.recipe.name, other.ablation) != (&plan.recipe.name, plan.ablation)
+        && is_another(&other, plan)
         && other.trials.iter().any(|trial| matches!(State::of(out, trial), State::Finished(_)))
     {
         let kind = if other.ablation { "ablation" } else { "sweep" };
@@ -39,6 +39,15 @@ pub fn enter(compute: &Compute<'_>, plan: &Sweep) -> Result<(), Failure> {
         files::replace_bytes(&file, plan.canonical().as_bytes())?;
     }
     Ok(())
+}
+
+/// Whether two sweeps have nothing to do with each other. Of one whose recipe has changed the trials that it tries no more
+/// would stand beside others in one table.
+fn is_another(other: &Sweep, plan: &Sweep) -> bool {
+    let identity = |sweep: &Sweep| sweep.recipe.identity(Stage::Quantize);
+    let tried = |trial: &Trial| plan.trials.iter().any(|own| own.id == trial.id);
+    (&other.recipe.name, other.ablation) != (&plan.recipe.name, plan.ablation)
+        || identity(other) != identity(plan) && !other.trials.iter().all(tried)
 }
 
 /// Refuses to touch trials of the same names that are finished and were made with other settings.
